@@ -1,0 +1,4 @@
+//! Who does what, when.
+
+pub mod ask;
+pub mod supervision;

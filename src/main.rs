@@ -1,0 +1,2 @@
+//! Starts Waygate.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Plugins that are part of the binary. Must not know actors, storage or HTTP.

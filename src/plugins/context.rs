@@ -1,0 +1,239 @@
+//! What a plugin is given beside the request: time, the wish to stop, ways to speak meanwhile, room for blocking work.
+//!
+//! Must not know the stream that notices travel on, nor the caller's identity.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::PluginError;
+use crate::protocol::{ClientCapabilities, LogLevel, Trace};
+
+/// A caller as plugins may know it: the same caller has the same key, and the key says nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct CallerKey(pub u64);
+
+/// Something said before the result, on the response stream of the same request.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Notice {
+    /// `notifications/progress`.
+    Progress {
+        /// How far; more than the last time.
+        progress: f64,
+        /// How far it goes.
+        total: Option<f64>,
+        /// For people.
+        message: Option<String>,
+    },
+    /// `notifications/message`.
+    Log {
+        /// How grave.
+        level: LogLevel,
+        /// Who says it.
+        logger: String,
+        /// What.
+        data: Value,
+    },
+}
+
+/// Everything a [`Context`] is made of; `actors::executor` fills it in.
+#[derive(Debug, Clone)]
+pub struct ContextParts {
+    /// When the call is given up.
+    pub deadline: Instant,
+    /// Trips when the client is gone.
+    pub cancel: CancellationToken,
+    /// Where notices go; none when nobody listens.
+    pub notices: Option<mpsc::Sender<Notice>>,
+    /// Whether the request carried a progress token.
+    pub wants_progress: bool,
+    /// The least level the request wants to hear of.
+    pub log_level: Option<LogLevel>,
+    /// What the client can be asked.
+    pub client: ClientCapabilities,
+    /// Who calls.
+    pub caller: CallerKey,
+    /// Whether the caller proved to be the operator.
+    pub operator: bool,
+    /// W3C trace context of the request.
+    pub trace: Trace,
+    /// The plugin's room for blocking work.
+    pub blocking: Arc<Blocking>,
+}
+
+/// What a plugin is given with a request.
+#[derive(Debug, Clone)]
+pub struct Context {
+    parts: Arc<ContextParts>,
+    furthest: Arc<std::sync::Mutex<f64>>,
+}
+
+impl Context {
+    /// From its parts.
+    pub fn new(parts: ContextParts) -> Self {
+        Self { parts: Arc::new(parts), furthest: Arc::new(std::sync::Mutex::new(f64::NEG_INFINITY)) }
+    }
+
+    /// When the call is given up.
+    pub fn deadline(&self) -> Instant {
+        self.parts.deadline
+    }
+
+    /// The time left.
+    pub fn remaining(&self) -> Duration {
+        self.parts.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// Whether the result is still wanted: neither cancelled nor past its deadline. Blocking loops look here.
+    pub fn is_wanted(&self) -> bool {
+        !self.parts.cancel.is_cancelled() && Instant::now() < self.parts.deadline
+    }
+
+    /// Trips when the client is gone.
+    pub fn cancel(&self) -> &CancellationToken {
+        &self.parts.cancel
+    }
+
+    /// What the client can be asked.
+    pub fn client(&self) -> &ClientCapabilities {
+        &self.parts.client
+    }
+
+    /// Who calls.
+    pub fn caller(&self) -> CallerKey {
+        self.parts.caller
+    }
+
+    /// Whether the caller proved to be the operator: by the key, or on stdio.
+    pub fn is_operator(&self) -> bool {
+        self.parts.operator
+    }
+
+    /// W3C trace context of the request, to be handed on.
+    pub fn trace(&self) -> &Trace {
+        &self.parts.trace
+    }
+
+    /// Whether anybody asked for progress.
+    pub fn wants_progress(&self) -> bool {
+        self.parts.wants_progress
+    }
+
+    /// Tells how far the work is. Not sent when nobody asked, when it is not further than before, or when the client
+    /// reads too slowly: a later one says more.
+    pub fn progress(&self, progress: f64, total: Option<f64>, message: Option<&str>) {
+        let (true, Some(notices)) = (self.parts.wants_progress && progress.is_finite(), &self.parts.notices) else {
+            return;
+        };
+        let mut furthest = self.furthest.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if progress > *furthest {
+            *furthest = progress;
+            let notice = Notice::Progress { progress, total, message: message.map(str::to_owned) };
+            drop(notices.try_send(notice));
+        }
+    }
+
+    /// Says something to the client's log, if the request wants that level. Lost when the client reads too slowly.
+    pub fn log(&self, level: LogLevel, logger: &str, data: impl Into<Value>) {
+        let wanted = self.parts.log_level.is_some_and(|least| level >= least);
+        if let (true, Some(notices)) = (wanted, &self.parts.notices) {
+            drop(notices.try_send(Notice::Log { level, logger: logger.to_owned(), data: data.into() }));
+        }
+    }
+
+    /// Runs `work` where it may block, on the plugin's bounded pool. When the deadline passes first, the caller is
+    /// answered, the thread is counted as lost until it ends, and too many lost threads close the plugin for a while.
+    ///
+    /// # Errors
+    /// `Unavailable` when no thread is free before the deadline, `Failed` when the work panics or outlives it.
+    pub async fn blocking<T, F>(&self, work: F) -> Result<T, PluginError>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
+        let room = Arc::clone(&self.parts.blocking);
+        let busy = || PluginError::Unavailable("all blocking threads of this plugin are busy".to_owned());
+        let permit = tokio::time::timeout_at(self.parts.deadline, Arc::clone(&room.permits).acquire_owned());
+        let permit = permit.await.map_err(|_elapsed| busy())?.map_err(|_closed| busy())?;
+        let watch = Overdue::watch(Arc::clone(&room));
+        let ended = watch.ended();
+        let thread = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            let _ended = ended;
+            work()
+        });
+        // Dropping `watch` before the thread has ended, by deadline or by cancellation, counts it as lost.
+        let done = thread.await.map_err(|error| PluginError::Failed(error.to_string()))?;
+        drop(watch);
+        Ok(done)
+    }
+}
+
+/// A plugin's room for blocking work: how many threads it may hold, and how many of them nobody waits for any more.
+#[derive(Debug)]
+pub struct Blocking {
+    permits: Arc<Semaphore>,
+    lost: AtomicUsize,
+}
+
+impl Blocking {
+    /// A room for `threads` at once.
+    pub fn new(threads: usize) -> Self {
+        Self { permits: Arc::new(Semaphore::new(threads)), lost: AtomicUsize::new(0) }
+    }
+
+    /// Threads that still work on something already given up.
+    pub fn lost(&self) -> usize {
+        self.lost.load(Ordering::Relaxed)
+    }
+}
+
+const RUNNING: usize = 0;
+const ABANDONED: usize = 1;
+const ENDED: usize = 2;
+
+/// The waiting end of one blocking thread.
+struct Overdue {
+    room: Arc<Blocking>,
+    state: Arc<AtomicUsize>,
+}
+
+/// The working end of one blocking thread.
+struct Ended {
+    room: Arc<Blocking>,
+    state: Arc<AtomicUsize>,
+}
+
+impl Overdue {
+    fn watch(room: Arc<Blocking>) -> Self {
+        Self { room, state: Arc::new(AtomicUsize::new(RUNNING)) }
+    }
+
+    fn ended(&self) -> Ended {
+        Ended { room: Arc::clone(&self.room), state: Arc::clone(&self.state) }
+    }
+}
+
+impl Drop for Overdue {
+    fn drop(&mut self) {
+        // Counted before the state is shown, so that the thread, should it end now, finds its count to take back.
+        self.room.lost.fetch_add(1, Ordering::Relaxed);
+        let seen = self.state.compare_exchange(RUNNING, ABANDONED, Ordering::AcqRel, Ordering::Acquire);
+        if seen.is_err() {
+            self.room.lost.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        if self.state.swap(ENDED, Ordering::AcqRel) == ABANDONED {
+            self.room.lost.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
