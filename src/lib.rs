@@ -2,6 +2,9 @@
 
 pub mod config;
 pub mod protocol;
+pub mod access;
 pub mod actors;
+pub mod catalog;
+pub mod telemetry;
 pub mod plugins;
 pub mod error;
