@@ -1,6 +1,6 @@
 //! Who is calling, and how that is proved. Must not know where the proof came from.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
@@ -16,18 +16,15 @@ pub struct Caller {
     pub operator: bool,
     /// Whether the caller sits on this machine, with nobody forwarding for it.
     pub local: bool,
+    /// A number that is the same for the same caller and says nothing else; plugins know callers by it.
+    pub key: u64,
 }
 
 impl Caller {
     /// Nobody in particular.
     pub fn anonymous(local: bool) -> Self {
-        Self { principal: "anonymous".into(), operator: false, local }
-    }
-
-    /// A number that is the same for the same caller and says nothing else.
-    pub fn key(&self) -> u64 {
-        let hash = Sha256::digest(self.principal.as_bytes());
-        hash.iter().take(8).fold(0, |key, byte| key << 8 | u64::from(*byte))
+        static ANONYMOUS: LazyLock<Arc<str>> = LazyLock::new(|| "anonymous".into());
+        Self { principal: Arc::clone(&ANONYMOUS), operator: false, local, key: 0 }
     }
 
     /// Whether details about the server and other clients' calls may be shown.
@@ -39,18 +36,26 @@ impl Caller {
 /// The keys that are accepted.
 #[derive(Debug, Clone, Default)]
 pub struct Keys {
-    operator: Option<(Secret, Arc<str>)>,
+    operator: Option<Operator>,
+}
+
+/// The operator's key.
+#[derive(Debug, Clone)]
+struct Operator {
+    secret: Secret,
+    id: Arc<str>,
+    number: u64,
 }
 
 impl Keys {
     /// The one key from the configuration, if there is one.
     pub fn new(operator: Option<Secret>) -> Self {
-        let id = |key: &Secret| -> Arc<str> {
-            let hash = Sha256::digest(key.expose().as_bytes());
-            let id: String = hash.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-            format!("key-{id}").into()
-        };
-        Self { operator: operator.map(|key| (key.clone(), id(&key))) }
+        let operator = operator.map(|secret| {
+            let hash = Sha256::digest(secret.expose().as_bytes());
+            let number = hash.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte));
+            Operator { secret, id: format!("key-{:08x}", number >> 32).into(), number }
+        });
+        Self { operator }
     }
 
     /// Whether a key is asked for at all.
@@ -60,11 +65,16 @@ impl Keys {
 
     /// Who comes with this proof; nobody when a key is required and the proof is missing or wrong.
     pub fn admit(&self, proof: Option<&[u8]>, local: bool) -> Option<Caller> {
-        let Some((key, id)) = &self.operator else { return Some(Caller::anonymous(local)) };
+        let Some(operator) = &self.operator else { return Some(Caller::anonymous(local)) };
         // Compared as hashes, so that neither length nor content shows in the time it takes.
-        let (known, given) = (Sha256::digest(key.expose()), Sha256::digest(proof?));
+        let (known, given) = (Sha256::digest(operator.secret.expose()), Sha256::digest(proof?));
         let equal: bool = known.ct_eq(&given).into();
-        equal.then(|| Caller { principal: Arc::clone(id), operator: true, local })
+        equal.then(|| Caller {
+            principal: Arc::clone(&operator.id),
+            operator: true,
+            local,
+            key: operator.number,
+        })
     }
 }
 

@@ -3,6 +3,7 @@
 //! MCP 2026-07-28, basic/index and basic/versioning. Must not know headers' transport, nor who carries a request out.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -125,7 +126,7 @@ pub struct Meta {
     /// What the client can be asked.
     pub client: ClientCapabilities,
     /// `name/version` of the client, unverified.
-    pub client_name: Option<String>,
+    pub client_name: Option<Arc<str>>,
     /// W3C trace context.
     pub trace: Trace,
     progress_token: Option<Raw>,
@@ -188,7 +189,7 @@ impl Meta {
             client: ClientCapabilities::read(&capabilities?).map_err(|_| lacks("clientCapabilities"))?,
             client_name: wire.client.and_then(|client| {
                 let client: WireClient<'_> = serde_json::from_str(client.get()).ok()?;
-                Some(format!("{}/{}", client.name, client.version))
+                Some(format!("{}/{}", client.name, client.version).into())
             }),
             trace: Trace {
                 parent: text(wire.traceparent).filter(|parent| Trace::is_parent(parent)),
