@@ -46,8 +46,8 @@ enum Question {
 #[derive(Debug, thiserror::Error)]
 enum Refusal {
     #[error(
-        "{0} tell of other clients' calls and are shown to the operator only: send the server's WAYGATE_API_KEY (set one if there is none) as \
-         `Authorization: Bearer <key>`, or ask over stdio"
+        "{0} tell of other clients' calls and are shown to the operator only: send the server's WAYGATE_API_KEY (set \
+         one if there is none) as `Authorization: Bearer <key>`, or ask over stdio"
     )]
     NotOperator(&'static str),
     #[error("the server cannot say it now: {0}; try again in a moment")]
