@@ -26,14 +26,14 @@ pub async fn guard(
     let door = request.app_data::<Data<Door>>().cloned();
     if let Some(fault) = door.as_ref().and_then(|door| foreign(request.headers(), &door.frame)) {
         METRICS.refused.with_label_values(&["foreign"]).inc();
-        return Err(answer(&fault, door.as_deref()));
+        return Err(answer(&fault, door.as_ref().map(|door| &***door)));
     }
     // Nothing of the request may be kept across the call: routing needs it alone.
     match AssertUnwindSafe(next.call(request)).catch_unwind().await {
         Ok(answered) => answered.map(ServiceResponse::map_into_boxed_body),
         Err(panic) => {
             let fault = Fault::internal(format!("a handler panicked: {}", message_of(panic.as_ref())));
-            Err(answer(&fault, door.as_deref()))
+            Err(answer(&fault, door.as_ref().map(|door| &***door)))
         }
     }
 }
