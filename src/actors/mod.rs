@@ -1,4 +1,5 @@
 //! Who does what, when.
 
 pub mod ask;
+pub mod db;
 pub mod supervision;

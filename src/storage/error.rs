@@ -89,6 +89,9 @@ pub enum StorageError {
     /// All readers are busy.
     #[error("no connection to the database {0} came free in time; try again, or raise database.pool_size")]
     Busy(String),
+    /// A read took too long.
+    #[error("the database {0} did not answer in time; ask for less, or see what else keeps it busy")]
+    Slow(String),
     /// It was closed.
     #[error("the database {0} is closed, since the server stops; ask again when it runs")]
     Closed(String),

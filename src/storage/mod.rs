@@ -14,7 +14,7 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use diesel::RunQueryDsl as _;
 
@@ -148,7 +148,7 @@ impl Storage {
     ///
     /// # Errors
     /// When no connection is free, when the storage is closed, when `work` fails.
-    pub fn read<T>(
+    pub fn run<T>(
         &self,
         wait: Duration,
         work: impl FnOnce(&mut DbConnection) -> diesel::QueryResult<T>,
@@ -157,18 +157,6 @@ impl Storage {
         let mut connection =
             pool.get_timeout(wait).map_err(|error| self.no_connection(&error.to_string()))?;
         work(&mut connection).map_err(|error| self.failed(&error))
-    }
-
-    /// How long the database takes to answer the smallest question. Blocks, `wait` at most for a connection.
-    ///
-    /// # Errors
-    /// As [`Storage::read`].
-    pub fn latency(&self, wait: Duration) -> Result<Duration, StorageError> {
-        self.read(wait, |connection| {
-            let began = Instant::now();
-            diesel::sql_query("SELECT counter FROM generation").execute(connection)?;
-            Ok(began.elapsed())
-        })
     }
 
     /// Brings the schema to this version; gives the versions of the migrations that were run.
@@ -212,4 +200,12 @@ fn touch(connection: &mut DbConnection, place: &str) -> Result<(), StorageError>
     };
     let touched = diesel::sql_query(query).execute(connection);
     touched.map(drop).map_err(|error| StorageError::of_query(place, &error))
+}
+
+/// Asks the smallest question that touches the file or the server.
+///
+/// # Errors
+/// What the database says.
+pub fn ask(connection: &mut DbConnection) -> diesel::QueryResult<()> {
+    diesel::sql_query("SELECT counter FROM generation").execute(connection).map(drop)
 }
