@@ -1,5 +1,6 @@
 //! `command_history`: append-only rows, and the calls that they tell of. Must not know who records or why.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use std::time::SystemTime;
@@ -125,33 +126,57 @@ pub struct NewEntry<'a> {
     /// UTC, microseconds.
     pub created_at: NaiveDateTime,
     /// `tools/call` and so on.
-    pub method: Option<&'a str>,
+    pub method: Option<Cow<'a, str>>,
     /// Which plugin.
-    pub plugin: Option<&'a str>,
+    pub plugin: Option<Cow<'a, str>>,
     /// The published name, the prompt's name or the resource's URI.
-    pub tool: Option<&'a str>,
+    pub tool: Option<Cow<'a, str>>,
     /// Opaque principal.
-    pub caller: Option<&'a str>,
+    pub caller: Option<Cow<'a, str>>,
     /// Name and version as the client gives them.
-    pub client: Option<&'a str>,
+    pub client: Option<Cow<'a, str>>,
     /// MCP revision.
-    pub protocol_version: Option<&'a str>,
+    pub protocol_version: Option<Cow<'a, str>>,
     /// See [`Status`].
     pub status: Option<&'static str>,
     /// See `ErrorCode::name`.
-    pub error_code: Option<&'a str>,
+    pub error_code: Option<Cow<'a, str>>,
     /// From the door to the answer.
     pub duration_us: Option<i64>,
     /// As far as `history.arguments` captures them.
-    pub arguments: Option<&'a str>,
+    pub arguments: Option<Cow<'a, str>>,
     /// Size of the result.
     pub result_bytes: Option<i64>,
     /// JSON-RPC or our own.
-    pub request_id: Option<&'a str>,
+    pub request_id: Option<Cow<'a, str>>,
     /// W3C trace id.
-    pub trace_id: Option<&'a str>,
+    pub trace_id: Option<Cow<'a, str>>,
     /// Whatever else is worth saying.
-    pub detail: Option<&'a str>,
+    pub detail: Option<Cow<'a, str>>,
+}
+
+#[cfg(feature = "postgres")]
+impl NewEntry<'_> {
+    /// PostgreSQL refuses text with a NUL in it, which a client may send as part of its name.
+    fn without_nul(mut self) -> Self {
+        let texts = [
+            &mut self.method,
+            &mut self.plugin,
+            &mut self.tool,
+            &mut self.caller,
+            &mut self.client,
+            &mut self.protocol_version,
+            &mut self.error_code,
+            &mut self.arguments,
+            &mut self.request_id,
+            &mut self.trace_id,
+            &mut self.detail,
+        ];
+        for text in texts.into_iter().flatten().filter(|text| text.contains('\0')) {
+            *text = Cow::Owned(text.replace('\0', "\u{fffd}"));
+        }
+        self
+    }
 }
 
 /// A row as it was written.
@@ -308,7 +333,7 @@ pub fn append<'a>(
         }),
         #[cfg(feature = "postgres")]
         DbConnection::Postgres(postgres) => postgres.transaction(|postgres| {
-            let rows: Vec<NewEntry<'a>> = rows.collect();
+            let rows: Vec<NewEntry<'a>> = rows.map(NewEntry::without_nul).collect();
             for some in rows.chunks(ROWS_PER_INSERT) {
                 diesel::insert_into(command_history::table).values(some).execute(postgres)?;
             }

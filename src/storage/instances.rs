@@ -120,7 +120,7 @@ fn is_dead(known: &Known, now: NaiveDateTime, host: &str, runs: impl Fn(i64) -> 
 }
 
 fn runs(pid: i64) -> bool {
-    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    let pid = i32::try_from(pid).ok().filter(|pid| *pid > 0).and_then(rustix::process::Pid::from_raw);
     // A process of somebody else's exists, too: only "no such process" means that it is gone.
     pid.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{Notify, oneshot};
 
-use super::recorder::{ROOM_WAIT, Record, RecordError, RecorderState};
+use super::recorder::{Record, RecordError, RecorderState};
 use crate::storage::history::Kind;
 
 /// How long a drop keeps history degraded, so that somebody sees it.
@@ -33,7 +33,8 @@ pub(super) type Told = oneshot::Receiver<Result<(), RecordError>>;
 #[derive(Default)]
 pub(super) struct Batch {
     pub(super) rows: Vec<Queued>,
-    waiters: Vec<Waiter>,
+    /// Each with the row it waits for; that one and all before it.
+    waiters: Vec<(i64, Waiter)>,
     /// How often it was begun.
     pub(super) tries: u32,
     /// How often the writer panicked over it.
@@ -45,9 +46,17 @@ impl Batch {
         self.rows.is_empty() && self.waiters.is_empty()
     }
 
+    /// The first `count` rows are done with, the `lost` among them for good.
+    pub(super) fn leave(&mut self, count: usize, lost: &[i64]) {
+        self.rows.drain(..count.min(self.rows.len()));
+        for (_, waiter) in self.waiters.extract_if(.., |(seq, _)| lost.contains(seq)) {
+            let _given_up = waiter.send(Err(RecordError::Lost));
+        }
+    }
+
     /// Tells all who wait, and empties itself.
     pub(super) fn settle(&mut self, result: Result<(), RecordError>) {
-        for waiter in self.waiters.drain(..) {
+        for (_, waiter) in self.waiters.drain(..) {
             // One who no longer waits has given up.
             let _given_up = waiter.send(result);
         }
@@ -71,7 +80,7 @@ struct Queue {
     rows: Vec<Queued>,
     /// Records that found no room, with the time until which they wait for it; only when `rows` is full.
     late: VecDeque<(Instant, SystemTime, Record)>,
-    waiters: Vec<Waiter>,
+    waiters: Vec<(i64, Waiter)>,
     next_seq: i64,
     /// Records dropped since the last gap row.
     missing: u64,
@@ -92,15 +101,15 @@ impl Queue {
     }
 
     /// Lets a record wait for room; gives the number of those dropped.
-    fn push_late(&mut self, at: SystemTime, record: Record, capacity: usize) -> u64 {
+    fn push_late(&mut self, at: SystemTime, record: Record, limits: Limits) -> u64 {
         let now = Instant::now();
         let mut dropped = 0;
         while self.late.front().is_some_and(|(until, ..)| *until <= now) {
             self.late.pop_front();
             dropped += 1;
         }
-        if self.late.len() < capacity {
-            self.late.push_back((now + ROOM_WAIT, at, record));
+        if self.late.len() < limits.capacity {
+            self.late.push_back((now + limits.room_wait, at, record));
         } else {
             dropped += 1;
         }
@@ -125,7 +134,7 @@ impl Queue {
 
     fn wait_for_commit(&mut self) -> Told {
         let (tell, told) = oneshot::channel();
-        self.waiters.push(tell);
+        self.waiters.push((self.next_seq - 1, tell));
         self.urgent = true;
         told
     }
@@ -139,6 +148,13 @@ impl Queue {
     }
 }
 
+/// How much may wait in the buffer, and as much again for room in it, so long.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    pub(super) capacity: usize,
+    pub(super) room_wait: Duration,
+}
+
 /// What executors and the writer share.
 pub(super) struct Shared {
     queue: Mutex<Queue>,
@@ -148,7 +164,7 @@ pub(super) struct Shared {
     /// The group being written; whoever holds it is the one writer.
     hand: Mutex<Batch>,
     poison: AtomicBool,
-    capacity: usize,
+    limits: Limits,
     batches: AtomicU64,
     rows: AtomicU64,
     dropped: AtomicU64,
@@ -164,8 +180,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 // === the executors' side ===
 
 impl Shared {
-    /// A buffer for `capacity` records, whose rows are counted from 1.
-    pub(super) fn new(capacity: usize) -> Self {
+    /// An empty buffer, whose rows are counted from 1.
+    pub(super) fn new(limits: Limits) -> Self {
         let queue = Queue {
             rows: Vec::new(),
             late: VecDeque::new(),
@@ -184,7 +200,7 @@ impl Shared {
             room: Notify::new(),
             hand: Mutex::default(),
             poison: AtomicBool::new(false),
-            capacity,
+            limits,
             batches: AtomicU64::new(0),
             rows: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
@@ -199,13 +215,13 @@ impl Shared {
         if queue.is_closing() {
             drop(queue);
             self.count_dropped(1);
-        } else if queue.rows.len() < self.capacity {
+        } else if queue.rows.len() < self.limits.capacity {
             queue.push(at, record);
             // A linger would now let it run full.
-            queue.urgent |= queue.rows.len() == self.capacity.div_ceil(2);
+            queue.urgent |= queue.rows.len() == self.limits.capacity.div_ceil(2);
             self.wake(queue);
         } else {
-            let dropped = queue.push_late(at, record, self.capacity);
+            let dropped = queue.push_late(at, record, self.limits);
             self.wake(queue);
             self.count_dropped(dropped);
         }
@@ -221,7 +237,7 @@ impl Shared {
         if queue.is_closing() {
             return Err(RecordError::Closed);
         }
-        if queue.rows.len() >= self.capacity {
+        if queue.rows.len() >= self.limits.capacity {
             return Ok(Err(record));
         }
         queue.push(at, record);
@@ -273,7 +289,7 @@ impl Shared {
         let dropped_lately = lock(&self.last_drop).is_some_and(|at| at.elapsed() < DEGRADED_FOR);
         RecorderState {
             depth,
-            capacity: self.capacity,
+            capacity: self.limits.capacity,
             batches: self.batches.load(Ordering::Relaxed),
             rows: self.rows.load(Ordering::Relaxed),
             dropped: self.dropped.load(Ordering::Relaxed),
@@ -402,7 +418,7 @@ impl Shared {
         let result = if left + queue.missing == 0 { Ok(()) } else { Err(RecordError::Lost) };
         queue.rows.clear();
         queue.late.clear();
-        let waiting: Vec<Waiter> = queue.waiters.drain(..).collect();
+        let waiting: Vec<Waiter> = queue.waiters.drain(..).map(|(_, waiter)| waiter).collect();
         let closers: Vec<Waiter> = queue.closers.drain(..).collect();
         drop(queue);
         self.count_dropped(left);
@@ -426,6 +442,10 @@ fn gap(missing: u64) -> Record {
 mod tests {
     use super::*;
 
+    fn limits(capacity: usize) -> Limits {
+        Limits { capacity, room_wait: Duration::from_secs(60) }
+    }
+
     fn outcome(call: &str) -> Record {
         Record::new(Kind::Outcome, call.into(), "tools/call")
     }
@@ -438,7 +458,7 @@ mod tests {
 
     #[test]
     fn a_full_buffer_lets_some_wait_and_tells_of_the_rest() {
-        let shared = Shared::new(2);
+        let shared = Shared::new(limits(2));
         for call in ["a", "b", "c", "d", "e", "f", "g"] {
             shared.push(SystemTime::now(), outcome(call));
         }
@@ -456,19 +476,19 @@ mod tests {
     #[test]
     fn one_who_waited_too_long_for_room_is_gone() {
         let long_ago = Instant::now().checked_sub(Duration::from_secs(1)).unwrap();
-        let mut queue = Shared::new(1).queue.into_inner().unwrap();
+        let mut queue = Shared::new(limits(1)).queue.into_inner().unwrap();
         queue.late.push_back((long_ago, SystemTime::now(), outcome("a")));
         queue.late.push_back((Instant::now() + Duration::from_secs(60), SystemTime::now(), outcome("b")));
         assert_eq!(queue.take_late(), 1);
         assert_eq!((queue.rows.len(), queue.missing), (1, 1));
         queue.late.push_back((long_ago, SystemTime::now(), outcome("c")));
-        assert_eq!(queue.push_late(SystemTime::now(), outcome("d"), 1), 1);
+        assert_eq!(queue.push_late(SystemTime::now(), outcome("d"), limits(1)), 1);
         assert_eq!((queue.late.len(), queue.missing), (1, 2));
     }
 
     #[test]
     fn a_refused_intent_leaves_no_gap_but_an_outcome_does() {
-        let shared = Shared::new(1);
+        let shared = Shared::new(limits(1));
         shared.refuse(&Record::new(Kind::Intent, "a".into(), "tools/call"));
         assert_eq!(shared.state().dropped, 0);
         shared.refuse(&outcome("a"));
@@ -477,7 +497,7 @@ mod tests {
 
     #[test]
     fn what_comes_after_the_end_is_refused_and_counted() {
-        let shared = Shared::new(1);
+        let shared = Shared::new(limits(1));
         let mut told = shared.close(Duration::ZERO).unwrap();
         shared.push(SystemTime::now(), outcome("a"));
         assert!(shared.push_durable(SystemTime::now(), outcome("a")).is_err());

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::queue::{Shared, Told};
+use super::queue::{Limits, Shared, Told};
 use crate::protocol::Raw;
 use crate::storage::history::{Kind, Status};
 
@@ -124,7 +124,7 @@ pub struct Recorder {
 impl Recorder {
     /// A buffer for `capacity` records, whose rows are counted from 1.
     pub(super) fn new(capacity: usize) -> Self {
-        Self { shared: Arc::new(Shared::new(capacity.max(1))) }
+        Self { shared: Arc::new(Shared::new(Limits { capacity: capacity.max(1), room_wait: ROOM_WAIT })) }
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {

@@ -3,6 +3,7 @@
 //! A database that fails is tried again until it is back; a panic costs one retry of the group in hand, a second one
 //! the group. Must not know who records.
 
+use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -122,7 +123,8 @@ impl Writer {
             return Ok(());
         }
         let rendered: Vec<Option<String>> = hand.rows.iter().map(|row| self.render(row)).collect();
-        let poisoned = self.shared.is_poisoned();
+        // Crashes on demand may come fast; a group that has just suffered one is spared, and so never lost to them.
+        let poisoned = hand.panics == 0 && self.shared.is_poisoned();
         let rows = hand.rows.iter().zip(&rendered).enumerate().map(|(index, (row, arguments))| {
             if poisoned && index == hand.rows.len() / 2 {
                 crate::actors::supervision::Crash.now();
@@ -180,20 +182,20 @@ impl Writer {
             round: i32::try_from(record.round).unwrap_or(i32::MAX),
             kind: record.kind.name(),
             created_at: moment(row.at),
-            method: Some(&record.method),
-            plugin: record.plugin.as_deref(),
-            tool: record.tool.as_deref(),
-            caller: record.caller.as_deref(),
-            client: record.client.as_deref(),
-            protocol_version: record.protocol_version.as_deref(),
+            method: Some(Cow::Borrowed(&record.method)),
+            plugin: record.plugin.as_deref().map(Cow::Borrowed),
+            tool: record.tool.as_deref().map(Cow::Borrowed),
+            caller: record.caller.as_deref().map(Cow::Borrowed),
+            client: record.client.as_deref().map(Cow::Borrowed),
+            protocol_version: record.protocol_version.as_deref().map(Cow::Borrowed),
             status: written.map(Status::name),
-            error_code: record.error_code,
+            error_code: record.error_code.map(Cow::Borrowed),
             duration_us: record.duration_us.map(|us| i64::try_from(us).unwrap_or(i64::MAX)),
-            arguments,
+            arguments: arguments.map(Cow::Borrowed),
             result_bytes: record.result_bytes.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
-            request_id: record.request_id.as_deref(),
-            trace_id: record.trace_id.as_deref(),
-            detail: record.detail.as_deref(),
+            request_id: record.request_id.as_deref().map(Cow::Borrowed),
+            trace_id: record.trace_id.as_deref().map(Cow::Borrowed),
+            detail: record.detail.as_deref().map(Cow::Borrowed),
         }
     }
 
@@ -202,20 +204,22 @@ impl Writer {
         let Ok(connection) = self.connect(link) else { return };
         let Ok(last) = history::last_seq(connection, &self.instance.id) else { return };
         hand.rows.retain(|row| last.is_none_or(|last| row.seq > last));
-        while let Some(row) = hand.rows.first() {
+        let (mut done, mut lost) = (0, Vec::new());
+        for row in &hand.rows {
             let arguments = self.render(row);
             let written = history::append(connection, std::iter::once(self.entry(row, arguments.as_deref())));
             match self.tell(written) {
                 Ok(()) => self.shared.succeeded(1),
                 Err(error @ StorageError::Refused { .. }) => {
                     log::error!(seq = row.seq; "a history row is lost: {error}");
-                    self.shared.failed(error.to_string());
-                    self.shared.lose(1);
+                    lost.push(row.seq);
                 }
-                Err(_) => return,
+                Err(_) => break,
             }
-            hand.rows.remove(0);
+            done += 1;
         }
+        self.shared.lose(lost.len() as u64);
+        hand.leave(done, &lost);
     }
 
     fn after_panic(&self, message: &str) {
@@ -247,5 +251,64 @@ impl Writer {
         if let Err(error) = finished {
             log::error!("history was not closed cleanly; the next start completes it: {error}");
         }
+    }
+}
+
+#[cfg(all(test, feature = "sqlite"))]
+mod tests {
+    use super::super::queue::Limits;
+    use super::super::recorder::Record;
+    use super::*;
+    use crate::config;
+    use crate::storage::history::Kind;
+
+    fn writer(folder: &std::path::Path) -> Writer {
+        let database = config::Database { url: None, pool_size: 1, busy_timeout_ms: 10 };
+        let storage = crate::storage::open(&database, &folder.join("waygate.db")).unwrap();
+        storage.migrate().unwrap();
+        Writer {
+            shared: Arc::new(Shared::new(Limits { capacity: 10, room_wait: Duration::from_secs(60) })),
+            storage,
+            instance: Instance::begin(),
+            durability: Durability::Strict,
+            linger: Duration::ZERO,
+            render: Arc::new(|_raw| None),
+            thread: Mutex::new(None),
+        }
+    }
+
+    #[test]
+    fn a_group_is_kept_through_one_panic_and_given_up_after_two() {
+        let folder = tempfile::tempdir().unwrap();
+        let writer = writer(folder.path());
+        let record = Record::new(Kind::Outcome, "a".into(), "tools/call");
+        let mut told = writer.shared.push_durable(std::time::SystemTime::now(), record).unwrap().unwrap();
+        assert!(writer.shared.gather(&mut writer.shared.hand(), Duration::ZERO, Duration::ZERO));
+        writer.after_panic("once");
+        assert_eq!(writer.shared.hand().rows.len(), 1);
+        assert!(told.try_recv().is_err(), "nothing is told yet");
+        writer.after_panic("twice");
+        assert!(writer.shared.hand().is_empty());
+        assert_eq!(told.try_recv(), Ok(Err(RecordError::Lost)));
+        assert!(writer.turn(&mut Link::default()));
+        let page =
+            history::list(&mut writer.storage.connect().unwrap(), &history::Filter::default()).unwrap();
+        let kinds: Vec<&str> = page.calls.iter().map(|call| call.kind.as_str()).collect();
+        assert_eq!(kinds, ["gap"]);
+    }
+
+    #[test]
+    fn a_commit_whose_answer_was_lost_is_not_written_twice() {
+        let folder = tempfile::tempdir().unwrap();
+        let writer = writer(folder.path());
+        let record = Record::new(Kind::Outcome, "a".into(), "tools/call");
+        writer.shared.push(std::time::SystemTime::now(), record);
+        let mut hand = writer.shared.hand();
+        assert!(writer.shared.gather(&mut hand, Duration::ZERO, Duration::ZERO));
+        writer.write(&mut hand, &mut Link::default()).unwrap();
+        assert_eq!((hand.rows.len(), hand.tries), (1, 1), "as if the answer had not come");
+        writer.write(&mut hand, &mut Link::default()).unwrap();
+        let mut connection = writer.storage.connect().unwrap();
+        assert_eq!(history::show(&mut connection, "a").unwrap().len(), 1);
     }
 }
