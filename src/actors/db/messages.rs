@@ -1,0 +1,60 @@
+//! DbActor's mailbox: everything the database can be asked, reads first, then the end.
+//!
+//! | message         | from            | reply                      | may be lost |
+//! |-----------------|-----------------|----------------------------|-------------|
+//! | `Ping`          | health          | –                          | yes         |
+//! | `Crash`         | http (test)     | –                          | yes         |
+//! | `ListHistory`   | http, app       | `Page`, the newest first   | no          |
+//! | `ShowCall`      | http, app       | `Vec<Entry>`, empty: none  | no          |
+//! | `CheckDatabase` | health, http    | `Duration` of a small read | no          |
+//! | `GetPool`       | metrics         | `PoolState`                | yes         |
+//! | `Flush`         | app             | – once all is on disk      | no          |
+//! | `Close`         | app             | – once the file is whole   | no          |
+//!
+//! Recording is no message: see [`Recorder`](super::Recorder).
+
+use std::time::Duration;
+
+use actix::Message;
+
+use super::RecordError;
+pub use crate::actors::supervision::{Crash, Ping};
+use crate::storage::history::{Entry, Filter, Page};
+use crate::storage::{PoolState, StorageError};
+
+/// Calls that a filter asks for, the newest first.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Page, StorageError>")]
+pub struct ListHistory {
+    /// Which.
+    pub filter: Filter,
+}
+
+/// Every row of one call; none means that there is no such call.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Vec<Entry>, StorageError>")]
+pub struct ShowCall {
+    /// Which.
+    pub call_id: String,
+}
+
+/// Reads one row, and tells how long the database took.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Duration, StorageError>")]
+pub struct CheckDatabase;
+
+/// How many connections there are.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<PoolState, StorageError>")]
+pub struct GetPool;
+
+/// Waits until all that was recorded so far is on disk.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), RecordError>")]
+pub struct Flush;
+
+/// Writes what is left, marks this instance as stopped, makes the file whole, and closes the database. What is recorded
+/// or asked later is refused.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), RecordError>")]
+pub struct Close;

@@ -1,0 +1,509 @@
+//! What executors and the history writer share: the buffer, the group in hand, the tallies.
+//!
+//! A push is a short lock and no wait; the writer takes the whole buffer at once, and is woken only if it sleeps. Must not
+//! know the database.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::{Notify, oneshot};
+
+use super::recorder::{Record, RecordError, RecorderState};
+use crate::storage::history::Kind;
+
+/// How long a drop keeps history degraded, so that somebody sees it.
+const DEGRADED_FOR: Duration = Duration::from_secs(60);
+
+/// A record with its place in the instance's row of rows.
+#[derive(Debug)]
+pub(super) struct Queued {
+    pub(super) seq: i64,
+    pub(super) at: SystemTime,
+    pub(super) record: Record,
+}
+
+/// Somebody who waits for a commit, and where it is told.
+type Waiter = oneshot::Sender<Result<(), RecordError>>;
+pub(super) type Told = oneshot::Receiver<Result<(), RecordError>>;
+
+/// What the writer has in hand. It lies here, not on the writer's stack, so that it survives the writer.
+#[derive(Default)]
+pub(super) struct Batch {
+    pub(super) rows: Vec<Queued>,
+    /// Each with the row it waits for; that one and all before it.
+    waiters: Vec<(i64, Waiter)>,
+    /// How often it was begun.
+    pub(super) tries: u32,
+    /// How often the writer panicked over it.
+    pub(super) panics: u32,
+}
+
+impl Batch {
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.waiters.is_empty()
+    }
+
+    /// The first `count` rows are done with, the `lost` among them for good.
+    pub(super) fn leave(&mut self, count: usize, lost: &[i64]) {
+        self.rows.drain(..count.min(self.rows.len()));
+        for (_, waiter) in self.waiters.extract_if(.., |(seq, _)| lost.contains(seq)) {
+            let _given_up = waiter.send(Err(RecordError::Lost));
+        }
+    }
+
+    /// Tells all who wait, and empties itself.
+    pub(super) fn settle(&mut self, result: Result<(), RecordError>) {
+        for (_, waiter) in self.waiters.drain(..) {
+            // One who no longer waits has given up.
+            let _given_up = waiter.send(result);
+        }
+        self.rows.clear();
+        (self.tries, self.panics) = (0, 0);
+    }
+}
+
+/// What the writer's thread is doing, as far as those care who might have to wake it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Writer {
+    Working,
+    /// Until there is anything to do.
+    Sleeping,
+    /// Until more has gathered, or something is urgent.
+    Lingering,
+}
+
+/// The buffer, and what goes with it under the one short lock.
+struct Queue {
+    rows: Vec<Queued>,
+    /// Records that found no room, with the time until which they wait for it; only when `rows` is full.
+    late: VecDeque<(Instant, SystemTime, Record)>,
+    waiters: Vec<(i64, Waiter)>,
+    next_seq: i64,
+    /// Records dropped since the last gap row.
+    missing: u64,
+    writer: Writer,
+    /// Whether the writer should not linger.
+    urgent: bool,
+    /// Once set, nothing more is taken, and the writer gives up then.
+    closing: Option<Instant>,
+    closers: Vec<Waiter>,
+    ended: bool,
+}
+
+impl Queue {
+    fn push(&mut self, at: SystemTime, record: Record) {
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        self.rows.push(Queued { seq, at, record });
+    }
+
+    /// Lets a record wait for room; gives the number of those dropped.
+    fn push_late(&mut self, at: SystemTime, record: Record, limits: Limits) -> u64 {
+        let now = Instant::now();
+        let mut dropped = 0;
+        while self.late.front().is_some_and(|(until, ..)| *until <= now) {
+            self.late.pop_front();
+            dropped += 1;
+        }
+        if self.late.len() < limits.capacity {
+            self.late.push_back((now + limits.room_wait, at, record));
+        } else {
+            dropped += 1;
+        }
+        self.missing += dropped;
+        dropped
+    }
+
+    /// Room was made: takes in those who waited for it, if they still do; gives the number of those dropped.
+    fn take_late(&mut self) -> u64 {
+        let now = Instant::now();
+        let mut dropped = 0;
+        for (until, at, record) in std::mem::take(&mut self.late) {
+            if until > now {
+                self.push(at, record);
+            } else {
+                dropped += 1;
+            }
+        }
+        self.missing += dropped;
+        dropped
+    }
+
+    fn wait_for_commit(&mut self) -> Told {
+        let (tell, told) = oneshot::channel();
+        self.waiters.push((self.next_seq - 1, tell));
+        self.urgent = true;
+        told
+    }
+
+    fn is_idle(&self) -> bool {
+        self.rows.is_empty() && self.waiters.is_empty() && self.missing == 0
+    }
+
+    fn is_closing(&self) -> bool {
+        self.closing.is_some()
+    }
+}
+
+/// How much may wait in the buffer, and as much again for room in it, so long.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    pub(super) capacity: usize,
+    pub(super) room_wait: Duration,
+}
+
+/// What executors and the writer share.
+pub(super) struct Shared {
+    queue: Mutex<Queue>,
+    wake: Condvar,
+    /// Told whenever the writer took the buffer.
+    pub(super) room: Notify,
+    /// The group being written; whoever holds it is the one writer.
+    hand: Mutex<Batch>,
+    poison: AtomicBool,
+    limits: Limits,
+    batches: AtomicU64,
+    rows: AtomicU64,
+    dropped: AtomicU64,
+    failed: AtomicU64,
+    last_error: Mutex<Option<String>>,
+    last_drop: Mutex<Option<Instant>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+// === the executors' side ===
+
+impl Shared {
+    /// An empty buffer, whose rows are counted from 1.
+    pub(super) fn new(limits: Limits) -> Self {
+        let queue = Queue {
+            rows: Vec::new(),
+            late: VecDeque::new(),
+            waiters: Vec::new(),
+            next_seq: 1,
+            missing: 0,
+            writer: Writer::Working,
+            urgent: false,
+            closing: None,
+            closers: Vec::new(),
+            ended: false,
+        };
+        Self {
+            queue: Mutex::new(queue),
+            wake: Condvar::new(),
+            room: Notify::new(),
+            hand: Mutex::default(),
+            poison: AtomicBool::new(false),
+            limits,
+            batches: AtomicU64::new(0),
+            rows: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            last_error: Mutex::new(None),
+            last_drop: Mutex::new(None),
+        }
+    }
+
+    pub(super) fn push(&self, at: SystemTime, record: Record) {
+        let mut queue = lock(&self.queue);
+        if queue.is_closing() {
+            drop(queue);
+            self.count_dropped(1);
+        } else if queue.rows.len() < self.limits.capacity {
+            queue.push(at, record);
+            // A linger would now let it run full.
+            queue.urgent |= queue.rows.len() == self.limits.capacity.div_ceil(2);
+            self.wake(queue);
+        } else {
+            let dropped = queue.push_late(at, record, self.limits);
+            self.wake(queue);
+            self.count_dropped(dropped);
+        }
+    }
+
+    /// Gives the record back when there is no room.
+    pub(super) fn push_durable(
+        &self,
+        at: SystemTime,
+        record: Record,
+    ) -> Result<Result<Told, Record>, RecordError> {
+        let mut queue = lock(&self.queue);
+        if queue.is_closing() {
+            return Err(RecordError::Closed);
+        }
+        if queue.rows.len() >= self.limits.capacity {
+            return Ok(Err(record));
+        }
+        queue.push(at, record);
+        let told = queue.wait_for_commit();
+        self.wake(queue);
+        Ok(Ok(told))
+    }
+
+    pub(super) fn wait_for_commit(&self) -> Result<Told, RecordError> {
+        let mut queue = lock(&self.queue);
+        if queue.is_closing() {
+            return Err(RecordError::Closed);
+        }
+        let told = queue.wait_for_commit();
+        self.wake(queue);
+        Ok(told)
+    }
+
+    /// A refused intent leaves no trace, since its tool will not run; what has happened leaves a gap.
+    pub(super) fn refuse(&self, record: &Record) {
+        if record.kind != Kind::Intent {
+            self.lose(1);
+        }
+    }
+
+    /// Takes no more from now on; none when the writer has ended already.
+    pub(super) fn close(&self, deadline: Duration) -> Option<Told> {
+        let mut queue = lock(&self.queue);
+        if queue.ended {
+            return None;
+        }
+        let (tell, told) = oneshot::channel();
+        queue.closers.push(tell);
+        queue.closing.get_or_insert(Instant::now() + deadline);
+        self.wake(queue);
+        Some(told)
+    }
+
+    pub(super) fn poison(&self) {
+        self.poison.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn state(&self) -> RecorderState {
+        let depth = {
+            let queue = lock(&self.queue);
+            queue.rows.len() + queue.late.len()
+        };
+        let last_error = lock(&self.last_error).clone();
+        let dropped_lately = lock(&self.last_drop).is_some_and(|at| at.elapsed() < DEGRADED_FOR);
+        RecorderState {
+            depth,
+            capacity: self.limits.capacity,
+            batches: self.batches.load(Ordering::Relaxed),
+            rows: self.rows.load(Ordering::Relaxed),
+            dropped: self.dropped.load(Ordering::Relaxed),
+            failed: self.failed.load(Ordering::Relaxed),
+            degraded: last_error.is_some() || dropped_lately,
+            last_error,
+        }
+    }
+
+    /// Wakes the writer if it waits for this. A wake costs a system call: under load there is next to none.
+    fn wake(&self, mut queue: MutexGuard<'_, Queue>) {
+        let needed = match queue.writer {
+            Writer::Working => false,
+            Writer::Sleeping => true,
+            Writer::Lingering => queue.urgent || queue.is_closing(),
+        };
+        if needed {
+            queue.writer = Writer::Working;
+            drop(queue);
+            self.wake.notify_one();
+        }
+    }
+
+    fn count_dropped(&self, count: u64) {
+        if count > 0 {
+            self.dropped.fetch_add(count, Ordering::Relaxed);
+            *lock(&self.last_drop) = Some(Instant::now());
+        }
+    }
+}
+
+// === the writer's side ===
+
+impl Shared {
+    pub(super) fn hand(&self) -> MutexGuard<'_, Batch> {
+        lock(&self.hand)
+    }
+
+    /// Sleeps until there is something to write, lets more gather for `linger`, and takes it all into `hand`. After `beat`
+    /// without anything it comes back with nothing. False means that no more will come, or that time is up.
+    pub(super) fn gather(&self, hand: &mut Batch, linger: Duration, beat: Duration) -> bool {
+        let mut queue = lock(&self.queue);
+        if queue.closing.is_some_and(|until| queue.is_idle() || until <= Instant::now()) {
+            return false;
+        }
+        if queue.is_idle() {
+            let idle = |queue: &mut Queue| queue.is_idle() && !queue.is_closing();
+            queue = self.wait(queue, Writer::Sleeping, beat, idle);
+            if queue.is_idle() {
+                return !queue.is_closing();
+            }
+        }
+        if !linger.is_zero() {
+            let calm = |queue: &mut Queue| !queue.urgent && !queue.is_closing();
+            queue = self.wait(queue, Writer::Lingering, linger, calm);
+        }
+        queue.urgent = false;
+        let dropped = queue.take_late();
+        let missing = std::mem::take(&mut queue.missing);
+        if missing > 0 {
+            queue.push(SystemTime::now(), gap(missing));
+        }
+        // The emptied vector of the last group goes back, so that no memory is asked for under the lock.
+        std::mem::swap(&mut queue.rows, &mut hand.rows);
+        std::mem::swap(&mut queue.waiters, &mut hand.waiters);
+        drop(queue);
+        self.count_dropped(dropped);
+        self.room.notify_waiters();
+        true
+    }
+
+    fn wait<'a>(
+        &self,
+        mut queue: MutexGuard<'a, Queue>,
+        doing: Writer,
+        at_most: Duration,
+        while_so: impl FnMut(&mut Queue) -> bool,
+    ) -> MutexGuard<'a, Queue> {
+        queue.writer = doing;
+        let waited = self.wake.wait_timeout_while(queue, at_most, while_so);
+        let mut queue = waited.unwrap_or_else(PoisonError::into_inner).0;
+        queue.writer = Writer::Working;
+        queue
+    }
+
+    /// A group is on disk, or the database answers again.
+    pub(super) fn succeeded(&self, rows: usize) {
+        if rows > 0 {
+            self.batches.fetch_add(1, Ordering::Relaxed);
+            self.rows.fetch_add(rows as u64, Ordering::Relaxed);
+        }
+        lock(&self.last_error).take();
+    }
+
+    /// Remembers what failed; true when the attempt before had not failed.
+    pub(super) fn failed(&self, error: String) -> bool {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+        lock(&self.last_error).replace(error).is_none()
+    }
+
+    /// So many records that were to be rows will never be.
+    pub(super) fn lose(&self, records: u64) {
+        lock(&self.queue).missing += records;
+        self.count_dropped(records);
+    }
+
+    /// Takes the poison, if there is any.
+    pub(super) fn is_poisoned(&self) -> bool {
+        self.poison.swap(false, Ordering::Relaxed)
+    }
+
+    /// Whether a closing writer has tried long enough.
+    pub(super) fn is_out_of_time(&self) -> bool {
+        lock(&self.queue).closing.is_some_and(|until| until <= Instant::now())
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        lock(&self.queue).ended
+    }
+
+    /// The writer has ended; what was never written is told and counted.
+    pub(super) fn end(&self) {
+        let mut queue = lock(&self.queue);
+        queue.ended = true;
+        let left = (queue.rows.len() + queue.late.len()) as u64;
+        let result = if left + queue.missing == 0 { Ok(()) } else { Err(RecordError::Lost) };
+        queue.rows.clear();
+        queue.late.clear();
+        let waiting: Vec<Waiter> = queue.waiters.drain(..).map(|(_, waiter)| waiter).collect();
+        let closers: Vec<Waiter> = queue.closers.drain(..).collect();
+        drop(queue);
+        self.count_dropped(left);
+        for waiter in waiting.into_iter().chain(closers) {
+            let _given_up = waiter.send(result);
+        }
+    }
+}
+
+/// The row that stands where others are missing.
+fn gap(missing: u64) -> Record {
+    let call_id = uuid::Uuid::now_v7().simple().to_string();
+    let mut record = Record::new(Kind::Gap, call_id.into(), "waygate/gap");
+    let detail =
+        format!("{missing} records are missing here: history could not be written fast enough, or failed");
+    record.detail = Some(Cow::Owned(detail));
+    record
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(capacity: usize) -> Limits {
+        Limits { capacity, room_wait: Duration::from_secs(60) }
+    }
+
+    fn outcome(call: &str) -> Record {
+        Record::new(Kind::Outcome, call.into(), "tools/call")
+    }
+
+    fn gathered(shared: &Shared) -> Vec<(i64, Kind)> {
+        let mut hand = Batch::default();
+        assert!(shared.gather(&mut hand, Duration::ZERO, Duration::ZERO));
+        hand.rows.iter().map(|row| (row.seq, row.record.kind)).collect()
+    }
+
+    #[test]
+    fn a_full_buffer_lets_some_wait_and_tells_of_the_rest() {
+        let shared = Shared::new(limits(2));
+        for call in ["a", "b", "c", "d", "e", "f", "g"] {
+            shared.push(SystemTime::now(), outcome(call));
+        }
+        // Two have room, two wait for it, three are gone.
+        assert_eq!((shared.state().depth, shared.state().dropped), (4, 3));
+        assert!(shared.state().degraded);
+        let rows = gathered(&shared);
+        let kinds: Vec<Kind> = rows.iter().map(|row| row.1).collect();
+        assert_eq!(kinds.iter().filter(|kind| **kind == Kind::Gap).count(), 1);
+        assert_eq!(kinds.last(), Some(&Kind::Gap));
+        assert!(rows.iter().map(|row| row.0).eq(1..=rows.len() as i64), "{rows:?}");
+        assert!(gathered(&shared).is_empty(), "one gap row a gap");
+    }
+
+    #[test]
+    fn one_who_waited_too_long_for_room_is_gone() {
+        let long_ago = Instant::now().checked_sub(Duration::from_secs(1)).unwrap();
+        let mut queue = Shared::new(limits(1)).queue.into_inner().unwrap();
+        queue.late.push_back((long_ago, SystemTime::now(), outcome("a")));
+        queue.late.push_back((Instant::now() + Duration::from_secs(60), SystemTime::now(), outcome("b")));
+        assert_eq!(queue.take_late(), 1);
+        assert_eq!((queue.rows.len(), queue.missing), (1, 1));
+        queue.late.push_back((long_ago, SystemTime::now(), outcome("c")));
+        assert_eq!(queue.push_late(SystemTime::now(), outcome("d"), limits(1)), 1);
+        assert_eq!((queue.late.len(), queue.missing), (1, 2));
+    }
+
+    #[test]
+    fn a_refused_intent_leaves_no_gap_but_an_outcome_does() {
+        let shared = Shared::new(limits(1));
+        shared.refuse(&Record::new(Kind::Intent, "a".into(), "tools/call"));
+        assert_eq!(shared.state().dropped, 0);
+        shared.refuse(&outcome("a"));
+        assert_eq!(gathered(&shared), [(1, Kind::Gap)]);
+    }
+
+    #[test]
+    fn what_comes_after_the_end_is_refused_and_counted() {
+        let shared = Shared::new(limits(1));
+        let mut told = shared.close(Duration::ZERO).unwrap();
+        shared.push(SystemTime::now(), outcome("a"));
+        assert!(shared.push_durable(SystemTime::now(), outcome("a")).is_err());
+        assert_eq!(shared.state().dropped, 1);
+        assert!(!shared.gather(&mut Batch::default(), Duration::ZERO, Duration::ZERO));
+        shared.end();
+        assert_eq!(told.try_recv(), Ok(Ok(())));
+    }
+}

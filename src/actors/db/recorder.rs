@@ -1,0 +1,199 @@
+//! The hot path into history: what executors hold, and what they leave there. Must not know the database.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::queue::{Limits, Shared, Told};
+use crate::protocol::Raw;
+use crate::storage::history::{Kind, Status};
+
+/// How long a record waits for room in a full buffer.
+pub const ROOM_WAIT: Duration = Duration::from_millis(50);
+/// How long a durable record waits for its commit.
+pub const COMMIT_DEADLINE: Duration = Duration::from_secs(5);
+
+/// One row to be, made of cheap shared things; the writer renders them.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// Intent, outcome or admin; gaps are written by the writer alone.
+    pub kind: Kind,
+    /// Shared by all rows of one call.
+    pub call_id: Arc<str>,
+    /// From 0; the client's answers to input requests begin another.
+    pub round: u32,
+    /// `tools/call` and so on.
+    pub method: Cow<'static, str>,
+    /// Which plugin.
+    pub plugin: Option<Arc<str>>,
+    /// The published name, the prompt's name or the resource's URI.
+    pub tool: Option<Arc<str>>,
+    /// Opaque principal.
+    pub caller: Option<Arc<str>>,
+    /// Name and version as the client gives them.
+    pub client: Option<Arc<str>>,
+    /// MCP revision.
+    pub protocol_version: Option<Cow<'static, str>>,
+    /// How the round ended; none in an intent.
+    pub status: Option<Status>,
+    /// `ErrorCode::name`.
+    pub error_code: Option<&'static str>,
+    /// From the door to the answer.
+    pub duration_us: Option<u64>,
+    /// Captured as far as the configuration says.
+    pub arguments: Option<Raw>,
+    /// Size of the result.
+    pub result_bytes: Option<u64>,
+    /// For finding it in the log.
+    pub request_id: Option<Arc<str>>,
+    /// W3C trace id.
+    pub trace_id: Option<Arc<str>>,
+    /// Whatever else is worth saying.
+    pub detail: Option<Cow<'static, str>>,
+}
+
+impl Record {
+    /// A record that says no more than this; the other fields are for the caller to fill.
+    pub fn new(kind: Kind, call_id: Arc<str>, method: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            kind,
+            call_id,
+            round: 0,
+            method: method.into(),
+            plugin: None,
+            tool: None,
+            caller: None,
+            client: None,
+            protocol_version: None,
+            status: None,
+            error_code: None,
+            duration_us: None,
+            arguments: None,
+            result_bytes: None,
+            request_id: None,
+            trace_id: None,
+            detail: None,
+        }
+    }
+}
+
+/// Why a durable record is not known to be on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// The buffer had no room for it; it was not taken.
+    #[error("the history buffer was full for {} ms; try again when the database keeps up", ROOM_WAIT.as_millis())]
+    Full,
+    /// It was taken, but not committed in time; it may be yet.
+    #[error("history was not on disk within {} s; the database is locked, full or gone, see the log", COMMIT_DEADLINE.as_secs())]
+    Late,
+    /// It was taken and then given up; a gap row tells so.
+    #[error("history could not be written, and was given up; the log has the cause")]
+    Lost,
+    /// The server stops.
+    #[error("history is closed, since the server stops; ask again when it runs")]
+    Closed,
+}
+
+/// How recording goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecorderState {
+    /// Records that wait for the writer.
+    pub depth: usize,
+    /// At most so many.
+    pub capacity: usize,
+    /// Groups committed.
+    pub batches: u64,
+    /// Rows committed.
+    pub rows: u64,
+    /// Records that never became rows.
+    pub dropped: u64,
+    /// Attempts at a group that failed.
+    pub failed: u64,
+    /// What the last failure said, until the next success.
+    pub last_error: Option<String>,
+    /// Whether writing fails now, or records were dropped in the last minute.
+    pub degraded: bool,
+}
+
+/// Where executors leave what happened. Cheap to clone, outlives restarts of DbActor and of the writer.
+#[derive(Clone)]
+pub struct Recorder {
+    shared: Arc<Shared>,
+}
+
+impl Recorder {
+    /// A buffer for `capacity` records, whose rows are counted from 1.
+    pub(super) fn new(capacity: usize) -> Self {
+        Self { shared: Arc::new(Shared::new(Limits { capacity: capacity.max(1), room_wait: ROOM_WAIT })) }
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Leaves a record to be written soon. Never blocks. What finds no room waits [`ROOM_WAIT`] for it, and is then dropped,
+    /// counted, and told by a gap row.
+    pub fn record(&self, record: Record) {
+        self.shared.push(SystemTime::now(), record);
+    }
+
+    /// Leaves a record and waits until it is on disk, together with all recorded before it.
+    ///
+    /// # Errors
+    /// See [`RecordError`]. After `Full` of anything but an intent, a gap row tells that it is missing.
+    pub async fn record_durably(&self, record: Record) -> Result<(), RecordError> {
+        let at = SystemTime::now();
+        let give_up = tokio::time::Instant::now() + ROOM_WAIT;
+        let mut record = record;
+        let told = loop {
+            // Made before the attempt, so that room made in between is not missed.
+            let room = self.shared.room.notified();
+            match self.shared.push_durable(at, record)? {
+                Ok(told) => break told,
+                Err(back) => record = back,
+            }
+            if tokio::time::timeout_at(give_up, room).await.is_err() {
+                self.shared.refuse(&record);
+                return Err(RecordError::Full);
+            }
+        };
+        wait_for(told, COMMIT_DEADLINE).await
+    }
+
+    /// Waits until all recorded so far is on disk.
+    ///
+    /// # Errors
+    /// See [`RecordError`].
+    pub async fn flush(&self) -> Result<(), RecordError> {
+        let told = self.shared.wait_for_commit()?;
+        wait_for(told, COMMIT_DEADLINE).await
+    }
+
+    /// Takes no more, and waits until the writer has written all, made the file whole and ended.
+    ///
+    /// # Errors
+    /// `Lost` when something could not be written, `Late` when the writer does not end.
+    pub(super) async fn close(&self, deadline: Duration) -> Result<(), RecordError> {
+        let Some(told) = self.shared.close(deadline) else { return Ok(()) };
+        // The writer gives up by itself at the deadline, and needs a moment more to end.
+        wait_for(told, deadline + COMMIT_DEADLINE).await
+    }
+
+    /// How recording goes.
+    pub fn state(&self) -> RecorderState {
+        self.shared.state()
+    }
+
+    /// Makes the writer panic in the middle of its next group: for `Crash`.
+    pub(super) fn poison(&self) {
+        self.shared.poison();
+    }
+}
+
+async fn wait_for(told: Told, deadline: Duration) -> Result<(), RecordError> {
+    match tokio::time::timeout(deadline, told).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(_gone)) => Err(RecordError::Lost),
+        Err(_elapsed) => Err(RecordError::Late),
+    }
+}

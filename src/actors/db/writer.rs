@@ -1,0 +1,314 @@
+//! The one thread that writes history: it takes what has gathered, commits it as a group, and does not let go of it.
+//!
+//! A database that fails is tried again until it is back; a panic costs one retry of the group in hand, a second one
+//! the group. Must not know who records.
+
+use std::borrow::Cow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::queue::{Batch, Queued, Shared};
+use super::recorder::RecordError;
+use crate::actors::supervision::message_of;
+use crate::config::Durability;
+use crate::protocol::Raw;
+use crate::storage::history::{self, NewEntry, Status, moment};
+use crate::storage::{DbConnection, Instance, Storage, StorageError, instances};
+
+/// Between two attempts at a failing database, at first and at most.
+const PAUSE_MIN: Duration = Duration::from_millis(5);
+const PAUSE_MAX: Duration = Duration::from_millis(250);
+/// Attempts that panicked after which a group is given up.
+const PANICS_MAX: u32 = 2;
+
+/// Makes the text of a call's arguments, as far as the configuration wants them; runs on the writer's thread.
+pub type Render = Arc<dyn Fn(&Raw) -> Option<String> + Send + Sync>;
+
+/// The writer, and its thread if that runs.
+pub(super) struct Writer {
+    pub(super) shared: Arc<Shared>,
+    pub(super) storage: Storage,
+    pub(super) instance: Instance,
+    pub(super) durability: Durability,
+    /// How long records may gather; nothing in strict.
+    pub(super) linger: Duration,
+    pub(super) render: Render,
+    pub(super) thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// The writer's hold on the database; let go of after a failure.
+#[derive(Default)]
+struct Link {
+    connection: Option<DbConnection>,
+    beaten: Option<Instant>,
+}
+
+impl Writer {
+    /// Starts the thread unless it runs or has done its work.
+    pub(super) fn ensure_running(self: &Arc<Self>) {
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if thread.as_ref().is_some_and(|thread| !thread.is_finished()) || self.shared.has_ended() {
+            return;
+        }
+        let writer = Arc::clone(self);
+        match thread::Builder::new().name("history".to_owned()).spawn(move || writer.run()) {
+            Ok(running) => *thread = Some(running),
+            Err(error) => log::error!("no thread for the history writer ({error}); it is tried again"),
+        }
+    }
+
+    fn run(&self) {
+        let mut link = Link::default();
+        loop {
+            match catch_unwind(AssertUnwindSafe(|| self.turn(&mut link))) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(payload) => {
+                    // The transaction was cut in the middle: closing its connection rolls it back.
+                    link = Link::default();
+                    self.after_panic(&message_of(payload.as_ref()));
+                }
+            }
+        }
+        if catch_unwind(AssertUnwindSafe(|| self.finish(link))).is_err() {
+            log::error!("the history writer panicked while closing; the next start completes the database");
+        }
+        self.shared.end();
+    }
+
+    /// One group, from the buffer to the disk. False when there will be none any more.
+    fn turn(&self, link: &mut Link) -> bool {
+        let mut hand = self.shared.hand();
+        if hand.is_empty() && !self.shared.gather(&mut hand, self.linger, instances::BEAT) {
+            return false;
+        }
+        self.write_until_done(&mut hand, link);
+        true
+    }
+
+    fn write_until_done(&self, hand: &mut Batch, link: &mut Link) {
+        let mut pause = PAUSE_MIN;
+        while let Err(error) = self.write(hand, link) {
+            if !matches!(error, StorageError::Locked(_)) {
+                *link = Link::default();
+            }
+            if self.shared.failed(error.to_string()) {
+                log::error!("history cannot be written, it is tried until it can: {error}");
+            }
+            if self.shared.is_out_of_time() {
+                self.abandon(hand, &error.to_string());
+                return;
+            }
+            if matches!(error, StorageError::Refused { .. }) {
+                self.drop_refused(hand, link);
+            }
+            thread::sleep(pause);
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+        hand.settle(Ok(()));
+    }
+
+    fn write(&self, hand: &mut Batch, link: &mut Link) -> Result<(), StorageError> {
+        let connection = self.connect(link)?;
+        if hand.tries > 0 {
+            // A commit may have succeeded although its answer was lost.
+            let last = self.tell(history::last_seq(connection, &self.instance.id))?;
+            hand.rows.retain(|row| last.is_none_or(|last| row.seq > last));
+        }
+        hand.tries += 1;
+        if hand.rows.is_empty() {
+            self.shared.succeeded(0);
+            return Ok(());
+        }
+        let rendered: Vec<Option<String>> = hand.rows.iter().map(|row| self.render(row)).collect();
+        // Crashes on demand may come fast; a group that has just suffered one is spared, and so never lost to them.
+        let poisoned = hand.panics == 0 && self.shared.is_poisoned();
+        let rows = hand.rows.iter().zip(&rendered).enumerate().map(|(index, (row, arguments))| {
+            if poisoned && index == hand.rows.len() / 2 {
+                crate::actors::supervision::Crash.now();
+            }
+            self.entry(row, arguments.as_deref())
+        });
+        self.tell(history::append(connection, rows))?;
+        self.shared.succeeded(hand.rows.len());
+        Ok(())
+    }
+
+    /// The connection, opened and registered if need be; says now and then that this instance runs.
+    fn connect<'a>(&self, link: &'a mut Link) -> Result<&'a mut DbConnection, StorageError> {
+        let connection = match link.connection.take() {
+            Some(connection) => connection,
+            None => {
+                let mut connection = self.storage.connect()?;
+                self.tell(connection.set_durability(self.durability))?;
+                self.tell(instances::register(&mut connection, &self.instance))?;
+                link.beaten = Some(Instant::now());
+                connection
+            }
+        };
+        let connection = link.connection.insert(connection);
+        if link.beaten.is_none_or(|at| at.elapsed() >= instances::BEAT) {
+            self.tell(instances::beat(connection, &self.instance.id))?;
+            link.beaten = Some(Instant::now());
+        }
+        Ok(connection)
+    }
+
+    fn tell<T>(&self, result: diesel::QueryResult<T>) -> Result<T, StorageError> {
+        result.map_err(|error| self.storage.failed(&error))
+    }
+
+    /// A redaction that panics must not cost the row.
+    fn render(&self, row: &Queued) -> Option<String> {
+        let arguments = row.record.arguments.as_ref()?;
+        catch_unwind(AssertUnwindSafe(|| (self.render)(arguments))).unwrap_or_else(|payload| {
+            log::error!(
+                "arguments could not be captured, and are left out: {}",
+                message_of(payload.as_ref())
+            );
+            None
+        })
+    }
+
+    fn entry<'a>(&'a self, row: &'a Queued, arguments: Option<&'a str>) -> NewEntry<'a> {
+        let record = &row.record;
+        let written = record.status.filter(|status| !matches!(status, Status::Pending | Status::Gap));
+        NewEntry {
+            instance_id: &self.instance.id,
+            seq: row.seq,
+            call_id: &record.call_id,
+            round: i32::try_from(record.round).unwrap_or(i32::MAX),
+            kind: record.kind.name(),
+            created_at: moment(row.at),
+            method: Some(Cow::Borrowed(&record.method)),
+            plugin: record.plugin.as_deref().map(Cow::Borrowed),
+            tool: record.tool.as_deref().map(Cow::Borrowed),
+            caller: record.caller.as_deref().map(Cow::Borrowed),
+            client: record.client.as_deref().map(Cow::Borrowed),
+            protocol_version: record.protocol_version.as_deref().map(Cow::Borrowed),
+            status: written.map(Status::name),
+            error_code: record.error_code.map(Cow::Borrowed),
+            duration_us: record.duration_us.map(|us| i64::try_from(us).unwrap_or(i64::MAX)),
+            arguments: arguments.map(Cow::Borrowed),
+            result_bytes: record.result_bytes.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
+            request_id: record.request_id.as_deref().map(Cow::Borrowed),
+            trace_id: record.trace_id.as_deref().map(Cow::Borrowed),
+            detail: record.detail.as_deref().map(Cow::Borrowed),
+        }
+    }
+
+    /// Writes the group row by row, so that one row which the database will never take costs itself only.
+    fn drop_refused(&self, hand: &mut Batch, link: &mut Link) {
+        let Ok(connection) = self.connect(link) else { return };
+        let Ok(last) = history::last_seq(connection, &self.instance.id) else { return };
+        hand.rows.retain(|row| last.is_none_or(|last| row.seq > last));
+        let (mut done, mut lost) = (0, Vec::new());
+        for row in &hand.rows {
+            let arguments = self.render(row);
+            let written = history::append(connection, std::iter::once(self.entry(row, arguments.as_deref())));
+            match self.tell(written) {
+                Ok(()) => self.shared.succeeded(1),
+                Err(error @ StorageError::Refused { .. }) => {
+                    log::error!(seq = row.seq; "a history row is lost: {error}");
+                    lost.push(row.seq);
+                }
+                Err(_) => break,
+            }
+            done += 1;
+        }
+        self.shared.lose(lost.len() as u64);
+        hand.leave(done, &lost);
+    }
+
+    fn after_panic(&self, message: &str) {
+        let mut hand = self.shared.hand();
+        hand.panics += 1;
+        self.shared.failed(format!("the writer panicked: {message}"));
+        if hand.panics >= PANICS_MAX {
+            self.abandon(&mut hand, message);
+        } else {
+            log::error!("the history writer panicked and tries its group again: {message}");
+        }
+        drop(hand);
+        thread::sleep(PAUSE_MIN);
+    }
+
+    fn abandon(&self, hand: &mut Batch, cause: &str) {
+        let rows = hand.rows.len();
+        log::error!("{rows} history rows are given up: {cause}");
+        self.shared.lose(rows as u64);
+        hand.settle(Err(RecordError::Lost));
+    }
+
+    /// Says that this instance stopped, and makes the file whole.
+    fn finish(&self, mut link: Link) {
+        let finished = self.connect(&mut link).and_then(|connection| {
+            self.tell(instances::stopped(connection, &self.instance.id))?;
+            self.tell(connection.checkpoint())
+        });
+        if let Err(error) = finished {
+            log::error!("history was not closed cleanly; the next start completes it: {error}");
+        }
+    }
+}
+
+#[cfg(all(test, feature = "sqlite"))]
+mod tests {
+    use super::super::queue::Limits;
+    use super::super::recorder::Record;
+    use super::*;
+    use crate::config;
+    use crate::storage::history::Kind;
+
+    fn writer(folder: &std::path::Path) -> Writer {
+        let database = config::Database { url: None, pool_size: 1, busy_timeout_ms: 10 };
+        let storage = crate::storage::open(&database, &folder.join("waygate.db")).unwrap();
+        storage.migrate().unwrap();
+        Writer {
+            shared: Arc::new(Shared::new(Limits { capacity: 10, room_wait: Duration::from_secs(60) })),
+            storage,
+            instance: Instance::begin(),
+            durability: Durability::Strict,
+            linger: Duration::ZERO,
+            render: Arc::new(|_raw| None),
+            thread: Mutex::new(None),
+        }
+    }
+
+    #[test]
+    fn a_group_is_kept_through_one_panic_and_given_up_after_two() {
+        let folder = tempfile::tempdir().unwrap();
+        let writer = writer(folder.path());
+        let record = Record::new(Kind::Outcome, "a".into(), "tools/call");
+        let mut told = writer.shared.push_durable(std::time::SystemTime::now(), record).unwrap().unwrap();
+        assert!(writer.shared.gather(&mut writer.shared.hand(), Duration::ZERO, Duration::ZERO));
+        writer.after_panic("once");
+        assert_eq!(writer.shared.hand().rows.len(), 1);
+        assert!(told.try_recv().is_err(), "nothing is told yet");
+        writer.after_panic("twice");
+        assert!(writer.shared.hand().is_empty());
+        assert_eq!(told.try_recv(), Ok(Err(RecordError::Lost)));
+        assert!(writer.turn(&mut Link::default()));
+        let page =
+            history::list(&mut writer.storage.connect().unwrap(), &history::Filter::default()).unwrap();
+        let kinds: Vec<&str> = page.calls.iter().map(|call| call.kind.as_str()).collect();
+        assert_eq!(kinds, ["gap"]);
+    }
+
+    #[test]
+    fn a_commit_whose_answer_was_lost_is_not_written_twice() {
+        let folder = tempfile::tempdir().unwrap();
+        let writer = writer(folder.path());
+        let record = Record::new(Kind::Outcome, "a".into(), "tools/call");
+        writer.shared.push(std::time::SystemTime::now(), record);
+        let mut hand = writer.shared.hand();
+        assert!(writer.shared.gather(&mut hand, Duration::ZERO, Duration::ZERO));
+        writer.write(&mut hand, &mut Link::default()).unwrap();
+        assert_eq!((hand.rows.len(), hand.tries), (1, 1), "as if the answer had not come");
+        writer.write(&mut hand, &mut Link::default()).unwrap();
+        let mut connection = writer.storage.connect().unwrap();
+        assert_eq!(history::show(&mut connection, "a").unwrap().len(), 1);
+    }
+}

@@ -1,0 +1,221 @@
+//! Why the database could not do what was asked, in sentences that say what to do. Must not know any table.
+
+use std::path::PathBuf;
+
+use diesel::result::{ConnectionError, DatabaseErrorKind, Error as QueryError};
+
+/// Why the database failed. Each text stands alone: what happened, where, what to do next.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// `[database] url` makes no sense.
+    #[error(
+        "the database address cannot be used: {0}; write postgres://user:password@host/name, or the path of a SQLite file"
+    )]
+    Address(String),
+    /// The database's kind is not compiled in.
+    #[error(
+        "this build cannot open {place}: it was built without the feature {feature:?}; use a build that has it"
+    )]
+    Unsupported {
+        /// Where it would be.
+        place: String,
+        /// What is missing.
+        feature: &'static str,
+    },
+    /// There is no file yet, and the verb only reads.
+    #[error("there is no database at {0}; start the server once, or run `waygate-mcp db migrate`")]
+    Missing(String),
+    /// Folder or file cannot be made or opened.
+    #[error("{path} cannot be used: {cause}; give the user that runs Waygate read and write access to it")]
+    Folder {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        cause: String,
+    },
+    /// Another server owns the data folder.
+    #[error(
+        "the data folder {folder} belongs to a running server ({owner}); stop that one, or give this one its own --data-dir"
+    )]
+    Taken {
+        /// Which.
+        folder: PathBuf,
+        /// `process 123`, or that it cannot be told.
+        owner: String,
+    },
+    /// Somebody holds a lock longer than `busy_timeout_ms`.
+    #[error(
+        "the database {0} is locked by another process; end what holds it open, or raise database.busy_timeout_ms"
+    )]
+    Locked(String),
+    /// It can be read only.
+    #[error(
+        "the database {0} can only be read; give the user that runs Waygate write access to the file and its folder"
+    )]
+    ReadOnly(String),
+    /// No room.
+    #[error("no room left for the database {0}; free disk space, what waits is then written by itself")]
+    Full(String),
+    /// It is no database, or a damaged one.
+    #[error(
+        "the database {place} is damaged ({cause}); move the file (and its -wal and -shm) away to start afresh, or restore a backup"
+    )]
+    Corrupt {
+        /// Where.
+        place: String,
+        /// What the database said.
+        cause: String,
+    },
+    /// It cannot be reached.
+    #[error(
+        "the database {place} cannot be reached ({cause}); check that it runs and that the address and password are right"
+    )]
+    Unreachable {
+        /// Where.
+        place: String,
+        /// What the database said.
+        cause: String,
+    },
+    /// A newer version has migrated it.
+    #[error(
+        "the database {place} was made by a newer version of Waygate (migration {migration}); run that version or restore a backup"
+    )]
+    Newer {
+        /// Where.
+        place: String,
+        /// The first one we do not know.
+        migration: String,
+    },
+    /// All readers are busy.
+    #[error("no connection to the database {0} came free in time; try again, or raise database.pool_size")]
+    Busy(String),
+    /// A read took too long.
+    #[error("the database {0} did not answer in time; ask for less, or see what else keeps it busy")]
+    Slow(String),
+    /// It was closed.
+    #[error("the database {0} is closed, since the server stops; ask again when it runs")]
+    Closed(String),
+    /// A row that the database will never take: the fault lies with the row, not the database.
+    #[error("the database {place} refused a row ({cause}); report this as a bug")]
+    Refused {
+        /// Where.
+        place: String,
+        /// What the database said.
+        cause: String,
+    },
+    /// Anything else.
+    #[error(
+        "the database {place} failed ({cause}); run `waygate-mcp db check`, and see the database's own log"
+    )]
+    Failed {
+        /// Where.
+        place: String,
+        /// What the database said.
+        cause: String,
+    },
+}
+
+impl StorageError {
+    /// From a failed statement.
+    pub fn of_query(place: &str, error: &QueryError) -> Self {
+        match error {
+            QueryError::DatabaseError(kind, information) => Self::of_kind(place, kind, information.message()),
+            QueryError::SerializationError(_) => {
+                Self::Refused { place: place.to_owned(), cause: error.to_string() }
+            }
+            other => Self::of_text(place, &other.to_string()),
+        }
+    }
+
+    /// From an attempt to connect.
+    pub fn of_connection(place: &str, error: &ConnectionError) -> Self {
+        match error {
+            ConnectionError::CouldntSetupConfiguration(query) => Self::of_query(place, query),
+            other => Self::of_establishing(place, &other.to_string()),
+        }
+    }
+
+    pub(super) fn of_either(place: &str, error: &diesel::r2d2::Error) -> Self {
+        match error {
+            diesel::r2d2::Error::ConnectionError(error) => Self::of_connection(place, error),
+            diesel::r2d2::Error::QueryError(error) => Self::of_query(place, error),
+        }
+    }
+
+    pub(super) fn of_establishing(place: &str, text: &str) -> Self {
+        match Self::of_text(place, text) {
+            Self::Failed { place, cause } => Self::Unreachable { place, cause },
+            known => known,
+        }
+    }
+
+    fn of_kind(place: &str, kind: &DatabaseErrorKind, text: &str) -> Self {
+        use DatabaseErrorKind as Kind;
+        let (place_owned, cause) = (place.to_owned(), text.to_owned());
+        match kind {
+            Kind::ReadOnlyTransaction => Self::ReadOnly(place_owned),
+            Kind::ClosedConnection | Kind::UnableToSendCommand => {
+                Self::Unreachable { place: place_owned, cause }
+            }
+            Kind::UniqueViolation
+            | Kind::CheckViolation
+            | Kind::NotNullViolation
+            | Kind::ForeignKeyViolation
+            | Kind::RestrictViolation
+            | Kind::ExclusionViolation => Self::Refused { place: place_owned, cause },
+            _ => Self::of_text(place, text),
+        }
+    }
+
+    /// SQLite and libpq give their codes to Diesel, which hands on the text alone.
+    pub(super) fn of_text(place: &str, text: &str) -> Self {
+        let lower = text.to_lowercase();
+        let says = |parts: &[&str]| parts.iter().any(|part| lower.contains(part));
+        let (place, cause) = (place.to_owned(), text.trim().to_owned());
+        if says(&["is locked", "lock timeout", "database is busy"]) {
+            Self::Locked(place)
+        } else if says(&["readonly database", "read-only transaction", "read-only file system"]) {
+            Self::ReadOnly(place)
+        } else if says(&["disk is full", "no space left", "disk full"]) {
+            Self::Full(place)
+        } else if says(&["not a database", "malformed", "invalid page"]) {
+            Self::Corrupt { place, cause }
+        } else if says(&[
+            "server closed the connection",
+            "could not connect",
+            "connection to server",
+            "unable to open",
+        ]) {
+            Self::Unreachable { place, cause }
+        } else if says(&[
+            "invalid byte sequence",
+            "out of range",
+            "too long for type",
+            "string or blob too big",
+        ]) {
+            Self::Refused { place, cause }
+        } else {
+            Self::Failed { place, cause }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_databases_say_is_recognised() {
+        let of = |text: &str| StorageError::of_text("here", text);
+        assert!(matches!(of("database is locked"), StorageError::Locked(_)));
+        assert!(matches!(of("canceling statement due to lock timeout"), StorageError::Locked(_)));
+        assert!(matches!(of("attempt to write a readonly database"), StorageError::ReadOnly(_)));
+        assert!(matches!(of("database or disk is full"), StorageError::Full(_)));
+        assert!(matches!(of("file is not a database"), StorageError::Corrupt { .. }));
+        assert!(matches!(of("database disk image is malformed"), StorageError::Corrupt { .. }));
+        assert!(matches!(of("server closed the connection unexpectedly"), StorageError::Unreachable { .. }));
+        assert!(matches!(of("division by zero"), StorageError::Failed { .. }));
+        let absent = StorageError::of_establishing("here", "Connection refused");
+        assert!(matches!(absent, StorageError::Unreachable { .. }));
+    }
+}

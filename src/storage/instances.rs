@@ -1,0 +1,163 @@
+//! `instances`: every process that writes history, and which of them are dead. Must not know what they wrote.
+
+use std::time::{Duration, SystemTime};
+
+use chrono::NaiveDateTime;
+use diesel::{
+    BoolExpressionMethods as _, ExpressionMethods as _, Insertable, OptionalExtension as _, QueryDsl as _,
+    QueryResult, Queryable, RunQueryDsl as _, Selectable, SelectableHelper as _,
+};
+
+use super::DbConnection;
+use super::history::moment;
+use super::schema::instances;
+
+/// How often a running instance says so.
+pub const BEAT: Duration = Duration::from_secs(10);
+/// Without a word for so long, an instance on another host is dead.
+pub const DEAD_AFTER: Duration = Duration::from_secs(60);
+
+/// This process as the writer of rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instance {
+    /// Short, unique, and sorted by time.
+    pub id: String,
+    /// When it began.
+    pub started_at: SystemTime,
+}
+
+impl Instance {
+    /// A new one, begun now.
+    pub fn begin() -> Self {
+        Self { id: uuid::Uuid::now_v7().simple().to_string(), started_at: SystemTime::now() }
+    }
+}
+
+/// A row of the table.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
+#[diesel(table_name = instances)]
+pub struct Known {
+    /// See [`Instance`].
+    pub instance_id: String,
+    /// When it began, UTC.
+    pub started_at: NaiveDateTime,
+    /// When it last said that it runs, UTC.
+    pub seen_at: NaiveDateTime,
+    /// When it stopped, or was found dead and its calls were closed.
+    pub stopped_at: Option<NaiveDateTime>,
+    /// Its machine or container.
+    pub host: String,
+    /// Its process.
+    pub pid: i64,
+    /// Waygate's version.
+    pub version: String,
+}
+
+/// Writes that this instance runs, and that it does so now. Safe to repeat.
+///
+/// # Errors
+/// What the database says.
+pub fn register(connection: &mut DbConnection, instance: &Instance) -> QueryResult<()> {
+    let id = instances::table.find(&instance.id).select(instances::instance_id);
+    if id.first::<String>(connection).optional()?.is_some() {
+        return beat(connection, &instance.id);
+    }
+    let row = Known {
+        instance_id: instance.id.clone(),
+        started_at: moment(instance.started_at),
+        seen_at: moment(SystemTime::now()),
+        stopped_at: None,
+        host: host(),
+        pid: i64::from(std::process::id()),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    diesel::insert_into(instances::table).values(row).execute(connection).map(drop)
+}
+
+/// Writes that the instance runs now; one that was taken for dead is alive again.
+///
+/// # Errors
+/// What the database says.
+pub fn beat(connection: &mut DbConnection, id: &str) -> QueryResult<()> {
+    let now =
+        (instances::seen_at.eq(moment(SystemTime::now())), instances::stopped_at.eq(None::<NaiveDateTime>));
+    diesel::update(instances::table.find(id)).set(now).execute(connection).map(drop)
+}
+
+/// Writes that the instance has stopped, by itself or found dead.
+///
+/// # Errors
+/// What the database says.
+pub fn stopped(connection: &mut DbConnection, id: &str) -> QueryResult<()> {
+    let now = instances::stopped_at.eq(Some(moment(SystemTime::now())));
+    let running = instances::table.filter(instances::instance_id.eq(id).and(instances::stopped_at.is_null()));
+    diesel::update(running).set(now).execute(connection).map(drop)
+}
+
+/// Instances beside `own` that did not stop and yet do not run.
+///
+/// # Errors
+/// What the database says.
+pub fn dead(connection: &mut DbConnection, own: &str) -> QueryResult<Vec<Known>> {
+    let unstopped: Vec<Known> = instances::table
+        .filter(instances::stopped_at.is_null())
+        .filter(instances::instance_id.ne(own))
+        .order(instances::seen_at.asc())
+        .limit(1_000)
+        .select(Known::as_select())
+        .load(connection)?;
+    let now = moment(SystemTime::now());
+    let host = host();
+    Ok(unstopped.into_iter().filter(|known| is_dead(known, now, &host, runs)).collect())
+}
+
+/// On this host the process table knows; elsewhere silence tells. A process with our own number was before us.
+fn is_dead(known: &Known, now: NaiveDateTime, host: &str, runs: impl Fn(i64) -> bool) -> bool {
+    let silent = now.signed_duration_since(known.seen_at);
+    let is_silent = silent.to_std().is_ok_and(|silent| silent > DEAD_AFTER);
+    let is_gone = known.host == host && (known.pid == i64::from(std::process::id()) || !runs(known.pid));
+    is_silent || is_gone
+}
+
+fn runs(pid: i64) -> bool {
+    let pid = i32::try_from(pid).ok().filter(|pid| *pid > 0).and_then(rustix::process::Pid::from_raw);
+    // A process of somebody else's exists, too: only "no such process" means that it is gone.
+    pid.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
+}
+
+fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_dead_are_told_from_the_living() {
+        let now = moment(SystemTime::now());
+        let known = |host: &str, pid: i64, silent_seconds: u64| Known {
+            instance_id: "x".to_owned(),
+            started_at: now,
+            seen_at: now - Duration::from_secs(silent_seconds),
+            stopped_at: None,
+            host: host.to_owned(),
+            pid,
+            version: String::new(),
+        };
+        let own = i64::from(std::process::id());
+        let judge = |known: &Known| is_dead(known, now, "here", |pid| pid == 77);
+        assert!(!judge(&known("here", 77, 5)), "a running neighbour lives");
+        assert!(judge(&known("here", 78, 5)), "its process is gone");
+        assert!(judge(&known("here", own, 5)), "a container's process number 1 was somebody else before");
+        assert!(!judge(&known("there", 78, 5)), "another host's processes cannot be seen");
+        assert!(judge(&known("there", 78, 61)));
+        assert!(judge(&known("here", 77, 61)), "its number was given to another process");
+    }
+
+    #[test]
+    fn this_process_runs_and_an_impossible_one_does_not() {
+        assert!(runs(i64::from(std::process::id())));
+        assert!(!runs(i64::from(i32::MAX)) && !runs(-1) && !runs(i64::MAX));
+    }
+}

@@ -1,0 +1,211 @@
+//! Diesel on SQLite or PostgreSQL: one connection type, one pool, one file a table. Sends no message, never retries;
+//! must not know actors or HTTP.
+
+pub mod connection;
+pub mod error;
+pub mod folder;
+pub mod history;
+pub mod instances;
+pub mod migrations;
+pub mod schema;
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use diesel::RunQueryDsl as _;
+
+pub use connection::DbConnection;
+use connection::{Connector, Target};
+pub use error::StorageError;
+pub use folder::{DataFolder, Owned};
+pub use instances::Instance;
+
+use crate::config;
+
+type Pool = r2d2::Pool<Connector>;
+
+/// How many connections there are and may be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PoolState {
+    /// Open ones.
+    pub open: u32,
+    /// Open ones that nobody uses.
+    pub idle: u32,
+    /// At most so many.
+    pub max: u32,
+}
+
+/// A database that was opened once, with its pool of readers. Cheap to clone.
+#[derive(Clone)]
+pub struct Storage {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    connector: Connector,
+    /// None once closed.
+    pool: RwLock<Option<Pool>>,
+    place: String,
+    size: u32,
+}
+
+/// Opens the database of `[database]`, making folder and file if need be. Its schema may still be old: see
+/// [`Storage::migrate`].
+///
+/// # Errors
+/// When it cannot be opened or reached, or is no database.
+pub fn open(database: &config::Database, default_path: &Path) -> Result<Storage, StorageError> {
+    let target = Target::of(database, default_path)?;
+    if let Target::Sqlite { path, .. } = &target {
+        make_file(path)?;
+    }
+    Storage::on(target, database)
+}
+
+/// Opens a database that is there already.
+///
+/// # Errors
+/// When there is none, and as [`open`].
+pub fn open_existing(database: &config::Database, default_path: &Path) -> Result<Storage, StorageError> {
+    let target = Target::of(database, default_path)?;
+    if let Target::Sqlite { path, .. } = &target
+        && !path.exists()
+    {
+        return Err(StorageError::Missing(target.shown()));
+    }
+    Storage::on(target, database)
+}
+
+/// SQLite gives the files beside it the same mode.
+fn make_file(path: &Path) -> Result<(), StorageError> {
+    if let Some(parent) = path.parent() {
+        folder::make(parent)?;
+    }
+    match fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(StorageError::Folder { path: path.to_owned(), cause: error.to_string() }),
+    }
+}
+
+impl Storage {
+    fn on(target: Target, database: &config::Database) -> Result<Self, StorageError> {
+        let place = target.shown();
+        let busy = Duration::from_millis(database.busy_timeout_ms);
+        let connector = Connector { target, busy };
+        // Opened at once, so that what is wrong is said in the database's own words, not as a pool's timeout.
+        let mut first = connector.open().map_err(|error| StorageError::of_either(&place, &error))?;
+        touch(&mut first, &place)?;
+        drop(first);
+        let size = database.pool_size.max(1);
+        let pool = r2d2::Pool::builder()
+            .max_size(size)
+            .min_idle(Some(0))
+            .error_handler(Box::new(r2d2::NopErrorHandler))
+            .build_unchecked(connector.clone());
+        let pool = RwLock::new(Some(pool));
+        Ok(Self { inner: Arc::new(Inner { connector, pool, place, size }) })
+    }
+
+    /// Where it is, for people: a path, or a URL without secrets.
+    pub fn place(&self) -> &str {
+        &self.inner.place
+    }
+
+    /// The file, if it is one.
+    pub fn path(&self) -> Option<&Path> {
+        match &self.inner.connector.target {
+            Target::Sqlite { path, .. } => Some(path),
+            Target::Postgres { .. } => None,
+        }
+    }
+
+    /// Readers at most.
+    pub fn pool_size(&self) -> u32 {
+        self.inner.size
+    }
+
+    /// How many connections there are.
+    pub fn pool_state(&self) -> PoolState {
+        let state = self.pool().map(|pool| pool.state());
+        let (open, idle) = state.map_or((0, 0), |state| (state.connections, state.idle_connections));
+        PoolState { open, idle, max: self.inner.size }
+    }
+
+    /// A connection of its own, outside the pool.
+    ///
+    /// # Errors
+    /// As [`open`].
+    pub fn connect(&self) -> Result<DbConnection, StorageError> {
+        self.inner.connector.open().map_err(|error| StorageError::of_either(self.place(), &error))
+    }
+
+    /// Runs `work` on a pooled connection, waiting `wait` at most to get one. Blocks.
+    ///
+    /// # Errors
+    /// When no connection is free, when the storage is closed, when `work` fails.
+    pub fn run<T>(
+        &self,
+        wait: Duration,
+        work: impl FnOnce(&mut DbConnection) -> diesel::QueryResult<T>,
+    ) -> Result<T, StorageError> {
+        let pool = self.pool().ok_or_else(|| StorageError::Closed(self.place().to_owned()))?;
+        let mut connection =
+            pool.get_timeout(wait).map_err(|error| self.no_connection(&error.to_string()))?;
+        work(&mut connection).map_err(|error| self.failed(&error))
+    }
+
+    /// Brings the schema to this version; gives the versions of the migrations that were run.
+    ///
+    /// # Errors
+    /// See [`migrations::run`].
+    pub fn migrate(&self) -> Result<Vec<String>, StorageError> {
+        migrations::run(&mut self.connect()?, self.place())
+    }
+
+    /// Closes the pool; connections still in use close when given back.
+    pub fn close(&self) {
+        drop(self.inner.pool.write().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    /// Names a failed statement by what can be done about it.
+    pub fn failed(&self, error: &diesel::result::Error) -> StorageError {
+        StorageError::of_query(self.place(), error)
+    }
+
+    fn pool(&self) -> Option<Pool> {
+        self.inner.pool.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// r2d2 says `timed out waiting for connection`, and behind a colon why none could be opened.
+    fn no_connection(&self, text: &str) -> StorageError {
+        match text.split_once(": ") {
+            Some((_, cause)) => StorageError::of_establishing(self.place(), cause),
+            None => StorageError::Busy(self.place().to_owned()),
+        }
+    }
+}
+
+/// Reads one page, since SQLite notices only then that a file is no database.
+fn touch(connection: &mut DbConnection, place: &str) -> Result<(), StorageError> {
+    let query = match connection {
+        #[cfg(feature = "sqlite")]
+        DbConnection::Sqlite(_) => "SELECT count(*) FROM sqlite_schema",
+        #[cfg(feature = "postgres")]
+        DbConnection::Postgres(_) => "SELECT 1",
+    };
+    let touched = diesel::sql_query(query).execute(connection);
+    touched.map(drop).map_err(|error| StorageError::of_query(place, &error))
+}
+
+/// Asks the smallest question that touches the file or the server.
+///
+/// # Errors
+/// What the database says.
+pub fn ask(connection: &mut DbConnection) -> diesel::QueryResult<()> {
+    diesel::sql_query("SELECT counter FROM generation").execute(connection).map(drop)
+}

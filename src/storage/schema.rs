@@ -1,0 +1,83 @@
+//! The tables and the view, as Diesel needs them; true to both sets of migrations. Must not know what rows mean.
+
+diesel::table! {
+    command_history (id) {
+        id -> BigInt,
+        instance_id -> Text,
+        seq -> BigInt,
+        call_id -> Text,
+        round -> Integer,
+        kind -> Text,
+        created_at -> Timestamp,
+        method -> Nullable<Text>,
+        plugin -> Nullable<Text>,
+        tool -> Nullable<Text>,
+        caller -> Nullable<Text>,
+        client -> Nullable<Text>,
+        protocol_version -> Nullable<Text>,
+        status -> Nullable<Text>,
+        error_code -> Nullable<Text>,
+        duration_us -> Nullable<BigInt>,
+        arguments -> Nullable<Text>,
+        result_bytes -> Nullable<BigInt>,
+        request_id -> Nullable<Text>,
+        trace_id -> Nullable<Text>,
+        detail -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    command_history_calls (id) {
+        id -> BigInt,
+        call_id -> Text,
+        round -> Integer,
+        kind -> Text,
+        created_at -> Timestamp,
+        instance_id -> Text,
+        method -> Nullable<Text>,
+        plugin -> Nullable<Text>,
+        tool -> Nullable<Text>,
+        caller -> Nullable<Text>,
+        client -> Nullable<Text>,
+        protocol_version -> Nullable<Text>,
+        status -> Text,
+        error_code -> Nullable<Text>,
+        duration_us -> Nullable<BigInt>,
+        result_bytes -> Nullable<BigInt>,
+        request_id -> Nullable<Text>,
+        trace_id -> Nullable<Text>,
+        detail -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    api_keys (id) {
+        id -> BigInt,
+        name -> Text,
+        prefix -> Text,
+        hash -> Text,
+        scopes -> Text,
+        created_at -> Timestamp,
+        expires_at -> Nullable<Timestamp>,
+        revoked_at -> Nullable<Timestamp>,
+    }
+}
+
+diesel::table! {
+    instances (instance_id) {
+        instance_id -> Text,
+        started_at -> Timestamp,
+        seen_at -> Timestamp,
+        stopped_at -> Nullable<Timestamp>,
+        host -> Text,
+        pid -> BigInt,
+        version -> Text,
+    }
+}
+
+diesel::table! {
+    generation (id) {
+        id -> Integer,
+        counter -> BigInt,
+    }
+}
