@@ -1,7 +1,7 @@
 //! Waygate: an MCP server and gateway that is operated the way a database is.
 
-pub mod config;
-pub mod protocol;
 pub mod actors;
-pub mod plugins;
+pub mod config;
 pub mod error;
+pub mod plugins;
+pub mod protocol;

@@ -273,8 +273,8 @@ impl<A: Supervised + Actor<Context = Context<A>> + Unpin> Life<A> {
         }
         self.used += 1;
         let Some(future) = self.future.as_mut() else { return false };
-        let restarted = self.used <= RESTARTS_MAX
-            && catch_unwind(AssertUnwindSafe(|| future.restart())).unwrap_or(false);
+        let restarted =
+            self.used <= RESTARTS_MAX && catch_unwind(AssertUnwindSafe(|| future.restart())).unwrap_or(false);
         self.part.restarts.fetch_add(u64::from(restarted), Ordering::Relaxed);
         let panic =
             Panic { at: SystemTime::now(), message: message.to_owned(), restarted_in: began.elapsed() };

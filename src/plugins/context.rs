@@ -127,7 +127,8 @@ impl Context {
     /// Tells how far the work is. Not sent when nobody asked, when it is not further than before, or when the client
     /// reads too slowly: a later one says more.
     pub fn progress(&self, progress: f64, total: Option<f64>, message: Option<&str>) {
-        let (true, Some(notices)) = (self.parts.wants_progress && progress.is_finite(), &self.parts.notices) else {
+        let (true, Some(notices)) = (self.parts.wants_progress && progress.is_finite(), &self.parts.notices)
+        else {
             return;
         };
         let mut furthest = self.furthest.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

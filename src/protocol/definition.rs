@@ -14,7 +14,11 @@ pub struct Definition(Object);
 impl Definition {
     /// A tool. `input_schema` is a JSON Schema whose root has `"type": "object"`.
     pub fn tool(name: &str, description: &str, input_schema: Value) -> Self {
-        Self::made_of(&[("name", name.into()), ("description", description.into()), ("inputSchema", input_schema)])
+        Self::made_of(&[
+            ("name", name.into()),
+            ("description", description.into()),
+            ("inputSchema", input_schema),
+        ])
     }
 
     /// A prompt.
@@ -65,7 +69,10 @@ impl Definition {
 
     /// Says that the tool changes nothing and may be called again.
     pub fn read_only(self) -> Self {
-        self.with("annotations", json!({"readOnlyHint": true, "idempotentHint": true, "openWorldHint": false}))
+        self.with(
+            "annotations",
+            json!({"readOnlyHint": true, "idempotentHint": true, "openWorldHint": false}),
+        )
     }
 
     /// The member `name`, empty when it is absent or no string.

@@ -172,7 +172,8 @@ impl Answers {
     /// The content of an accepted form asked under `key`.
     pub fn accepted(&self, key: &str) -> Option<Value> {
         let answer: Value = self.get(key)?;
-        (answer.get("action")?.as_str()? == "accept").then(|| answer.get("content").cloned().unwrap_or_default())
+        (answer.get("action")?.as_str()? == "accept")
+            .then(|| answer.get("content").cloned().unwrap_or_default())
     }
 
     /// The state that the plugin gave with its last [`Outcome::InputRequired`](crate::plugins::Outcome).

@@ -120,7 +120,8 @@ mod tests {
 
     #[test]
     fn what_is_not_changed_keeps_its_bytes_and_its_place() {
-        let raw = Raw::parse(br#"{"z": 1.50, "name": "a", "big": 123456789012345678901234567890}"#[..].into());
+        let raw =
+            Raw::parse(br#"{"z": 1.50, "name": "a", "big": 123456789012345678901234567890}"#[..].into());
         let mut object = Object::open(&raw.unwrap()).unwrap();
         object.put("name", "b__a");
         let rewritten = r#"{"z":1.50,"name":"b__a","big":123456789012345678901234567890}"#;

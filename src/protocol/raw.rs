@@ -63,7 +63,11 @@ impl Raw {
     pub fn part(&self, part: &RawValue) -> Self {
         let part = part.get().as_bytes();
         let within = self.0.as_ptr_range();
-        if within.contains(&part.as_ptr()) { Self(self.0.slice_ref(part)) } else { Self(Bytes::copy_from_slice(part)) }
+        if within.contains(&part.as_ptr()) {
+            Self(self.0.slice_ref(part))
+        } else {
+            Self(Bytes::copy_from_slice(part))
+        }
     }
 
     /// The JSON text.
