@@ -11,15 +11,12 @@
 
 pub mod ask;
 pub mod db;
-<<<<<<< HEAD
 pub mod executor;
 pub mod health;
 pub mod metrics;
 pub mod phase;
 pub mod plugin;
 pub mod session;
-=======
->>>>>>> storage
 pub mod supervision;
 
 use std::collections::HashMap;
