@@ -1,0 +1,1 @@
+//! Tests of the plugin as a client sees it, by what they are about.
