@@ -70,7 +70,7 @@ impl Plugin for Echo {
     }
 }
 
-fn main() {
+
     drop(Arc::new(Echo::new()) as Arc<dyn Plugin>);
 }
 

@@ -54,6 +54,7 @@
 //!
 //! [`app::Builder`] takes plugins of your own and [`cli::main`] gives them the whole server: see `examples/echo.rs`.
 
+
 pub mod cli;
 pub mod app;
 pub mod http;

@@ -16,7 +16,8 @@ const DRAINING: u8 = 2;
 impl Phase {
     /// From now on requests are served.
     pub fn serve(&self) {
-        drop(self.0.compare_exchange(STARTING, SERVING, Ordering::AcqRel, Ordering::Relaxed));
+        // A drain that came first stands.
+        let _ = self.0.compare_exchange(STARTING, SERVING, Ordering::AcqRel, Ordering::Relaxed);
     }
 
     /// From now on requests are refused.

@@ -318,10 +318,11 @@ fn frame(config: &Config, house: &Arc<House>, address: SocketAddr) -> Arc<Frame>
 }
 
 /// Runs `make` on the thread of `arbiter`.
-fn on<T: Send + 'static>(
-    arbiter: &Arbiter,
-    make: impl FnOnce() -> T + Send + 'static,
-) -> impl Future<Output = Result<T, StartError>> + use<T> {
+fn on<T, F>(arbiter: &Arbiter, make: F) -> impl Future<Output = Result<T, StartError>> + use<T, F>
+where
+    T: Send + 'static,
+    F: FnOnce() -> T + Send + 'static,
+{
     let (sender, receiver) = oneshot::channel();
     arbiter.spawn_fn(move || drop(sender.send(make())));
     async { receiver.await.map_err(|_| StartError::Part("its thread ended".to_owned())) }

@@ -31,6 +31,8 @@ pub async fn post(request: HttpRequest, payload: Payload, door: Data<Door>) -> H
         Ok(caller) => caller,
         Err(fault) => {
             METRICS.refused.with_label_values(&["unauthenticated"]).inc();
+            let from = caller::address(&request, &door.frame).map(|from| from.to_string()).unwrap_or_default();
+            log::info!(client = from.as_str(), request_id = &*request_id; "a caller without a valid key was refused");
             return refuse(&fault);
         }
     };
