@@ -10,12 +10,14 @@ mod offers;
 #[path = "conformance/tools.rs"]
 mod tools;
 
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
+use waygate_mcp::app::Builder;
 use waygate_mcp::plugins::{Change, Context, Inventory, Outcome, Plugin, PluginError, Request};
 use waygate_mcp::protocol::content::{self, ToolResult};
 use waygate_mcp::protocol::{Answers, Raw};
@@ -120,8 +122,8 @@ impl Plugin for Fixtures {
     }
 }
 
-fn main() {
-    drop(Arc::new(Fixtures::new()) as Arc<dyn Plugin>);
+fn main() -> ExitCode {
+    waygate_mcp::cli::main(Builder::new("conformance").plain_names().plugin("conformance", Arc::new(Fixtures::new())))
 }
 
 #[cfg(test)]

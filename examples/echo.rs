@@ -4,12 +4,14 @@
 
 use std::borrow::Cow;
 use std::future::ready;
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::broadcast;
+use waygate_mcp::app::Builder;
 use waygate_mcp::plugins::{Change, Context, Inventory, Outcome, Plugin, PluginError, Request};
 use waygate_mcp::protocol::{Definition, content};
 
@@ -70,8 +72,8 @@ impl Plugin for Echo {
     }
 }
 
-
-    drop(Arc::new(Echo::new()) as Arc<dyn Plugin>);
+fn main() -> ExitCode {
+    waygate_mcp::cli::main(Builder::new("echo").plain_names().plugin("echo", Arc::new(Echo::new())))
 }
 
 #[cfg(test)]
