@@ -123,7 +123,9 @@ impl Plugin for Fixtures {
 }
 
 fn main() -> ExitCode {
-    waygate_mcp::cli::main(Builder::new("conformance").plain_names().plugin("conformance", Arc::new(Fixtures::new())))
+    waygate_mcp::cli::main(
+        Builder::new("conformance").plain_names().plugin("conformance", Arc::new(Fixtures::new())),
+    )
 }
 
 #[cfg(test)]

@@ -54,16 +54,15 @@
 //!
 //! [`app::Builder`] takes plugins of your own and [`cli::main`] gives them the whole server: see `examples/echo.rs`.
 
-
-pub mod cli;
-pub mod app;
-pub mod http;
-pub mod protocol;
 pub mod access;
 pub mod actors;
+pub mod app;
 pub mod catalog;
-pub mod plugins;
-pub mod storage;
-pub mod telemetry;
+pub mod cli;
 pub mod config;
 pub mod error;
+pub mod http;
+pub mod plugins;
+pub mod protocol;
+pub mod storage;
+pub mod telemetry;

@@ -8,4 +8,4 @@ mod seal;
 
 pub use caller::{Caller, Keys};
 pub use origins::Gate;
-pub use seal::{Sealed, Sealer, SealError, digest_of};
+pub use seal::{SealError, Sealed, Sealer, digest_of};

@@ -24,7 +24,8 @@ impl Gate {
         let any_host = unspecified && names.is_empty();
         names.push(bare(bound).to_owned());
         names.extend(["localhost", "127.0.0.1", "[::1]"].map(str::to_owned));
-        let mut origins: Vec<String> = origins.iter().map(|origin| origin.trim_end_matches('/').to_owned()).collect();
+        let mut origins: Vec<String> =
+            origins.iter().map(|origin| origin.trim_end_matches('/').to_owned()).collect();
         origins.extend(public_url.and_then(|url| {
             let (scheme, rest) = url.split_once("://")?;
             Some(format!("{scheme}://{}", rest.split('/').next()?))
@@ -43,14 +44,20 @@ impl Gate {
             return true;
         }
         let Some((scheme, host)) = origin.split_once("://") else { return false };
-        matches!(scheme, "http" | "https") && self.hosts.iter().any(|known| known.eq_ignore_ascii_case(bare(host)))
+        matches!(scheme, "http" | "https")
+            && self.hosts.iter().any(|known| known.eq_ignore_ascii_case(bare(host)))
     }
 }
 
 /// The host without its port.
 fn bare(host: &str) -> &str {
     match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) && !(name.contains(':') && !name.ends_with(']')) => name,
+        Some((name, port))
+            if port.bytes().all(|byte| byte.is_ascii_digit())
+                && !(name.contains(':') && !name.ends_with(']')) =>
+        {
+            name
+        }
         _ => host,
     }
 }
@@ -76,7 +83,12 @@ mod tests {
 
     #[test]
     fn the_operator_names_hosts_and_origins() {
-        let gate = Gate::new("0.0.0.0", Some("https://mcp.example.com/x"), &["a.example:80".into()], &["https://app.example/".into()]);
+        let gate = Gate::new(
+            "0.0.0.0",
+            Some("https://mcp.example.com/x"),
+            &["a.example:80".into()],
+            &["https://app.example/".into()],
+        );
         assert!(gate.admits_host("mcp.example.com") && gate.admits_host("a.example"));
         assert!(!gate.admits_host("b.example"));
         assert!(gate.admits_origin("https://app.example") && gate.admits_origin("https://mcp.example.com"));

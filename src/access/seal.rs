@@ -171,7 +171,11 @@ mod tests {
         for at in 0..whole.len() {
             let mut changed = whole.clone();
             changed[at] ^= 1;
-            assert_eq!(sealer.open(&URL_SAFE_NO_PAD.encode(&changed), "p", "r", 1), Err(SealError::Broken), "{at}");
+            assert_eq!(
+                sealer.open(&URL_SAFE_NO_PAD.encode(&changed), "p", "r", 1),
+                Err(SealError::Broken),
+                "{at}"
+            );
         }
         for broken in ["", "AA", "x-TAMPERED", &URL_SAFE_NO_PAD.encode(&whole[..20])] {
             assert_eq!(sealer.open(broken, "p", "r", 1), Err(SealError::Broken));

@@ -47,7 +47,11 @@ impl Phase {
         if self.is_serving() {
             return Ok(());
         }
-        Err(Fault::new(ErrorCode::Unavailable, format!("the server is {}", self.name()), "retry after a moment"))
+        Err(Fault::new(
+            ErrorCode::Unavailable,
+            format!("the server is {}", self.name()),
+            "retry after a moment",
+        ))
     }
 }
 

@@ -73,7 +73,8 @@ fn files(config: &Config) -> Result<Arc<dyn Plugin>, StartError> {
     let mut roots: Vec<Root> = config.files.roots.iter().filter_map(|root| read_root(root)).collect();
     if roots.is_empty() {
         let path = config.server.data_dir.join("files");
-        make_folder(&path).map_err(|error| StartError::Plugin(format!("{} cannot be made: {error}", path.display())))?;
+        make_folder(&path)
+            .map_err(|error| StartError::Plugin(format!("{} cannot be made: {error}", path.display())))?;
         roots.push(Root { name: "files".to_owned(), path, writable: true });
     }
     let options = Options {
@@ -83,7 +84,8 @@ fn files(config: &Config) -> Result<Arc<dyn Plugin>, StartError> {
         quota_bytes: config.files.quota_bytes,
         results_max: config.files.results_max,
     };
-    let files = Files::new(options).map_err(|error| StartError::Plugin(format!("the files plugin cannot start: {error}")))?;
+    let files = Files::new(options)
+        .map_err(|error| StartError::Plugin(format!("the files plugin cannot start: {error}")))?;
     Ok(files)
 }
 
@@ -105,7 +107,9 @@ pub(super) fn capture(history: &config::History) -> Render {
     match history.arguments {
         Capture::None => Arc::new(|_: &Raw| None),
         Capture::Shape => Arc::new(|arguments: &Raw| Some(redaction::shape(arguments.as_str()))),
-        Capture::Redacted => Arc::new(move |arguments: &Raw| Some(redaction::redact(arguments.as_str(), &extra))),
+        Capture::Redacted => {
+            Arc::new(move |arguments: &Raw| Some(redaction::redact(arguments.as_str(), &extra)))
+        }
         Capture::Full => Arc::new(|arguments: &Raw| Some(arguments.as_str().to_owned())),
     }
 }

@@ -44,7 +44,8 @@ impl Slot {
 impl Host for Slot {
     fn status(&self) -> BoxFuture<'static, Result<Value, HostError>> {
         self.show(|house| async move {
-            let judgement = views::judgement(&house).await.map_err(|fault| HostError(fault.message.into_owned()))?;
+            let judgement =
+                views::judgement(&house).await.map_err(|fault| HostError(fault.message.into_owned()))?;
             Ok(views::health(&house, &judgement, true))
         })
     }
@@ -53,14 +54,18 @@ impl Host for Slot {
         let topic = topic.to_owned();
         self.show(|house| async move {
             match topic.as_str() {
-                "performance" => views::performance(&house).await.map_err(|fault| HostError(fault.message.into_owned())),
+                "performance" => {
+                    views::performance(&house).await.map_err(|fault| HostError(fault.message.into_owned()))
+                }
                 "connection" => {
                     let streams = house.streams.view();
                     let oldest = streams.oldest.map(|oldest| oldest.as_secs());
                     Ok(json!({"streams": {"open": streams.open, "oldestSeconds": oldest}}))
                 }
                 "actors" => Ok(views::actors(&house)),
-                other => Err(HostError(format!("there is no topic {other:?}; use performance, connection or actors"))),
+                other => Err(HostError(format!(
+                    "there is no topic {other:?}; use performance, connection or actors"
+                ))),
             }
         })
     }

@@ -15,9 +15,12 @@ const BACKLOG: i32 = 2048;
 pub fn bind(host: &str, port: u16) -> Result<TcpListener, StartError> {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     let mut addresses = (bare, port).to_socket_addrs().map_err(|error| {
-        StartError::Listen(format!("the host {host:?} is not known: {error}; set server.host to an address of this machine"))
+        StartError::Listen(format!(
+            "the host {host:?} is not known: {error}; set server.host to an address of this machine"
+        ))
     })?;
-    let address = addresses.next().ok_or_else(|| StartError::Listen(format!("the host {host:?} has no address")))?;
+    let address =
+        addresses.next().ok_or_else(|| StartError::Listen(format!("the host {host:?} has no address")))?;
     let bound = TcpListener::bind(address).and_then(|listener| {
         rustix::net::listen(&listener, BACKLOG)?;
         listener.set_nonblocking(true)?;
@@ -45,9 +48,10 @@ fn owner_of(port: u16) -> Option<String> {
     };
     let wanted = format!("socket:[{}]", sockets.into_iter().find(is_it)?.inode);
     procfs::process::all_processes().ok()?.flatten().find_map(|process| {
-        let holds = fs::read_dir(format!("/proc/{}/fd", process.pid)).ok()?.flatten().any(|file| {
-            fs::read_link(file.path()).is_ok_and(|target| target.as_os_str() == wanted.as_str())
-        });
+        let holds = fs::read_dir(format!("/proc/{}/fd", process.pid))
+            .ok()?
+            .flatten()
+            .any(|file| fs::read_link(file.path()).is_ok_and(|target| target.as_os_str() == wanted.as_str()));
         let name = || process.stat().map_or_else(|_| "?".to_owned(), |stat| stat.comm);
         holds.then(|| format!("{} ({})", process.pid, name()))
     })

@@ -17,6 +17,7 @@ use actix_web::dev::ServerHandle;
 use tokio::sync::{oneshot, watch};
 
 use crate::access::{Gate, Keys, Sealer};
+use crate::actors::House;
 use crate::actors::ask::ask;
 use crate::actors::db::messages::Close;
 use crate::actors::db::{self, Recorder};
@@ -24,11 +25,10 @@ use crate::actors::executor::Bench;
 use crate::actors::health::{self, HealthMonitor, Watchlist};
 use crate::actors::metrics::{self, MetricsActor, Sights};
 use crate::actors::phase::{Phase, RequestIds};
-use crate::actors::plugin::{self, PluginActor};
 use crate::actors::plugin::messages::Publish;
+use crate::actors::plugin::{self, PluginActor};
 use crate::actors::session::Streams;
 use crate::actors::supervision::Roster;
-use crate::actors::House;
 use crate::catalog::{Manner, PluginState, Seat, SeatLimits, Shelf};
 use crate::config::{Config, Durability};
 use crate::http;
@@ -96,7 +96,8 @@ impl App {
         let storage = open_storage(config, &listener).await?;
         let instance = Instance::begin();
         let phase = Arc::new(Phase::default());
-        let house = build_house(builder, config, storage, &instance, &folder, Arc::clone(&phase), began).await?;
+        let house =
+            build_house(builder, config, storage, &instance, &folder, Arc::clone(&phase), began).await?;
         let frame = frame(config, &house, address);
         let manners = http::Manners {
             workers: config.server.workers,
@@ -104,13 +105,21 @@ impl App {
             head_timeout: Duration::from_secs(config.server.head_timeout_seconds),
             keep_alive: Duration::from_secs(config.server.keep_alive_seconds),
         };
-        let server = http::serve(listener, frame, manners).map_err(|error| StartError::Part(error.to_string()))?;
+        let server =
+            http::serve(listener, frame, manners).map_err(|error| StartError::Part(error.to_string()))?;
         let handle = server.handle();
         actix_rt::spawn(server);
         phase.serve();
         let doom = house.roster.doomed();
         watch_for_doom(doom.clone(), config.server.drain_seconds);
-        Ok(Self { house, server: handle, address, drain: Duration::from_secs(config.server.drain_seconds), doom, folder })
+        Ok(Self {
+            house,
+            server: handle,
+            address,
+            drain: Duration::from_secs(config.server.drain_seconds),
+            doom,
+            folder,
+        })
     }
 
     /// Where it listens.
@@ -141,7 +150,11 @@ impl App {
         let deadline = Instant::now() + self.drain;
         while METRICS.in_flight.get() > 0 || self.house.streams.view().open > 0 {
             if Instant::now() >= deadline {
-                cut.push(format!("{} requests did not end within {} s", METRICS.in_flight.get(), self.drain.as_secs()));
+                cut.push(format!(
+                    "{} requests did not end within {} s",
+                    METRICS.in_flight.get(),
+                    self.drain.as_secs()
+                ));
                 break;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -157,7 +170,8 @@ impl App {
 
 /// Opens and migrates the database beside the listener: who calls meanwhile is told to come back.
 async fn open_storage(config: &Config, listener: &TcpListener) -> Result<Storage, StorageError> {
-    let (database, default) = (config.database.clone(), config.server.data_dir.join("data").join("waygate.db"));
+    let (database, default) =
+        (config.database.clone(), config.server.data_dir.join("data").join("waygate.db"));
     let opening = actix_web::web::block(move || {
         let storage = crate::storage::open(&database, &default)?;
         let applied = storage.migrate()?;
@@ -167,7 +181,8 @@ async fn open_storage(config: &Config, listener: &TcpListener) -> Result<Storage
         Ok(storage)
     });
     let opened = waiting::serve_while(opening, listener).await;
-    opened.unwrap_or_else(|error| Err(StorageError::Folder { path: PathBuf::new(), cause: error.to_string() }))
+    opened
+        .unwrap_or_else(|error| Err(StorageError::Folder { path: PathBuf::new(), cause: error.to_string() }))
 }
 
 /// Everyone who works behind the door.
@@ -182,7 +197,11 @@ async fn build_house(
 ) -> Result<Arc<House>, StartError> {
     let roster = Arc::new(Roster::default());
     let info = ServerInfo::new(builder.name(), env!("CARGO_PKG_VERSION"));
-    let manner = Manner { page_size: config.mcp.page_size, ttl_ms: config.mcp.list_ttl_seconds * 1000, info: info.clone() };
+    let manner = Manner {
+        page_size: config.mcp.page_size,
+        ttl_ms: config.mcp.list_ttl_seconds * 1000,
+        info: info.clone(),
+    };
     let shelf = Arc::new(Shelf::new(manner));
     let keep_alive = Duration::from_secs(config.mcp.stream_keep_alive_seconds);
     let streams = Streams::new(config.mcp.streams_max, keep_alive, Arc::clone(&roster));
@@ -217,7 +236,9 @@ async fn build_house(
     // Last, so that its first judgement finds the plugins published; on a thread of its own, so that no other can block it.
     let health = on(&Arbiter::new(), {
         let roster = Arc::clone(&roster);
-        move || roster.start("health".to_owned(), "health", health::TERMS, |_| HealthMonitor::new(watchlist)).0
+        move || {
+            roster.start("health".to_owned(), "health", health::TERMS, |_| HealthMonitor::new(watchlist)).0
+        }
     });
     let bench = Arc::new(Bench {
         sealer: sealer(config, folder)?,
@@ -303,7 +324,12 @@ fn frame(config: &Config, house: &Arc<House>, address: SocketAddr) -> Arc<Frame>
     Arc::new(Frame {
         house: Arc::clone(house),
         keys: Keys::new(config.access.api_key.clone()),
-        gate: Gate::new(&server.host, server.public_url.as_deref(), &server.allowed_hosts, &server.allowed_origins),
+        gate: Gate::new(
+            &server.host,
+            server.public_url.as_deref(),
+            &server.allowed_hosts,
+            &server.allowed_origins,
+        ),
         trusted_proxies: server.trusted_proxies.iter().filter_map(|proxy| Network::parse(proxy)).collect(),
         limits: Limits {
             body_max_bytes: server.body_max_bytes,
@@ -332,7 +358,8 @@ where
 fn watch_for_doom(mut doom: watch::Receiver<Option<String>>, drain_seconds: u64) {
     Arbiter::new().spawn(async move {
         if doom.wait_for(Option::is_some).await.is_ok() {
-            tokio::time::sleep(Duration::from_secs(drain_seconds) + CLOSE_WITHIN + Duration::from_secs(5)).await;
+            tokio::time::sleep(Duration::from_secs(drain_seconds) + CLOSE_WITHIN + Duration::from_secs(5))
+                .await;
             std::process::exit(70);
         }
     });

@@ -19,25 +19,36 @@ pub fn keys(path: &Path) -> Result<Vec<Secret>, String> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => make(path)?,
-        Err(error) => return Err(format!("the sealing key {shown} cannot be read: {error}; mend its permissions")),
+        Err(error) => {
+            return Err(format!("the sealing key {shown} cannot be read: {error}; mend its permissions"));
+        }
     };
     let open = fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o077 != 0);
     if open {
         return Err(format!("the sealing key {shown} can be read by others; run: chmod 600 {shown}"));
     }
-    let keys: Vec<Secret> = text.lines().map(str::trim).filter(|key| !key.is_empty()).map(Secret::new).collect();
+    let keys: Vec<Secret> =
+        text.lines().map(str::trim).filter(|key| !key.is_empty()).map(Secret::new).collect();
     if keys.iter().any(|key| key.expose().len() < KEY_BYTES) || keys.is_empty() {
-        return Err(format!("the sealing key {shown} is empty or too short; delete it and a new one is made"));
+        return Err(format!(
+            "the sealing key {shown} is empty or too short; delete it and a new one is made"
+        ));
     }
     Ok(keys)
 }
 
 fn make(path: &Path) -> Result<String, String> {
-    let failed = |error: &dyn std::fmt::Display| format!("the sealing key {} cannot be made: {error}", path.display());
+    let failed =
+        |error: &dyn std::fmt::Display| format!("the sealing key {} cannot be made: {error}", path.display());
     let mut bytes = [0; KEY_BYTES];
     getrandom::fill(&mut bytes).map_err(|error| failed(&error))?;
     let key: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(|error| failed(&error))?;
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(|error| failed(&error))?;
     writeln!(file, "{key}").and_then(|()| file.sync_all()).map_err(|error| failed(&error))?;
     Ok(key)
 }

@@ -114,7 +114,8 @@ impl ResourceEntry {
             return Err("its URI has no scheme".to_owned());
         }
         let is_template = definition.object().get("uriTemplate").is_some();
-        let template = is_template.then(|| Template::parse(&uri).ok_or("its template has an open brace")).transpose()?;
+        let template =
+            is_template.then(|| Template::parse(&uri).ok_or("its template has an open brace")).transpose()?;
         Ok(Self { uri: uri.into(), seat: Arc::clone(seat), template, definition: definition.clone() })
     }
 }
@@ -135,7 +136,8 @@ fn names(seat: &Seat, local: &str) -> Result<(Arc<str>, Arc<str>), String> {
         Names::Prefixed => (64, false),
         Names::Plain => (128, true),
     };
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-') || (dot && byte == b'.');
+    let allowed =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-') || (dot && byte == b'.');
     if local.is_empty() || name.len() > most || !name.bytes().all(allowed) {
         return Err(format!("its name {name:?} is not 1 to {most} of A-Z, a-z, 0-9, _ and -"));
     }

@@ -92,7 +92,9 @@ mod tests {
         }
         assert_eq!(seen, [0, 1, 2, 3, 4, 5, 6]);
         let other = Listing::render("prompts", &items, &manner).cursor(1);
-        for foreign in ["bogus", "!!", &other, &URL_SAFE_NO_PAD.encode("tools:4"), &URL_SAFE_NO_PAD.encode("tools:9")] {
+        for foreign in
+            ["bogus", "!!", &other, &URL_SAFE_NO_PAD.encode("tools:4"), &URL_SAFE_NO_PAD.encode("tools:9")]
+        {
             assert_eq!(list.page(Some(foreign)).unwrap_err(), CursorError, "{foreign}");
         }
     }

@@ -49,7 +49,8 @@ impl Schema {
         if self.0.is_valid(value) {
             return Ok(());
         }
-        let told: Vec<String> = self.0.iter_errors(value).take(FAULTS_TOLD).map(|error| place(&error)).collect();
+        let told: Vec<String> =
+            self.0.iter_errors(value).take(FAULTS_TOLD).map(|error| place(&error)).collect();
         Err(told.join("; "))
     }
 }
@@ -102,7 +103,12 @@ pub fn mirrors(schema: &Raw) -> Result<Vec<Mirror>, String> {
     Ok(found)
 }
 
-fn collect(schema: &Value, path: &mut Vec<String>, found: &mut Vec<Mirror>, reached: &mut usize) -> Result<(), String> {
+fn collect(
+    schema: &Value,
+    path: &mut Vec<String>,
+    found: &mut Vec<Mirror>,
+    reached: &mut usize,
+) -> Result<(), String> {
     let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return Ok(()) };
     for (key, property) in properties {
         path.push(key.clone());
@@ -160,7 +166,10 @@ mod tests {
     fn a_nested_property_may_be_repeated_by_a_header_and_one_in_an_array_may_not() {
         let region = json!({"type": "string", "x-mcp-header": "Region"});
         let nested = json!({"properties": {"a": {"type": "object", "properties": {"b": region}}}});
-        assert_eq!(found(nested).unwrap(), [Mirror { header: "Region".into(), path: vec!["a".into(), "b".into()] }]);
+        assert_eq!(
+            found(nested).unwrap(),
+            [Mirror { header: "Region".into(), path: vec!["a".into(), "b".into()] }]
+        );
         assert!(found(json!({"properties": {"a": {"type": "array", "items": region}}})).is_err());
         assert!(found(json!({"anyOf": [{"properties": {"a": region}}]})).is_err());
         assert!(found(json!({"properties": {"x-mcp-header": {"type": "string"}}})).unwrap().is_empty());
@@ -186,7 +195,8 @@ mod tests {
 
     #[test]
     fn a_fault_names_its_place() {
-        let schema = Schema::compile(&Raw::value(&json!({"properties": {"n": {"type": "integer"}}}))).unwrap();
+        let schema =
+            Schema::compile(&Raw::value(&json!({"properties": {"n": {"type": "integer"}}}))).unwrap();
         assert!(schema.check(&json!({"n": "x"})).unwrap_err().starts_with("at /n: "));
         assert!(schema.check(&json!({"n": 1})).is_ok());
     }

@@ -95,13 +95,17 @@ impl Seat {
     /// `Unavailable` when the plugin is closed, its queue full, or the deadline passed.
     pub async fn enter(&self, deadline: Instant) -> Result<Place, Fault> {
         if self.is_open() {
-            return Err(self.busy(format!("{} threads of it are stuck in calls that were given up", self.blocking.lost())));
+            return Err(self.busy(format!(
+                "{} threads of it are stuck in calls that were given up",
+                self.blocking.lost()
+            )));
         }
         if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
             return Ok(Place(permit));
         }
-        let _waiting = Waiting::begin(&self.queued, self.limits.queue_max)
-            .ok_or_else(|| self.busy(format!("{} calls run and {} wait", self.limits.concurrency, self.limits.queue_max)))?;
+        let _waiting = Waiting::begin(&self.queued, self.limits.queue_max).ok_or_else(|| {
+            self.busy(format!("{} calls run and {} wait", self.limits.concurrency, self.limits.queue_max))
+        })?;
         match tokio::time::timeout_at(deadline, Arc::clone(&self.permits).acquire_owned()).await {
             Ok(Ok(permit)) => Ok(Place(permit)),
             _ => Err(self.busy("no place became free before the deadline".to_owned())),
@@ -120,7 +124,8 @@ impl Seat {
     pub fn is_open(&self) -> bool {
         let open = self.blocking.lost() >= self.limits.lost_threads_max;
         if open != self.was_open.swap(open, Ordering::Relaxed) {
-            let word = if open { "closed: too many threads stuck" } else { "serving again: stuck threads ended" };
+            let word =
+                if open { "closed: too many threads stuck" } else { "serving again: stuck threads ended" };
             log::warn!(plugin = &*self.name; "plugin {} is {word}", self.name);
         }
         open

@@ -68,13 +68,18 @@ impl Snapshot {
 
     /// Who has the resource `uri`: by itself, else by the first template that covers it.
     pub fn resource(&self, uri: &str) -> Option<&Arc<ResourceEntry>> {
-        let covers = |entry: &&Arc<ResourceEntry>| entry.template.as_ref().is_some_and(|template| template.covers(uri));
+        let covers = |entry: &&Arc<ResourceEntry>| {
+            entry.template.as_ref().is_some_and(|template| template.covers(uri))
+        };
         self.resources.get(uri).or_else(|| self.templates.iter().find(covers))
     }
 
     /// The template written exactly so.
     pub fn template(&self, uri_template: &str) -> Option<&Arc<ResourceEntry>> {
-        self.templates.iter().find(|entry| &*entry.uri == uri_template).or_else(|| self.resources.get(uri_template))
+        self.templates
+            .iter()
+            .find(|entry| &*entry.uri == uri_template)
+            .or_else(|| self.resources.get(uri_template))
     }
 
     /// The offer of the plugin on `seat`.
@@ -109,7 +114,10 @@ impl Snapshot {
         for definition in &inventory.tools {
             let kept = old.tool(&seat.publish(&definition.name()));
             let kept = kept.filter(|kept| Arc::ptr_eq(&kept.seat, seat) && kept.definition == *definition);
-            let entry = kept.map_or_else(|| ToolEntry::publish(seat, definition).map(Arc::new), |kept| Ok(Arc::clone(kept)));
+            let entry = kept.map_or_else(
+                || ToolEntry::publish(seat, definition).map(Arc::new),
+                |kept| Ok(Arc::clone(kept)),
+            );
             match entry {
                 Ok(entry) if !self.tools.contains_key(&entry.name) => {
                     lists.tools.push(shown(definition, Some(&entry.name)));
@@ -196,7 +204,8 @@ fn discover(offers: &[(Arc<Seat>, Arc<Inventory>)], manner: &Manner) -> Option<F
     });
     let mut instructions = told.collect::<Vec<_>>().join("\n\n");
     if instructions.len() > INSTRUCTIONS_MAX_BYTES {
-        let cut = (0..=INSTRUCTIONS_MAX_BYTES).rev().find(|at| instructions.is_char_boundary(*at)).unwrap_or(0);
+        let cut =
+            (0..=INSTRUCTIONS_MAX_BYTES).rev().find(|at| instructions.is_char_boundary(*at)).unwrap_or(0);
         instructions.truncate(cut);
     }
     if let (false, Some(result)) = (instructions.is_empty(), result.as_object_mut()) {

@@ -23,7 +23,8 @@ impl Template {
             if !literal.is_empty() {
                 pieces.push(Piece::Literal(literal.to_owned()));
             }
-            let plain = expression.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.'));
+            let plain =
+                expression.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.'));
             pieces.push(if plain && !expression.is_empty() { Piece::Segment } else { Piece::Rest });
             rest = after;
         }
@@ -42,7 +43,9 @@ impl Template {
 fn covers(pieces: &[Piece], text: &str) -> bool {
     let Some((piece, after)) = pieces.split_first() else { return text.is_empty() };
     let gap = match piece {
-        Piece::Literal(literal) => return text.strip_prefix(literal.as_str()).is_some_and(|rest| covers(after, rest)),
+        Piece::Literal(literal) => {
+            return text.strip_prefix(literal.as_str()).is_some_and(|rest| covers(after, rest));
+        }
         Piece::Segment => text.find('/').unwrap_or(text.len()),
         Piece::Rest => text.len(),
     };
@@ -52,9 +55,9 @@ fn covers(pieces: &[Piece], text: &str) -> bool {
         return gap >= least && text.get(gap..).is_some_and(|rest| covers(after, rest));
     };
     let window = text.get(..(gap + next.len()).min(text.len())).unwrap_or(text);
-    window.match_indices(next.as_str()).any(|(at, _)| {
-        at >= least && at <= gap && text.get(at..).is_some_and(|rest| covers(after, rest))
-    })
+    window
+        .match_indices(next.as_str())
+        .any(|(at, _)| at >= least && at <= gap && text.get(at..).is_some_and(|rest| covers(after, rest)))
 }
 
 #[cfg(test)]

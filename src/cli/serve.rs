@@ -55,7 +55,9 @@ async fn live(builder: Builder, loaded: &Loaded, log: &LogHandle) -> ExitCode {
         }
     };
     match &doom {
-        None => log::info!("stopping: calls in flight have {} s to finish", loaded.config.server.drain_seconds),
+        None => {
+            log::info!("stopping: calls in flight have {} s to finish", loaded.config.server.drain_seconds)
+        }
         Some(why) => log::error!("not live any more, so the server drains and exits: {why}"),
     }
     let ended = tokio::select! {
@@ -88,7 +90,9 @@ fn announce(app: &App, loaded: &Loaded) {
     log::info!(url = url.as_str(), workers = config.server.workers, took_ms = app.age().as_millis() as u64; "serving {url}/mcp");
     let open = config.access.api_key.is_none();
     if open {
-        log::warn!("no key is set: everyone who reaches this address may call every tool; set WAYGATE_API_KEY");
+        log::warn!(
+            "no key is set: everyone who reaches this address may call every tool; set WAYGATE_API_KEY"
+        );
     }
     if config.server.mode == Mode::Container {
         return;

@@ -40,7 +40,8 @@ pub fn address(request: &HttpRequest, frame: &Frame) -> Option<IpAddr> {
     }
     let forwarded = request.headers().get("x-forwarded-for").and_then(|value| value.to_str().ok());
     // The last address that no trusted proxy wrote about itself.
-    let told = forwarded.into_iter().flat_map(|list| list.rsplit(',')).filter_map(|one| one.trim().parse().ok());
+    let told =
+        forwarded.into_iter().flat_map(|list| list.rsplit(',')).filter_map(|one| one.trim().parse().ok());
     let mut told = told.skip_while(|address| frame.trusted_proxies.iter().any(|proxy| proxy.holds(*address)));
     Some(told.next().unwrap_or(peer))
 }

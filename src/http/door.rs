@@ -65,7 +65,8 @@ pub struct Network {
 impl Network {
     /// From `10.0.0.0/8` or a single address.
     pub fn parse(text: &str) -> Option<Self> {
-        let (address, bits) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
+        let (address, bits) =
+            text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
         let address: IpAddr = address.parse().ok()?;
         let most = if address.is_ipv4() { 32 } else { 128 };
         let bits = bits.map_or(Some(most), |bits| bits.parse().ok())?;
@@ -154,7 +155,8 @@ mod tests {
 
     #[test]
     fn a_network_holds_what_begins_like_it() {
-        let holds = |network: &str, address: &str| Network::parse(network).unwrap().holds(address.parse().unwrap());
+        let holds =
+            |network: &str, address: &str| Network::parse(network).unwrap().holds(address.parse().unwrap());
         assert!(holds("10.0.0.0/8", "10.255.1.2") && !holds("10.0.0.0/8", "11.0.0.1"));
         assert!(holds("192.168.1.0/25", "192.168.1.127") && !holds("192.168.1.0/25", "192.168.1.128"));
         assert!(holds("::1", "::1") && !holds("::1", "::2") && !holds("0.0.0.0/0", "::1"));

@@ -69,12 +69,20 @@ fn foreign(headers: &HeaderMap, frame: &Frame) -> Option<Fault> {
 /// # Errors
 /// 415 for another kind, 413 for too much, 408 for too slow, 400 for one that broke off.
 pub async fn read_json(request: &HttpRequest, payload: Payload, frame: &Frame) -> Result<Bytes, Fault> {
-    let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind =
+        request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
     if !kind.eq_ignore_ascii_case("application/json") {
-        return Err(Fault::new(ErrorCode::UnsupportedMediaType, "the body is not declared as JSON", "send `Content-Type: application/json`"));
+        return Err(Fault::new(
+            ErrorCode::UnsupportedMediaType,
+            "the body is not declared as JSON",
+            "send `Content-Type: application/json`",
+        ));
     }
-    let declared = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    let declared = request
+        .headers()
+        .get(header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if declared.is_some_and(|declared| declared > frame.limits.body_max_bytes) {
         return Err(too_large(frame));
     }

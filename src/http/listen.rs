@@ -52,14 +52,21 @@ pub async fn open(call: &Call<'_>, asked: &Asked, wanted: &Wanted) -> Result<Htt
         uris: watched.iter().map(|(uri, _)| Arc::clone(uri)).collect(),
     };
     let first = acknowledge(&asked.id, &filter);
-    let recipients = watched.iter().map(|(uri, plugin)| (Arc::clone(uri), plugin.clone().recipient())).collect();
+    let recipients =
+        watched.iter().map(|(uri, plugin)| (Arc::clone(uri), plugin.clone().recipient())).collect();
     let opened = house.streams.open(filter, recipients).inspect_err(|_| {
         for (uri, plugin) in &watched {
             plugin.do_send(Watch { uri: Arc::clone(uri), begins: false });
         }
     })?;
     METRICS.requests.with_label_values(&["subscriptions/listen", "ok"]).inc();
-    let body = Body { first: Some(first), feed: opened.feed, session: opened.address, id: asked.id.clone(), info: house.bench.info.clone() };
+    let body = Body {
+        first: Some(first),
+        feed: opened.feed,
+        session: opened.address,
+        id: asked.id.clone(),
+        info: house.bench.info.clone(),
+    };
     Ok(stream::head().streaming(body))
 }
 
@@ -89,12 +96,19 @@ async fn watch(house: &House, uris: &[Arc<str>]) -> Watched {
 /// The first frame: what was agreed to.
 fn acknowledge(id: &Id, filter: &Filter) -> Bytes {
     let mut agreed = Object::default();
-    let kinds = [("toolsListChanged", filter.tools), ("promptsListChanged", filter.prompts), ("resourcesListChanged", filter.resources)];
+    let kinds = [
+        ("toolsListChanged", filter.tools),
+        ("promptsListChanged", filter.prompts),
+        ("resourcesListChanged", filter.resources),
+    ];
     for (kind, _) in kinds.iter().filter(|(_, agreed)| *agreed) {
         agreed.put(kind, true);
     }
     if !filter.uris.is_empty() {
-        agreed.put("resourceSubscriptions", filter.uris.iter().map(|uri| Value::from(&**uri)).collect::<Vec<_>>());
+        agreed.put(
+            "resourceSubscriptions",
+            filter.uris.iter().map(|uri| Value::from(&**uri)).collect::<Vec<_>>(),
+        );
     }
     let mut params = tagged(id);
     params.set("notifications", agreed.to_raw());
@@ -125,8 +139,10 @@ impl Body {
         let method = match event {
             Event::KeepAlive => return Bytes::from_static(render::KEEP_ALIVE),
             Event::End => {
-                let result = Raw::trusted(format!(r#"{{"_meta":{}}}"#, params.get("_meta").map_or("{}", Raw::as_str)));
-                let ended = render::complete(&result, &self.info).map(|ended| render::result(&self.id, &ended));
+                let result =
+                    Raw::trusted(format!(r#"{{"_meta":{}}}"#, params.get("_meta").map_or("{}", Raw::as_str)));
+                let ended =
+                    render::complete(&result, &self.info).map(|ended| render::result(&self.id, &ended));
                 return render::event(&ended.unwrap_or_default());
             }
             Event::News(News::Tools) => "notifications/tools/list_changed",

@@ -31,7 +31,8 @@ pub async fn post(request: HttpRequest, payload: Payload, door: Data<Door>) -> H
         Ok(caller) => caller,
         Err(fault) => {
             METRICS.refused.with_label_values(&["unauthenticated"]).inc();
-            let from = caller::address(&request, &door.frame).map(|from| from.to_string()).unwrap_or_default();
+            let from =
+                caller::address(&request, &door.frame).map(|from| from.to_string()).unwrap_or_default();
             log::info!(client = from.as_str(), request_id = &*request_id; "a caller without a valid key was refused");
             return refuse(&fault);
         }
@@ -95,7 +96,14 @@ pub async fn answer(call: &Call<'_>, body: Bytes) -> HttpResponse {
         Ok(Message::Notification { .. }) => HttpResponse::Accepted().finish(),
         Ok(Message::Response { .. }) => {
             let why = "a JSON-RPC response was sent, but this server never asks over HTTP";
-            refuse(None, &Fault::new(ErrorCode::InvalidRequest, why, "send answers as `inputResponses` of a new request"))
+            refuse(
+                None,
+                &Fault::new(
+                    ErrorCode::InvalidRequest,
+                    why,
+                    "send answers as `inputResponses` of a new request",
+                ),
+            )
         }
         Ok(Message::Request { id, method, params }) => {
             let asked = Asked { id, method, accepts };
@@ -184,7 +192,11 @@ fn is_modern(headers: &Mirrors<'_>, method: &str, params: &Params) -> bool {
 }
 
 fn is_date(version: &[u8]) -> bool {
-    version.len() == 10 && version.iter().enumerate().all(|(n, byte)| if n == 4 || n == 7 { *byte == b'-' } else { byte.is_ascii_digit() })
+    version.len() == 10
+        && version
+            .iter()
+            .enumerate()
+            .all(|(n, byte)| if n == 4 || n == 7 { *byte == b'-' } else { byte.is_ascii_digit() })
 }
 
 /// The answer to a request of an older revision: it names what is served.

@@ -111,7 +111,9 @@ pub async fn metrics(request: HttpRequest, door: Data<Door>) -> HttpResponse {
         return respond(&request, &door, Err(fault));
     }
     match ask(&door.frame.house.metrics, Render, ANSWER_WITHIN).await {
-        Ok(text) => HttpResponse::Ok().insert_header((header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")).body(text),
+        Ok(text) => HttpResponse::Ok()
+            .insert_header((header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8"))
+            .body(text),
         Err(error) => respond(&request, &door, Err(views::no_answer("the metrics", &error))),
     }
 }
@@ -131,7 +133,8 @@ async fn connections(door: &Door) -> Result<Value, Fault> {
     let judgement = views::judgement(&frame.house).await?;
     let streams = frame.house.streams.view();
     let by_era = frame.connections.by_era();
-    let eras: serde_json::Map<String, Value> = ERAS.iter().zip(by_era).map(|(era, count)| ((*era).to_owned(), count.into())).collect();
+    let eras: serde_json::Map<String, Value> =
+        ERAS.iter().zip(by_era).map(|(era, count)| ((*era).to_owned(), count.into())).collect();
     Ok(json!({
         "listeners": frame.listeners,
         "connections": {"open": by_era.iter().sum::<usize>(), "accepted": frame.connections.accepted(), "byEra": eras},
@@ -166,9 +169,17 @@ pub async fn errors(
     query: Result<Query<ErrorsQuery>, actix_web::Error>,
 ) -> HttpResponse {
     let shown = admitted(&request, &door).and_then(|_| {
-        let refuse = |why: String| Fault::invalid_params(why, "use ?limit=50&since=2026-01-31T12:00:00Z, or since=3600 for the last hour");
+        let refuse = |why: String| {
+            Fault::invalid_params(
+                why,
+                "use ?limit=50&since=2026-01-31T12:00:00Z, or since=3600 for the last hour",
+            )
+        };
         let query = query.map_err(|error| refuse(format!("the query is malformed: {error}")))?;
-        let since = query.since.as_deref().map(|since| read_since(since).ok_or_else(|| refuse(format!("`since` is no moment: {since:?}"))));
+        let since = query
+            .since
+            .as_deref()
+            .map(|since| read_since(since).ok_or_else(|| refuse(format!("`since` is no moment: {since:?}"))));
         Ok(views::recent_errors(query.limit.unwrap_or(50), since.transpose()?))
     });
     respond(&request, &door, shown)
@@ -192,11 +203,17 @@ pub async fn crash(request: HttpRequest, door: Data<Door>, name: Path<String>) -
         Err(fault) => Err(fault),
         Ok(_) if !door.frame.limits.crash_allowed => Err(no_such_url(&request)),
         Ok(_) => match door.frame.house.roster.find(&name) {
-            None => Err(Fault::new(ErrorCode::NotFound, format!("there is no actor {name:?}"), "see /diagnostics/actors")),
+            None => Err(Fault::new(
+                ErrorCode::NotFound,
+                format!("there is no actor {name:?}"),
+                "see /diagnostics/actors",
+            )),
             Some(part) => {
                 // The sender of the poison always loses its answer; that is the sign that it worked.
                 let lost = tokio::time::timeout(ANSWER_WITHIN, part.crash().send(Crash)).await;
-                Ok(json!({"crashed": part.name(), "restarts": part.restarts(), "answered": matches!(lost, Ok(Ok(())))}))
+                Ok(
+                    json!({"crashed": part.name(), "restarts": part.restarts(), "answered": matches!(lost, Ok(Ok(())))}),
+                )
             }
         },
     };
@@ -211,7 +228,8 @@ pub async fn plugins(request: HttpRequest, door: Data<Door>) -> HttpResponse {
 /// `GET /plugins/{name}`
 pub async fn plugin(request: HttpRequest, door: Data<Door>, name: Path<String>) -> HttpResponse {
     let shown = admitted(&request, &door).and_then(|_| {
-        let unknown = || Fault::new(ErrorCode::NotFound, format!("there is no plugin {name:?}"), "see /plugins");
+        let unknown =
+            || Fault::new(ErrorCode::NotFound, format!("there is no plugin {name:?}"), "see /plugins");
         views::plugin(&door.frame.house, &name).ok_or_else(unknown)
     });
     respond(&request, &door, shown)
@@ -233,7 +251,11 @@ pub async fn not_allowed(request: HttpRequest, door: Data<Door>) -> HttpResponse
 }
 
 fn no_such_url(request: &HttpRequest) -> Fault {
-    Fault::new(ErrorCode::NotFound, format!("there is nothing at {:?}", request.path()), "see / for what is served")
+    Fault::new(
+        ErrorCode::NotFound,
+        format!("there is nothing at {:?}", request.path()),
+        "see / for what is served",
+    )
 }
 
 fn admitted(request: &HttpRequest, door: &Door) -> Result<Caller, Fault> {

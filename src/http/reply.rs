@@ -81,14 +81,15 @@ fn with_headers(fault: &Fault, body: Vec<u8>) -> HttpResponse {
     let mut response = HttpResponse::build(status(fault.code));
     response.insert_header((header::CONTENT_TYPE, JSON));
     match fault.code {
-        ErrorCode::Unauthenticated => {
-            response.insert_header((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"waygate\"")))
-        }
+        ErrorCode::Unauthenticated => response
+            .insert_header((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"waygate\""))),
         ErrorCode::MethodNotAllowed => {
             let allow = fault.data.get("allow").and_then(|allow| allow.as_str()).unwrap_or("GET");
             response.insert_header((header::ALLOW, allow))
         }
-        ErrorCode::Unavailable => response.insert_header((header::RETRY_AFTER, HeaderValue::from_static("1"))),
+        ErrorCode::Unavailable => {
+            response.insert_header((header::RETRY_AFTER, HeaderValue::from_static("1")))
+        }
         // What was not read to its end cannot be followed by a next request.
         ErrorCode::BodyTimeout | ErrorCode::BodyTooLarge => response.force_close(),
         _ => &mut response,

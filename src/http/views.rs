@@ -164,6 +164,10 @@ pub fn moment(at: SystemTime) -> String {
 
 /// What to say when an actor does not answer an operator.
 pub fn no_answer(who: &str, error: &dyn std::fmt::Display) -> Fault {
-    Fault::new(ErrorCode::Unavailable, format!("{who} did not answer"), "retry after a moment; /diagnostics/actors shows its restarts")
-        .because(error)
+    Fault::new(
+        ErrorCode::Unavailable,
+        format!("{who} did not answer"),
+        "retry after a moment; /diagnostics/actors shows its restarts",
+    )
+    .because(error)
 }

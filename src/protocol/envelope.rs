@@ -104,9 +104,13 @@ impl Message {
             id: None,
         })?;
         if !whole.is_object() {
-            return Err(invalid("the body is not a JSON object", "send one message a request; batches ended with revision 2025-03-26"));
+            return Err(invalid(
+                "the body is not a JSON object",
+                "send one message a request; batches ended with revision 2025-03-26",
+            ));
         }
-        let wire: Wire<'_> = whole.read().map_err(|error| invalid(format!("not a JSON-RPC message: {error}"), SEND))?;
+        let wire: Wire<'_> =
+            whole.read().map_err(|error| invalid(format!("not a JSON-RPC message: {error}"), SEND))?;
         Self::classify(&whole, &wire)
     }
 
@@ -121,7 +125,10 @@ impl Message {
             return refuse("`jsonrpc` is not \"2.0\"", SEND);
         }
         if wire.id.is_some() && id.is_none() {
-            return refuse("`id` is neither a string nor an integer", "send an id that is a string or an integer");
+            return refuse(
+                "`id` is neither a string nor an integer",
+                "send an id that is a string or an integer",
+            );
         }
         let Some(method) = wire.method else {
             if wire.result.is_some() || wire.error.is_some() {
@@ -169,7 +176,10 @@ mod tests {
             assert_eq!(read.as_str(), id);
         }
         for id in ["null", "1.5", "1e3", "true", "[]", "{}", "123456789012345678901234"] {
-            assert_eq!(code_of(&format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"x"}}"#)), ErrorCode::InvalidRequest);
+            assert_eq!(
+                code_of(&format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"x"}}"#)),
+                ErrorCode::InvalidRequest
+            );
         }
     }
 
@@ -177,9 +187,15 @@ mod tests {
     fn what_is_no_message_is_told_apart_from_what_is_no_json() {
         assert_eq!(code_of("{"), ErrorCode::ParseError);
         assert_eq!(code_of(r#"{"id":1,"id":2}"#), ErrorCode::ParseError);
-        for invalid in ["[]", "1", "{}", r#"{"jsonrpc":"1.0","id":1,"method":"x"}"#, r#"{"jsonrpc":"2.0","id":1,"method":7}"#,
-            r#"{"jsonrpc":"2.0","id":1,"method":"x","params":[1]}"#, r#"{"jsonrpc":"2.0","id":1}"#]
-        {
+        for invalid in [
+            "[]",
+            "1",
+            "{}",
+            r#"{"jsonrpc":"1.0","id":1,"method":"x"}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":7}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"x","params":[1]}"#,
+            r#"{"jsonrpc":"2.0","id":1}"#,
+        ] {
             assert_eq!(code_of(invalid), ErrorCode::InvalidRequest, "{invalid}");
         }
         let malformed = parse(r#"{"jsonrpc":"1.0","id":"q","method":"x"}"#).unwrap_err();

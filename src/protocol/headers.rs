@@ -86,7 +86,9 @@ pub fn check_param(headers: &dyn Headers, name: &str, argument: Option<&Value>) 
     match (value, argument.filter(|argument| !argument.is_null())) {
         (None, None) => Ok(()),
         (None, Some(_)) => Err(missing(&title)),
-        (Some(_), None) => Err(mismatch(format!("{title} is there, but the argument that it repeats is not"))),
+        (Some(_), None) => {
+            Err(mismatch(format!("{title} is there, but the argument that it repeats is not")))
+        }
         (Some(value), Some(argument)) => {
             let said = decode(&title, value)?;
             let agrees = match argument {
@@ -94,23 +96,33 @@ pub fn check_param(headers: &dyn Headers, name: &str, argument: Option<&Value>) 
                 Value::Bool(truth) => truth.to_string() == said,
                 // 42 and 42.0 are the same integer.
                 Value::Number(number) => {
-                    number.to_string() == said || said.parse::<f64>().ok().is_some_and(|said| number.as_f64() == Some(said))
+                    number.to_string() == said
+                        || said.parse::<f64>().ok().is_some_and(|said| number.as_f64() == Some(said))
                 }
                 _ => false,
             };
-            if agrees { Ok(()) } else { Err(mismatch(format!("{title} differs from the argument that it repeats"))) }
+            if agrees {
+                Ok(())
+            } else {
+                Err(mismatch(format!("{title} differs from the argument that it repeats")))
+            }
         }
     }
 }
 
 fn expect(title: &str, header: Header<'_>, body: &str) -> Result<(), Fault> {
     let value = once(title, header)?.ok_or_else(|| missing(title))?;
-    let text = std::str::from_utf8(value).map_err(|_| mismatch(format!("{title} has characters that no header may have")))?;
+    let text = std::str::from_utf8(value)
+        .map_err(|_| mismatch(format!("{title} has characters that no header may have")))?;
     same(title, text, body)
 }
 
 fn same(title: &str, header: &str, body: &str) -> Result<(), Fault> {
-    if header == body { Ok(()) } else { Err(mismatch(format!("{title} says {header:?}, the body says {body:?}"))) }
+    if header == body {
+        Ok(())
+    } else {
+        Err(mismatch(format!("{title} says {header:?}, the body says {body:?}")))
+    }
 }
 
 fn once<'a>(title: &str, header: Header<'a>) -> Result<Option<&'a [u8]>, Fault> {

@@ -91,7 +91,10 @@ impl Params {
         match &self.arguments {
             None => Ok(Raw::trusted("{}")),
             Some(arguments) if arguments.is_object() => Ok(arguments.clone()),
-            Some(_) => Err(Fault::invalid_params("`arguments` is not an object", "send `arguments` as an object, or leave it out")),
+            Some(_) => Err(Fault::invalid_params(
+                "`arguments` is not an object",
+                "send `arguments` as an object, or leave it out",
+            )),
         }
     }
 
@@ -102,7 +105,10 @@ impl Params {
     pub fn responses(&self) -> Result<Object, Fault> {
         let Some(responses) = &self.responses else { return Ok(Object::default()) };
         Object::open(responses).map_err(|_| {
-            Fault::invalid_params("`inputResponses` is not an object", "send each answer under the key that it was asked under")
+            Fault::invalid_params(
+                "`inputResponses` is not an object",
+                "send each answer under the key that it was asked under",
+            )
         })
     }
 
@@ -113,7 +119,10 @@ impl Params {
     pub fn state(&self) -> Result<Option<String>, Fault> {
         let Some(state) = &self.state else { return Ok(None) };
         state.read().map(Some).map_err(|_| {
-            Fault::invalid_params("`requestState` is not a string", "echo the `requestState` of the result unchanged")
+            Fault::invalid_params(
+                "`requestState` is not a string",
+                "echo the `requestState` of the result unchanged",
+            )
         })
     }
 }
@@ -176,11 +185,18 @@ impl Meta {
     /// # Errors
     /// -32602 when it, its version or its capabilities are missing or of the wrong type.
     pub fn open(params: &Params) -> Result<Self, Fault> {
-        let meta = params.meta.as_ref().ok_or_else(|| Fault::invalid_params("`params._meta` is missing", META))?;
+        let meta =
+            params.meta.as_ref().ok_or_else(|| Fault::invalid_params("`params._meta` is missing", META))?;
         let wire: WireMeta<'_> =
             meta.read().map_err(|_| Fault::invalid_params("`params._meta` is not an object", META))?;
-        let lacks = |key: &str| Fault::invalid_params(format!("`_meta` lacks `io.modelcontextprotocol/{key}`, or it has the wrong type"), META);
-        let version: Option<String> = wire.version.and_then(|version| serde_json::from_str(version.get()).ok());
+        let lacks = |key: &str| {
+            Fault::invalid_params(
+                format!("`_meta` lacks `io.modelcontextprotocol/{key}`, or it has the wrong type"),
+                META,
+            )
+        };
+        let version: Option<String> =
+            wire.version.and_then(|version| serde_json::from_str(version.get()).ok());
         let capabilities = wire.capabilities.map(|raw| meta.part(raw)).filter(Raw::is_object);
         let capabilities = capabilities.ok_or_else(|| lacks("clientCapabilities"));
         let part = |member: Option<&RawValue>| member.map(|member| meta.part(member));
@@ -211,7 +227,10 @@ impl Meta {
         if text.starts_with('"') || text.parse::<i64>().is_ok() {
             return Ok(Some(token));
         }
-        Err(Fault::invalid_params("`progressToken` is neither a string nor an integer", "send a string or an integer, unique among your requests in flight"))
+        Err(Fault::invalid_params(
+            "`progressToken` is neither a string nor an integer",
+            "send a string or an integer, unique among your requests in flight",
+        ))
     }
 
     /// The least level of log messages that the client wants on this request's stream.

@@ -96,7 +96,9 @@ fn finish_slowly(result: &Raw, kind: &str, info: &ServerInfo) -> Result<Finished
 /// The answer to request `id`.
 pub fn result(id: &Id, result: &Finished) -> Vec<u8> {
     let mut out = Vec::with_capacity(result.0.len() + id.as_str().len() + 40);
-    for part in [&b"{\"jsonrpc\":\"2.0\",\"id\":"[..], id.as_str().as_bytes(), b",\"result\":", &result.0, b"}"] {
+    for part in
+        [&b"{\"jsonrpc\":\"2.0\",\"id\":"[..], id.as_str().as_bytes(), b",\"result\":", &result.0, b"}"]
+    {
         out.extend_from_slice(part);
     }
     out

@@ -117,7 +117,9 @@ impl Task {
             Self::Tool { entry, .. } => Arc::clone(&entry.name),
             Self::Prompt { entry, .. } => Arc::clone(&entry.name),
             Self::Read { uri, .. } => uri.as_str().into(),
-            Self::Complete { of: Reference::Prompt(name) | Reference::Resource(name), .. } => name.as_str().into(),
+            Self::Complete { of: Reference::Prompt(name) | Reference::Resource(name), .. } => {
+                name.as_str().into()
+            }
         }
     }
 

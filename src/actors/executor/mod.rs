@@ -126,7 +126,8 @@ async fn attempt(bench: &Bench, perform: &Perform, round: &Round, began: Instant
         Ok(Ok(Ok(Outcome::InputRequired { requests, state }))) => {
             outcome::check_asks(&perform.task, &requests, state.is_some(), &perform.client)?;
             let sealed = rounds::seal(perform, round, state, &bench.sealer, bench.input_timeout_seconds)?;
-            let requests: Vec<_> = requests.into_iter().map(|(key, request)| (key, request.to_value())).collect();
+            let requests: Vec<_> =
+                requests.into_iter().map(|(key, request)| (key, request.to_value())).collect();
             let result = render::input_required(&requests, Some(&sealed), &bench.info);
             Ok(Done { result, outcome: "input_required" })
         }
@@ -142,11 +143,16 @@ fn check_arguments(perform: &Perform, bench: &Bench) -> Result<Option<Done>, Fau
     match &perform.task {
         Task::Tool { entry, value, .. } => {
             let Err(why) = entry.input.check(value) else { return Ok(None) };
-            let says = format!("The arguments do not fit the input schema of {}: {why}. Mend them and call again.", entry.name);
+            let says = format!(
+                "The arguments do not fit the input schema of {}: {why}. Mend them and call again.",
+                entry.name
+            );
             outcome::complete(&perform.task, &ToolResult::failed(says).into_raw(), &bench.info).map(Some)
         }
         Task::Prompt { entry, arguments } => {
-            let refuse = |why: String| Fault::invalid_params(why, "list the prompts to see which arguments this one takes");
+            let refuse = |why: String| {
+                Fault::invalid_params(why, "list the prompts to see which arguments this one takes")
+            };
             let given: std::collections::BTreeMap<String, String> =
                 arguments.read().map_err(|_| refuse("`arguments` of a prompt are strings".to_owned()))?;
             match entry.required.iter().find(|name| !given.contains_key(*name)) {
@@ -161,10 +167,16 @@ fn check_arguments(perform: &Perform, bench: &Bench) -> Result<Option<Done>, Fau
 fn request_of(task: &Task, round: &Round) -> Request {
     let answers = round.answers.clone();
     match task.clone() {
-        Task::Tool { entry, arguments, .. } => Request::Call { tool: Arc::clone(&entry.local), arguments, answers },
-        Task::Prompt { entry, arguments } => Request::Prompt { name: Arc::clone(&entry.local), arguments, answers },
+        Task::Tool { entry, arguments, .. } => {
+            Request::Call { tool: Arc::clone(&entry.local), arguments, answers }
+        }
+        Task::Prompt { entry, arguments } => {
+            Request::Prompt { name: Arc::clone(&entry.local), arguments, answers }
+        }
         Task::Read { uri, .. } => Request::Read { uri, answers },
-        Task::Complete { of, argument, typed, chosen, .. } => Request::Complete { of, argument, typed, chosen },
+        Task::Complete { of, argument, typed, chosen, .. } => {
+            Request::Complete { of, argument, typed, chosen }
+        }
     }
 }
 

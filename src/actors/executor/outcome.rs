@@ -34,7 +34,11 @@ struct Shape<'a> {
 /// Our fault when the result lacks what its method promises.
 pub fn complete(task: &Task, result: &Raw, info: &ServerInfo) -> Result<Done, Fault> {
     let nonsense = |what: &str| {
-        Fault::internal(format!("plugin {} answered {} with nonsense: {what}", task.seat().name, task.target()))
+        Fault::internal(format!(
+            "plugin {} answered {} with nonsense: {what}",
+            task.seat().name,
+            task.target()
+        ))
     };
     let shape: Shape<'_> = result.read().map_err(|error| nonsense(&error.to_string()))?;
     let is_list = |member: Option<&RawValue>| member.is_some_and(|member| member.get().starts_with('['));
@@ -48,16 +52,25 @@ pub fn complete(task: &Task, result: &Raw, info: &ServerInfo) -> Result<Done, Fa
             if shape.is_error == Some(true) {
                 outcome = "tool_error";
             } else if let Some(schema) = &entry.output {
-                let structured = shape.structured_content.ok_or_else(|| nonsense("no `structuredContent`, though it has an outputSchema"))?;
-                let value: Value = serde_json::from_str(structured.get()).map_err(|error| nonsense(&error.to_string()))?;
-                schema.check(&value).map_err(|why| nonsense(&format!("`structuredContent` breaks its outputSchema: {why}")))?;
+                let structured = shape
+                    .structured_content
+                    .ok_or_else(|| nonsense("no `structuredContent`, though it has an outputSchema"))?;
+                let value: Value =
+                    serde_json::from_str(structured.get()).map_err(|error| nonsense(&error.to_string()))?;
+                schema.check(&value).map_err(|why| {
+                    nonsense(&format!("`structuredContent` breaks its outputSchema: {why}"))
+                })?;
             }
         }
         Task::Prompt { .. } if !is_list(shape.messages) => return Err(nonsense("no list `messages`")),
-        Task::Read { .. } if !is_list(shape.contents) || shape.contents.is_some_and(|list| list.get() == "[]") => {
+        Task::Read { .. }
+            if !is_list(shape.contents) || shape.contents.is_some_and(|list| list.get() == "[]") =>
+        {
             return Err(nonsense("no `contents`"));
         }
-        Task::Read { .. } => cached = Some(with_cache_hints(result).map_err(|error| nonsense(&error.to_string()))?),
+        Task::Read { .. } => {
+            cached = Some(with_cache_hints(result).map_err(|error| nonsense(&error.to_string()))?)
+        }
         Task::Complete { .. } if shape.completion.is_none() => return Err(nonsense("no `completion`")),
         Task::Prompt { .. } | Task::Complete { .. } => {}
     }
@@ -88,7 +101,10 @@ pub fn check_asks(
     client: &ClientCapabilities,
 ) -> Result<(), Fault> {
     if !task.method().may_ask() || (requests.is_empty() && !has_state) {
-        return Err(Fault::internal(format!("plugin {} asked for input where it may not, or for nothing", task.seat().name)));
+        return Err(Fault::internal(format!(
+            "plugin {} asked for input where it may not, or for nothing",
+            task.seat().name
+        )));
     }
     let missing = requests.iter().find_map(|(_, request)| client.missing_for(request));
     missing.map_or(Ok(()), |required| Err(missing_capability(required)))
@@ -100,16 +116,25 @@ pub fn fault_of(task: &Task, error: PluginError) -> Fault {
     match error {
         PluginError::Unknown(what) => match task {
             Task::Read { uri, .. } => {
-                Fault::invalid_params(format!("there is no resource {uri:?}"), "list the resources").with("uri", uri.as_str())
+                Fault::invalid_params(format!("there is no resource {uri:?}"), "list the resources")
+                    .with("uri", uri.as_str())
             }
-            _ => Fault::invalid_params(format!("there is no {what:?}"), "list what there is and use a name from there"),
+            _ => Fault::invalid_params(
+                format!("there is no {what:?}"),
+                "list what there is and use a name from there",
+            ),
         },
         PluginError::InvalidParams(why) => Fault::invalid_params(why, "mend the parameters and call again"),
         PluginError::MissingCapability(required) => missing_capability(required),
-        PluginError::Unavailable(why) => {
-            Fault::new(ErrorCode::Unavailable, format!("{target} is not available now"), "retry after a moment").because(why)
+        PluginError::Unavailable(why) => Fault::new(
+            ErrorCode::Unavailable,
+            format!("{target} is not available now"),
+            "retry after a moment",
+        )
+        .because(why),
+        PluginError::Failed(why) => {
+            Fault::internal(format!("plugin {} in {target}: {why}", task.seat().name))
         }
-        PluginError::Failed(why) => Fault::internal(format!("plugin {} in {target}: {why}", task.seat().name)),
     }
 }
 

@@ -42,7 +42,11 @@ pub fn open(perform: &mut Perform, sealer: &Sealer) -> Result<Round, Fault> {
         Fault::invalid_params(format!("`requestState` is refused: {error}"), advice)
     })?;
     let state = sealed.state.as_ref().map(Raw::value);
-    Ok(Round { call_id: sealed.call_id.into(), number: sealed.round, answers: Answers::new(responses, state) })
+    Ok(Round {
+        call_id: sealed.call_id.into(),
+        number: sealed.round,
+        answers: Answers::new(responses, state),
+    })
 }
 
 /// Seals what the next round will need.
@@ -64,7 +68,9 @@ pub fn seal(
         expires_at: now().saturating_add(input_timeout_seconds),
         state,
     };
-    sealer.seal(&sealed).map_err(|error| Fault::internal(format!("requestState could not be sealed: {error}")))
+    sealer
+        .seal(&sealed)
+        .map_err(|error| Fault::internal(format!("requestState could not be sealed: {error}")))
 }
 
 fn request_of(task: &Task) -> String {

@@ -75,7 +75,8 @@ impl Judgement {
     /// Nothing is known yet.
     fn unknown() -> Self {
         let failed = || Check::Failed("not checked yet".to_owned());
-        let checks = BTreeMap::from([("database", failed()), ("filesystem", failed()), ("plugins", failed())]);
+        let checks =
+            BTreeMap::from([("database", failed()), ("filesystem", failed()), ("plugins", failed())]);
         Self { at: SystemTime::now(), checks, db_latency: None }
     }
 
@@ -103,7 +104,11 @@ pub struct HealthMonitor {
 impl HealthMonitor {
     /// Watches `watch`.
     pub fn new(watch: Watchlist) -> Self {
-        Self { watch: Arc::new(watch), last: Arc::new(Mutex::new(Arc::new(Judgement::unknown()))), alive: Arc::default() }
+        Self {
+            watch: Arc::new(watch),
+            last: Arc::new(Mutex::new(Arc::new(Judgement::unknown()))),
+            alive: Arc::default(),
+        }
     }
 
     fn beat(&self) {
@@ -158,16 +163,24 @@ async fn judge(watch: &Watchlist) -> Judgement {
     let history = watch.recorder.state();
     let database = match &latency {
         Err(error) => Check::Failed(error.to_string()),
-        Ok(_) if history.degraded => Check::Degraded(history.last_error.unwrap_or_else(|| "history records were dropped".to_owned())),
+        Ok(_) if history.degraded => {
+            Check::Degraded(history.last_error.unwrap_or_else(|| "history records were dropped".to_owned()))
+        }
         Ok(_) => Check::Ok,
     };
     let folder = (watch.data_folder.clone(), watch.disk_min_bytes);
-    let filesystem = tokio::time::timeout(CHECK_WITHIN, tokio::task::spawn_blocking(move || check_folder(&folder.0, folder.1)));
+    let filesystem = tokio::time::timeout(
+        CHECK_WITHIN,
+        tokio::task::spawn_blocking(move || check_folder(&folder.0, folder.1)),
+    );
     let filesystem = filesystem.await.ok().and_then(Result::ok);
     let checks = BTreeMap::from([
         ("database", database),
         ("cache", Check::Disabled),
-        ("filesystem", filesystem.unwrap_or_else(|| Check::Failed("the data folder did not answer".to_owned()))),
+        (
+            "filesystem",
+            filesystem.unwrap_or_else(|| Check::Failed("the data folder did not answer".to_owned())),
+        ),
         ("plugins", check_plugins(&watch.shelf)),
     ]);
     Judgement { at: SystemTime::now(), checks, db_latency: latency.ok() }
@@ -189,8 +202,14 @@ fn check_folder(folder: &std::path::Path, least: u64) -> Check {
 
 fn check_plugins(shelf: &Shelf) -> Check {
     let catalog = shelf.keep();
-    let bad = |(seat, _): &&(Arc<crate::catalog::Seat>, _)| seat.is_open() || seat.state() != PluginState::Ready;
-    let bad: Vec<String> = catalog.plugins.iter().filter(bad).map(|(seat, _)| format!("{} is {}", seat.name, seat.state_name())).collect();
+    let bad =
+        |(seat, _): &&(Arc<crate::catalog::Seat>, _)| seat.is_open() || seat.state() != PluginState::Ready;
+    let bad: Vec<String> = catalog
+        .plugins
+        .iter()
+        .filter(bad)
+        .map(|(seat, _)| format!("{} is {}", seat.name, seat.state_name()))
+        .collect();
     if bad.is_empty() { Check::Ok } else { Check::Degraded(bad.join(", ")) }
 }
 
@@ -206,20 +225,32 @@ fn publish(judgement: &Judgement) {
 
 /// Asks every part for a sign of life, and calls the process doomed when one has given none for too long.
 fn find_stuck(watch: &Watchlist, alive: &Arc<Mutex<HashMap<String, Instant>>>) {
-    let parts: Vec<Arc<Part>> = watch.roster.parts().into_iter().filter(|part| part.kind() != "session" && !part.is_given_up()).collect();
+    let parts: Vec<Arc<Part>> = watch
+        .roster
+        .parts()
+        .into_iter()
+        .filter(|part| part.kind() != "session" && !part.is_given_up())
+        .collect();
     let mut seen = alive.lock().unwrap_or_else(PoisonError::into_inner);
     seen.retain(|name, _| parts.iter().any(|part| part.name() == name));
     for part in parts {
         let last = *seen.entry(part.name().to_owned()).or_insert_with(Instant::now);
         if last.elapsed() > watch.stuck {
-            watch.roster.doom(format!("{} has given no sign of life for {} s", part.name(), watch.stuck.as_secs()));
+            watch.roster.doom(format!(
+                "{} has given no sign of life for {} s",
+                part.name(),
+                watch.stuck.as_secs()
+            ));
             return;
         }
         let alive = Arc::clone(alive);
         let stuck = watch.stuck;
         actix_rt::spawn(async move {
             if matches!(tokio::time::timeout(stuck, part.ping().send(Ping)).await, Ok(Ok(()))) {
-                alive.lock().unwrap_or_else(PoisonError::into_inner).insert(part.name().to_owned(), Instant::now());
+                alive
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .insert(part.name().to_owned(), Instant::now());
             }
         });
     }

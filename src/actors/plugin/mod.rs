@@ -47,7 +47,11 @@ impl PluginActor {
 
     fn publish(&mut self) {
         let changed = self.shelf.publish(&self.seat, self.seat.plugin.inventory());
-        let told = [(changed.tools, News::Tools), (changed.prompts, News::Prompts), (changed.resources, News::Resources)];
+        let told = [
+            (changed.tools, News::Tools),
+            (changed.prompts, News::Prompts),
+            (changed.resources, News::Resources),
+        ];
         for (_, news) in told.iter().filter(|(changed, _)| *changed) {
             self.streams.tell(news);
         }
@@ -168,8 +172,12 @@ async fn tell_plugin(seat: &Seat, watch: &Watch) -> Result<(), Fault> {
     let request = Request::Subscribe { uri: watch.uri.to_string(), begins: watch.begins };
     match tokio::time::timeout_at(deadline, Arc::clone(&seat.plugin).handle(request, context)).await {
         Ok(Ok(_)) => Ok(()),
-        Ok(Err(PluginError::Unknown(_))) => Err(Fault::invalid_params("there is no such resource", "list the resources")),
+        Ok(Err(PluginError::Unknown(_))) => {
+            Err(Fault::invalid_params("there is no such resource", "list the resources"))
+        }
         Ok(Err(error)) => Err(Fault::internal(error.to_string())),
-        Err(_) => Err(Fault::new(ErrorCode::DeadlineExceeded, "the plugin did not begin to watch in time", "retry")),
+        Err(_) => {
+            Err(Fault::new(ErrorCode::DeadlineExceeded, "the plugin did not begin to watch in time", "retry"))
+        }
     }
 }

@@ -138,7 +138,13 @@ mod tests {
     fn the_same_news_twice_is_told_once_and_what_is_not_watched_never() {
         let filter = Filter { tools: true, uris: vec!["a:1".into()], ..Filter::default() };
         let feed = Feed::default();
-        for news in [News::Tools, News::Prompts, News::Tools, News::Updated("a:1".into()), News::Updated("a:2".into())] {
+        for news in [
+            News::Tools,
+            News::Prompts,
+            News::Tools,
+            News::Updated("a:1".into()),
+            News::Updated("a:2".into()),
+        ] {
             feed.tell(&filter, &news);
         }
         assert_eq!(drain(&feed), [Event::News(News::Tools), Event::News(News::Updated("a:1".into()))]);

@@ -16,7 +16,7 @@ use super::supervision::{Crash, Ping, Terms};
 use messages::{Close, End, Tell};
 
 pub use feed::{Event, Feed};
-pub use streams::{Opened, Streams, StreamView};
+pub use streams::{Opened, StreamView, Streams};
 
 /// A listen stream may end; the process lives on without it.
 pub const TERMS: Terms = Terms { mailbox: 64, may_end: true, vital: false };

@@ -89,7 +89,8 @@ impl Streams {
             entry: Entry { streams: Arc::downgrade(self), number },
         };
         let (address, _) = self.roster.start(format!("session-{number}"), "session", TERMS, |_| session);
-        let stream = Stream { address: address.clone(), filter, feed: Arc::clone(&feed), since: Instant::now() };
+        let stream =
+            Stream { address: address.clone(), filter, feed: Arc::clone(&feed), since: Instant::now() };
         open.insert(number, stream);
         METRICS.streams.set(i64::try_from(open.len()).unwrap_or(i64::MAX));
         Ok(Opened { feed, address })
