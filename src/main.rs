@@ -1,2 +1,5 @@
 //! Starts Waygate.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    waygate_mcp::cli::main()
+}
