@@ -61,7 +61,7 @@ impl LogHandle {
         }
     }
 
-    /// Waits until all lines so far are written, two seconds at most.
+    /// Waits until all lines so far are written, two seconds at most for each place.
     pub fn flush(&self) {
         let within = Duration::from_secs(FLUSH_SECONDS);
         for outlet in &self.outlets {

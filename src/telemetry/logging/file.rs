@@ -99,6 +99,7 @@ mod tests {
         long_ago(&mut log);
         log.write(b"three\n").unwrap();
         assert_eq!(read(&path), "three\n");
+        assert_eq!(log.identity, identity(&fs::metadata(&path).unwrap()), "would be opened anew each second");
         fs::remove_dir_all(path.parent().unwrap()).unwrap();
         long_ago(&mut log);
         log.tick();

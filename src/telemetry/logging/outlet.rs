@@ -3,8 +3,8 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::time::{Duration, Instant};
 
 use crate::config::LogFormat;
 
@@ -13,6 +13,9 @@ const QUEUE_MAX: usize = 4096;
 
 /// How often a sink is looked after when nothing is logged.
 const TICK_SECONDS: u64 = 1;
+
+/// How often a flush looks for room in a full queue.
+const LOOK_FOR_ROOM_EVERY: Duration = Duration::from_millis(2);
 
 /// Where lines are written.
 pub trait Sink: Send {
@@ -71,13 +74,20 @@ impl Outlet {
         drop(self.queue.try_send(Message::Wake));
     }
 
-    /// Waits until all lines so far are written, or `within` is over.
+    /// Waits until all lines so far are written, or `within` is over. Blocks its thread: for the end of the process.
     pub fn flush(&self, within: Duration) {
+        let until = Instant::now() + within;
         let (done, wait) = sync_channel(1);
-        // A full queue that does not move is not waited for: its reader is stuck.
-        if self.queue.try_send(Message::Flush(done)).is_ok() {
-            wait.recv_timeout(within).unwrap_or_default();
+        let mut message = Message::Flush(done);
+        // The queue may be full and yet move, so a place in it is waited for as well.
+        while let Err(TrySendError::Full(back)) = self.queue.try_send(message) {
+            if Instant::now() >= until {
+                return;
+            }
+            message = back;
+            std::thread::sleep(LOOK_FOR_ROOM_EVERY);
         }
+        wait.recv_timeout(until.saturating_duration_since(Instant::now())).unwrap_or_default();
     }
 
     /// Lines that were lost.
@@ -179,7 +189,6 @@ mod tests {
         let lost = outlet.lost();
         assert!((99..=100).contains(&lost), "{lost}");
         drop(go);
-        outlet.queue.send(Message::Wake).unwrap();
         outlet.flush(Duration::from_secs(30));
         let written = written.lock().unwrap();
         assert!(written.len() as u64 == QUEUE_MAX as u64 + 100 - lost + 1, "{}", written.len());
