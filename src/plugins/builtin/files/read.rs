@@ -238,10 +238,9 @@ fn choose_text(part: &mut Part, range: Range, encoding: Encoding, place: &Place)
         return not_text(range, encoding, place, "it holds NUL bytes".to_owned());
     }
     part.bytes.truncate(valid);
-    if by_lines && part.capped {
-        if let Some(newline) = part.bytes.iter().rposition(|byte| *byte == b'\n') {
-            part.bytes.truncate(newline + 1);
-        }
+    let last_newline = part.bytes.iter().rposition(|byte| *byte == b'\n');
+    if let (true, Some(newline)) = (by_lines && part.capped, last_newline) {
+        part.bytes.truncate(newline + 1);
     }
     Ok(true)
 }

@@ -1,7 +1,7 @@
 //! `search_files`: files by their names, lines by what they say. Must not know how the tree is walked.
 
 use cap_std::fs::File;
-use grep_matcher::Matcher;
+use grep_matcher::{LineTerminator, Matcher};
 use grep_regex::{RegexMatcher, RegexMatcherBuilder};
 use grep_searcher::{
     BinaryDetection, Searcher, SearcherBuilder, Sink, SinkContext, SinkContextKind, SinkMatch,
@@ -99,11 +99,14 @@ fn matcher(pattern: &str, arguments: &Arguments) -> Result<RegexMatcher, Trouble
         .case_insensitive(arguments.ignore_case)
         .fixed_strings(arguments.literal)
         .multi_line(true)
-        .line_terminator(Some(b'\n'))
+        .crlf(true)
         .size_limit(REGEX_MAX_BYTES)
         .dfa_size_limit(REGEX_MAX_BYTES)
         .nest_limit(REGEX_NEST_MAX);
     builder.build(pattern).map_err(|error| {
+        // The lines above it draw the place, which nobody can see in JSON.
+        let error = error.to_string();
+        let error = error.lines().last().unwrap_or_default();
         let says = format!(
             "the pattern cannot be used: {error}; write a regular expression of Rust's regex crate that matches \
              within one line, or set literal to true"
@@ -115,6 +118,7 @@ fn matcher(pattern: &str, arguments: &Arguments) -> Result<RegexMatcher, Trouble
 fn searcher(context_lines: usize) -> Searcher {
     let lines = context_lines.min(CONTEXT_LINES_MAX);
     SearcherBuilder::new()
+        .line_terminator(LineTerminator::crlf())
         .line_number(true)
         .before_context(lines)
         .after_context(lines)

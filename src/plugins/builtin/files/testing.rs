@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -145,4 +147,38 @@ pub(super) async fn call(files: &Arc<Files>, tool: &str, arguments: Value, conte
         jsonschema::validate(&schema("outputSchema"), structured).unwrap();
     }
     result
+}
+
+/// Does the same thing again and again on a thread of its own, until it is stopped or dropped.
+pub(super) struct Meanwhile {
+    ends: Arc<AtomicBool>,
+    thread: Option<JoinHandle<u64>>,
+}
+
+impl Meanwhile {
+    pub(super) fn start(mut work: impl FnMut() + Send + 'static) -> Self {
+        let ends = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&ends);
+        let thread = std::thread::spawn(move || {
+            let mut rounds = 0;
+            while !seen.load(Ordering::Relaxed) {
+                work();
+                rounds += 1;
+            }
+            rounds
+        });
+        Self { ends, thread: Some(thread) }
+    }
+
+    /// How often it was done. Panics when the work did.
+    pub(super) fn stop(mut self) -> u64 {
+        self.ends.store(true, Ordering::Relaxed);
+        self.thread.take().unwrap().join().unwrap()
+    }
+}
+
+impl Drop for Meanwhile {
+    fn drop(&mut self) {
+        self.ends.store(true, Ordering::Relaxed);
+    }
 }

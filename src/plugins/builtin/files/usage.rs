@@ -43,7 +43,7 @@ impl Usage {
         context: &Context,
     ) -> Result<(), Trouble> {
         let grows = growth.old_bytes.is_none_or(|old| growth.new_bytes > old);
-        if !self.measured.is_some_and(|at| at.elapsed() < FRESH) {
+        if self.measured.is_none_or(|at| at.elapsed() >= FRESH) {
             self.measure(place, context)?;
         } else if grows && self.refuses(place, growth, quota).is_some() {
             // Somebody may have made room meanwhile.

@@ -350,3 +350,55 @@ fn render(place: &Place, written: &Written, added: usize, is_new: bool) -> ToolR
         "sha256": written.sha256,
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::Bed;
+    use super::*;
+
+    /// What happens when somebody else acts between our look at the file and our rename.
+    fn write_after(interfere: impl FnOnce(&Bed), arguments: &Arguments) -> (Bed, Result<Written, Trouble>) {
+        let bed = Bed::new();
+        bed.put("a", "old");
+        let place = bed.place("a");
+        let parent = bed.place("").open_dir().unwrap();
+        let old = open_old(&parent, "a", &place).unwrap();
+        interfere(&bed);
+        let target = Target { parent: &parent, name: "a", place: &place };
+        let written = target.write(old, b"new", arguments, &bed.context());
+        (bed, written)
+    }
+
+    #[test]
+    fn what_somebody_else_changed_meanwhile_is_left_as_they_made_it() {
+        let if_match = Some(hex(&Sha256::digest("old")));
+        for (mode, if_match) in [(Mode::Append, None), (Mode::Overwrite, if_match)] {
+            let arguments = Arguments { mode, if_match, ..Arguments::default() };
+            let (bed, written) = write_after(|bed| bed.put("a", "theirs"), &arguments);
+            assert!(matches!(written, Err(Trouble::Changed(_))));
+            assert_eq!(bed.get("a"), "theirs");
+            let (bed, _) = write_after(|_| (), &arguments);
+            assert!(bed.get("a").ends_with("new"));
+        }
+    }
+
+    #[test]
+    fn a_file_that_appeared_meanwhile_is_not_replaced_by_create() {
+        let (bed, written) = write_after(|bed| bed.put("a", "theirs"), &Arguments::default());
+        assert!(matches!(written, Err(Trouble::Exists(_))));
+        assert_eq!(bed.get("a"), "theirs");
+    }
+
+    #[test]
+    fn a_link_that_appeared_meanwhile_is_replaced_and_not_written_through() {
+        let arguments = Arguments { mode: Mode::Overwrite, ..Arguments::default() };
+        let swap = |bed: &Bed| {
+            bed.put("other", "untouched");
+            std::fs::remove_file(bed.path("a")).unwrap();
+            bed.link("other", "a");
+        };
+        let (bed, written) = write_after(swap, &arguments);
+        written.unwrap();
+        assert_eq!((bed.get("a"), bed.get("other")), ("new".to_owned(), "untouched".to_owned()));
+    }
+}
