@@ -1,5 +1,7 @@
 //! The ledger on a real database: one suite for whichever database a [`House`] stands on, and what only a file can suffer.
 
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails where it stands")]
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,7 @@
 //! DbActor: owns the history writer's life, reads history for others, closes up. Holds no state that a crash could lose:
 //! buffer, group in hand and writer outlive it. Must not know HTTP or plugins.
 
+mod batch;
 pub mod messages;
 mod queue;
 mod recorder;

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::queue::{Limits, Shared, Told};
+use super::batch::Told;
+use super::queue::{Limits, Shared};
 use crate::protocol::Raw;
 use crate::storage::history::{Kind, Status};
 

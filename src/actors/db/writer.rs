@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::queue::{Batch, Queued, Shared};
+use super::batch::{Batch, Queued};
+use super::queue::Shared;
 use super::recorder::RecordError;
 use crate::actors::supervision::message_of;
 use crate::config::Durability;
@@ -254,7 +255,8 @@ impl Writer {
     }
 }
 
-#[cfg(all(test, feature = "sqlite"))]
+#[cfg(test)]
+#[cfg(feature = "sqlite")]
 mod tests {
     use super::super::queue::Limits;
     use super::super::recorder::Record;
