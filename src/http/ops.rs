@@ -98,7 +98,7 @@ async fn try_out(door: &Data<Door>, method: &str) -> StatusCode {
     let call = Call {
         door: door.clone(),
         headers: &headers,
-        caller: Caller::anonymous(true),
+        caller: Caller::anonymous(),
         request_id: door.frame.house.ids.next(),
         connection: None,
     };
@@ -263,7 +263,7 @@ fn admitted(request: &HttpRequest, door: &Door) -> Result<Caller, Fault> {
 }
 
 fn sees_details(request: &HttpRequest, door: &Door) -> bool {
-    caller::is_local(request) || admitted(request, door).is_ok_and(|caller| caller.sees_details())
+    caller::is_local(request) || admitted(request, door).is_ok_and(|caller| caller.operator)
 }
 
 fn respond(request: &HttpRequest, door: &Door, shown: Result<Value, Fault>) -> HttpResponse {

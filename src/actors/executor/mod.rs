@@ -11,6 +11,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix::dev::{MessageResponse, OneshotSender};
 use actix::{Actor, Context, Handler, ResponseFuture, Supervised};
 use futures_util::FutureExt as _;
 use tokio::time::Instant;
@@ -64,9 +65,30 @@ impl Supervised for CommandExecutor {}
 // === handlers, in the order of messages.rs ===
 
 impl Handler<Perform> for CommandExecutor {
-    type Result = ResponseFuture<Result<Done, Fault>>;
+    type Result = Ran;
     fn handle(&mut self, perform: Perform, _: &mut Self::Context) -> Self::Result {
-        Box::pin(run(Arc::clone(&self.bench), perform))
+        let mut run: ResponseFuture<Result<Done, Fault>> = Box::pin(run(Arc::clone(&self.bench), perform));
+        match run.as_mut().now_or_never() {
+            Some(done) => Ran::Now(done),
+            None => Ran::Later(run),
+        }
+    }
+}
+
+/// A call that was tried once: most end at once, and only the others need a task of their own.
+pub enum Ran {
+    /// It ended.
+    Now(Result<Done, Fault>),
+    /// It goes on in a future of its own.
+    Later(ResponseFuture<Result<Done, Fault>>),
+}
+
+impl MessageResponse<CommandExecutor, Perform> for Ran {
+    fn handle(self, ctx: &mut Context<CommandExecutor>, sender: Option<OneshotSender<Result<Done, Fault>>>) {
+        match self {
+            Self::Now(done) => MessageResponse::<CommandExecutor, Perform>::handle(done, ctx, sender),
+            Self::Later(run) => MessageResponse::<CommandExecutor, Perform>::handle(run, ctx, sender),
+        }
     }
 }
 
