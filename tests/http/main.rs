@@ -1,6 +1,10 @@
 //! What Waygate promises over HTTP, chapter by chapter: black-box tests against a real server process.
 
+#[cfg(test)]
 #[path = "../support/mod.rs"]
 mod support;
 
+#[cfg(test)]
+mod bodies;
+#[cfg(test)]
 mod first_call;

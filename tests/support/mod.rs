@@ -7,8 +7,10 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -37,6 +39,17 @@ impl Server {
     /// Starts `name` on a fresh data folder, in the environment `test`.
     pub fn start(name: &str) -> Self {
         Self::with(name, &[])
+    }
+
+    /// One `faulty_server` for all tests that leave it as they find it; the last to let go of it ends it.
+    pub fn shared() -> Arc<Self> {
+        static SHARED: Mutex<Weak<Server>> = Mutex::new(Weak::new());
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.upgrade().unwrap_or_else(|| {
+            let server = Arc::new(Self::start("faulty_server"));
+            *shared = Arc::downgrade(&server);
+            server
+        })
     }
 
     /// The same with more settings, as environment variables.
@@ -106,6 +119,17 @@ impl Server {
         (reply.status, reply.json())
     }
 
+    /// All metrics, as text.
+    pub fn metrics(&self) -> String {
+        Http::get("/metrics").send(self.address).text()
+    }
+
+    /// The value of one metric, named with its labels as `/metrics` shows them; none when it is not there.
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        let text = self.metrics();
+        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+    }
+
     /// A modern request with all its headers, and its reply.
     pub fn call(&self, method: &str, params: Value) -> Reply {
         Http::modern(method, params).send(self.address)
@@ -171,6 +195,11 @@ impl Http {
             }
             _ => request,
         }
+    }
+
+    /// A complete tool call.
+    pub fn tool(name: &str, arguments: Value) -> Self {
+        Self::modern("tools/call", json!({"name": name, "arguments": arguments}))
     }
 
     /// Adds a header, or one more of the same name.
@@ -242,6 +271,11 @@ pub struct Open {
 }
 
 impl Open {
+    /// On a connection that is there already.
+    pub fn on(stream: TcpStream) -> Self {
+        Self { reader: BufReader::new(stream), head: None }
+    }
+
     /// Status and headers.
     pub fn head(&mut self) -> (u16, Vec<(String, String)>) {
         if let Some(head) = &self.head {
@@ -338,8 +372,32 @@ impl Reply {
             .collect()
     }
 
+    /// The result, when there is one.
+    pub fn result(&self) -> Value {
+        assert_eq!(self.status, 200, "{}", self.text());
+        self.json()["result"].clone()
+    }
+
+    /// Whether it came as an event stream.
+    pub fn is_stream(&self) -> bool {
+        self.header("content-type") == Some("text/event-stream")
+    }
+
     /// The error's code.
     pub fn code(&self) -> i64 {
         self.json()["error"]["code"].as_i64().unwrap_or(0)
     }
+}
+
+/// `text` as `Mcp-Name` and `Mcp-Param-*` carry what no header may hold.
+pub fn encoded(text: &str) -> String {
+    format!("=?base64?{}?=", base64::engine::general_purpose::STANDARD.encode(text))
+}
+
+/// A `_meta` of a client that can be asked for everything.
+pub fn capable() -> Value {
+    json!({
+        "io.modelcontextprotocol/protocolVersion": MODERN,
+        "io.modelcontextprotocol/clientCapabilities": {"elicitation": {}, "sampling": {}, "roots": {}},
+    })
 }
