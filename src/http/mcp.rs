@@ -165,7 +165,7 @@ async fn serve(call: &Call<'_>, asked: &Asked, params: Option<&Raw>) -> Result<H
     headers::check_version(&headers, &meta.version)?;
     headers::check_method(&headers, &asked.method)?;
     let method = Method::parse(&asked.method).ok_or_else(|| unknown_method(&asked.method))?;
-    headers::check_name(&headers, method, params.target().as_deref())?;
+    headers::check_name(&headers, method, params.target(method).as_deref())?;
     let routed = route::find(&call.door.frame.house, method, &params, &headers)?;
     let response = match routed {
         Routed::Page(page) => {

@@ -205,7 +205,7 @@ pub async fn crash(request: HttpRequest, door: Data<Door>, name: Path<String>) -
         Ok(_) => match door.frame.house.roster.find(&name) {
             None => Err(Fault::new(
                 ErrorCode::NotFound,
-                format!("there is no actor {name:?}"),
+                format!("there is no actor {:?}", *name),
                 "see /diagnostics/actors",
             )),
             Some(part) => {
@@ -229,7 +229,7 @@ pub async fn plugins(request: HttpRequest, door: Data<Door>) -> HttpResponse {
 pub async fn plugin(request: HttpRequest, door: Data<Door>, name: Path<String>) -> HttpResponse {
     let shown = admitted(&request, &door).and_then(|_| {
         let unknown =
-            || Fault::new(ErrorCode::NotFound, format!("there is no plugin {name:?}"), "see /plugins");
+            || Fault::new(ErrorCode::NotFound, format!("there is no plugin {:?}", *name), "see /plugins");
         views::plugin(&door.frame.house, &name).ok_or_else(unknown)
     });
     respond(&request, &door, shown)

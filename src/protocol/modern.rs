@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 
 use super::input::ClientCapabilities;
 use super::level::{LogLevel, Trace};
+use super::methods::{Method, Named};
 use super::object::Object;
 use super::raw::Raw;
 use crate::error::Fault;
@@ -78,9 +79,14 @@ impl Params {
         }
     }
 
-    /// The member that `Mcp-Name` repeats, when it is a string.
-    pub fn target(&self) -> Option<String> {
-        self.name.as_ref().or(self.uri.as_ref())?.read().ok()
+    /// The member that `Mcp-Name` repeats, when it is a string: the one that `method` reads, and no other.
+    pub fn target(&self, method: Method) -> Option<String> {
+        let member = match method.named() {
+            Named::Not => None,
+            Named::ByName => self.name.as_ref(),
+            Named::ByUri => self.uri.as_ref(),
+        };
+        member?.read().ok()
     }
 
     /// `arguments`, `{}` when left out.
