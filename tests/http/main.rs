@@ -8,3 +8,5 @@ mod support;
 mod bodies;
 #[cfg(test)]
 mod first_call;
+#[cfg(test)]
+mod headers;
