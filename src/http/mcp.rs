@@ -20,7 +20,7 @@ use crate::actors::supervision::message_of;
 use crate::error::{ErrorCode, Fault};
 use crate::protocol::headers::{self, Header, Headers};
 use crate::protocol::modern::{self, Meta, Params};
-use crate::protocol::{Id, MODERN, Message, Method, Raw, render};
+use crate::protocol::{Id, MODERN, Message, Method, Object, Raw, render};
 use crate::telemetry::metrics::METRICS;
 
 /// `POST /mcp`
@@ -154,11 +154,12 @@ impl Drop for Busy {
 
 async fn serve(call: &Call<'_>, asked: &Asked, params: Option<&Raw>) -> Result<HttpResponse, Fault> {
     let began = Instant::now();
-    let params = Params::open(params);
+    let whole = params;
+    let params = Params::open(whole);
     let headers = Mirrors(call.headers);
     if !is_modern(&headers, &asked.method, &params) {
         speaks(call, 2);
-        return Err(refuse_legacy(&headers, &asked.method));
+        return Err(refuse_legacy(&headers, &asked.method, whole));
     }
     speaks(call, 1);
     let meta = Meta::open(&params)?;
@@ -200,7 +201,7 @@ fn is_date(version: &[u8]) -> bool {
 }
 
 /// The answer to a request of an older revision: it names what is served.
-fn refuse_legacy(headers: &Mirrors<'_>, method: &str) -> Fault {
+fn refuse_legacy(headers: &Mirrors<'_>, method: &str, params: Option<&Raw>) -> Fault {
     if !matches!(headers.0.get("mcp-session-id"), None) && method != "initialize" {
         return Fault::new(
             ErrorCode::NotFound,
@@ -208,9 +209,12 @@ fn refuse_legacy(headers: &Mirrors<'_>, method: &str) -> Fault {
             format!("this server is stateless: send each request in revision {MODERN}, without a session"),
         );
     }
-    let requested = match headers.protocol_version() {
-        Header::Once(version) => String::from_utf8_lossy(version).into_owned(),
-        Header::Absent | Header::Doubled => "a revision before 2025-06-18".to_owned(),
+    // A handshake names its revision in the body; headers came later, with 2025-06-18.
+    let offered = params.and_then(|params| Object::open(params).ok()?.text("protocolVersion"));
+    let requested = match (offered.filter(|_| method == "initialize"), headers.protocol_version()) {
+        (Some(version), _) => version,
+        (None, Header::Once(version)) => String::from_utf8_lossy(version).into_owned(),
+        (None, Header::Absent | Header::Doubled) => "a revision before 2025-06-18".to_owned(),
     };
     headers::unsupported(&requested)
 }
