@@ -7,6 +7,10 @@ mod support;
 #[cfg(test)]
 mod bodies;
 #[cfg(test)]
+mod eras;
+#[cfg(test)]
 mod first_call;
 #[cfg(test)]
 mod headers;
+#[cfg(test)]
+mod lists;

@@ -401,3 +401,13 @@ pub fn capable() -> Value {
         "io.modelcontextprotocol/clientCapabilities": {"elicitation": {}, "sampling": {}, "roots": {}},
     })
 }
+
+/// Sends these bytes and reads until the server closes.
+pub fn raw(address: SocketAddr, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address).expect("the server accepts");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    stream.write_all(bytes).expect("the request is taken");
+    let mut said = Vec::new();
+    stream.read_to_end(&mut said).expect("the server closes");
+    String::from_utf8_lossy(&said).into_owned()
+}
