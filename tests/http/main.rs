@@ -7,6 +7,10 @@ mod support;
 #[cfg(test)]
 mod bodies;
 #[cfg(test)]
+mod calls;
+#[cfg(all(test, feature = "sqlite"))]
+mod cancel;
+#[cfg(test)]
 mod eras;
 #[cfg(test)]
 mod first_call;
@@ -14,3 +18,5 @@ mod first_call;
 mod headers;
 #[cfg(test)]
 mod lists;
+#[cfg(test)]
+mod streams;
