@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Http, MODERN, Server};
+use crate::support::{Http, MODERN, Server, eventually};
 
 const LISTS: [(&str, &str); 4] = [
     ("tools/list", "tools"),
@@ -213,11 +213,21 @@ fn an_invalid_tool_is_left_out_and_the_others_stay() {
 }
 
 #[test]
+fn an_announced_change_is_in_the_next_list() {
+    let server = Server::start("faulty_server");
+    for (what, (method, _)) in ["tools", "prompts", "resources"].into_iter().zip(LISTS) {
+        let before = server.call(method, json!({})).text();
+        server.tool("touch", json!({"what": what}));
+        eventually("the list changes", || (server.call(method, json!({})).text() != before).then_some(()));
+    }
+}
+
+#[test]
 fn lists_do_not_vary_by_what_was_called_before() {
     let server = Server::shared();
-    let before = server.call("tools/list", json!({})).text();
-    server.tool("touch", json!({"what": "tools"}));
-    assert_eq!(server.call("tools/list", json!({})).text(), before);
+    let listed = |server: &Server| server.call("tools/list", json!({})).text();
+    let before = listed(&server);
+    server.tool("repeat", json!({}));
     let plain = Http::modern("tools/list", json!({})).set("Accept", "application/json").send(server.address);
-    assert_eq!(plain.text(), before);
+    assert_eq!((plain.text(), listed(&server)), (before.clone(), before));
 }

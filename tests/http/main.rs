@@ -17,6 +17,10 @@ mod first_call;
 #[cfg(test)]
 mod headers;
 #[cfg(test)]
+mod input;
+#[cfg(test)]
+mod listen;
+#[cfg(test)]
 mod lists;
 #[cfg(test)]
 mod streams;

@@ -32,11 +32,17 @@ const COUNTER: &str = "test://counter";
 struct Faulty {
     changes: broadcast::Sender<Change>,
     counter: AtomicU64,
+    /// How often each list was changed; it shows in that list, so that the change is a real one.
+    touches: [AtomicU64; 3],
 }
 
 impl Faulty {
     fn new() -> Self {
-        Self { changes: broadcast::Sender::new(CHANGES_MAX), counter: AtomicU64::new(0) }
+        Self {
+            changes: broadcast::Sender::new(CHANGES_MAX),
+            counter: AtomicU64::new(0),
+            touches: Default::default(),
+        }
     }
 
     async fn answer(&self, request: Request, context: Context) -> Result<Outcome, PluginError> {
@@ -72,11 +78,16 @@ impl Faulty {
 
     /// Changes one thing and says so.
     fn touch(&self, given: &Value) -> Outcome {
-        let change = match given.get("what").and_then(Value::as_str) {
-            Some("tools") => Change::Tools,
-            Some("prompts") => Change::Prompts,
-            Some("resources") => Change::Resources,
-            _ => {
+        let lists =
+            [("tools", Change::Tools), ("prompts", Change::Prompts), ("resources", Change::Resources)];
+        let what = given.get("what").and_then(Value::as_str);
+        let list = lists.into_iter().zip(&self.touches).find(|((name, _), _)| Some(*name) == what);
+        let change = match list {
+            Some(((_, change), touches)) => {
+                touches.fetch_add(1, Ordering::Relaxed);
+                change
+            }
+            None => {
                 self.counter.fetch_add(1, Ordering::Relaxed);
                 Change::Updated(COUNTER.to_owned())
             }
@@ -129,7 +140,7 @@ fn complete(of: &Reference, argument: &str, typed: &str) -> Result<Outcome, Plug
 
 impl Plugin for Faulty {
     fn inventory(&self) -> Inventory {
-        definitions::inventory()
+        definitions::inventory(self.touches.each_ref().map(|touches| touches.load(Ordering::Relaxed)))
     }
 
     fn changes(&self) -> broadcast::Receiver<Change> {

@@ -298,7 +298,10 @@ impl Open {
     /// The next event's JSON on an event stream; comments are passed over. None at the end.
     pub fn event(&mut self) -> Option<Value> {
         self.head();
+        let deadline = Instant::now() + PATIENCE;
         loop {
+            // Signs of life keep the read from timing out, but are not what was waited for.
+            assert!(Instant::now() < deadline, "no event within {PATIENCE:?}");
             let mut line = String::new();
             if self.reader.read_line(&mut line).unwrap_or(0) == 0 {
                 return None;

@@ -4,9 +4,11 @@ use serde_json::{Value, json};
 use waygate_mcp::plugins::Inventory;
 use waygate_mcp::protocol::Definition;
 
-/// All of it.
-pub fn inventory() -> Inventory {
+/// All of it, after so many touches of the lists of tools, prompts and resources.
+pub fn inventory(touches: [u64; 3]) -> Inventory {
+    let [tools_touched, prompts_touched, resources_touched] = touches.map(|n| format!("Touched {n} times"));
     let mut tools = plain();
+    tools.push(Definition::tool("touched", &tools_touched, json!({"type": "object"})));
     tools.extend(with_schemas());
     tools.extend(invalid());
     Inventory {
@@ -17,12 +19,14 @@ pub fn inventory() -> Inventory {
                 .argument("style", "How", false),
             Definition::prompt("prompt_asks", "Asks for a name first"),
             Definition::prompt("prompt_nonsense", "Answers without messages"),
+            Definition::prompt("touched", &prompts_touched),
         ],
         resources: vec![
             Definition::resource("test://counter", "counter").with("description", "Counts its touches"),
             Definition::resource("test://grüße", "grüße").with("mimeType", "text/plain"),
             Definition::resource("test://asks", "asks"),
             Definition::resource("test://empty", "empty"),
+            Definition::resource("test://touched", "touched").with("description", resources_touched),
         ],
         templates: vec![Definition::template("test://item/{id}", "item")],
         instructions: Some("Nothing here is of use but to tests.".to_owned()),
