@@ -5,6 +5,8 @@
 mod support;
 
 #[cfg(test)]
+mod access;
+#[cfg(test)]
 mod bodies;
 #[cfg(test)]
 mod calls;
@@ -22,5 +24,7 @@ mod input;
 mod listen;
 #[cfg(test)]
 mod lists;
+#[cfg(test)]
+mod operations;
 #[cfg(test)]
 mod streams;

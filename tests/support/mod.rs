@@ -62,7 +62,23 @@ impl Server {
 
     /// The same on a folder that is there already, and outlives the server.
     pub fn on(name: &str, folder: &Path, settings: &[(&str, &str)]) -> Self {
-        let mut child = Self::command(name, folder, settings).spawn().expect("the server starts");
+        Self::await_start(name, folder, &mut Self::command(name, folder, settings))
+    }
+
+    /// One that does not run in the environment `test`, on a fresh data folder.
+    pub fn in_environment(name: &str, environment: &str) -> Self {
+        let own = tempfile::tempdir().expect("a temporary folder");
+        let mut command = Command::new(program(name));
+        command.args(["--env", environment, "--port", "0", "--data-dir"]).arg(own.path());
+        command.env_clear().env("HOME", own.path()).current_dir(own.path());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut server = Self::await_start(name, own.path(), &mut command);
+        server._own = Some(own);
+        server
+    }
+
+    fn await_start(name: &str, folder: &Path, command: &mut Command) -> Self {
+        let mut child = command.spawn().expect("the server starts");
         let stdout = child.stdout.take().expect("piped");
         let mut lines = BufReader::new(stdout).lines();
         let url = lines
