@@ -246,7 +246,8 @@ pub async fn not_allowed(request: HttpRequest, door: Data<Door>) -> HttpResponse
         ErrorCode::MethodNotAllowed,
         format!("{} is not served at {}", request.method(), request.path()),
         "see / for what is served",
-    );
+    )
+    .with("allow", if request.path().ends_with("/crash") { "POST" } else { "GET" });
     respond(&request, &door, admitted(&request, &door).and_then(|_| Err(fault)))
 }
 
