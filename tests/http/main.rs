@@ -27,4 +27,6 @@ mod lists;
 #[cfg(test)]
 mod operations;
 #[cfg(test)]
+mod rmcp;
+#[cfg(test)]
 mod streams;
