@@ -157,14 +157,14 @@ async fn serve(call: &Call<'_>, asked: &Asked, params: &Params) -> Result<HttpRe
     let headers = Mirrors(call.headers);
     if !is_modern(&headers, &asked.method, params) {
         speaks(call, 2);
-        return Err(refuse_legacy(&headers, &asked.method));
+        return Err(refuse_legacy(&headers, &asked.method, params));
     }
     speaks(call, 1);
     let meta = Meta::open(params)?;
     headers::check_version(&headers, &meta.version)?;
     headers::check_method(&headers, &asked.method)?;
     let method = Method::parse(&asked.method).ok_or_else(|| unknown_method(&asked.method))?;
-    headers::check_name(&headers, method, params.target().as_deref())?;
+    headers::check_name(&headers, method, params.target(method).as_deref())?;
     let routed = route::find(&call.door.frame.house, method, params, &headers)?;
     let response = match routed {
         Routed::Page(page) => {
@@ -199,7 +199,7 @@ fn is_date(version: &[u8]) -> bool {
 }
 
 /// The answer to a request of an older revision: it names what is served.
-fn refuse_legacy(headers: &Mirrors<'_>, method: &str) -> Fault {
+fn refuse_legacy(headers: &Mirrors<'_>, method: &str, params: &Params) -> Fault {
     if headers.0.contains_key(&SESSION_ID) && method != "initialize" {
         return Fault::new(
             ErrorCode::NotFound,
@@ -207,9 +207,12 @@ fn refuse_legacy(headers: &Mirrors<'_>, method: &str) -> Fault {
             format!("this server is stateless: send each request in revision {MODERN}, without a session"),
         );
     }
-    let requested = match headers.protocol_version() {
-        Header::Once(version) => String::from_utf8_lossy(version).into_owned(),
-        Header::Absent | Header::Doubled => "a revision before 2025-06-18".to_owned(),
+    // A handshake names its revision in the body; headers came later, with 2025-06-18.
+    let offered = params.members.revision.as_ref().and_then(|version| version.read::<String>().ok());
+    let requested = match (offered.filter(|_| method == "initialize"), headers.protocol_version()) {
+        (Some(version), _) => version,
+        (None, Header::Once(version)) => String::from_utf8_lossy(version).into_owned(),
+        (None, Header::Absent | Header::Doubled) => "a revision before 2025-06-18".to_owned(),
     };
     headers::unsupported(&requested)
 }

@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use super::input::ClientCapabilities;
 use super::level::{LogLevel, Trace};
+use super::methods::{Method, Named};
 use super::object::Object;
 use super::raw::Raw;
 use super::scan::Level;
@@ -61,6 +62,7 @@ members! {
         notifications = "notifications",
         responses = "inputResponses",
         state = "requestState",
+        revision = "protocolVersion",
     }
 }
 
@@ -110,9 +112,14 @@ impl ParamPlaces {
 }
 
 impl Params {
-    /// The member that `Mcp-Name` repeats, when it is a string.
-    pub fn target(&self) -> Option<String> {
-        self.members.name.as_ref().or(self.members.uri.as_ref())?.read().ok()
+    /// The member that `Mcp-Name` repeats, when it is a string: the one that `method` reads, and no other.
+    pub fn target(&self, method: Method) -> Option<String> {
+        let member = match method.named() {
+            Named::Not => None,
+            Named::ByName => self.members.name.as_ref(),
+            Named::ByUri => self.members.uri.as_ref(),
+        };
+        member?.read().ok()
     }
 
     /// `arguments`, `{}` when left out.

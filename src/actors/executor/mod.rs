@@ -127,7 +127,12 @@ async fn attempt(bench: &Bench, perform: &Perform, round: &Round, began: Instant
     }
     let seat = perform.task.seat();
     let deadline = began + Duration::from_secs(seat.limits.timeout_seconds);
-    let _place = seat.enter(deadline).await?;
+    // Whoever leaves while waiting gives its place in the queue to another, and its call never begins.
+    let _place = tokio::select! {
+        biased;
+        () = perform.cancel.cancelled() => return Err(cancelled()),
+        place = seat.enter(deadline) => place?,
+    };
     let request = request_of(&perform.task, round);
     let context = context_of(perform, deadline);
     let plugin = Arc::clone(&seat.plugin);
@@ -135,10 +140,7 @@ async fn attempt(bench: &Bench, perform: &Perform, round: &Round, began: Instant
     let outcome = tokio::select! {
         biased;
         outcome = tokio::time::timeout_at(deadline, call) => outcome,
-        () = perform.cancel.cancelled() => {
-            METRICS.cancelled.inc();
-            return Err(Fault::new(ErrorCode::Unavailable, CANCELLED, "nobody waits for this answer"));
-        }
+        () = perform.cancel.cancelled() => return Err(cancelled()),
     };
     match outcome {
         Err(_elapsed) => Err(too_late(&perform.task)),
@@ -154,6 +156,12 @@ async fn attempt(bench: &Bench, perform: &Perform, round: &Round, began: Instant
             Ok(Done { result, outcome: "input_required" })
         }
     }
+}
+
+/// What becomes of a call whose client went away.
+fn cancelled() -> Fault {
+    METRICS.cancelled.inc();
+    Fault::new(ErrorCode::Unavailable, CANCELLED, "nobody waits for this answer")
 }
 
 /// The message of a call whose client went away.
