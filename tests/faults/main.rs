@@ -1,0 +1,8 @@
+//! What Waygate promises when things go wrong, chapter by chapter: faults are made in and around a real server process.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod actors;
+mod ledger;
+mod load;
