@@ -6,3 +6,4 @@ mod support;
 mod actors;
 mod ledger;
 mod load;
+mod plugins;
