@@ -4,6 +4,9 @@
 mod support;
 
 mod actors;
+mod database;
+mod kill;
 mod ledger;
 mod load;
 mod plugins;
+mod stop;
