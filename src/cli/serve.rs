@@ -41,9 +41,19 @@ async fn live(builder: Builder, loaded: &Loaded, log: &LogHandle) -> ExitCode {
     let [Ok(mut terminate), Ok(mut interrupt), Ok(mut reopen)] = signals else {
         return fail("signals cannot be received", INTERNAL);
     };
-    let app = match App::start(builder, &loaded.config).await {
-        Ok(app) => app,
-        Err(error) => return fail(&error.to_string(), exit_of(&error)),
+    // A start may wait long for the database; who says stop meanwhile need not wait, too. Nothing is recorded yet.
+    let started = tokio::select! {
+        started = App::start(builder, &loaded.config) => Some(started),
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+    };
+    let app = match started {
+        None => {
+            log::info!("told to stop while it started; it stops");
+            leave(OK)
+        }
+        Some(Ok(app)) => app,
+        Some(Err(error)) => return fail(&error.to_string(), exit_of(&error)),
     };
     announce(&app, loaded);
     let doom = loop {
@@ -78,7 +88,7 @@ async fn live(builder: Builder, loaded: &Loaded, log: &LogHandle) -> ExitCode {
 }
 
 /// Ends the process even where a blocked thread of a plugin would hold it.
-fn leave(code: u8) -> ExitCode {
+fn leave(code: u8) -> ! {
     log::logger().flush();
     std::process::exit(i32::from(code))
 }
