@@ -27,13 +27,11 @@ pub struct Row {
     pub kind: String,
     #[diesel(sql_type = sql_types::Nullable<sql_types::Text>)]
     pub status: Option<String>,
-    #[diesel(sql_type = sql_types::Nullable<sql_types::Text>)]
-    pub arguments: Option<String>,
 }
 
 /// All rows, in the order of their writing.
 pub fn rows(folder: &Path) -> Vec<Row> {
-    let query = "SELECT call_id, kind, status, arguments FROM command_history ORDER BY id";
+    let query = "SELECT call_id, kind, status FROM command_history ORDER BY id";
     diesel::sql_query(query).load(&mut open(&file(folder))).expect("the history is read")
 }
 

@@ -9,4 +9,5 @@ mod kill;
 mod ledger;
 mod load;
 mod plugins;
+mod start;
 mod stop;

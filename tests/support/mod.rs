@@ -49,7 +49,12 @@ impl Server {
 
     /// The same on a folder that is there already, and outlives the server.
     pub fn on(name: &str, folder: &Path, settings: &[(&str, &str)]) -> Self {
-        let mut child = Self::command(name, folder, settings).spawn().expect("the server starts");
+        Self::by(Self::command(name, folder, settings), folder)
+    }
+
+    /// Starts a server by a command that has pipes for what it says.
+    pub fn by(mut command: Command, folder: &Path) -> Self {
+        let mut child = command.spawn().expect("the server starts");
         let stdout = child.stdout.take().expect("piped");
         let mut lines = BufReader::new(stdout).lines();
         let url = lines
@@ -59,7 +64,7 @@ impl Server {
         let Some(url) = url else {
             let mut says = String::new();
             drop(child.stderr.take().map(|mut stderr| stderr.read_to_string(&mut says)));
-            panic!("{name} did not start: {says}");
+            panic!("{command:?} did not start: {says}");
         };
         // What it says later must not fill the pipes.
         std::thread::spawn(move || lines.for_each(drop));
