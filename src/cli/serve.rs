@@ -50,7 +50,7 @@ async fn live(builder: Builder, loaded: &Loaded, log: &LogHandle) -> ExitCode {
     let app = match started {
         None => {
             log::info!("told to stop while it started; it stops");
-            leave(OK)
+            leave(log, OK)
         }
         Some(Ok(app)) => app,
         Some(Err(error)) => return fail(&error.to_string(), exit_of(&error)),
@@ -75,21 +75,21 @@ async fn live(builder: Builder, loaded: &Loaded, log: &LogHandle) -> ExitCode {
         _ = interrupt.recv() => Ended::Cut("a second interrupt ended it at once".to_owned()),
     };
     match (&ended, doom) {
-        (_, Some(_)) => leave(INTERNAL),
+        (_, Some(_)) => leave(log, INTERNAL),
         (Ended::Clean, None) => {
             log::info!("stopped; everything is on disk");
-            leave(OK)
+            leave(log, OK)
         }
         (Ended::Cut(why), None) => {
             log::error!("stopped, but {why}");
-            leave(INTERNAL)
+            leave(log, INTERNAL)
         }
     }
 }
 
-/// Ends the process even where a blocked thread of a plugin would hold it.
-fn leave(code: u8) -> ! {
-    log::logger().flush();
+/// Ends the process, its last words written, even where a blocked thread of a plugin would hold it.
+fn leave(log: &LogHandle, code: u8) -> ! {
+    log.flush();
     std::process::exit(i32::from(code))
 }
 
