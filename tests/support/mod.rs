@@ -62,7 +62,7 @@ impl Server {
 
     /// The same on a folder that is there already, and outlives the server.
     pub fn on(name: &str, folder: &Path, settings: &[(&str, &str)]) -> Self {
-        Self::await_start(name, folder, &mut Self::command(name, folder, settings))
+        Self::by(Self::command(name, folder, settings), folder)
     }
 
     /// One that does not run in the environment `test`, on a fresh data folder.
@@ -72,12 +72,13 @@ impl Server {
         command.args(["--env", environment, "--port", "0", "--data-dir"]).arg(own.path());
         command.env_clear().env("HOME", own.path()).current_dir(own.path());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut server = Self::await_start(name, own.path(), &mut command);
+        let mut server = Self::by(command, own.path());
         server._own = Some(own);
         server
     }
 
-    fn await_start(name: &str, folder: &Path, command: &mut Command) -> Self {
+    /// Starts a server by a command that has pipes for what it says.
+    pub fn by(mut command: Command, folder: &Path) -> Self {
         let mut child = command.spawn().expect("the server starts");
         let stdout = child.stdout.take().expect("piped");
         let mut lines = BufReader::new(stdout).lines();
@@ -88,7 +89,7 @@ impl Server {
         let Some(url) = url else {
             let mut says = String::new();
             drop(child.stderr.take().map(|mut stderr| stderr.read_to_string(&mut says)));
-            panic!("{name} did not start: {says}");
+            panic!("{command:?} did not start: {says}");
         };
         // What it says later must not fill the pipes.
         std::thread::spawn(move || lines.for_each(drop));
