@@ -1,0 +1,118 @@
+//! What the documents list is what there is: every metric, every error code, every setting's page that is pointed at.
+//!
+//! `WAYGATE_BLESS=1 cargo test --test docs` writes the table of metrics anew.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails where it stands")]
+
+#[path = "support/mod.rs"]
+mod support;
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+use waygate_mcp::error::ErrorCode;
+use waygate_mcp::telemetry::metrics::TABLE;
+
+use support::Server;
+
+const BEGIN: &str = "<!-- metrics: made from the table in src/telemetry/metrics.rs -->\n";
+const END: &str = "<!-- /metrics -->";
+
+fn path(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(file)
+}
+
+fn metrics_table() -> String {
+    let mut text = String::from("\n| Metric | Kind | Labels | What it tells |\n|---|---|---|---|\n");
+    for (name, kind, labels, help) in TABLE {
+        let kind = kind.trim_start_matches("Int").trim_end_matches("Vec").to_lowercase();
+        let labels: Vec<String> = labels.iter().map(|label| format!("`{label}`")).collect();
+        let _infallible = writeln!(text, "| `{name}` | {kind} | {} | {} |", labels.join(", "), help.trim());
+    }
+    text + "\n"
+}
+
+#[test]
+fn every_metric_is_documented() {
+    let file = path("docs/operations.md");
+    let text = fs::read_to_string(&file).unwrap();
+    let (before, rest) = text.split_once(BEGIN).unwrap();
+    let (table, after) = rest.split_once(END).unwrap();
+    let wanted = metrics_table();
+    if std::env::var_os("WAYGATE_BLESS").is_some() {
+        fs::write(&file, format!("{before}{BEGIN}{wanted}{END}{after}")).unwrap();
+    } else {
+        assert!(table == wanted, "docs/operations.md is out of date: WAYGATE_BLESS=1 cargo test --test docs");
+    }
+}
+
+#[test]
+fn every_error_code_is_documented() {
+    // A new variant fails to compile here until it has its line.
+    let next = |code: ErrorCode| match code {
+        ErrorCode::ParseError => Some(ErrorCode::InvalidRequest),
+        ErrorCode::InvalidRequest => Some(ErrorCode::MethodNotFound),
+        ErrorCode::MethodNotFound => Some(ErrorCode::InvalidParams),
+        ErrorCode::InvalidParams => Some(ErrorCode::HeaderMismatch),
+        ErrorCode::HeaderMismatch => Some(ErrorCode::MissingCapability),
+        ErrorCode::MissingCapability => Some(ErrorCode::UnsupportedVersion),
+        ErrorCode::UnsupportedVersion => Some(ErrorCode::Unauthenticated),
+        ErrorCode::Unauthenticated => Some(ErrorCode::Forbidden),
+        ErrorCode::Forbidden => Some(ErrorCode::NotFound),
+        ErrorCode::NotFound => Some(ErrorCode::MethodNotAllowed),
+        ErrorCode::MethodNotAllowed => Some(ErrorCode::NotAcceptable),
+        ErrorCode::NotAcceptable => Some(ErrorCode::BodyTimeout),
+        ErrorCode::BodyTimeout => Some(ErrorCode::BodyTooLarge),
+        ErrorCode::BodyTooLarge => Some(ErrorCode::UnsupportedMediaType),
+        ErrorCode::UnsupportedMediaType => Some(ErrorCode::Unavailable),
+        ErrorCode::Unavailable => Some(ErrorCode::DeadlineExceeded),
+        ErrorCode::DeadlineExceeded => Some(ErrorCode::Internal),
+        ErrorCode::Internal => None,
+    };
+    let text = fs::read_to_string(path("docs/protocol.md")).unwrap();
+    for code in std::iter::successors(Some(ErrorCode::ParseError), |code| next(*code)) {
+        let begins = format!("| {} | `{}` | ", code.rpc(), code.name());
+        assert!(
+            text.lines().any(|line| line.starts_with(&begins)),
+            "docs/protocol.md lacks a line {begins:?}"
+        );
+    }
+}
+
+#[test]
+fn every_link_to_a_file_leads_to_one() {
+    for page in ["README.md", "CONTRIBUTING.md", "docs/operations.md", "docs/protocol.md", "docs/plugins.md"]
+    {
+        let text = fs::read_to_string(path(page)).unwrap();
+        let folder = path(page).parent().unwrap().to_owned();
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link);
+        for link in links.filter(|link| !link.contains("://")) {
+            let file = link.split('#').next().unwrap_or(link);
+            assert!(folder.join(file).exists(), "{page} points at {link}, which is not there");
+        }
+    }
+}
+
+#[test]
+fn the_tool_that_asks_is_the_example_and_works() {
+    let example = fs::read_to_string(path("examples/greet.rs")).unwrap();
+    let page = fs::read_to_string(path("docs/plugins.md")).unwrap();
+    assert!(
+        page.contains(&format!("```rust\n{}\n```", example.trim_end())),
+        "docs/plugins.md shows another greet.rs"
+    );
+    let server = Server::start("greet");
+    let asked = server.tool("greet", json!({}));
+    assert_eq!(asked["resultType"], "input_required");
+    assert_eq!(asked["inputRequests"]["name"]["method"], "elicitation/create");
+    let mut again = json!({
+        "name": "greet",
+        "arguments": {},
+        "inputResponses": {"name": {"action": "accept", "content": {"name": "Ada"}}},
+    });
+    again["requestState"] = asked["requestState"].clone();
+    let reply = server.call("tools/call", again);
+    assert_eq!(reply.json()["result"]["content"][0]["text"], "Hello, Ada!", "{}", reply.text());
+}
