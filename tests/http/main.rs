@@ -10,7 +10,8 @@ mod access;
 mod bodies;
 #[cfg(test)]
 mod calls;
-#[cfg(all(test, feature = "sqlite"))]
+#[cfg(test)]
+#[cfg(feature = "sqlite")]
 mod cancel;
 #[cfg(test)]
 mod eras;

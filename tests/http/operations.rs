@@ -218,6 +218,15 @@ fn actors_can_be_crashed_in_the_test_environment_and_come_back() {
 }
 
 #[test]
+fn health_is_looked_at_before_it_is_judged() {
+    let server = Server::start("echo");
+    // The first words of a server, and of a monitor that has just come back.
+    assert_eq!(server.get("/health").1["problems"], json!({}));
+    with("POST", "/diagnostics/actors/health/crash").send(server.address);
+    assert_eq!(server.get("/health").1["problems"], json!({}));
+}
+
+#[test]
 fn outside_the_test_environment_nothing_can_be_crashed() {
     let server = Server::in_environment("echo", "development");
     refused(&with("POST", "/diagnostics/actors/metrics/crash").send(server.address), 404, "not_found");
