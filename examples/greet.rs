@@ -26,7 +26,10 @@ impl Greeter {
         if let Some(name) = name {
             return Outcome::Complete(content::text_result(&format!("Hello, {name}!")));
         }
-        if answers.get::<serde_json::Value>(NAME).is_some_and(|answer| answer["action"] != "accept") {
+        if answers
+            .get::<serde_json::Value>(NAME)
+            .is_some_and(|answer| answer.get("action").is_none_or(|action| action != "accept"))
+        {
             return Outcome::Complete(content::text_result("Hello, whoever you are."));
         }
         let form =

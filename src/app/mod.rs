@@ -209,12 +209,7 @@ async fn build_house(
 ) -> Result<Arc<House>, StartError> {
     let roster = Arc::new(Roster::default());
     let info = ServerInfo::new(builder.name(), env!("CARGO_PKG_VERSION"));
-    let manner = Manner {
-        page_size: config.mcp.page_size,
-        ttl_ms: config.mcp.list_ttl_seconds * 1000,
-        info: info.clone(),
-    };
-    let shelf = Arc::new(Shelf::new(manner));
+    let shelf = Arc::new(Shelf::new(manner(config, &info)));
     let keep_alive = Duration::from_secs(config.mcp.stream_keep_alive_seconds);
     let streams = Streams::new(config.mcp.streams_max, keep_alive, Arc::clone(&roster));
 
@@ -274,6 +269,11 @@ async fn build_house(
     });
     host.fill(&house);
     Ok(house)
+}
+
+fn manner(config: &Config, info: &ServerInfo) -> Manner {
+    let ttl_ms = config.mcp.list_ttl_seconds.saturating_mul(1000);
+    Manner { page_size: config.mcp.page_size, ttl_ms, info: info.clone() }
 }
 
 async fn start_db(

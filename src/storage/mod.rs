@@ -20,6 +20,7 @@ use diesel::RunQueryDsl as _;
 
 pub use connection::DbConnection;
 use connection::{Connector, Target};
+pub use diesel::QueryResult;
 pub use error::StorageError;
 pub use folder::{DataFolder, Owned};
 pub use instances::Instance;

@@ -117,11 +117,12 @@ trait Made: Sized {
 macro_rules! made {
     ($($kind:ident: |$options:ident, $labels:ident| $make:expr;)+) => {$(
         impl Made for $kind {
-            #[expect(clippy::expect_used, reason = "the names stand in one table, and any test that starts a server reads it")]
             fn made(registry: &Registry, name: &str, help: &str, $labels: &[&str]) -> Self {
                 let $options = Opts::new(name, help.trim());
-                let metric: $kind = ($make).expect("a metric's name is valid");
-                registry.register(Box::new(metric.clone())).expect("a metric's name stands once");
+                // The names stand in one table, and any test that starts a server reads it.
+                let metric: $kind = ($make).unwrap_or_else(|error| unreachable!("metric {name}: {error}"));
+                let registered = registry.register(Box::new(metric.clone()));
+                registered.unwrap_or_else(|error| unreachable!("metric {name}: {error}"));
                 metric
             }
         }

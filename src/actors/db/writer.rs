@@ -16,7 +16,7 @@ use crate::actors::supervision::message_of;
 use crate::config::Durability;
 use crate::protocol::Raw;
 use crate::storage::history::{self, NewEntry, Status, moment};
-use crate::storage::{DbConnection, Instance, Storage, StorageError, instances};
+use crate::storage::{DbConnection, Instance, QueryResult, Storage, StorageError, instances};
 
 /// Between two attempts at a failing database, at first and at most.
 const PAUSE_MIN: Duration = Duration::from_millis(5);
@@ -157,7 +157,7 @@ impl Writer {
         Ok(connection)
     }
 
-    fn tell<T>(&self, result: diesel::QueryResult<T>) -> Result<T, StorageError> {
+    fn tell<T>(&self, result: QueryResult<T>) -> Result<T, StorageError> {
         result.map_err(|error| self.storage.failed(&error))
     }
 
