@@ -16,6 +16,7 @@ use serde::{Serialize, Serializer};
 
 use super::DbConnection;
 use super::schema::{command_history, command_history_calls};
+use super::stamp::Stamp;
 #[cfg(feature = "postgres")]
 use diesel::Connection as _;
 
@@ -124,7 +125,7 @@ pub struct NewEntry<'a> {
     /// See [`Kind`].
     pub kind: &'static str,
     /// UTC, microseconds.
-    pub created_at: NaiveDateTime,
+    pub created_at: Stamp,
     /// `tools/call` and so on.
     pub method: Option<Cow<'a, str>>,
     /// Which plugin.

@@ -8,6 +8,7 @@ pub mod history;
 pub mod instances;
 pub mod migrations;
 pub mod schema;
+pub mod stamp;
 
 use std::fs;
 use std::io;

@@ -16,6 +16,7 @@ use crate::actors::supervision::message_of;
 use crate::config::Durability;
 use crate::protocol::Raw;
 use crate::storage::history::{self, NewEntry, Status, moment};
+use crate::storage::stamp::Stamp;
 use crate::storage::{DbConnection, Instance, Storage, StorageError, instances};
 
 /// Between two attempts at a failing database, at first and at most.
@@ -182,7 +183,7 @@ impl Writer {
             call_id: &record.call_id,
             round: i32::try_from(record.round).unwrap_or(i32::MAX),
             kind: record.kind.name(),
-            created_at: moment(row.at),
+            created_at: Stamp(moment(row.at)),
             method: Some(Cow::Borrowed(&record.method)),
             plugin: record.plugin.as_deref().map(Cow::Borrowed),
             tool: record.tool.as_deref().map(Cow::Borrowed),
