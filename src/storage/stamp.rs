@@ -1,7 +1,7 @@
 //! A time as it is bound to a statement. Chrono's own formatting is a tenth of what a row costs on SQLite; this is the same
 //! text, digit by digit. Must not know which table it goes to.
 
-use chrono::{Datelike as _, NaiveDateTime, Timelike as _};
+use chrono::NaiveDateTime;
 use diesel::expression::AsExpression;
 use diesel::serialize::{self, Output, ToSql};
 use diesel::sql_types::Timestamp;
@@ -15,6 +15,7 @@ impl Stamp {
     /// As Diesel writes a `NaiveDateTime`: `2026-11-22 21:45:40`, with 3 or 6 digits of the second's fraction if it has any.
     #[cfg(any(feature = "sqlite", test))]
     fn text(self) -> String {
+        use chrono::{Datelike as _, Timelike as _};
         let (date, time, micros) = (self.0.date(), self.0.time(), self.0.nanosecond() / 1_000);
         let mut text = String::with_capacity(26);
         push(&mut text, 4, date.year().unsigned_abs());
