@@ -1,9 +1,68 @@
-//! Waygate: an MCP server and gateway that is operated the way a database is.
+//! # Waygate: the map
+//!
+//! Waygate is one binary, `waygate-mcp`: an MCP (Model Context Protocol) server and gateway that is operated the way a
+//! database is. Clients speak MCP over HTTP to one endpoint; behind it plugins do the work; supervised actors keep
+//! every part alive and separate; what happens is recorded, measured and explainable.
+//!
+//! ## The rooms, in the order in which a request falls through the house
+//!
+//! | room | what it is for | what it may use |
+//! |---|---|---|
+//! | [`cli`] | what an operator can type | `app`, `config`, `storage` |
+//! | [`app`] | builds the house bottom-up, stops it top-down | everything |
+//! | [`http`] | the door: bytes to protocol and back | `actors`, `access`, `catalog`, `plugins`' words, `protocol` |
+//! | [`protocol`] | MCP as data: no I/O, no clock | – |
+//! | [`access`] | who may do what; pure decisions | `protocol`, `config` |
+//! | [`actors`] | who does what, when | `access`, `catalog`, `plugins`, `protocol`, `storage` |
+//! | [`catalog`] | one immutable snapshot of all that is offered | `plugins`, `protocol` |
+//! | [`plugins`] | the seam, and the plugins of the binary | `protocol` |
+//! | [`storage`] | the database: SQLite and PostgreSQL | `protocol`, `config` |
+//! | [`telemetry`] | logs, metrics, redaction, recent errors | `config` |
+//! | [`config`] | one table of settings, layered | – |
+//! | [`error`] | the closed set of error codes | – |
+//!
+//! Arrows point one way only, and `tests/layering.rs` holds them. Everyone may use `error`, `telemetry` and the plain
+//! values of `config`.
+//!
+//! ## One request's journey (`tools/call`)
+//!
+//! ```text
+//! http/limits       Host and Origin, the last net under panics; the body's kind, size and time
+//! http/mcp          the checks, in the order that the protocol wants
+//!   protocol        the envelope parsed once, headers held against the body, payloads kept as `Raw`
+//! http/route        the name looked up in the catalog's snapshot
+//!   actors/executor on the same thread: place in the plugin, deadline, panic, cancellation
+//!     plugins       handle(request, context)
+//!   actors/executor the outcome checked and made a result; its record handed to the history's buffer
+//! http/stream       JSON when nothing was said before, an event stream from the first notice on
+//! http/reply        the one place where an error becomes a status
+//! ```
+//!
+//! ## What must always be true
+//!
+//! 1. A client always gets an answer: a result, a tool error, or an error that says what to do next.
+//! 2. One bad plugin costs its own calls only; lists are served from a snapshot, never from a live plugin.
+//! 3. What crashes comes back by itself, and is counted ([`actors::supervision`]).
+//! 4. What was recorded stays recorded, and what was not is known to be missing.
+//! 5. Secure when nothing is configured; Host and Origin are checked on every route.
+//! 6. Unknown is an error: a setting, a flag, a variable.
+//! 7. Every wait has a deadline, every queue a limit.
+//! 8. Bytes that need not be understood pass through untouched ([`protocol::Raw`]).
+//! 9. Inside, everyone speaks the stateless revision (2026-07-28); no plugin knows of eras.
+//!
+//! ## Embedding
+//!
+//! [`app::Builder`] takes plugins of your own and [`cli::main`] gives them the whole server: see `examples/echo.rs`.
 
+pub mod access;
 pub mod actors;
+pub mod app;
+pub mod catalog;
 pub mod cli;
 pub mod config;
 pub mod error;
+pub mod http;
 pub mod plugins;
 pub mod protocol;
 pub mod storage;
+pub mod telemetry;

@@ -1,5 +1,54 @@
 //! Who does what, when.
+//!
+//! ```text
+//! http ──Perform──▶ executor ──▶ plugins            executor ──Record──▶ db (a bounded buffer beside the request)
+//! http ──Watch──▶ plugin ──Tell──▶ session ──Watch──▶ plugin
+//! http ──Render, Performance──▶ metrics             http ──Judge──▶ health ──Ping──▶ everyone
+//! app ──Publish──▶ plugin   app ──End──▶ session   app ──Flush, Close──▶ db
+//! ```
+//!
+//! Every actor is supervised: see [`supervision`]. Must not know HTTP.
 
 pub mod ask;
 pub mod db;
+pub mod executor;
+pub mod health;
+pub mod metrics;
+pub mod phase;
+pub mod plugin;
+pub mod session;
 pub mod supervision;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use actix::Addr;
+
+use crate::catalog::Shelf;
+
+/// Everyone who works in the house, and what they share.
+pub struct House {
+    /// Who is supervised.
+    pub roster: Arc<supervision::Roster>,
+    /// What is on offer.
+    pub shelf: Arc<Shelf>,
+    /// The open listen streams.
+    pub streams: Arc<session::Streams>,
+    /// Each plugin's actor, by the plugin's name.
+    pub plugins: HashMap<Arc<str>, Addr<plugin::PluginActor>>,
+    /// What executors need.
+    pub bench: Arc<executor::Bench>,
+    /// The database.
+    pub db: Addr<db::DbActor>,
+    /// The numbers.
+    pub metrics: Addr<metrics::MetricsActor>,
+    /// The judge.
+    pub health: Addr<health::HealthMonitor>,
+    /// Starting, serving or draining.
+    pub phase: Arc<phase::Phase>,
+    /// Names requests.
+    pub ids: phase::RequestIds,
+    /// When the process began.
+    pub began: Instant,
+}

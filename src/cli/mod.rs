@@ -1,4 +1,210 @@
-//! What an operator can type; one file a verb.
+//! What an operator can type: the tree of verbs, on one screen, and one file a verb.
+//!
+//! Must not know how anything is done; it reads the command line, loads the configuration and hands over.
 
-pub mod db;
-pub mod history;
+mod client;
+mod config;
+mod db;
+mod exit;
+mod history;
+mod output;
+mod serve;
+mod tools;
+mod version;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::app::Builder;
+use crate::config::{Flags, Loaded, Sources, load};
+pub use exit::Exit;
+
+const ABOUT: &str = "An MCP server and gateway that is operated the way a database is.";
+
+const EXAMPLES: &str = "\
+Examples:
+  waygate-mcp                                      start the server on http://127.0.0.1:8000/mcp
+  waygate-mcp --port 9000 --data-dir /srv/waygate  the same elsewhere
+  waygate-mcp tools list                           what the running server offers
+  waygate-mcp tools call files__list_directory --arg path=files
+  waygate-mcp config show                          what holds, and where each value comes from
+  waygate-mcp help tools call                      everything about one verb
+
+Settings come from defaults, default.toml, <env>.toml, .env, WAYGATE_ variables and flags; later ones win.
+";
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(name = "waygate-mcp", version, about = ABOUT, after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n{}", exit::help()))]
+struct Line {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+    #[command(flatten)]
+    globals: Globals,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Start the server; what happens when no verb is given
+    Serve,
+    /// List and call the tools of a running server
+    Tools {
+        #[command(subcommand)]
+        command: tools::Command,
+    },
+    /// Read the history of calls, whether or not a server runs
+    History {
+        #[command(subcommand)]
+        command: history::HistoryCommand,
+    },
+    /// Show and check the configuration
+    Config {
+        #[command(subcommand)]
+        command: config::Command,
+    },
+    /// Bring the database up to date, and look whether it is sound
+    Db {
+        #[command(subcommand)]
+        command: db::DbCommand,
+    },
+    /// Tell version, protocol revisions and what is built in
+    Version,
+}
+
+/// Flags of every verb. Values are texts here: the configuration checks them, with all else that is wrong.
+#[derive(Debug, Default, Args)]
+struct Globals {
+    /// What it runs for: development, production or test
+    #[arg(long, global = true, value_name = "ENV", help_heading = "Configuration")]
+    env: Option<String>,
+    /// Address or name to listen on
+    #[arg(long, global = true, value_name = "HOST", help_heading = "Configuration")]
+    host: Option<String>,
+    /// Port to listen on; 0 lets the kernel choose
+    #[arg(long, global = true, value_name = "PORT", help_heading = "Configuration")]
+    port: Option<String>,
+    /// HTTP workers; `auto` is the number of processors
+    #[arg(long, global = true, value_name = "N", help_heading = "Configuration")]
+    workers: Option<String>,
+    /// Least grave level to log: ERROR, WARN, INFO, DEBUG or TRACE
+    #[arg(long, global = true, value_name = "LEVEL", help_heading = "Configuration")]
+    log_level: Option<String>,
+    /// Folder of all data
+    #[arg(long, global = true, value_name = "FOLDER", help_heading = "Configuration")]
+    data_dir: Option<String>,
+    /// Folder of default.toml and <env>.toml
+    #[arg(long, global = true, value_name = "FOLDER", help_heading = "Configuration")]
+    config_dir: Option<PathBuf>,
+    /// File of WAYGATE_ variables, in place of .env
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Configuration")]
+    env_file: Option<PathBuf>,
+    /// Serve an address that other machines reach although there is no key
+    #[arg(long, global = true, help_heading = "Configuration")]
+    insecure_no_auth: bool,
+    /// Answer in JSON, for programs
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+impl Globals {
+    fn flags(&self) -> Flags {
+        let insecure = self.insecure_no_auth.then(|| "true".to_owned());
+        let typed = [
+            ("--env", &self.env),
+            ("--host", &self.host),
+            ("--port", &self.port),
+            ("--workers", &self.workers),
+            ("--log-level", &self.log_level),
+            ("--data-dir", &self.data_dir),
+            ("--insecure-no-auth", &insecure),
+        ];
+        let settings = typed.into_iter().filter_map(|(flag, value)| Some((flag, value.clone()?))).collect();
+        Flags { settings, config_dir: self.config_dir.clone(), env_file: self.env_file.clone() }
+    }
+}
+
+/// Reads the command line of this process, does what it says, and tells how it went. `serve` serves what `builder` is.
+pub fn main(builder: Builder) -> ExitCode {
+    match Line::try_parse() {
+        Ok(line) => run(line, builder),
+        Err(error) => {
+            // Help and version are asked for; there is nowhere to say that they cannot be printed.
+            drop(error.print());
+            if error.use_stderr() { Exit::Usage.into() } else { Exit::Ok.into() }
+        }
+    }
+}
+
+fn run(line: Line, builder: Builder) -> ExitCode {
+    let Globals { json, .. } = line.globals;
+    let flags = line.globals.flags();
+    let done = match line.verb.unwrap_or(Verb::Serve) {
+        Verb::Serve => with_config(flags, true, |loaded| Ok(serve::run(builder, &loaded))),
+        Verb::Tools { command } => with_config(flags, false, |loaded| tools::run(command, &loaded, json)),
+        Verb::History { command } => {
+            with_config(flags, false, |loaded| history::run(command, &loaded.config, json))
+        }
+        Verb::Db { command } => with_config(flags, false, |loaded| db::run(command, &loaded.config, json)),
+        Verb::Config { command } => config::run(command, flags, json),
+        Verb::Version => version::run(json),
+    };
+    done.unwrap_or_else(|error| {
+        output::say(&format!("waygate-mcp: {error:#}"));
+        Exit::Failure.into()
+    })
+}
+
+/// Loads the configuration for a verb; `.env` of the working folder counts for `serve` alone.
+fn with_config(
+    flags: Flags,
+    reads_env_file: bool,
+    verb: impl FnOnce(Loaded) -> anyhow::Result<ExitCode>,
+) -> anyhow::Result<ExitCode> {
+    match load(&Sources::of_process(flags, reads_env_file)) {
+        Ok(loaded) => verb(loaded),
+        Err(faults) => {
+            output::say(&format!("waygate-mcp: {faults}"));
+            Ok(Exit::Configuration.into())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::config::settings::SETTINGS;
+
+    #[test]
+    fn the_tree_holds_and_its_help_has_examples_and_exit_codes() {
+        Line::command().debug_assert();
+        let help = Line::command().render_long_help().to_string();
+        assert!(help.contains("waygate-mcp tools call") && help.contains("78  the configuration is wrong"));
+    }
+
+    #[test]
+    fn flags_without_a_verb_mean_serve_and_flags_may_follow_the_verb() {
+        let line = Line::try_parse_from(["waygate-mcp", "--port", "9000"]).unwrap();
+        assert!(line.verb.is_none());
+        assert_eq!(line.globals.flags().settings, [("--port", "9000".to_owned())]);
+        let line =
+            Line::try_parse_from(["waygate-mcp", "config", "show", "--env", "test", "--insecure-no-auth"])
+                .unwrap();
+        let wanted = [("--env", "test".to_owned()), ("--insecure-no-auth", "true".to_owned())];
+        assert_eq!(line.globals.flags().settings, wanted);
+    }
+
+    #[test]
+    fn every_flag_of_the_table_of_settings_can_be_typed() {
+        let command = Line::command();
+        for flag in SETTINGS.iter().filter_map(|setting| setting.flag) {
+            let typed = flag.trim_start_matches('-');
+            assert!(command.get_arguments().any(|argument| argument.get_long() == Some(typed)), "{flag}");
+        }
+        let error = Line::try_parse_from(["waygate-mcp", "--prot", "1"]).unwrap_err();
+        assert!(error.to_string().contains("--port"), "{error}");
+    }
+}

@@ -1,13 +1,31 @@
-//! Configuration as the rooms use it: plain values, checked, read once. Must not know files, variables or flags.
+//! Configuration as the rooms use it: plain values, checked, read once. Below stand the values; the submodules know
+//! the table of settings, and how files, variables and flags become these values.
 
+mod checks;
+mod faults;
+mod files;
+pub mod generated;
+mod kubernetes;
+mod layers;
+mod load;
 mod secret;
+pub mod settings;
+mod values;
 
+pub use checks::is_loopback;
+pub use faults::{Fault, Faults, did_you_mean};
+pub use layers::{Layer, Origin};
+pub use load::{Flags, Loaded, MASK, Shown, Sources, load};
 pub use secret::Secret;
+pub use values::Value;
 
 use std::path::PathBuf;
 
+use serde::Deserialize;
+
 /// Where Waygate runs; decides the data root and the form of the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// On a machine of its own or a laptop: data in `~/.waygate`, text log to file and stderr.
     LocalVm,
@@ -16,7 +34,8 @@ pub enum Mode {
 }
 
 /// What it runs for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Environment {
     /// A developer's machine: open on loopback without a key.
     Development,
@@ -27,11 +46,13 @@ pub enum Environment {
 }
 
 /// The whole configuration, by room.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Config {
     /// The process and its listener.
     pub server: Server,
     /// Who may come in.
+    #[serde(default)]
     pub access: Access,
     /// The protocol endpoint.
     pub mcp: Mcp,
@@ -49,10 +70,13 @@ pub struct Config {
     pub health: Health,
 }
 
-/// `[server]`
-#[derive(Debug, Clone)]
+/// `[server]`: the process and its listener.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Server {
+    /// Where it runs.
     pub mode: Mode,
+    /// What it runs for.
     pub env: Environment,
     /// Address or name to bind.
     pub host: String,
@@ -66,10 +90,15 @@ pub struct Server {
     pub timeout_seconds: u64,
     /// How long a stop waits for calls in flight.
     pub drain_seconds: u64,
+    /// Open connections; more wait to be accepted.
     pub connections_max: usize,
+    /// Of a request body; more is 413.
     pub body_max_bytes: usize,
+    /// For a request body to arrive; longer is 408.
     pub body_timeout_seconds: u64,
+    /// For a request head to arrive; longer is 408.
     pub head_timeout_seconds: u64,
+    /// How long an idle connection stays open.
     pub keep_alive_seconds: u64,
     /// How clients reach it, when that is not `http://host:port`.
     pub public_url: Option<String>,
@@ -83,17 +112,21 @@ pub struct Server {
     pub insecure_no_auth: bool,
 }
 
-/// `[access]`
-#[derive(Debug, Clone)]
+/// `[access]`: who may come in.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Access {
+    /// What clients must show, if anything.
     pub api_key: Option<Secret>,
     /// Overrides `data/sealing.key`.
     pub sealing_key: Option<Secret>,
 }
 
-/// `[mcp]`
-#[derive(Debug, Clone)]
+/// `[mcp]`: the protocol endpoint.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Mcp {
+    /// Entries on one page of a list.
     pub page_size: usize,
     /// How long a client may take to answer an input request.
     pub input_timeout_seconds: u64,
@@ -107,8 +140,9 @@ pub struct Mcp {
     pub subscriptions_max: usize,
 }
 
-/// `[plugins]`
-#[derive(Debug, Clone)]
+/// `[plugins]`: what every plugin gets.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Plugins {
     /// Calls at once in one plugin.
     pub concurrency: usize,
@@ -120,13 +154,17 @@ pub struct Plugins {
     pub lost_threads_max: usize,
 }
 
-/// `[files]`
-#[derive(Debug, Clone)]
+/// `[files]`: the built-in plugin.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Files {
+    /// Whether the plugin is there.
     pub enabled: bool,
     /// `name=path:ro` or `name=path:rw`; empty means one root `files` at `<data root>/files`, read-write.
     pub roots: Vec<String>,
+    /// That one call reads.
     pub read_max_bytes: u64,
+    /// Of a file that a call writes.
     pub write_max_bytes: u64,
     /// Of all that lies under one writable root.
     pub quota_bytes: u64,
@@ -134,18 +172,21 @@ pub struct Files {
     pub results_max: usize,
 }
 
-/// `[database]`
-#[derive(Debug, Clone)]
+/// `[database]`: where history and state lie.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Database {
     /// `postgres://…`, `sqlite:path` or a path; none means `<data root>/data/waygate.db`.
     pub url: Option<Secret>,
+    /// Connections.
     pub pool_size: u32,
     /// How long a statement waits for a lock.
     pub busy_timeout_ms: u64,
 }
 
 /// When a call counts as recorded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Durability {
     /// Soon after its answer, in groups.
     Batched,
@@ -154,7 +195,8 @@ pub enum Durability {
 }
 
 /// What of a call's arguments is recorded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Capture {
     /// Nothing.
     None,
@@ -166,10 +208,13 @@ pub enum Capture {
     Full,
 }
 
-/// `[history]`
-#[derive(Debug, Clone)]
+/// `[history]`: the record of all calls.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct History {
+    /// When a call counts as recorded.
     pub durability: Durability,
+    /// What of its arguments is recorded.
     pub arguments: Capture,
     /// Records that may wait for the writer.
     pub queue_max: usize,
@@ -179,17 +224,21 @@ pub struct History {
     pub redact_keys: Vec<String>,
 }
 
-/// `[log]`
-#[derive(Debug, Clone)]
+/// `[log]`: what is logged, and how.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Log {
+    /// The least grave level that is logged.
     pub level: log::LevelFilter,
+    /// The form of its lines.
     pub format: LogFormat,
     /// Whether `<data root>/logs/waygate.log` is written beside stderr or stdout.
     pub file: bool,
 }
 
 /// The form of log lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum LogFormat {
     /// For people.
     Text,
@@ -197,8 +246,9 @@ pub enum LogFormat {
     Json,
 }
 
-/// `[health]`
-#[derive(Debug, Clone)]
+/// `[health]`: when a part counts as stuck.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Health {
     /// Between two beats.
     pub beat_seconds: u64,
@@ -207,3 +257,6 @@ pub struct Health {
     /// Free disk below this degrades.
     pub disk_min_bytes: u64,
 }
+
+#[cfg(test)]
+mod tests;

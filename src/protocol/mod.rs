@@ -2,13 +2,20 @@
 
 pub mod content;
 mod definition;
+mod envelope;
+pub mod headers;
 mod input;
 mod level;
+mod methods;
+pub mod modern;
 mod object;
 mod raw;
+pub mod render;
 
 pub use definition::Definition;
+pub use envelope::{Id, Malformed, Message};
 pub use input::{Answers, ClientCapabilities, InputMethod, InputRequest};
 pub use level::{LogLevel, Trace};
+pub use methods::{MODERN, Method, Named, SERVED};
 pub use object::Object;
 pub use raw::{DEPTH_MAX, Raw, RawError};

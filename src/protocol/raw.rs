@@ -28,6 +28,13 @@ pub struct Raw(Bytes);
 #[error("{0}")]
 pub struct RawError(String);
 
+impl RawError {
+    /// An error of this text.
+    pub fn new(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
 impl Raw {
     /// Checks a whole document.
     ///

@@ -1,1 +1,4 @@
 //! Plugins that are part of the binary. Must not know actors, storage or HTTP.
+
+pub mod files;
+pub mod waygate;

@@ -1,0 +1,142 @@
+//! CommandExecutor's mailbox: calls, and nothing else.
+//!
+//! | message   | from                     | reply                 | may be lost |
+//! |-----------|--------------------------|-----------------------|-------------|
+//! | `Perform` | http, on the same thread | `Result<Done, Fault>` | no          |
+//! | `Ping`, `Crash` | health, operator   | –                     | yes         |
+
+use std::sync::Arc;
+
+use actix::Message;
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::access::Caller;
+use crate::catalog::{PromptEntry, ResourceEntry, Seat, ToolEntry};
+use crate::error::Fault;
+use crate::plugins::{Notice, Reference};
+use crate::protocol::render::Finished;
+use crate::protocol::{ClientCapabilities, LogLevel, Method, Object, Raw, Trace};
+
+/// One call to carry out.
+#[derive(Message)]
+#[rtype(result = "Result<Done, Fault>")]
+pub struct Perform {
+    /// What to do, already found in the catalog.
+    pub task: Task,
+    /// Who wants it.
+    pub caller: Caller,
+    /// This request, in errors, logs and history.
+    pub request_id: Arc<str>,
+    /// `inputResponses` of a retry.
+    pub responses: Object,
+    /// `requestState` of a retry, still sealed.
+    pub state: Option<String>,
+    /// What the client can be asked.
+    pub client: ClientCapabilities,
+    /// `name/version` of the client, unverified.
+    pub client_name: Option<Arc<str>>,
+    /// W3C trace context.
+    pub trace: Trace,
+    /// Where notices go, when the client wants any.
+    pub notices: Option<mpsc::Sender<Notice>>,
+    /// Whether it gave a progress token.
+    pub wants_progress: bool,
+    /// The least level of log messages it wants.
+    pub log_level: Option<LogLevel>,
+    /// Trips when the client is gone.
+    pub cancel: CancellationToken,
+}
+
+/// What to do.
+#[derive(Clone)]
+pub enum Task {
+    /// `tools/call`
+    Tool {
+        /// Which.
+        entry: Arc<ToolEntry>,
+        /// As they came.
+        arguments: Raw,
+        /// Read once, for headers and schema.
+        value: Value,
+    },
+    /// `prompts/get`
+    Prompt {
+        /// Which.
+        entry: Arc<PromptEntry>,
+        /// As they came.
+        arguments: Raw,
+    },
+    /// `resources/read`
+    Read {
+        /// Whose.
+        entry: Arc<ResourceEntry>,
+        /// Which.
+        uri: String,
+    },
+    /// `completion/complete`
+    Complete {
+        /// Whose.
+        seat: Arc<Seat>,
+        /// Of what, in the plugin's own names.
+        of: Reference,
+        /// Which argument.
+        argument: String,
+        /// What was typed.
+        typed: String,
+        /// Other arguments.
+        chosen: Raw,
+    },
+}
+
+impl Task {
+    /// The plugin that does it.
+    pub fn seat(&self) -> &Arc<Seat> {
+        match self {
+            Self::Tool { entry, .. } => &entry.seat,
+            Self::Prompt { entry, .. } => &entry.seat,
+            Self::Read { entry, .. } => &entry.seat,
+            Self::Complete { seat, .. } => seat,
+        }
+    }
+
+    /// The method.
+    pub fn method(&self) -> Method {
+        match self {
+            Self::Tool { .. } => Method::ToolsCall,
+            Self::Prompt { .. } => Method::PromptsGet,
+            Self::Read { .. } => Method::ResourcesRead,
+            Self::Complete { .. } => Method::Complete,
+        }
+    }
+
+    /// The published name or the URI.
+    pub fn target(&self) -> Arc<str> {
+        match self {
+            Self::Tool { entry, .. } => Arc::clone(&entry.name),
+            Self::Prompt { entry, .. } => Arc::clone(&entry.name),
+            Self::Read { uri, .. } => uri.as_str().into(),
+            Self::Complete { of: Reference::Prompt(name) | Reference::Resource(name), .. } => {
+                name.as_str().into()
+            }
+        }
+    }
+
+    /// The arguments, for the history.
+    pub fn arguments(&self) -> Option<&Raw> {
+        match self {
+            Self::Tool { arguments, .. } | Self::Prompt { arguments, .. } => Some(arguments),
+            Self::Read { .. } | Self::Complete { .. } => None,
+        }
+    }
+}
+
+/// What became of a call.
+#[derive(Debug)]
+pub struct Done {
+    /// The result.
+    pub result: Finished,
+    /// `ok`, `tool_error` or `input_required`.
+    pub outcome: &'static str,
+}

@@ -1,0 +1,212 @@
+//! CommandExecutor: one per HTTP worker. It runs calls, each in a future of its own, under a deadline.
+//!
+//! A call that panics, hangs or floods costs itself only. Must not know HTTP, streams or the database's rows.
+
+mod ledger;
+pub mod messages;
+mod outcome;
+mod rounds;
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, Context, Handler, ResponseFuture, Supervised};
+use futures_util::FutureExt as _;
+use tokio::time::Instant;
+
+use super::db::Recorder;
+use super::supervision::{Crash, Ping, Terms, message_of};
+use crate::access::Sealer;
+use crate::error::{ErrorCode, Fault};
+use crate::plugins::{CallerKey, Context as CallContext, ContextParts, Outcome, Request};
+use crate::protocol::content::ToolResult;
+use crate::protocol::render::{self, ServerInfo};
+use crate::telemetry::metrics::METRICS;
+use messages::{Done, Perform, Task};
+use rounds::Round;
+
+/// An executor never ends while its worker lives.
+pub const TERMS: Terms = Terms { mailbox: 4096, may_end: false, vital: true };
+
+/// What all calls need, shared by the executors.
+pub struct Bench {
+    /// Seals state between rounds.
+    pub sealer: Sealer,
+    /// Writes the history.
+    pub recorder: Recorder,
+    /// What the server is called.
+    pub info: ServerInfo,
+    /// How long a client may take to answer an input request.
+    pub input_timeout_seconds: u64,
+    /// Whether a call is recorded before it runs and before it is answered.
+    pub strict: bool,
+}
+
+/// Runs the calls of one worker.
+pub struct CommandExecutor {
+    bench: Arc<Bench>,
+}
+
+impl CommandExecutor {
+    /// An executor at `bench`.
+    pub fn new(bench: Arc<Bench>) -> Self {
+        Self { bench }
+    }
+}
+
+impl Actor for CommandExecutor {
+    type Context = Context<Self>;
+}
+
+impl Supervised for CommandExecutor {}
+
+// === handlers, in the order of messages.rs ===
+
+impl Handler<Perform> for CommandExecutor {
+    type Result = ResponseFuture<Result<Done, Fault>>;
+    fn handle(&mut self, perform: Perform, _: &mut Self::Context) -> Self::Result {
+        Box::pin(run(Arc::clone(&self.bench), perform))
+    }
+}
+
+impl Handler<Ping> for CommandExecutor {
+    type Result = ();
+    fn handle(&mut self, _: Ping, _: &mut Self::Context) {}
+}
+
+impl Handler<Crash> for CommandExecutor {
+    type Result = ();
+    fn handle(&mut self, crash: Crash, _: &mut Self::Context) {
+        crash.now();
+    }
+}
+
+/// One call, from its seal to its record.
+async fn run(bench: Arc<Bench>, mut perform: Perform) -> Result<Done, Fault> {
+    let began = Instant::now();
+    let round = rounds::open(&mut perform, &bench.sealer)?;
+    if bench.strict {
+        ledger::intend(&bench.recorder, &perform, &round).await?;
+    }
+    let done = attempt(&bench, &perform, &round, began).await;
+    let took = began.elapsed();
+    if let Task::Tool { entry, .. } = &perform.task {
+        entry.time.observe(took.as_secs_f64());
+    }
+    ledger::conclude(&bench, &perform, &round, &done, took).await?;
+    done
+}
+
+/// Takes a place in the plugin, runs the call there, and makes its outcome a result.
+async fn attempt(bench: &Bench, perform: &Perform, round: &Round, began: Instant) -> Result<Done, Fault> {
+    if let Some(refused) = check_arguments(perform, bench)? {
+        return Ok(refused);
+    }
+    let seat = perform.task.seat();
+    let deadline = began + Duration::from_secs(seat.limits.timeout_seconds);
+    let _place = seat.enter(deadline).await?;
+    let request = request_of(&perform.task, round);
+    let context = context_of(perform, deadline);
+    let plugin = Arc::clone(&seat.plugin);
+    let call = AssertUnwindSafe(async move { plugin.handle(request, context).await }).catch_unwind();
+    let outcome = tokio::select! {
+        biased;
+        outcome = tokio::time::timeout_at(deadline, call) => outcome,
+        () = perform.cancel.cancelled() => {
+            METRICS.cancelled.inc();
+            return Err(Fault::new(ErrorCode::Unavailable, CANCELLED, "nobody waits for this answer"));
+        }
+    };
+    match outcome {
+        Err(_elapsed) => Err(too_late(&perform.task)),
+        Ok(Err(panic)) => Err(panicked(&perform.task, &message_of(panic.as_ref()))),
+        Ok(Ok(Err(error))) => Err(outcome::fault_of(&perform.task, error)),
+        Ok(Ok(Ok(Outcome::Complete(result)))) => outcome::complete(&perform.task, &result, &bench.info),
+        Ok(Ok(Ok(Outcome::InputRequired { requests, state }))) => {
+            outcome::check_asks(&perform.task, &requests, state.is_some(), &perform.client)?;
+            let sealed = rounds::seal(perform, round, state, &bench.sealer, bench.input_timeout_seconds)?;
+            let requests: Vec<_> =
+                requests.into_iter().map(|(key, request)| (key, request.to_value())).collect();
+            let result = render::input_required(&requests, Some(&sealed), &bench.info);
+            Ok(Done { result, outcome: "input_required" })
+        }
+    }
+}
+
+/// The message of a call whose client went away.
+pub(crate) const CANCELLED: &str = "the client closed the connection before the answer";
+
+/// Checks arguments against the tool's schema, or required arguments of a prompt. What a model can mend is a result
+/// that says so, not a protocol error.
+fn check_arguments(perform: &Perform, bench: &Bench) -> Result<Option<Done>, Fault> {
+    match &perform.task {
+        Task::Tool { entry, value, .. } => {
+            let Err(why) = entry.input.check(value) else { return Ok(None) };
+            let says = format!(
+                "The arguments do not fit the input schema of {}: {why}. Mend them and call again.",
+                entry.name
+            );
+            outcome::complete(&perform.task, &ToolResult::failed(says).into_raw(), &bench.info).map(Some)
+        }
+        Task::Prompt { entry, arguments } => {
+            let refuse = |why: String| {
+                Fault::invalid_params(why, "list the prompts to see which arguments this one takes")
+            };
+            let given: std::collections::BTreeMap<String, String> =
+                arguments.read().map_err(|_| refuse("`arguments` of a prompt are strings".to_owned()))?;
+            match entry.required.iter().find(|name| !given.contains_key(*name)) {
+                Some(name) => Err(refuse(format!("argument {name:?} is required"))),
+                None => Ok(None),
+            }
+        }
+        Task::Read { .. } | Task::Complete { .. } => Ok(None),
+    }
+}
+
+fn request_of(task: &Task, round: &Round) -> Request {
+    let answers = round.answers.clone();
+    match task.clone() {
+        Task::Tool { entry, arguments, .. } => {
+            Request::Call { tool: Arc::clone(&entry.local), arguments, answers }
+        }
+        Task::Prompt { entry, arguments } => {
+            Request::Prompt { name: Arc::clone(&entry.local), arguments, answers }
+        }
+        Task::Read { uri, .. } => Request::Read { uri, answers },
+        Task::Complete { of, argument, typed, chosen, .. } => {
+            Request::Complete { of, argument, typed, chosen }
+        }
+    }
+}
+
+fn context_of(perform: &Perform, deadline: Instant) -> CallContext {
+    CallContext::new(ContextParts {
+        deadline,
+        cancel: perform.cancel.clone(),
+        notices: perform.notices.clone(),
+        wants_progress: perform.wants_progress,
+        log_level: perform.log_level,
+        client: perform.client.clone(),
+        caller: CallerKey(perform.caller.key),
+        operator: perform.caller.operator,
+        trace: perform.trace.clone(),
+        blocking: Arc::clone(&perform.task.seat().blocking),
+    })
+}
+
+fn too_late(task: &Task) -> Fault {
+    let seat = task.seat();
+    Fault::new(
+        ErrorCode::DeadlineExceeded,
+        format!("{} did not end within {} s", task.target(), seat.limits.timeout_seconds),
+        "ask for less at once; whether the work had an effect is not known",
+    )
+    .because(format!("plugin {} passed the deadline of a call", seat.name))
+}
+
+fn panicked(task: &Task, message: &str) -> Fault {
+    let seat = task.seat();
+    METRICS.plugin_panics.with_label_values(&[&*seat.name]).inc();
+    Fault::internal(format!("plugin {} panicked in {}: {message}", seat.name, task.target()))
+}

@@ -1,0 +1,148 @@
+//! What a plugin answered, made into a result: checked, so that nonsense never reaches a client.
+//!
+//! MCP 2026-07-28, server/tools, prompts, resources and basic/patterns/mrtr. Must not know how the plugin was run.
+
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::messages::{Done, Task};
+use crate::error::{ErrorCode, Fault};
+use crate::plugins::PluginError;
+use crate::protocol::render::{self, ServerInfo};
+use crate::protocol::{ClientCapabilities, InputRequest, Object, Raw};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Shape<'a> {
+    #[serde(borrow)]
+    content: Option<&'a RawValue>,
+    #[serde(borrow)]
+    structured_content: Option<&'a RawValue>,
+    is_error: Option<bool>,
+    #[serde(borrow)]
+    messages: Option<&'a RawValue>,
+    #[serde(borrow)]
+    contents: Option<&'a RawValue>,
+    #[serde(borrow)]
+    completion: Option<&'a RawValue>,
+}
+
+/// Makes a plugin's complete result one that can be sent.
+///
+/// # Errors
+/// Our fault when the result lacks what its method promises.
+pub fn complete(task: &Task, result: &Raw, info: &ServerInfo) -> Result<Done, Fault> {
+    let nonsense = |what: &str| {
+        Fault::internal(format!(
+            "plugin {} answered {} with nonsense: {what}",
+            task.seat().name,
+            task.target()
+        ))
+    };
+    let shape: Shape<'_> = result.read().map_err(|error| nonsense(&error.to_string()))?;
+    let is_list = |member: Option<&RawValue>| member.is_some_and(|member| member.get().starts_with('['));
+    let mut outcome = "ok";
+    let mut cached = None;
+    match task {
+        Task::Tool { entry, .. } => {
+            if !is_list(shape.content) {
+                return Err(nonsense("no list `content`"));
+            }
+            if shape.is_error == Some(true) {
+                outcome = "tool_error";
+            } else if let Some(schema) = &entry.output {
+                let structured = shape
+                    .structured_content
+                    .ok_or_else(|| nonsense("no `structuredContent`, though it has an outputSchema"))?;
+                let value: Value =
+                    serde_json::from_str(structured.get()).map_err(|error| nonsense(&error.to_string()))?;
+                schema.check(&value).map_err(|why| {
+                    nonsense(&format!("`structuredContent` breaks its outputSchema: {why}"))
+                })?;
+            }
+        }
+        Task::Prompt { .. } if !is_list(shape.messages) => return Err(nonsense("no list `messages`")),
+        Task::Read { .. }
+            if !is_list(shape.contents) || shape.contents.is_some_and(|list| list.get() == "[]") =>
+        {
+            return Err(nonsense("no `contents`"));
+        }
+        Task::Read { .. } => {
+            cached = Some(with_cache_hints(result).map_err(|error| nonsense(&error.to_string()))?)
+        }
+        Task::Complete { .. } if shape.completion.is_none() => return Err(nonsense("no `completion`")),
+        Task::Prompt { .. } | Task::Complete { .. } => {}
+    }
+    let result = render::complete(cached.as_ref().unwrap_or(result), info);
+    Ok(Done { result: result.map_err(|error| nonsense(&error.to_string()))?, outcome })
+}
+
+/// A read resource must say how long it may be kept; not at all and for nobody else, unless its plugin says more.
+fn with_cache_hints(result: &Raw) -> Result<Raw, crate::protocol::RawError> {
+    let mut object = Object::open(result)?;
+    if object.get("ttlMs").is_none() {
+        object.put("ttlMs", 0);
+    }
+    if object.get("cacheScope").is_none() {
+        object.put("cacheScope", "private");
+    }
+    Ok(object.to_raw())
+}
+
+/// Checks what a plugin wants to ask.
+///
+/// # Errors
+/// -32021 when the client did not declare what is asked; our fault when nothing is asked or it may not be.
+pub fn check_asks(
+    task: &Task,
+    requests: &[(String, InputRequest)],
+    has_state: bool,
+    client: &ClientCapabilities,
+) -> Result<(), Fault> {
+    if !task.method().may_ask() || (requests.is_empty() && !has_state) {
+        return Err(Fault::internal(format!(
+            "plugin {} asked for input where it may not, or for nothing",
+            task.seat().name
+        )));
+    }
+    let missing = requests.iter().find_map(|(_, request)| client.missing_for(request));
+    missing.map_or(Ok(()), |required| Err(missing_capability(required)))
+}
+
+/// Why there is no result, as the caller may know it.
+pub fn fault_of(task: &Task, error: PluginError) -> Fault {
+    let target = task.target();
+    match error {
+        PluginError::Unknown(what) => match task {
+            Task::Read { uri, .. } => {
+                Fault::invalid_params(format!("there is no resource {uri:?}"), "list the resources")
+                    .with("uri", uri.as_str())
+            }
+            _ => Fault::invalid_params(
+                format!("there is no {what:?}"),
+                "list what there is and use a name from there",
+            ),
+        },
+        PluginError::InvalidParams(why) => Fault::invalid_params(why, "mend the parameters and call again"),
+        PluginError::MissingCapability(required) => missing_capability(required),
+        PluginError::Unavailable(why) => Fault::new(
+            ErrorCode::Unavailable,
+            format!("{target} is not available now"),
+            "retry after a moment",
+        )
+        .because(why),
+        PluginError::Failed(why) => {
+            Fault::internal(format!("plugin {} in {target}: {why}", task.seat().name))
+        }
+    }
+}
+
+fn missing_capability(required: Value) -> Fault {
+    Fault::new(
+        ErrorCode::MissingCapability,
+        "this needs a capability that the client did not declare on the request",
+        "declare it in `io.modelcontextprotocol/clientCapabilities`, if the client has it",
+    )
+    .with("requiredCapabilities", required)
+}

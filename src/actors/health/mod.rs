@@ -1,0 +1,257 @@
+//! HealthMonitor: asks every part for a sign of life, looks at the database and the disk, and judges.
+//!
+//! It lives on a thread of its own, so that a blocked worker or actor thread is found by the beat that it misses: then
+//! the process is not live, drains and exits, and whoever started it starts it again. Must not know HTTP.
+
+pub mod messages;
+
+use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use actix::{Actor, Addr, AsyncContext, Context, Handler, Supervised};
+
+use super::ask::ask;
+use super::db::messages::CheckDatabase;
+use super::db::{DbActor, Recorder};
+use super::supervision::{Crash, Part, Ping, Roster, Terms};
+use crate::catalog::{PluginState, Shelf};
+use crate::telemetry::metrics::METRICS;
+use messages::Judge;
+
+/// The monitor never ends.
+pub const TERMS: Terms = Terms { mailbox: 64, may_end: false, vital: true };
+
+/// How long a check may take.
+const CHECK_WITHIN: Duration = Duration::from_secs(2);
+
+/// What is watched, and how strictly.
+pub struct Watchlist {
+    /// The actors.
+    pub roster: Arc<Roster>,
+    /// The plugins.
+    pub shelf: Arc<Shelf>,
+    /// The database.
+    pub db: Addr<DbActor>,
+    /// The history's queue.
+    pub recorder: Recorder,
+    /// Where the data lies.
+    pub data_folder: PathBuf,
+    /// Free disk below this fails the check.
+    pub disk_min_bytes: u64,
+    /// Between two beats.
+    pub beat: Duration,
+    /// Without a sign of life for so long, a part is stuck.
+    pub stuck: Duration,
+}
+
+/// How one check stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Check {
+    /// As it should be.
+    Ok,
+    /// Not in use.
+    Disabled,
+    /// Works, but somebody should look.
+    Degraded(String),
+    /// Does not work.
+    Failed(String),
+}
+
+/// The state of everything at one beat.
+#[derive(Debug, Clone)]
+pub struct Judgement {
+    /// When.
+    pub at: SystemTime,
+    /// By name.
+    pub checks: BTreeMap<&'static str, Check>,
+    /// The last database round trip.
+    pub db_latency: Option<Duration>,
+}
+
+impl Judgement {
+    /// Nothing is known yet.
+    fn unknown() -> Self {
+        let failed = || Check::Failed("not checked yet".to_owned());
+        let checks =
+            BTreeMap::from([("database", failed()), ("filesystem", failed()), ("plugins", failed())]);
+        Self { at: SystemTime::now(), checks, db_latency: None }
+    }
+
+    /// `healthy`, `degraded` or `unhealthy`: the worst of the checks.
+    pub fn status(&self) -> &'static str {
+        let any = |bad: fn(&Check) -> bool| self.checks.values().any(bad);
+        if any(|check| matches!(check, Check::Failed(_))) {
+            "unhealthy"
+        } else if any(|check| matches!(check, Check::Degraded(_))) {
+            "degraded"
+        } else {
+            "healthy"
+        }
+    }
+}
+
+/// Judges at every beat.
+pub struct HealthMonitor {
+    watch: Arc<Watchlist>,
+    last: Arc<Mutex<Arc<Judgement>>>,
+    /// When each part last gave a sign of life.
+    alive: Arc<Mutex<HashMap<String, Instant>>>,
+}
+
+impl HealthMonitor {
+    /// Watches `watch`.
+    pub fn new(watch: Watchlist) -> Self {
+        Self {
+            watch: Arc::new(watch),
+            last: Arc::new(Mutex::new(Arc::new(Judgement::unknown()))),
+            alive: Arc::default(),
+        }
+    }
+
+    fn beat(&self) {
+        let (watch, last, alive) = (Arc::clone(&self.watch), Arc::clone(&self.last), Arc::clone(&self.alive));
+        actix_rt::spawn(async move {
+            let judgement = judge(&watch).await;
+            publish(&judgement);
+            *last.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(judgement);
+            find_stuck(&watch, &alive);
+        });
+    }
+}
+
+impl Actor for HealthMonitor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.beat();
+        ctx.run_interval(self.watch.beat, |monitor, _| monitor.beat());
+    }
+}
+
+impl Supervised for HealthMonitor {
+    fn restarting(&mut self, _: &mut Self::Context) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(Judgement::unknown());
+    }
+}
+
+// === handlers, in the order of messages.rs ===
+
+impl Handler<Judge> for HealthMonitor {
+    type Result = Result<Arc<Judgement>, Infallible>;
+    fn handle(&mut self, _: Judge, _: &mut Self::Context) -> Self::Result {
+        Ok(Arc::clone(&self.last.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+impl Handler<Ping> for HealthMonitor {
+    type Result = ();
+    fn handle(&mut self, _: Ping, _: &mut Self::Context) {}
+}
+
+impl Handler<Crash> for HealthMonitor {
+    type Result = ();
+    fn handle(&mut self, crash: Crash, _: &mut Self::Context) {
+        crash.now();
+    }
+}
+
+async fn judge(watch: &Watchlist) -> Judgement {
+    let latency = ask(&watch.db, CheckDatabase, CHECK_WITHIN).await;
+    let history = watch.recorder.state();
+    let database = match &latency {
+        Err(error) => Check::Failed(error.to_string()),
+        Ok(_) if history.degraded => {
+            Check::Degraded(history.last_error.unwrap_or_else(|| "history records were dropped".to_owned()))
+        }
+        Ok(_) => Check::Ok,
+    };
+    let folder = (watch.data_folder.clone(), watch.disk_min_bytes);
+    let filesystem = tokio::time::timeout(
+        CHECK_WITHIN,
+        tokio::task::spawn_blocking(move || check_folder(&folder.0, folder.1)),
+    );
+    let filesystem = filesystem.await.ok().and_then(Result::ok);
+    let checks = BTreeMap::from([
+        ("database", database),
+        ("cache", Check::Disabled),
+        (
+            "filesystem",
+            filesystem.unwrap_or_else(|| Check::Failed("the data folder did not answer".to_owned())),
+        ),
+        ("plugins", check_plugins(&watch.shelf)),
+    ]);
+    Judgement { at: SystemTime::now(), checks, db_latency: latency.ok() }
+}
+
+fn check_folder(folder: &std::path::Path, least: u64) -> Check {
+    if let Err(error) = rustix::fs::access(folder, rustix::fs::Access::WRITE_OK) {
+        return Check::Failed(format!("the data folder cannot be written: {error}"));
+    }
+    match rustix::fs::statvfs(folder) {
+        Err(error) => Check::Failed(format!("the data folder cannot be looked at: {error}")),
+        Ok(disk) => {
+            let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+            let low = format!("{free} bytes are free where the data lies, fewer than {least}");
+            if free < least { Check::Degraded(low) } else { Check::Ok }
+        }
+    }
+}
+
+fn check_plugins(shelf: &Shelf) -> Check {
+    let catalog = shelf.keep();
+    let bad =
+        |(seat, _): &&(Arc<crate::catalog::Seat>, _)| seat.is_open() || seat.state() != PluginState::Ready;
+    let bad: Vec<String> = catalog
+        .plugins
+        .iter()
+        .filter(bad)
+        .map(|(seat, _)| format!("{} is {}", seat.name, seat.state_name()))
+        .collect();
+    if bad.is_empty() { Check::Ok } else { Check::Degraded(bad.join(", ")) }
+}
+
+fn publish(judgement: &Judgement) {
+    for (name, check) in &judgement.checks {
+        let well = matches!(check, Check::Ok | Check::Disabled);
+        METRICS.health.with_label_values(&[name]).set(i64::from(well));
+    }
+    if let Some(latency) = judgement.db_latency {
+        METRICS.db_latency.set(latency.as_secs_f64());
+    }
+}
+
+/// Asks every part for a sign of life, and calls the process doomed when one has given none for too long.
+fn find_stuck(watch: &Watchlist, alive: &Arc<Mutex<HashMap<String, Instant>>>) {
+    let parts: Vec<Arc<Part>> = watch
+        .roster
+        .parts()
+        .into_iter()
+        .filter(|part| part.kind() != "session" && !part.is_given_up())
+        .collect();
+    let mut seen = alive.lock().unwrap_or_else(PoisonError::into_inner);
+    seen.retain(|name, _| parts.iter().any(|part| part.name() == name));
+    for part in parts {
+        let last = *seen.entry(part.name().to_owned()).or_insert_with(Instant::now);
+        if last.elapsed() > watch.stuck {
+            watch.roster.doom(format!(
+                "{} has given no sign of life for {} s",
+                part.name(),
+                watch.stuck.as_secs()
+            ));
+            return;
+        }
+        let alive = Arc::clone(alive);
+        let stuck = watch.stuck;
+        actix_rt::spawn(async move {
+            if matches!(tokio::time::timeout(stuck, part.ping().send(Ping)).await, Ok(Ok(()))) {
+                alive
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .insert(part.name().to_owned(), Instant::now());
+            }
+        });
+    }
+}

@@ -1,0 +1,76 @@
+//! Taking the samples: the process, the pool, the queues, the actors, the plugins. Must not render.
+
+use std::collections::BTreeMap;
+
+use super::Sights;
+use crate::telemetry::metrics::METRICS;
+
+/// Takes all samples into the gauges.
+pub fn all(sights: &Sights) {
+    process();
+    actors(sights);
+    plugins(sights);
+    history(sights);
+    METRICS.uptime.set(sights.began.elapsed().as_secs_f64());
+    METRICS.streams.set(whole(sights.streams.view().open as u64));
+    if let Ok(disk) = rustix::fs::statvfs(&sights.data_folder) {
+        METRICS.disk_free.set(whole(disk.f_bavail.saturating_mul(disk.f_frsize)));
+    }
+}
+
+fn process() {
+    let Ok(own) = procfs::process::Process::myself() else { return };
+    if let Ok(stat) = own.stat() {
+        let ticks = procfs::ticks_per_second() as f64;
+        METRICS.cpu.set((stat.utime + stat.stime) as f64 / ticks);
+        METRICS.memory.set(whole(stat.rss.saturating_mul(procfs::page_size())));
+        METRICS.threads.set(stat.num_threads);
+    }
+    if let Ok(open) = own.fd_count() {
+        METRICS.open_files.set(whole(open as u64));
+    }
+    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    METRICS.max_files.set(most.map_or(i64::MAX, whole));
+}
+
+fn actors(sights: &Sights) {
+    let mut alive: BTreeMap<&str, u64> = BTreeMap::from([("session", 0)]);
+    for part in sights.roster.parts() {
+        *alive.entry(part.kind()).or_default() += u64::from(!part.is_given_up());
+        if part.kind() != "session" {
+            METRICS.mailbox_depth.with_label_values(&[part.name()]).set(whole(part.waiting()));
+        }
+    }
+    for (kind, count) in alive {
+        METRICS.actors.with_label_values(&[kind]).set(whole(count));
+    }
+    for (kind, restarts) in sights.roster.restarts_by_kind() {
+        METRICS.actor_restarts.with_label_values(&[kind]).set(whole(restarts));
+    }
+}
+
+fn plugins(sights: &Sights) {
+    METRICS.plugin_state.reset();
+    for (seat, _) in &sights.shelf.keep().plugins {
+        let label = [&*seat.name];
+        METRICS.lost_threads.with_label_values(&label).set(whole(seat.blocking.lost() as u64));
+        METRICS.plugin_running.with_label_values(&label).set(whole(seat.running() as u64));
+        METRICS.plugin_queued.with_label_values(&label).set(whole(seat.queued() as u64));
+        METRICS.plugin_state.with_label_values(&[&*seat.name, seat.state_name()]).set(1);
+    }
+}
+
+fn history(sights: &Sights) {
+    let pool = sights.storage.pool_state();
+    METRICS.pool_connections.with_label_values(&["idle"]).set(i64::from(pool.idle));
+    METRICS.pool_connections.with_label_values(&["busy"]).set(i64::from(pool.open.saturating_sub(pool.idle)));
+    let state = sights.recorder.state();
+    METRICS.history_queue.set(whole(state.depth as u64));
+    METRICS.history_batches.set(whole(state.batches));
+    METRICS.history_rows.set(whole(state.rows));
+    METRICS.history_dropped.set(whole(state.dropped));
+}
+
+fn whole(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,75 @@
+//! The process's phase, and names for its requests.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+use crate::error::{ErrorCode, Fault};
+
+/// Starting, serving, draining.
+#[derive(Debug, Default)]
+pub struct Phase(AtomicU8);
+
+const STARTING: u8 = 0;
+const SERVING: u8 = 1;
+const DRAINING: u8 = 2;
+
+impl Phase {
+    /// From now on requests are served.
+    pub fn serve(&self) {
+        // A drain that came first stands.
+        let _ = self.0.compare_exchange(STARTING, SERVING, Ordering::AcqRel, Ordering::Relaxed);
+    }
+
+    /// From now on requests are refused.
+    pub fn drain(&self) {
+        self.0.store(DRAINING, Ordering::Release);
+    }
+
+    /// Whether requests are served.
+    pub fn is_serving(&self) -> bool {
+        self.0.load(Ordering::Acquire) == SERVING
+    }
+
+    /// Its word.
+    pub fn name(&self) -> &'static str {
+        match self.0.load(Ordering::Acquire) {
+            STARTING => "starting",
+            SERVING => "serving",
+            _ => "draining",
+        }
+    }
+
+    /// Whether a request may come in.
+    ///
+    /// # Errors
+    /// `Unavailable` before and after serving.
+    pub fn admits(&self) -> Result<(), Fault> {
+        if self.is_serving() {
+            return Ok(());
+        }
+        Err(Fault::new(
+            ErrorCode::Unavailable,
+            format!("the server is {}", self.name()),
+            "retry after a moment",
+        ))
+    }
+}
+
+/// Names requests: unique among all instances, in the order of their coming.
+#[derive(Debug)]
+pub struct RequestIds {
+    instance: String,
+    next: AtomicU64,
+}
+
+impl RequestIds {
+    /// For requests of this instance.
+    pub fn new(instance: &str) -> Self {
+        Self { instance: instance.to_owned(), next: AtomicU64::new(1) }
+    }
+
+    /// The next name.
+    pub fn next(&self) -> Arc<str> {
+        format!("{}-{}", self.instance, self.next.fetch_add(1, Ordering::Relaxed)).into()
+    }
+}

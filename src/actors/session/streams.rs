@@ -1,0 +1,144 @@
+//! All open listen streams: opening within the limit, telling news, ending all. Must not know plugins' insides.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use actix::{Addr, Recipient};
+
+use super::super::plugin::messages::Watch;
+use super::super::supervision::Roster;
+use super::messages::{End, Tell};
+use super::{Feed, Filter, News, SessionActor, TERMS};
+use crate::error::{ErrorCode, Fault};
+use crate::telemetry::metrics::METRICS;
+
+/// One stream, as the list knows it.
+struct Stream {
+    address: Addr<SessionActor>,
+    filter: Filter,
+    feed: Arc<Feed>,
+    since: Instant,
+}
+
+/// All open streams.
+pub struct Streams {
+    open: Mutex<HashMap<u64, Stream>>,
+    next: AtomicU64,
+    most: usize,
+    keep_alive: Duration,
+    closing: AtomicBool,
+    roster: Arc<Roster>,
+}
+
+/// A stream that was opened.
+pub struct Opened {
+    /// Where its body takes events from.
+    pub feed: Arc<Feed>,
+    /// Its actor.
+    pub address: Addr<SessionActor>,
+}
+
+/// Counts for `/diagnostics/connection`.
+#[derive(Debug, Clone, Copy)]
+pub struct StreamView {
+    /// Open streams.
+    pub open: usize,
+    /// How long the oldest is open.
+    pub oldest: Option<Duration>,
+}
+
+impl Streams {
+    /// None open; `most` at once.
+    pub fn new(most: usize, keep_alive: Duration, roster: Arc<Roster>) -> Arc<Self> {
+        Arc::new(Self {
+            open: Mutex::default(),
+            next: AtomicU64::new(0),
+            most,
+            keep_alive,
+            closing: AtomicBool::new(false),
+            roster,
+        })
+    }
+
+    /// Opens a stream on the current arbiter. `watched` are the resources of `filter` with those who watch them.
+    ///
+    /// # Errors
+    /// `Unavailable` when too many are open, or the server stops.
+    pub fn open(
+        self: &Arc<Self>,
+        filter: Filter,
+        watched: Vec<(Arc<str>, Recipient<Watch>)>,
+    ) -> Result<Opened, Fault> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.len() >= self.most || self.closing.load(Ordering::Relaxed) {
+            return Err(Fault::new(
+                ErrorCode::Unavailable,
+                "no listen stream can be opened now",
+                "retry after a moment; the operator sets how many with mcp.streams_max",
+            ));
+        }
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let feed = Arc::new(Feed::default());
+        let session = SessionActor {
+            filter: filter.clone(),
+            feed: Arc::clone(&feed),
+            keep_alive: self.keep_alive,
+            watched,
+            entry: Entry { streams: Arc::downgrade(self), number },
+        };
+        let (address, _) = self.roster.start(format!("session-{number}"), "session", TERMS, |_| session);
+        let stream =
+            Stream { address: address.clone(), filter, feed: Arc::clone(&feed), since: Instant::now() };
+        open.insert(number, stream);
+        METRICS.streams.set(i64::try_from(open.len()).unwrap_or(i64::MAX));
+        Ok(Opened { feed, address })
+    }
+
+    /// Tells every stream that watches it.
+    pub fn tell(&self, news: &News) {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        for stream in open.values().filter(|stream| stream.filter.watches(news)) {
+            if stream.address.try_send(Tell(news.clone())).is_err() {
+                stream.feed.tell(&stream.filter, &News::Unknown);
+            }
+        }
+    }
+
+    /// Ends every stream with its result and opens no more.
+    pub fn end_all(&self) {
+        self.closing.store(true, Ordering::Relaxed);
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        for stream in open.values() {
+            if stream.address.try_send(End).is_err() {
+                stream.feed.end();
+            }
+        }
+    }
+
+    /// How many are open, and since when.
+    pub fn view(&self) -> StreamView {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let oldest = open.values().map(|stream| stream.since.elapsed()).max();
+        StreamView { open: open.len(), oldest }
+    }
+}
+
+/// A stream's place on the list.
+pub(super) struct Entry {
+    streams: Weak<Streams>,
+    number: u64,
+}
+
+impl Entry {
+    /// Takes the stream off the list.
+    pub(super) fn leave(&self) {
+        let Some(streams) = self.streams.upgrade() else { return };
+        let mut open = streams.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let gone = open.remove(&self.number);
+        METRICS.streams.set(i64::try_from(open.len()).unwrap_or(i64::MAX));
+        drop(open);
+        drop(gone);
+    }
+}

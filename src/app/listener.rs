@@ -1,0 +1,58 @@
+//! Binding the address first of all, and saying who has it when it is taken.
+
+use std::fs;
+use std::net::{TcpListener, ToSocketAddrs as _};
+
+use super::StartError;
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 2048;
+
+/// Binds `host:port`.
+///
+/// # Errors
+/// `Listen`, naming the process that has the port where that can be known.
+pub fn bind(host: &str, port: u16) -> Result<TcpListener, StartError> {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let mut addresses = (bare, port).to_socket_addrs().map_err(|error| {
+        StartError::Listen(format!(
+            "the host {host:?} is not known: {error}; set server.host to an address of this machine"
+        ))
+    })?;
+    let address =
+        addresses.next().ok_or_else(|| StartError::Listen(format!("the host {host:?} has no address")))?;
+    let bound = TcpListener::bind(address).and_then(|listener| {
+        rustix::net::listen(&listener, BACKLOG)?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    });
+    bound.map_err(|error| match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            let owner = owner_of(port).map_or_else(|| "another process".to_owned(), |owner| format!("process {owner}"));
+            StartError::Listen(format!(
+                "port {port} on {host} is taken by {owner}; stop that, or choose another port with --port or WAYGATE_PORT"
+            ))
+        }
+        std::io::ErrorKind::PermissionDenied => StartError::Listen(format!(
+            "port {port} may not be bound by this user; choose one above 1023 with --port or WAYGATE_PORT"
+        )),
+        _ => StartError::Listen(format!("{host}:{port} cannot be bound: {error}; set server.host and server.port")),
+    })
+}
+
+/// The process that listens on `port`, as `pid (name)`, when this user may know.
+fn owner_of(port: u16) -> Option<String> {
+    let sockets = procfs::net::tcp().ok()?.into_iter().chain(procfs::net::tcp6().ok()?);
+    let is_it = |entry: &procfs::net::TcpNetEntry| {
+        entry.local_address.port() == port && entry.state == procfs::net::TcpState::Listen
+    };
+    let wanted = format!("socket:[{}]", sockets.into_iter().find(is_it)?.inode);
+    procfs::process::all_processes().ok()?.flatten().find_map(|process| {
+        let holds = fs::read_dir(format!("/proc/{}/fd", process.pid))
+            .ok()?
+            .flatten()
+            .any(|file| fs::read_link(file.path()).is_ok_and(|target| target.as_os_str() == wanted.as_str()));
+        let name = || process.stat().map_or_else(|_| "?".to_owned(), |stat| stat.comm);
+        holds.then(|| format!("{} ({})", process.pid, name()))
+    })
+}

@@ -1,0 +1,366 @@
+//! The composition root: builds the house bottom-up and stops it top-down. The only room that knows everyone.
+
+mod builder;
+mod host;
+mod listener;
+mod sealing;
+mod waiting;
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::Addr;
+use actix_rt::Arbiter;
+use actix_web::dev::ServerHandle;
+use tokio::sync::{oneshot, watch};
+
+use crate::access::{Gate, Keys, Sealer};
+use crate::actors::House;
+use crate::actors::ask::ask;
+use crate::actors::db::messages::Close;
+use crate::actors::db::{self, Recorder};
+use crate::actors::executor::Bench;
+use crate::actors::health::{self, HealthMonitor, Watchlist};
+use crate::actors::metrics::{self, MetricsActor, Sights};
+use crate::actors::phase::{Phase, RequestIds};
+use crate::actors::plugin::messages::Publish;
+use crate::actors::plugin::{self, PluginActor};
+use crate::actors::session::Streams;
+use crate::actors::supervision::Roster;
+use crate::catalog::{Manner, PluginState, Seat, SeatLimits, Shelf};
+use crate::config::{Config, Durability};
+use crate::http;
+use crate::http::door::{Connections, Frame, Limits, Network};
+use crate::protocol::render::ServerInfo;
+use crate::storage::{DataFolder, Instance, Owned, Storage, StorageError};
+use crate::telemetry::metrics::METRICS;
+
+pub use builder::Builder;
+
+/// How long a plugin may take to say what it offers at start.
+const PUBLISH_WITHIN: Duration = Duration::from_secs(10);
+/// How long the database may take to close.
+const CLOSE_WITHIN: Duration = Duration::from_secs(15);
+
+/// Why the server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address cannot be bound.
+    #[error("{0}")]
+    Listen(String),
+    /// The data folder or the database cannot be used.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// A built-in plugin cannot be made.
+    #[error("{0}")]
+    Plugin(String),
+    /// The sealing key cannot be read or made.
+    #[error("{0}")]
+    Key(String),
+    /// A thread or a server could not be started.
+    #[error("a part of the server could not be started: {0}")]
+    Part(String),
+}
+
+/// How a server ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// It was asked to, and everything is on disk.
+    Clean,
+    /// It was asked to, and something could not be finished in time.
+    Cut(String),
+}
+
+/// A running server.
+pub struct App {
+    house: Arc<House>,
+    server: ServerHandle,
+    address: SocketAddr,
+    drain: Duration,
+    doom: watch::Receiver<Option<String>>,
+    folder: Owned,
+}
+
+impl App {
+    /// Starts everything and returns when requests are served.
+    ///
+    /// # Errors
+    /// See [`StartError`]; nothing is left running then.
+    pub async fn start(builder: Builder, config: &Config) -> Result<Self, StartError> {
+        let began = Instant::now();
+        let listener = listener::bind(&config.server.host, config.server.port)?;
+        let address = listener.local_addr().map_err(|error| StartError::Listen(error.to_string()))?;
+        let folder = DataFolder::own(&config.server.data_dir.join("data"))?;
+        let storage = open_storage(config, &listener).await?;
+        let instance = Instance::begin();
+        let phase = Arc::new(Phase::default());
+        let house =
+            build_house(builder, config, storage, &instance, &folder, Arc::clone(&phase), began).await?;
+        let frame = frame(config, &house, address);
+        let manners = http::Manners {
+            workers: config.server.workers,
+            connections_max: config.server.connections_max,
+            head_timeout: Duration::from_secs(config.server.head_timeout_seconds),
+            keep_alive: Duration::from_secs(config.server.keep_alive_seconds),
+        };
+        let server =
+            http::serve(listener, frame, manners).map_err(|error| StartError::Part(error.to_string()))?;
+        let handle = server.handle();
+        actix_rt::spawn(server);
+        phase.serve();
+        let doom = house.roster.doomed();
+        watch_for_doom(doom.clone(), config.server.drain_seconds);
+        Ok(Self {
+            house,
+            server: handle,
+            address,
+            drain: Duration::from_secs(config.server.drain_seconds),
+            doom,
+            folder,
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// How long the start took.
+    pub fn age(&self) -> Duration {
+        self.house.began.elapsed()
+    }
+
+    /// Returns when something vital was given up, with the reason.
+    pub async fn doomed(&self) -> String {
+        let mut doom = self.doom.clone();
+        match doom.wait_for(Option::is_some).await {
+            Ok(why) => why.clone().unwrap_or_default(),
+            Err(_) => "the roster is gone".to_owned(),
+        }
+    }
+
+    /// Stops: refuses new requests, ends the listen streams with their result, lets calls in flight finish within
+    /// the drain deadline, and writes out the history.
+    pub async fn stop(self) -> Ended {
+        let mut cut = Vec::new();
+        self.house.phase.drain();
+        self.house.streams.end_all();
+        let deadline = Instant::now() + self.drain;
+        while METRICS.in_flight.get() > 0 || self.house.streams.view().open > 0 {
+            if Instant::now() >= deadline {
+                cut.push(format!(
+                    "{} requests did not end within {} s",
+                    METRICS.in_flight.get(),
+                    self.drain.as_secs()
+                ));
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        self.server.stop(cut.is_empty()).await;
+        if let Err(error) = ask(&self.house.db, Close, CLOSE_WITHIN).await {
+            cut.push(format!("the history could not be written out: {error}"));
+        }
+        drop(self.folder);
+        if cut.is_empty() { Ended::Clean } else { Ended::Cut(cut.join("; ")) }
+    }
+}
+
+/// Opens and migrates the database beside the listener: who calls meanwhile is told to come back.
+async fn open_storage(config: &Config, listener: &TcpListener) -> Result<Storage, StorageError> {
+    let (database, default) =
+        (config.database.clone(), config.server.data_dir.join("data").join("waygate.db"));
+    let opening = actix_web::web::block(move || {
+        let storage = crate::storage::open(&database, &default)?;
+        let applied = storage.migrate()?;
+        if !applied.is_empty() {
+            log::info!(migrations = applied.len(); "the database was brought up to date: {}", applied.join(", "));
+        }
+        Ok(storage)
+    });
+    let opened = waiting::serve_while(opening, listener).await;
+    opened
+        .unwrap_or_else(|error| Err(StorageError::Folder { path: PathBuf::new(), cause: error.to_string() }))
+}
+
+/// Everyone who works behind the door.
+async fn build_house(
+    builder: Builder,
+    config: &Config,
+    storage: Storage,
+    instance: &Instance,
+    folder: &Owned,
+    phase: Arc<Phase>,
+    began: Instant,
+) -> Result<Arc<House>, StartError> {
+    let roster = Arc::new(Roster::default());
+    let info = ServerInfo::new(builder.name(), env!("CARGO_PKG_VERSION"));
+    let manner = Manner {
+        page_size: config.mcp.page_size,
+        ttl_ms: config.mcp.list_ttl_seconds * 1000,
+        info: info.clone(),
+    };
+    let shelf = Arc::new(Shelf::new(manner));
+    let keep_alive = Duration::from_secs(config.mcp.stream_keep_alive_seconds);
+    let streams = Streams::new(config.mcp.streams_max, keep_alive, Arc::clone(&roster));
+
+    let house_arbiter = Arbiter::new();
+    let (db, recorder) = start_db(&house_arbiter, &roster, &storage, instance, config).await?;
+    let sights = Arc::new(Sights {
+        roster: Arc::clone(&roster),
+        shelf: Arc::clone(&shelf),
+        streams: Arc::clone(&streams),
+        recorder: recorder.clone(),
+        storage,
+        data_folder: folder.path().to_owned(),
+        began,
+    });
+    let metrics = on(&house_arbiter, {
+        let roster = Arc::clone(&roster);
+        move || roster.start("metrics".to_owned(), "metrics", metrics::TERMS, |_| MetricsActor::new(sights)).0
+    });
+    let watchlist = Watchlist {
+        roster: Arc::clone(&roster),
+        shelf: Arc::clone(&shelf),
+        db: db.clone(),
+        recorder: recorder.clone(),
+        data_folder: folder.path().to_owned(),
+        disk_min_bytes: config.health.disk_min_bytes,
+        beat: Duration::from_secs(config.health.beat_seconds),
+        stuck: Duration::from_secs(config.health.stuck_seconds),
+    };
+    let host = host::Slot::default();
+    let plugins = start_plugins(builder, config, &host, &roster, &shelf, &streams).await?;
+    // Last, so that its first judgement finds the plugins published; on a thread of its own, so that no other can block it.
+    let health = on(&Arbiter::new(), {
+        let roster = Arc::clone(&roster);
+        move || {
+            roster.start("health".to_owned(), "health", health::TERMS, |_| HealthMonitor::new(watchlist)).0
+        }
+    });
+    let bench = Arc::new(Bench {
+        sealer: sealer(config, folder)?,
+        recorder,
+        info,
+        input_timeout_seconds: config.mcp.input_timeout_seconds,
+        strict: config.history.durability == Durability::Strict,
+    });
+    let house = Arc::new(House {
+        metrics: metrics.await?,
+        health: health.await?,
+        roster,
+        shelf,
+        streams,
+        plugins,
+        bench,
+        db,
+        phase,
+        ids: RequestIds::new(&instance.id),
+        began,
+    });
+    host.fill(&house);
+    Ok(house)
+}
+
+async fn start_db(
+    arbiter: &Arbiter,
+    roster: &Arc<Roster>,
+    storage: &Storage,
+    instance: &Instance,
+    config: &Config,
+) -> Result<(Addr<db::DbActor>, Recorder), StartError> {
+    let (roster, storage, instance) = (Arc::clone(roster), storage.clone(), instance.clone());
+    let (history, render) = (config.history.clone(), builder::capture(&config.history));
+    on(arbiter, move || db::start(&roster, storage, instance, &history, render)).await
+}
+
+/// Starts an actor for each plugin and has each publish what it offers. One that does not is quarantined.
+async fn start_plugins(
+    builder: Builder,
+    config: &Config,
+    host: &host::Slot,
+    roster: &Arc<Roster>,
+    shelf: &Arc<Shelf>,
+    streams: &Arc<Streams>,
+) -> Result<std::collections::HashMap<Arc<str>, Addr<PluginActor>>, StartError> {
+    let limits = SeatLimits {
+        concurrency: config.plugins.concurrency,
+        queue_max: config.plugins.queue_max,
+        blocking_threads: config.plugins.blocking_threads,
+        lost_threads_max: config.plugins.lost_threads_max,
+        timeout_seconds: config.server.timeout_seconds,
+    };
+    let arbiter = Arbiter::new();
+    let mut addresses = std::collections::HashMap::new();
+    for (name, names, plugin) in builder.plugins(config, host)? {
+        let seat = Arc::new(Seat::new(&name, names, plugin, limits));
+        let actor = PluginActor::new(Arc::clone(&seat), Arc::clone(shelf), Arc::clone(streams));
+        let roster = Arc::clone(roster);
+        let part = format!("plugin-{name}");
+        let address = on(&arbiter, move || roster.start(part, "plugin", plugin::TERMS, |_| actor).0).await?;
+        if let Err(error) = ask(&address, Publish, PUBLISH_WITHIN).await {
+            log::error!(plugin = name.as_str(); "plugin {name} does not say what it offers and is left out: {error}");
+            seat.set_state(PluginState::Quarantined);
+        }
+        addresses.insert(Arc::clone(&seat.name), address);
+    }
+    Ok(addresses)
+}
+
+fn sealer(config: &Config, folder: &Owned) -> Result<Sealer, StartError> {
+    match &config.access.sealing_key {
+        Some(key) => Ok(Sealer::new([key.expose().as_bytes()])),
+        None => {
+            let keys = sealing::keys(&folder.path().join("sealing.key")).map_err(StartError::Key)?;
+            Ok(Sealer::new(keys.iter().map(|key| key.expose().as_bytes())))
+        }
+    }
+}
+
+fn frame(config: &Config, house: &Arc<House>, address: SocketAddr) -> Arc<Frame> {
+    let server = &config.server;
+    Arc::new(Frame {
+        house: Arc::clone(house),
+        keys: Keys::new(config.access.api_key.clone()),
+        gate: Gate::new(
+            &server.host,
+            server.public_url.as_deref(),
+            &server.allowed_hosts,
+            &server.allowed_origins,
+        ),
+        trusted_proxies: server.trusted_proxies.iter().filter_map(|proxy| Network::parse(proxy)).collect(),
+        limits: Limits {
+            body_max_bytes: server.body_max_bytes,
+            body_timeout: Duration::from_secs(server.body_timeout_seconds),
+            stream_keep_alive: Duration::from_secs(config.mcp.stream_keep_alive_seconds),
+            subscriptions_max: config.mcp.subscriptions_max,
+            crash_allowed: server.env == crate::config::Environment::Test,
+        },
+        connections: Arc::new(Connections::default()),
+        listeners: vec![format!("http://{address}")],
+    })
+}
+
+/// Runs `make` on the thread of `arbiter`.
+fn on<T, F>(arbiter: &Arbiter, make: F) -> impl Future<Output = Result<T, StartError>> + use<T, F>
+where
+    T: Send + 'static,
+    F: FnOnce() -> T + Send + 'static,
+{
+    let (sender, receiver) = oneshot::channel();
+    arbiter.spawn_fn(move || drop(sender.send(make())));
+    async { receiver.await.map_err(|_| StartError::Part("its thread ended".to_owned())) }
+}
+
+/// The last resort, on a thread of its own: when the process is doomed and its orderly end does not come either.
+fn watch_for_doom(mut doom: watch::Receiver<Option<String>>, drain_seconds: u64) {
+    Arbiter::new().spawn(async move {
+        if doom.wait_for(Option::is_some).await.is_ok() {
+            tokio::time::sleep(Duration::from_secs(drain_seconds) + CLOSE_WITHIN + Duration::from_secs(5))
+                .await;
+            std::process::exit(70);
+        }
+    });
+}

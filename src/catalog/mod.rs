@@ -1,0 +1,102 @@
+//! What is on offer: one immutable snapshot of all tools, prompts and resources, swapped whole.
+//!
+//! A plugin's inventory is published as a new snapshot beside the old one; calls in flight finish on the old one.
+//! Must not know callers, calls or HTTP.
+
+mod entry;
+mod pages;
+mod schema;
+mod seat;
+mod snapshot;
+mod template;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::{ArcSwap, Guard};
+
+use crate::plugins::Inventory;
+use crate::protocol::render::ServerInfo;
+
+pub use entry::{PromptEntry, ResourceEntry, ToolEntry};
+pub use pages::{CursorError, Listing};
+pub use seat::{Names, Place, PluginState, Seat, SeatLimits};
+pub use snapshot::{Refused, Snapshot};
+
+/// How lists are shown.
+#[derive(Debug, Clone)]
+pub struct Manner {
+    /// Entries of one page.
+    pub page_size: usize,
+    /// `ttlMs` of lists.
+    pub ttl_ms: u64,
+    /// What the server is called.
+    pub info: ServerInfo,
+}
+
+/// What one plugin offers, as it was last published.
+#[derive(Clone)]
+struct Offer {
+    seat: Arc<Seat>,
+    inventory: Arc<Inventory>,
+}
+
+/// Which lists differ from those before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Changed {
+    /// The tools.
+    pub tools: bool,
+    /// The prompts.
+    pub prompts: bool,
+    /// The resources or templates.
+    pub resources: bool,
+}
+
+/// Holds the current snapshot.
+pub struct Shelf {
+    current: ArcSwap<Snapshot>,
+    offers: Mutex<Vec<Offer>>,
+    manner: Manner,
+}
+
+impl Shelf {
+    /// An empty shelf.
+    pub fn new(manner: Manner) -> Self {
+        let empty = Snapshot::build(&[], &Snapshot::default(), &manner);
+        Self { current: ArcSwap::from_pointee(empty), offers: Mutex::default(), manner }
+    }
+
+    /// The current snapshot, borrowed for a moment.
+    pub fn current(&self) -> Guard<Arc<Snapshot>> {
+        self.current.load()
+    }
+
+    /// The current snapshot, to be kept.
+    pub fn keep(&self) -> Arc<Snapshot> {
+        self.current.load_full()
+    }
+
+    /// Publishes what the plugin on `seat` offers now, in the place of what it offered before.
+    pub fn publish(&self, seat: &Arc<Seat>, inventory: Inventory) -> Changed {
+        let mut offers = self.offers.lock().unwrap_or_else(PoisonError::into_inner);
+        let offer = Offer { seat: Arc::clone(seat), inventory: Arc::new(inventory) };
+        match offers.iter_mut().find(|old| old.seat.name == seat.name) {
+            Some(old) => *old = offer,
+            None => offers.push(offer),
+        }
+        self.rebuild(&offers)
+    }
+
+    fn rebuild(&self, offers: &[Offer]) -> Changed {
+        let old = self.current.load_full();
+        let offers: Vec<(Arc<Seat>, Arc<Inventory>)> =
+            offers.iter().map(|offer| (Arc::clone(&offer.seat), Arc::clone(&offer.inventory))).collect();
+        let new = Snapshot::build(&offers, &old, &self.manner);
+        let changed = new.differs_from(&old);
+        for (seat, _) in &offers {
+            let refused = new.refused.iter().any(|refused| refused.plugin == seat.name);
+            seat.set_state(if refused { PluginState::Degraded } else { PluginState::Ready });
+        }
+        self.current.store(Arc::new(new));
+        changed
+    }
+}

@@ -1,0 +1,101 @@
+//! A list in pages, rendered once and sent as shared bytes.
+//!
+//! MCP 2026-07-28, server/utilities/pagination and caching. Must not know what is listed.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use super::Manner;
+use crate::protocol::render::{self, Finished};
+use crate::protocol::{Object, Raw};
+
+/// A cursor that this server did not make for this list.
+#[derive(Debug, PartialEq, Eq)]
+pub struct CursorError;
+
+/// The pages of one list.
+#[derive(Debug, Default)]
+pub struct Listing {
+    key: &'static str,
+    pages: Vec<Finished>,
+    size: usize,
+}
+
+impl PartialEq for Listing {
+    fn eq(&self, other: &Self) -> bool {
+        let bytes = |list: &Self| list.pages.iter().map(|page| page.bytes().clone()).collect::<Vec<_>>();
+        bytes(self) == bytes(other)
+    }
+}
+
+impl Listing {
+    /// Renders `items` under `key`; an empty list is one empty page.
+    pub(super) fn render(key: &'static str, items: &[Raw], manner: &Manner) -> Self {
+        let size = manner.page_size.max(1);
+        let count = items.len().div_ceil(size).max(1);
+        let mut list = Self { key, pages: Vec::with_capacity(count), size };
+        for page in 0..count {
+            let shown: Vec<&str> = items.iter().skip(page * size).take(size).map(Raw::as_str).collect();
+            let mut result = Object::default();
+            result.set(key, Raw::trusted(format!("[{}]", shown.join(","))));
+            if page + 1 < count {
+                result.put("nextCursor", list.cursor(page + 1));
+            }
+            result.put("ttlMs", manner.ttl_ms);
+            result.put("cacheScope", "private");
+            list.pages.extend(render::complete(&result.to_raw(), &manner.info));
+        }
+        list
+    }
+
+    /// The page at `cursor`; the first without one, or at an empty one.
+    ///
+    /// # Errors
+    /// For a cursor that was not made for this list.
+    pub fn page(&self, cursor: Option<&str>) -> Result<&Finished, CursorError> {
+        let page = match cursor {
+            None | Some("") => 0,
+            Some(cursor) => self.read(cursor).ok_or(CursorError)?,
+        };
+        self.pages.get(page).ok_or(CursorError)
+    }
+
+    fn cursor(&self, page: usize) -> String {
+        URL_SAFE_NO_PAD.encode(format!("{}:{}", self.key, page * self.size))
+    }
+
+    fn read(&self, cursor: &str) -> Option<usize> {
+        let text = String::from_utf8(URL_SAFE_NO_PAD.decode(cursor).ok()?).ok()?;
+        let (key, offset) = text.split_once(':')?;
+        let offset: usize = offset.parse().ok()?;
+        (key == self.key && offset % self.size == 0).then_some(offset / self.size)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::render::ServerInfo;
+    use serde_json::Value;
+
+    #[test]
+    fn following_the_cursors_shows_every_item_once_and_a_foreign_cursor_is_refused() {
+        let manner = Manner { page_size: 3, ttl_ms: 1, info: ServerInfo::new("w", "1") };
+        let items: Vec<Raw> = (0..7).map(|n| Raw::value(&Value::from(n))).collect();
+        let list = Listing::render("tools", &items, &manner);
+        let (mut seen, mut cursor) = (Vec::new(), None::<String>);
+        loop {
+            let page: Value = serde_json::from_slice(list.page(cursor.as_deref()).unwrap().bytes()).unwrap();
+            seen.extend(page["tools"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()));
+            let Some(next) = page.get("nextCursor") else { break };
+            cursor = Some(next.as_str().unwrap().to_owned());
+        }
+        assert_eq!(seen, [0, 1, 2, 3, 4, 5, 6]);
+        let other = Listing::render("prompts", &items, &manner).cursor(1);
+        for foreign in
+            ["bogus", "!!", &other, &URL_SAFE_NO_PAD.encode("tools:4"), &URL_SAFE_NO_PAD.encode("tools:9")]
+        {
+            assert_eq!(list.page(Some(foreign)).unwrap_err(), CursorError, "{foreign}");
+        }
+    }
+}

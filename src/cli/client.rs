@@ -1,0 +1,372 @@
+//! A client of a running server: MCP 2026-07-28 over HTTP, one request at a time. Must not know verbs or terminals.
+
+use std::cell::Cell;
+use std::io::{BufRead, BufReader, Read};
+use std::time::Duration;
+
+use base64::Engine as _;
+use serde_json::{Map, Value, json};
+
+use super::Exit;
+use crate::config::{Config, Secret};
+
+/// The revision that is spoken.
+pub const REVISION: &str = "2026-07-28";
+
+const CONNECT_SECONDS: u64 = 5;
+/// Beyond the server's own deadline, so that its answer is heard.
+const PATIENCE_SECONDS: u64 = 10;
+const ANSWER_MAX_BYTES: u64 = 256 << 20;
+/// A server that pages forever is not followed forever.
+const PAGES_MAX: usize = 1000;
+
+/// Why there is no result.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody is there.
+    #[error("no server answers at {url} ({why}); start one with `waygate-mcp`, or name another with --url")]
+    Unreachable {
+        /// Where nobody is.
+        url: String,
+        /// What the network says.
+        why: String,
+    },
+    /// It took too long.
+    #[error("the server at {0} did not answer in time; try again, or look at its log")]
+    TooSlow(String),
+    /// The server said no.
+    #[error("{message}")]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// What it said, with its advice.
+        message: String,
+    },
+    /// It is no MCP server, or not one that speaks this revision.
+    #[error("{url} does not answer as an MCP server of revision {REVISION} does: {what}")]
+    Strange {
+        /// Who does not.
+        url: String,
+        /// What it did.
+        what: String,
+    },
+}
+
+impl ClientError {
+    /// The exit code for it.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Unreachable { .. } => Exit::Unreachable,
+            Self::TooSlow(_) | Self::Refused { status: 408 | 429 | 503 | 504, .. } => Exit::Temporary,
+            Self::Refused { status: 401 | 403, .. } => Exit::NotPermitted,
+            Self::Refused { .. } | Self::Strange { .. } => Exit::Failure,
+        }
+    }
+}
+
+/// A request.
+#[derive(Debug, Default)]
+pub struct Ask<'a> {
+    /// `tools/call` and its like.
+    pub method: &'a str,
+    /// What `Mcp-Name` says, for methods that have it.
+    pub name: Option<&'a str>,
+    /// The parameters without `_meta`.
+    pub params: Map<String, Value>,
+    /// `Mcp-Param-…` and their values.
+    pub headers: Vec<(String, String)>,
+    /// Whether to hear what happens meanwhile.
+    pub listens: bool,
+}
+
+/// The way to one server.
+pub struct Client {
+    agent: ureq::Agent,
+    url: String,
+    key: Option<Secret>,
+    last_id: Cell<u64>,
+}
+
+impl Client {
+    /// To the server at `url`, or to the one that this configuration starts.
+    pub fn new(config: &Config, url: Option<&str>) -> Self {
+        let patience = Duration::from_secs(config.server.timeout_seconds.saturating_add(PATIENCE_SECONDS));
+        let agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .proxy(None)
+            .timeout_connect(Some(Duration::from_secs(CONNECT_SECONDS)))
+            .timeout_global(Some(patience))
+            .build()
+            .new_agent();
+        let url = url.map_or_else(|| url_of(config), str::to_owned);
+        Self { agent, url, key: config.access.api_key.clone(), last_id: Cell::new(0) }
+    }
+
+    /// Sends a request and waits for its result; `hear` is told every notification meanwhile.
+    ///
+    /// # Errors
+    /// When nobody answers, or with an error.
+    pub fn ask(&self, ask: Ask<'_>, hear: &mut dyn FnMut(&Value)) -> Result<Value, ClientError> {
+        let id = self.last_id.get() + 1;
+        self.last_id.set(id);
+        let mut request = self.agent.post(&self.url).header("Content-Type", "application/json");
+        request = request.header("Accept", "application/json, text/event-stream");
+        request = request.header("MCP-Protocol-Version", REVISION).header("Mcp-Method", ask.method);
+        for (name, value) in
+            ask.name.map(|name| ("Mcp-Name".to_owned(), encode(name))).into_iter().chain(ask.headers)
+        {
+            request = request.header(name, value);
+        }
+        if let Some(key) = &self.key {
+            request = request.header("Authorization", format!("Bearer {}", key.expose()));
+        }
+        let mut params = ask.params;
+        params.insert("_meta".to_owned(), meta(id, ask.listens));
+        let body = json!({"jsonrpc": "2.0", "id": id, "method": ask.method, "params": params});
+        let mut response = request.send(body.to_string()).map_err(|error| self.failed(&error))?;
+        let status = response.status().as_u16();
+        let is_stream = response.body().mime_type() == Some("text/event-stream");
+        let mut reader = response.body_mut().with_config().limit(ANSWER_MAX_BYTES).reader();
+        let answer = if is_stream {
+            last_event(BufReader::new(reader), hear)
+        } else {
+            let mut text = String::new();
+            reader.read_to_string(&mut text).map(|_bytes| serde_json::from_str(&text).ok())
+        };
+        let answer = answer.map_err(|error| self.failed(&ureq::Error::from(error)))?;
+        self.result_of(status, answer)
+    }
+
+    /// All tools, page by page.
+    ///
+    /// # Errors
+    /// As [`Client::ask`].
+    pub fn tools(&self) -> Result<Vec<Value>, ClientError> {
+        let mut tools = Vec::new();
+        let mut cursor: Option<Value> = None;
+        for _ in 0..PAGES_MAX {
+            let params = cursor.take().map(|cursor| ("cursor".to_owned(), cursor)).into_iter().collect();
+            let mut page = self.ask(Ask { method: "tools/list", params, ..Ask::default() }, &mut |_| {})?;
+            match page.get_mut("tools").map(Value::take) {
+                Some(Value::Array(more)) => tools.extend(more),
+                _ => return Err(self.strange("its list of tools is none")),
+            }
+            match page.get_mut("nextCursor").map(Value::take).filter(Value::is_string) {
+                Some(next) => cursor = Some(next),
+                None => return Ok(tools),
+            }
+        }
+        Err(self.strange("its list of tools has no end"))
+    }
+
+    fn result_of(&self, status: u16, answer: Option<Value>) -> Result<Value, ClientError> {
+        let Some(mut answer) = answer else {
+            return Err(match status {
+                200..=299 => self.strange("its answer has no result"),
+                _ => ClientError::Refused {
+                    status,
+                    message: format!("{} answers with status {status}", self.url),
+                },
+            });
+        };
+        if let Some(result) = answer.get_mut("result").filter(|result| result.is_object()) {
+            return Ok(result.take());
+        }
+        let error = answer.get("error").cloned().unwrap_or_default();
+        let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
+        match text(error.get("message")) {
+            Some(message) => {
+                let data = error.get("data");
+                let advice =
+                    text(data.and_then(|data| data.get("advice"))).or_else(|| text(error.get("advice")));
+                let message = [Some(message), advice].into_iter().flatten().collect::<Vec<_>>().join("; ");
+                Err(ClientError::Refused { status, message })
+            }
+            None => Err(self.strange("its answer has neither a result nor an error")),
+        }
+    }
+
+    fn strange(&self, what: &str) -> ClientError {
+        ClientError::Strange { url: self.url.clone(), what: what.to_owned() }
+    }
+
+    fn failed(&self, error: &ureq::Error) -> ClientError {
+        let url = self.url.clone();
+        match error {
+            ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve)
+            | ureq::Error::HostNotFound
+            | ureq::Error::ConnectionFailed => ClientError::Unreachable { url, why: error.to_string() },
+            ureq::Error::Timeout(_) => ClientError::TooSlow(url),
+            ureq::Error::Io(why) if why.kind() == std::io::ErrorKind::TimedOut => ClientError::TooSlow(url),
+            ureq::Error::Io(why) if why.kind() == std::io::ErrorKind::InvalidData => {
+                self.strange(&why.to_string())
+            }
+            ureq::Error::Io(why) => ClientError::Unreachable { url, why: why.to_string() },
+            ureq::Error::TlsRequired => {
+                self.strange("this client speaks http:// only; name the server's own address")
+            }
+            other => self.strange(&other.to_string()),
+        }
+    }
+}
+
+/// Where the server of this configuration listens, as seen from this machine.
+fn url_of(config: &Config) -> String {
+    let host = match config.server.host.as_str() {
+        "0.0.0.0" => "127.0.0.1".to_owned(),
+        "::" => "[::1]".to_owned(),
+        v6 if v6.contains(':') => format!("[{v6}]"),
+        host => host.to_owned(),
+    };
+    format!("http://{host}:{}/mcp", config.server.port)
+}
+
+fn meta(id: u64, listens: bool) -> Value {
+    let mut meta = json!({
+        "io.modelcontextprotocol/protocolVersion": REVISION,
+        "io.modelcontextprotocol/clientCapabilities": {},
+        "io.modelcontextprotocol/clientInfo": {"name": "waygate-mcp-cli", "version": env!("CARGO_PKG_VERSION")},
+    });
+    if let (true, Some(members)) = (listens, meta.as_object_mut()) {
+        members.insert("progressToken".to_owned(), id.into());
+        members.insert("io.modelcontextprotocol/logLevel".to_owned(), "info".into());
+    }
+    meta
+}
+
+/// A header value: as it is where a header can carry it, else in the protocol's base64 form.
+pub fn encode(value: &str) -> String {
+    let carried = value.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) && value.trim() == value;
+    let misread = value.starts_with("=?base64?") && value.ends_with("?=");
+    if carried && !misread {
+        return value.to_owned();
+    }
+    format!("=?base64?{}?=", base64::engine::general_purpose::STANDARD.encode(value))
+}
+
+/// Reads an event stream up to the answer; what comes before goes to `hear`.
+fn last_event(stream: impl BufRead, hear: &mut dyn FnMut(&Value)) -> std::io::Result<Option<Value>> {
+    let mut data = String::new();
+    for line in stream.lines() {
+        let line = line?;
+        if let Some(more) = line.strip_prefix("data:") {
+            if !data.is_empty() {
+                data.push('\n');
+            }
+            data.push_str(more.strip_prefix(' ').unwrap_or(more));
+        } else if line.is_empty() && !data.is_empty() {
+            let message: Option<Value> = serde_json::from_str(&data).ok();
+            data.clear();
+            match message {
+                Some(message) if message.get("method").is_some() => hear(&message),
+                Some(answer) => return Ok(Some(answer)),
+                None => {}
+            }
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const JSON: &str = "application/json";
+
+    #[test]
+    fn what_no_header_can_carry_is_encoded() {
+        for plain in ["files__read_file", "", "a b", "=?base64?x", "=?BASE64?eA==?="] {
+            assert_eq!(encode(plain), plain);
+        }
+        assert_eq!(encode("ä"), "=?base64?w6Q=?=");
+        assert_eq!(encode(" x"), "=?base64?IHg=?=");
+        assert_eq!(encode("a\nb"), "=?base64?YQpi?=");
+        assert_eq!(encode("=?base64?eA==?="), "=?base64?PT9iYXNlNjQ/ZUE9PT89?=");
+    }
+
+    #[test]
+    fn an_event_stream_is_read_up_to_its_answer() {
+        let stream = ": hello\n\ndata: {\"method\":\"notifications/progress\"}\r\n\r\nevent: x\ndata:{\"id\":1,\ndata: \
+                      \"result\":{}}\n\ndata: {}\n\n";
+        let mut heard = 0;
+        let answer = last_event(stream.as_bytes(), &mut |_| heard += 1).unwrap();
+        assert_eq!((heard, answer), (1, Some(json!({"id": 1, "result": {}}))));
+        assert_eq!(last_event(&b"data: {\"id\":1}"[..], &mut |_| {}).unwrap(), None, "cut off");
+    }
+
+    /// A server that gives these answers, one a connection, and hands back the requests.
+    fn server(answers: &'static [[&'static str; 3]]) -> (String, std::thread::JoinHandle<Vec<String>>) {
+        use std::io::Write as _;
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/mcp", listener.local_addr().unwrap());
+        let thread = std::thread::spawn(move || {
+            let mut requests = Vec::new();
+            for [status, kind, body] in answers {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut reader = BufReader::new(stream.try_clone().unwrap());
+                let mut request = String::new();
+                while reader.read_line(&mut request).unwrap() > 2 {}
+                let length = request.lines().find_map(|line| {
+                    line.to_ascii_lowercase().strip_prefix("content-length: ").map(str::to_owned)
+                });
+                let mut sent = vec![0; length.unwrap().parse().unwrap()];
+                reader.read_exact(&mut sent).unwrap();
+                requests.push(request.to_ascii_lowercase() + &String::from_utf8(sent).unwrap());
+                let length = body.len();
+                write!(stream, "HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}").unwrap();
+            }
+            requests
+        });
+        (url, thread)
+    }
+
+    fn client(url: &str) -> Client {
+        let environment = vec![("WAYGATE_API_KEY".to_owned(), "the-key".to_owned())];
+        let folder = std::path::PathBuf::from("/nowhere");
+        let (home, working_folder, system_folder) = (Some(folder.clone()), folder.clone(), folder);
+        let sources =
+            crate::config::Sources { environment, home, working_folder, system_folder, ..Default::default() };
+        Client::new(&crate::config::load(&sources).unwrap().config, Some(url))
+    }
+
+    #[test]
+    fn pages_are_followed_to_the_last_with_the_headers_of_the_revision() {
+        let (url, server) = server(&[
+            ["200 OK", JSON, r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"a"}],"nextCursor":""}}"#],
+            ["200 OK", JSON, r#"{"jsonrpc":"2.0","id":2,"result":{"tools":[{"name":"b"}]}}"#],
+        ]);
+        assert_eq!(client(&url).tools().unwrap(), [json!({"name": "a"}), json!({"name": "b"})]);
+        let requests = server.join().unwrap();
+        for header in
+            ["mcp-protocol-version: 2026-07-28", "mcp-method: tools/list", "authorization: bearer the-key"]
+        {
+            assert!(requests.iter().all(|request| request.contains(header)), "{header} in {requests:?}");
+        }
+        assert!(requests[1].contains(
+            r#""params":{"cursor":"","_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28""#
+        ));
+    }
+
+    #[test]
+    fn each_failure_says_what_to_do_and_has_its_exit_code() {
+        let (url, server) = server(&[
+            [
+                "401 Unauthorized",
+                JSON,
+                r#"{"jsonrpc":"2.0","error":{"code":-31401,"message":"no key","data":{"advice":"send one"}}}"#,
+            ],
+            ["503 Service Unavailable", "text/plain", "later"],
+            ["200 OK", "text/html", "<html>"],
+            ["200 OK", "text/event-stream", "data: {\"method\":\"x\"}\n\n"],
+        ]);
+        let client = client(&url);
+        let wanted = [Exit::NotPermitted, Exit::Temporary, Exit::Failure, Exit::Failure, Exit::Unreachable];
+        let mut errors: Vec<ClientError> = (0..4).map(|_| client.tools().unwrap_err()).collect();
+        server.join().unwrap();
+        errors.push(client.tools().unwrap_err());
+        assert_eq!(errors.iter().map(ClientError::exit).collect::<Vec<_>>(), wanted, "{errors:?}");
+        assert_eq!(errors[0].to_string(), "no key; send one");
+        assert!(errors[4].to_string().contains("start one with `waygate-mcp`"), "{}", errors[4]);
+    }
+}

@@ -1,0 +1,119 @@
+//! `serve`: the server's life as its operator sees it: load, start, say what to do next, wait, stop.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Exit, output};
+use crate::app::{App, Builder, Ended, StartError};
+use crate::config::{Loaded, Mode};
+use crate::storage::StorageError;
+use crate::telemetry::logging::{self, LogHandle};
+
+/// Runs the server until it is told to stop.
+pub fn run(builder: Builder, loaded: &Loaded) -> ExitCode {
+    let config = &loaded.config;
+    let container = config.server.mode == Mode::Container;
+    let logs = config.server.data_dir.join("logs");
+    let log = match logging::start(&config.log, config.log.file.then_some(&*logs), container) {
+        Ok(log) => log,
+        Err(error) => return fail(&error.to_string(), Exit::CannotCreate),
+    };
+    for note in &loaded.notes {
+        log::info!("{note}");
+    }
+    actix_rt::System::new().block_on(live(builder, loaded, &log))
+}
+
+async fn live(builder: Builder, loaded: &Loaded, log: &LogHandle) -> ExitCode {
+    let signals = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::user_defined1()].map(signal);
+    let [Ok(mut terminate), Ok(mut interrupt), Ok(mut reopen)] = signals else {
+        return fail("signals cannot be received", Exit::Internal);
+    };
+    let app = match App::start(builder, &loaded.config).await {
+        Ok(app) => app,
+        Err(error) => return fail(&error.to_string(), exit_of(&error)),
+    };
+    announce(&app, loaded);
+    let doom = loop {
+        tokio::select! {
+            _ = terminate.recv() => break None,
+            _ = interrupt.recv() => break None,
+            _ = reopen.recv() => log.reopen(),
+            why = app.doomed() => break Some(why),
+        }
+    };
+    match &doom {
+        None => {
+            log::info!("stopping: calls in flight have {} s to finish", loaded.config.server.drain_seconds)
+        }
+        Some(why) => log::error!("not live any more, so the server drains and exits: {why}"),
+    }
+    let ended = tokio::select! {
+        ended = app.stop() => ended,
+        _ = interrupt.recv() => Ended::Cut("a second interrupt ended it at once".to_owned()),
+    };
+    match (&ended, doom) {
+        (_, Some(_)) => leave(Exit::Internal),
+        (Ended::Clean, None) => {
+            log::info!("stopped; everything is on disk");
+            leave(Exit::Ok)
+        }
+        (Ended::Cut(why), None) => {
+            log::error!("stopped, but {why}");
+            leave(Exit::Internal)
+        }
+    }
+}
+
+/// Ends the process even where a blocked thread of a plugin would hold it.
+fn leave(exit: Exit) -> ExitCode {
+    log::logger().flush();
+    std::process::exit(i32::from(exit.code()))
+}
+
+/// Says where it listens and what to do next: to a person on stdout, to a collector as a log line.
+fn announce(app: &App, loaded: &Loaded) {
+    let config = &loaded.config;
+    let url = config.server.public_url.clone().unwrap_or_else(|| format!("http://{}", app.address()));
+    log::info!(url = url.as_str(), workers = config.server.workers, took_ms = app.age().as_millis() as u64; "serving {url}/mcp");
+    let open = config.access.api_key.is_none();
+    if open {
+        log::warn!(
+            "no key is set: everyone who reaches this address may call every tool; set WAYGATE_API_KEY"
+        );
+    }
+    if config.server.mode == Mode::Container {
+        return;
+    }
+    let key = if open { "" } else { " -H 'Authorization: Bearer '$WAYGATE_API_KEY" };
+    let text = format!(
+        "Waygate {version} serves MCP at {url}/mcp\n\n\
+         See what it offers:   waygate-mcp tools list\n\
+         Call a tool:          waygate-mcp tools call waygate__status\n\
+         Look after it:        curl{key} {url}/health\n\
+         Its data:             {data}\n\
+         Stop it:              Ctrl-C\n",
+        version = env!("CARGO_PKG_VERSION"),
+        data = config.server.data_dir.display(),
+    );
+    // A closed stdout is no reason to stop.
+    drop(std::io::stdout().write_all(text.as_bytes()));
+}
+
+fn exit_of(error: &StartError) -> Exit {
+    match error {
+        StartError::Storage(StorageError::Taken { .. } | StorageError::Locked { .. }) => Exit::Temporary,
+        StartError::Storage(_) => Exit::Storage,
+        StartError::Part(_) => Exit::Internal,
+        StartError::Listen(_) | StartError::Plugin(_) | StartError::Key(_) => Exit::CannotCreate,
+    }
+}
+
+fn fail(why: &str, exit: Exit) -> ExitCode {
+    log::error!("the server does not start: {why}");
+    log::logger().flush();
+    output::say(&format!("waygate-mcp: {why}"));
+    exit.into()
+}

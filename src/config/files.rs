@@ -1,0 +1,187 @@
+//! Finding and reading the files of the configuration. Must not know settings, except where the folder of files is said.
+
+use std::path::{Path, PathBuf};
+
+use super::faults::Faults;
+use super::layers::Variables;
+
+/// A file of configuration is never larger.
+const FILE_MAX_BYTES: u64 = 1 << 20;
+
+/// Reads a file of text.
+///
+/// # Errors
+/// Why not, as the end of a sentence that names the path.
+pub fn read(path: &Path) -> Result<String, String> {
+    let kind = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "this user may not read it".to_owned(),
+        std::io::ErrorKind::InvalidData => "it is not UTF-8 text".to_owned(),
+        _ => format!("it cannot be read ({error})"),
+    };
+    let about = std::fs::metadata(path).map_err(kind)?;
+    if about.is_dir() {
+        return Err("it is a folder".to_owned());
+    }
+    if about.len() > FILE_MAX_BYTES {
+        return Err(format!("it is larger than {FILE_MAX_BYTES} bytes"));
+    }
+    std::fs::read_to_string(path).map_err(kind)
+}
+
+/// Whether others than the owner may read the file.
+pub fn is_open_to_others(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::metadata(path).is_ok_and(|about| about.permissions().mode() & 0o077 != 0)
+}
+
+/// Where the folder of TOML files may be.
+#[derive(Debug)]
+pub struct Places<'a> {
+    /// Said by the operator: the path and where it was said.
+    pub said: Option<(PathBuf, String)>,
+    /// The data root, whose `config` is looked at.
+    pub data_root: Option<&'a Path>,
+    /// `/etc/waygate`.
+    pub system_folder: &'a Path,
+    /// Its `config` is looked at when it is our own source folder.
+    pub working_folder: &'a Path,
+}
+
+/// The folder of TOML files, if there is one.
+pub fn folder(places: &Places<'_>, faults: &mut Faults) -> Option<PathBuf> {
+    if let Some((said, place)) = &places.said {
+        let path = places.working_folder.join(said);
+        if !path.is_dir() {
+            faults.add(place, format!("{} is not a folder; name the folder of default.toml", path.display()));
+            return None;
+        }
+        return Some(path);
+    }
+    let of_data = places.data_root.map(|root| root.join("config"));
+    let of_source = is_our_source(places.working_folder).then(|| places.working_folder.join("config"));
+    let candidates = [of_data, Some(places.system_folder.to_owned()), of_source].into_iter().flatten();
+    candidates.into_iter().find(|path| holds_toml(path, faults))
+}
+
+/// Whether there is anything to read: an empty folder hides none that come after it.
+fn holds_toml(folder: &Path, faults: &mut Faults) -> bool {
+    use std::io::ErrorKind::{NotADirectory, NotFound};
+    match std::fs::read_dir(folder) {
+        Ok(entries) => {
+            entries.flatten().any(|entry| entry.path().extension().is_some_and(|end| end == "toml"))
+        }
+        Err(error) if matches!(error.kind(), NotFound | NotADirectory) => false,
+        Err(error) => {
+            let sentence =
+                format!("the folder cannot be looked into ({error}); let this user read it, or remove it");
+            faults.add(folder.display().to_string(), sentence);
+            false
+        }
+    }
+}
+
+/// Whether `folder` holds the source of Waygate: the `config` of any other project is none of our business.
+fn is_our_source(folder: &Path) -> bool {
+    let manifest = read(&folder.join("Cargo.toml")).ok().and_then(|text| text.parse::<toml::Table>().ok());
+    let name = manifest.as_ref().and_then(|manifest| manifest.get("package")?.get("name")?.as_str());
+    name == Some("waygate-mcp")
+}
+
+/// Our variables in the text of a `.env` file, called `name` in places; other lines are other programs' business.
+///
+/// `NAME=value`, with or without `export`; double quotes know `\n`, `\"` and `\\`, single quotes nothing; without
+/// quotes, a ` #` begins a comment. Nothing is expanded.
+pub fn variables(name: &str, text: &str, faults: &mut Faults) -> Variables {
+    let mut found = Variables::new();
+    for (number, line) in text.lines().enumerate() {
+        let line = line.trim();
+        let line = line.strip_prefix("export ").map_or(line, str::trim_start);
+        if !line.starts_with("WAYGATE_") {
+            continue;
+        }
+        let place = format!("{name}:{}", number + 1);
+        let Some((variable, value)) = line.split_once('=') else {
+            faults.add(place, "the line has no `=`; write NAME=value");
+            continue;
+        };
+        let variable = variable.trim_end();
+        if found.iter().any(|(earlier, ..)| earlier == variable) {
+            faults.add(place, format!("{variable} stands twice in this file; remove one"));
+            continue;
+        }
+        match unquote(value.trim()) {
+            Ok(value) => found.push((variable.to_owned(), value, place)),
+            Err(sentence) => faults.add(place, sentence),
+        }
+    }
+    found
+}
+
+fn unquote(text: &str) -> Result<String, String> {
+    let mut rest = text.chars();
+    let Some(quote) = rest.next().filter(|first| matches!(first, '"' | '\'')) else {
+        let end = if text.starts_with('#') { 0 } else { text.find(" #").unwrap_or(text.len()) };
+        return Ok(text.get(..end).unwrap_or_default().trim_end().to_owned());
+    };
+    let mut value = String::new();
+    while let Some(char) = rest.next() {
+        match char {
+            '\\' if quote == '"' => match rest.next() {
+                Some('n') => value.push('\n'),
+                Some(other @ ('"' | '\\' | '$')) => value.push(other),
+                _ => {
+                    return Err(
+                        "within double quotes, a backslash stands before n, \", $ or \\ only".to_owned()
+                    );
+                }
+            },
+            _ if char == quote => {
+                let rest = rest.as_str().trim();
+                let ends = rest.is_empty() || rest.starts_with('#');
+                return if ends {
+                    Ok(value)
+                } else {
+                    Err("something stands after the closing quote".to_owned())
+                };
+            }
+            _ => value.push(char),
+        }
+    }
+    Err(format!("the closing {quote} is missing"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_an_env_file_are_read_as_a_shell_would_and_others_ignored() {
+        let text = "# comment\nPATH=x\nWAYGATE_A=plain # why\n export WAYGATE_B = \"a\\\"b#c\" # why\n\
+                    WAYGATE_C='$x \\n'\nWAYGATE_D=\nWAYGATE_E=a#b\nWAYGATE_F=  # nothing\r\n";
+        let mut faults = Faults::default();
+        let found = variables(".env", text, &mut faults);
+        let pairs: Vec<(&str, &str)> =
+            found.iter().map(|(name, value, _)| (name.as_str(), value.as_str())).collect();
+        let wanted = [
+            ("WAYGATE_A", "plain"),
+            ("WAYGATE_B", "a\"b#c"),
+            ("WAYGATE_C", "$x \\n"),
+            ("WAYGATE_D", ""),
+            ("WAYGATE_E", "a#b"),
+            ("WAYGATE_F", ""),
+        ];
+        assert_eq!(pairs, wanted);
+        assert_eq!(found[1].2, ".env:4");
+        assert!(faults.is_empty(), "{faults}");
+    }
+
+    #[test]
+    fn bad_lines_of_an_env_file_are_named_by_their_number() {
+        let text = "WAYGATE_A\nWAYGATE_B=\"open\nWAYGATE_C='x'y\nWAYGATE_D=1\nWAYGATE_D=2\n";
+        let mut faults = Faults::default();
+        variables("e", text, &mut faults);
+        let places: Vec<&str> = faults.iter().map(|fault| fault.place.as_str()).collect();
+        assert_eq!(places, ["e:1", "e:2", "e:3", "e:5"]);
+    }
+}

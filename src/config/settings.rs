@@ -1,0 +1,306 @@
+//! THE TABLE of settings: all that an operator can set, each with its names, its type and one sentence.
+//!
+//! The checked-in `config/default.toml`, `.env.example`, `docs/settings.md` and `config schema` are made from it.
+//! Must not know where values come from.
+
+/// What values a setting takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A whole number within bounds, both included.
+    Integer {
+        /// The least.
+        min: u64,
+        /// The greatest.
+        max: u64,
+    },
+    /// A whole number of at least 1, or the word `auto`: the number of processors.
+    Workers,
+    /// `true` or `false`.
+    Bool,
+    /// One of these words, in any case.
+    Words(&'static [&'static str]),
+    /// Any text.
+    Text,
+    /// A folder; `~/` is the home folder.
+    Folder,
+    /// Any number of texts; comma-separated in the environment.
+    List,
+    /// A text that is never shown.
+    Secret,
+}
+
+/// What holds when nobody sets it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fallback {
+    /// Nothing.
+    Unset,
+    /// This, in TOML.
+    Is(&'static str),
+    /// These, in TOML, by `server.mode`.
+    ByMode {
+        /// With `local_vm`.
+        local_vm: &'static str,
+        /// With `container`.
+        container: &'static str,
+    },
+}
+
+/// One line of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Setting {
+    /// `section.name`, as in the TOML files.
+    pub key: &'static str,
+    /// The environment variable.
+    pub variable: &'static str,
+    /// The command line's flag, where there is one.
+    pub flag: Option<&'static str>,
+    /// What values it takes.
+    pub kind: Kind,
+    /// Of the number; empty where it has none.
+    pub unit: &'static str,
+    /// What holds when nobody sets it.
+    pub fallback: Fallback,
+    /// What it does, in one sentence.
+    pub sentence: &'static str,
+}
+
+impl Setting {
+    /// The section, the part of the key before the dot.
+    pub fn section(&self) -> &'static str {
+        self.key.split_once('.').map_or(self.key, |(section, _)| section)
+    }
+
+    /// The part of the key after the dot.
+    pub fn name(&self) -> &'static str {
+        self.key.split_once('.').map_or(self.key, |(_, name)| name)
+    }
+
+    /// Whether its value must never be shown.
+    pub fn is_secret(&self) -> bool {
+        self.kind == Kind::Secret
+    }
+
+    /// The built-in value for a mode, in TOML.
+    pub fn built_in(&self, mode: super::Mode) -> Option<&'static str> {
+        match (self.fallback, mode) {
+            (Fallback::Unset, _) => None,
+            (Fallback::Is(value), _)
+            | (Fallback::ByMode { local_vm: value, .. }, super::Mode::LocalVm)
+            | (Fallback::ByMode { container: value, .. }, super::Mode::Container) => Some(value),
+        }
+    }
+}
+
+/// The setting with this key.
+pub fn by_key(key: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.key == key)
+}
+
+/// The setting with this environment variable.
+pub fn by_variable(variable: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.variable == variable)
+}
+
+/// The setting with this flag, dashes included.
+pub fn by_flag(flag: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.flag == Some(flag))
+}
+
+/// What a later version will serve: (variable, key or section, what to do today). Refused by name.
+pub const NOT_YET: &[(&str, &str, &str)] = &[
+    ("WAYGATE_CACHE_TYPE", "cache.type", "remove it: this version has no cache"),
+    ("WAYGATE_CACHE_TTL", "cache.ttl", "remove it; how long clients may keep lists is mcp.list_ttl_seconds"),
+    ("WAYGATE_REDIS_URL", "cache.redis_url", "remove it: this version has no cache"),
+    ("WAYGATE_SECRET_KEY", "access.secret_key", "remove it; the key that clients show is WAYGATE_API_KEY"),
+    ("WAYGATE_TLS_CERT", "tls", "remove it and end TLS at a proxy in front of Waygate"),
+    ("WAYGATE_TLS_KEY", "tls", "remove it and end TLS at a proxy in front of Waygate"),
+    ("WAYGATE_RATE_LIMIT", "limits", "remove it and limit rates at a proxy in front of Waygate"),
+];
+
+/// What each section is about, in the order of the table.
+pub const SECTIONS: &[(&str, &str)] = &[
+    ("server", "The process and its listener."),
+    ("access", "Who may come in."),
+    ("mcp", "The protocol endpoint."),
+    ("plugins", "What every plugin gets."),
+    ("files", "The built-in plugin `files`."),
+    ("database", "The database."),
+    ("history", "The record of all calls."),
+    ("log", "The log."),
+    ("health", "Health checks."),
+];
+
+const fn setting(
+    key: &'static str,
+    variable: &'static str,
+    kind: Kind,
+    fallback: Fallback,
+    sentence: &'static str,
+) -> Setting {
+    Setting { key, variable, flag: None, kind, unit: "", fallback, sentence }
+}
+
+impl Setting {
+    const fn flag(mut self, flag: &'static str) -> Self {
+        self.flag = Some(flag);
+        self
+    }
+
+    const fn unit(mut self, unit: &'static str) -> Self {
+        self.unit = unit;
+        self
+    }
+}
+
+const fn from_to(min: u64, max: u64) -> Kind {
+    Kind::Integer { min, max }
+}
+
+use Fallback::{ByMode, Is, Unset};
+use Kind::{Bool, Folder, List, Secret, Text, Words, Workers};
+
+const DAY: u64 = 86_400;
+const GIB: u64 = 1 << 30;
+const TIB: u64 = 1 << 40;
+const MODES: Kind = Words(&["local_vm", "container"]);
+const ENVIRONMENTS: Kind = Words(&["development", "production", "test"]);
+const LEVELS: Kind = Words(&["OFF", "ERROR", "WARN", "INFO", "DEBUG", "TRACE"]);
+const CAPTURES: Kind = Words(&["none", "shape", "redacted", "full"]);
+
+/// All settings, by section.
+#[rustfmt::skip] // a table: one setting a paragraph, names first, sentence last
+pub const SETTINGS: &[Setting] = &[
+    setting("server.mode", "WAYGATE_MODE", MODES, Is("\"local_vm\""),
+        "Where Waygate runs: `local_vm` keeps its data in `~/.waygate` and logs text; `container` keeps it in `/var/lib/waygate` and logs JSON to stdout."),
+    setting("server.env", "WAYGATE_ENV", ENVIRONMENTS, Is("\"development\""),
+        "What it runs for: `production` refuses weak keys; `test` has a data folder of its own and lets actors be crashed on purpose.").flag("--env"),
+    setting("server.host", "WAYGATE_HOST", Text, Is("\"127.0.0.1\""),
+        "The address or name to listen on; one that other machines reach needs `access.api_key`.").flag("--host"),
+    setting("server.port", "WAYGATE_PORT", from_to(0, 65_535), Is("8000"),
+        "The port to listen on; 0 lets the kernel choose.").flag("--port"),
+    setting("server.workers", "WAYGATE_WORKERS", Workers, Is("4"),
+        "HTTP workers, each a thread; `auto` is the number of processors.").flag("--workers"),
+    setting("server.data_dir", "WAYGATE_DATA_DIR", Folder, ByMode { local_vm: "\"~/.waygate\"", container: "\"/var/lib/waygate\"" },
+        "The data root, with `data`, `logs`, `plugins` and `files` below it; with `server.env = \"test\"` the default is its subfolder `test`.").flag("--data-dir"),
+    setting("server.timeout_seconds", "WAYGATE_TIMEOUT", from_to(1, DAY), Is("30"),
+        "A call that takes longer is given up and answered with an error.").unit("seconds"),
+    setting("server.drain_seconds", "WAYGATE_DRAIN_SECONDS", from_to(0, DAY), Is("20"),
+        "How long a stop waits for calls in flight.").unit("seconds"),
+    setting("server.connections_max", "WAYGATE_CONNECTIONS_MAX", from_to(1, 1_000_000), Is("25000"),
+        "Open connections; more must wait to be accepted.").unit("connections"),
+    setting("server.body_max_bytes", "WAYGATE_BODY_MAX_BYTES", from_to(1024, GIB), Is("4194304"),
+        "A larger request body is refused with 413.").unit("bytes"),
+    setting("server.body_timeout_seconds", "WAYGATE_BODY_TIMEOUT_SECONDS", from_to(1, 3600), Is("10"),
+        "A request body that takes longer to arrive is refused with 408.").unit("seconds"),
+    setting("server.head_timeout_seconds", "WAYGATE_HEAD_TIMEOUT_SECONDS", from_to(1, 3600), Is("5"),
+        "A request head that takes longer to arrive is refused with 408.").unit("seconds"),
+    setting("server.keep_alive_seconds", "WAYGATE_KEEP_ALIVE_SECONDS", from_to(1, DAY), Is("75"),
+        "How long an idle connection is kept open.").unit("seconds"),
+    setting("server.public_url", "WAYGATE_PUBLIC_URL", Text, Unset,
+        "How clients reach Waygate when that is not `http://host:port`, as `https://mcp.example.org`."),
+    setting("server.allowed_hosts", "WAYGATE_ALLOWED_HOSTS", List, Is("[]"),
+        "Names accepted in the `Host` header beside the bound ones."),
+    setting("server.allowed_origins", "WAYGATE_ALLOWED_ORIGINS", List, Is("[]"),
+        "Origins of web pages accepted beside the server's own, as `https://app.example.org`."),
+    setting("server.trusted_proxies", "WAYGATE_TRUSTED_PROXIES", List, Is("[]"),
+        "Addresses or networks of proxies whose forwarding headers are believed, as `10.0.0.0/8`."),
+    setting("server.insecure_no_auth", "WAYGATE_INSECURE_NO_AUTH", Bool, Is("false"),
+        "Serve an address that other machines reach although there is no key.").flag("--insecure-no-auth"),
+
+    setting("access.api_key", "WAYGATE_API_KEY", Secret, Unset,
+        "The key that clients must show on everything but `/health` and `/ready`; make one with `openssl rand -hex 32`."),
+    setting("access.sealing_key", "WAYGATE_SEALING_KEY", Secret, Unset,
+        "Seals the state that clients carry between rounds of a call, in place of `data/sealing.key`; the same on all replicas."),
+
+    setting("mcp.page_size", "WAYGATE_MCP_PAGE_SIZE", from_to(1, 10_000), Is("100"),
+        "Entries on one page of a list.").unit("entries"),
+    setting("mcp.input_timeout_seconds", "WAYGATE_MCP_INPUT_TIMEOUT_SECONDS", from_to(1, 7 * DAY), Is("300"),
+        "How long a client may take to answer when a tool asks for input.").unit("seconds"),
+    setting("mcp.list_ttl_seconds", "WAYGATE_MCP_LIST_TTL_SECONDS", from_to(0, DAY), Is("60"),
+        "How long clients may keep a list before they ask again.").unit("seconds"),
+    setting("mcp.stream_keep_alive_seconds", "WAYGATE_MCP_STREAM_KEEP_ALIVE_SECONDS", from_to(1, 3600), Is("15"),
+        "How often an idle stream gets a comment line, so that proxies keep it open.").unit("seconds"),
+    setting("mcp.streams_max", "WAYGATE_MCP_STREAMS_MAX", from_to(1, 1_000_000), Is("20000"),
+        "Open listen streams; more are refused with 503.").unit("streams"),
+    setting("mcp.subscriptions_max", "WAYGATE_MCP_SUBSCRIPTIONS_MAX", from_to(1, 10_000), Is("100"),
+        "Resources that one listen stream may watch.").unit("resources"),
+
+    setting("plugins.concurrency", "WAYGATE_PLUGINS_CONCURRENCY", from_to(1, 100_000), Is("64"),
+        "Calls at once in one plugin.").unit("calls"),
+    setting("plugins.queue_max", "WAYGATE_PLUGINS_QUEUE_MAX", from_to(0, 1_000_000), Is("256"),
+        "Calls that may wait for a place in one plugin; more are refused with 503.").unit("calls"),
+    setting("plugins.blocking_threads", "WAYGATE_PLUGINS_BLOCKING_THREADS", from_to(1, 512), Is("16"),
+        "Threads for the blocking work of one plugin.").unit("threads"),
+    setting("plugins.lost_threads_max", "WAYGATE_PLUGINS_LOST_THREADS_MAX", from_to(1, 512), Is("4"),
+        "A plugin with so many threads that outlived their calls is closed until they end.").unit("threads"),
+
+    setting("files.enabled", "WAYGATE_FILES_ENABLED", Bool, Is("true"),
+        "Whether the plugin `files` is there."),
+    setting("files.roots", "WAYGATE_FILES_ROOTS", List, Is("[]"),
+        "Folders it may use, as `name=/path:ro` or `name=/path:rw`; none means one root `files` at `<data root>/files`, read-write."),
+    setting("files.read_max_bytes", "WAYGATE_FILES_READ_MAX_BYTES", from_to(1, GIB), Is("4194304"),
+        "The most that one call reads of a file.").unit("bytes"),
+    setting("files.write_max_bytes", "WAYGATE_FILES_WRITE_MAX_BYTES", from_to(1, GIB), Is("4194304"),
+        "The largest file that a call may write.").unit("bytes"),
+    setting("files.quota_bytes", "WAYGATE_FILES_QUOTA_BYTES", from_to(1, 1024 * TIB), Is("1073741824"),
+        "The most that may lie under one writable root.").unit("bytes"),
+    setting("files.results_max", "WAYGATE_FILES_RESULTS_MAX", from_to(1, 100_000), Is("1000"),
+        "Entries or matches in one answer.").unit("entries"),
+
+    setting("database.url", "WAYGATE_DATABASE_URL", Secret, Unset,
+        "`postgres://user:password@host/name`, `sqlite:path` or a path; none means `<data root>/data/waygate.db`."),
+    setting("database.pool_size", "WAYGATE_DB_POOL_SIZE", from_to(1, 1000), Is("4"),
+        "Connections to the database.").unit("connections"),
+    setting("database.busy_timeout_ms", "WAYGATE_DB_BUSY_TIMEOUT_MS", from_to(1, 600_000), Is("5000"),
+        "How long a statement waits for a lock.").unit("milliseconds"),
+
+    setting("history.durability", "WAYGATE_HISTORY_DURABILITY", Words(&["batched", "strict"]), Is("\"batched\""),
+        "When a call is on disk: `batched` soon after its answer, `strict` before it."),
+    setting("history.arguments", "WAYGATE_HISTORY_ARGUMENTS", CAPTURES, Is("\"redacted\""),
+        "What of a call's arguments is recorded: `none`, their `shape`, all but what looks secret (`redacted`), or `full`."),
+    setting("history.queue_max", "WAYGATE_HISTORY_QUEUE_MAX", from_to(1, 1_000_000), Is("8192"),
+        "Records that may wait to be written.").unit("records"),
+    setting("history.linger_ms", "WAYGATE_HISTORY_LINGER_MS", from_to(0, 1000), Is("5"),
+        "How long records gather before they are written together; with `batched` only.").unit("milliseconds"),
+    setting("history.redact_keys", "WAYGATE_HISTORY_REDACT_KEYS", List, Is("[]"),
+        "Names of arguments to hide beside those that are always hidden, such as `password`."),
+
+    setting("log.level", "WAYGATE_LOG_LEVEL", LEVELS, Is("\"INFO\""),
+        "The least grave level that is logged.").flag("--log-level"),
+    setting("log.format", "WAYGATE_LOG_FORMAT", Words(&["text", "json"]), ByMode { local_vm: "\"text\"", container: "\"json\"" },
+        "`text` for people, in local time; `json` for collectors, in UTC."),
+    setting("log.file", "WAYGATE_LOG_FILE", Bool, ByMode { local_vm: "true", container: "false" },
+        "Whether `<data root>/logs/waygate.log` is written too."),
+
+    setting("health.beat_seconds", "WAYGATE_HEALTH_BEAT_SECONDS", from_to(1, 3600), Is("1"),
+        "Time between two health checks.").unit("seconds"),
+    setting("health.stuck_seconds", "WAYGATE_HEALTH_STUCK_SECONDS", from_to(2, 3600), Is("30"),
+        "A part that has not answered for so long is stuck, and the process stops to be restarted.").unit("seconds"),
+    setting("health.disk_min_bytes", "WAYGATE_HEALTH_DISK_MIN_BYTES", from_to(0, 1024 * TIB), Is("104857600"),
+        "Less free disk than this degrades the health.").unit("bytes"),
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn each_name_stands_once_and_there_are_fewer_than_sixty_settings() {
+        let keys: HashSet<&str> = SETTINGS.iter().map(|setting| setting.key).collect();
+        let variables: HashSet<&str> = SETTINGS.iter().map(|setting| setting.variable).collect();
+        assert_eq!((keys.len(), variables.len()), (SETTINGS.len(), SETTINGS.len()));
+        assert!(SETTINGS.len() < 60, "{} settings", SETTINGS.len());
+        for setting in SETTINGS {
+            assert!(setting.variable.starts_with("WAYGATE_"), "{}", setting.variable);
+            assert!(SECTIONS.iter().any(|(section, _)| *section == setting.section()), "{}", setting.key);
+            // A secret's NAME_FILE must not be another setting's name.
+            let file = format!("{}_FILE", setting.variable);
+            assert!(!setting.is_secret() || by_variable(&file).is_none(), "{file}");
+            for (variable, key, _) in NOT_YET {
+                assert!(setting.variable != *variable && setting.key != *key, "{variable} is served");
+            }
+        }
+    }
+}

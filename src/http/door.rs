@@ -1,0 +1,175 @@
+//! What every handler of one worker has at hand, and what is known of its connections.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use actix::Addr;
+
+use crate::access::{Gate, Keys};
+use crate::actors::House;
+use crate::actors::executor::CommandExecutor;
+use crate::actors::supervision::Part;
+
+/// Shared by all workers.
+pub struct Frame {
+    /// Everyone who does the work.
+    pub house: Arc<House>,
+    /// Which keys open.
+    pub keys: Keys,
+    /// Which hosts and origins may call.
+    pub gate: Gate,
+    /// Whose forwarding headers are believed.
+    pub trusted_proxies: Vec<Network>,
+    /// Limits of a request.
+    pub limits: Limits,
+    /// Open connections.
+    pub connections: Arc<Connections>,
+    /// Where the server listens.
+    pub listeners: Vec<String>,
+}
+
+/// Limits of a request, from the configuration.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// The largest body.
+    pub body_max_bytes: usize,
+    /// How long a body may take to arrive.
+    pub body_timeout: Duration,
+    /// Between signs of life on a stream.
+    pub stream_keep_alive: Duration,
+    /// Resources that one stream may watch.
+    pub subscriptions_max: usize,
+    /// Whether actors may be crashed on demand.
+    pub crash_allowed: bool,
+}
+
+/// What the handlers of one worker have at hand.
+pub struct Door {
+    /// Shared by all workers.
+    pub frame: Arc<Frame>,
+    /// The executor on this worker's thread.
+    pub executor: Addr<CommandExecutor>,
+    /// Its entry on the roster.
+    pub part: Arc<Part>,
+}
+
+/// Addresses with a common beginning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network {
+    address: IpAddr,
+    bits: u8,
+}
+
+impl Network {
+    /// From `10.0.0.0/8` or a single address.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (address, bits) =
+            text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
+        let address: IpAddr = address.parse().ok()?;
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        let bits = bits.map_or(Some(most), |bits| bits.parse().ok())?;
+        (bits <= most).then_some(Self { address, bits })
+    }
+
+    /// Whether `address` lies in it.
+    pub fn holds(&self, address: IpAddr) -> bool {
+        let same = |ours: &[u8], theirs: &[u8]| {
+            ours.iter().zip(theirs).enumerate().all(|(n, (ours, theirs))| {
+                let bits = usize::from(self.bits).saturating_sub(n * 8).min(8);
+                let mask = u8::try_from(0xff00_u16 >> bits & 0xff).unwrap_or(0xff);
+                ours & mask == theirs & mask
+            })
+        };
+        match (self.address, address) {
+            (IpAddr::V4(ours), IpAddr::V4(theirs)) => same(&ours.octets(), &theirs.octets()),
+            (IpAddr::V6(ours), IpAddr::V6(theirs)) => same(&ours.octets(), &theirs.octets()),
+            _ => false,
+        }
+    }
+}
+
+/// The eras that a connection may speak, as diagnostics name them.
+pub const ERAS: [&str; 3] = ["unknown", "2026-07-28", "legacy"];
+
+/// How many connections are open, by what they last spoke.
+#[derive(Debug, Default)]
+pub struct Connections {
+    by_era: [AtomicUsize; 3],
+    accepted: AtomicU64,
+}
+
+impl Connections {
+    /// Counts a connection until the returned value is dropped.
+    pub fn open(self: &Arc<Self>) -> Connection {
+        self.accepted.fetch_add(1, Ordering::Relaxed);
+        self.add(0, 1);
+        Connection { all: Arc::clone(self), era: AtomicU8::new(0) }
+    }
+
+    fn add(&self, era: u8, by: isize) {
+        if let Some(count) = self.by_era.get(usize::from(era)) {
+            count.fetch_add(by.cast_unsigned(), Ordering::Relaxed);
+        }
+    }
+
+    /// Open connections, in the order of [`ERAS`].
+    pub fn by_era(&self) -> [usize; 3] {
+        self.by_era.each_ref().map(|count| count.load(Ordering::Relaxed))
+    }
+
+    /// Connections since the start.
+    pub fn accepted(&self) -> u64 {
+        self.accepted.load(Ordering::Relaxed)
+    }
+}
+
+/// One open connection.
+#[derive(Debug)]
+pub struct Connection {
+    all: Arc<Connections>,
+    era: AtomicU8,
+}
+
+impl Connection {
+    /// Notes what it spoke last.
+    pub fn speaks(&self, era: u8) {
+        let before = self.era.swap(era, Ordering::Relaxed);
+        if before != era {
+            self.all.add(before, -1);
+            self.all.add(era, 1);
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.all.add(self.era.load(Ordering::Relaxed), -1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_holds_what_begins_like_it() {
+        let holds =
+            |network: &str, address: &str| Network::parse(network).unwrap().holds(address.parse().unwrap());
+        assert!(holds("10.0.0.0/8", "10.255.1.2") && !holds("10.0.0.0/8", "11.0.0.1"));
+        assert!(holds("192.168.1.0/25", "192.168.1.127") && !holds("192.168.1.0/25", "192.168.1.128"));
+        assert!(holds("::1", "::1") && !holds("::1", "::2") && !holds("0.0.0.0/0", "::1"));
+        assert!(Network::parse("10.0.0.0/33").is_none() && Network::parse("x").is_none());
+    }
+
+    #[test]
+    fn a_connection_is_counted_under_what_it_spoke_last() {
+        let all = Arc::new(Connections::default());
+        let one = all.open();
+        one.speaks(1);
+        assert_eq!(all.by_era(), [0, 1, 0]);
+        drop(one);
+        assert_eq!((all.by_era(), all.accepted()), ([0, 0, 0], 1));
+    }
+}

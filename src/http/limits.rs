@@ -1,0 +1,198 @@
+//! What is settled before a handler runs: Origin and Host on every route, the last net under panics; then the body's
+//! kind, size and time.
+
+use std::panic::AssertUnwindSafe;
+
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::error::{InternalError, PayloadError};
+use actix_web::http::header::{self, HeaderMap};
+use actix_web::middleware::Next;
+use actix_web::web::{Bytes, BytesMut, Data, Payload};
+use actix_web::{Error, HttpRequest};
+use futures_util::{FutureExt as _, StreamExt as _};
+
+use super::door::{Door, Frame};
+use super::reply;
+use crate::actors::supervision::message_of;
+use crate::error::{ErrorCode, Fault};
+use crate::telemetry::metrics::METRICS;
+
+/// Around every route: refuses foreign hosts and origins, and turns a panic into an answer.
+pub async fn guard(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    let door = request.app_data::<Data<Door>>().cloned();
+    if let Some(fault) = door.as_ref().and_then(|door| foreign(request.headers(), &door.frame)) {
+        METRICS.refused.with_label_values(&["foreign"]).inc();
+        return Err(answer(&fault, door.as_ref().map(|door| &***door)));
+    }
+    // Nothing of the request may be kept across the call: routing needs it alone.
+    match AssertUnwindSafe(next.call(request)).catch_unwind().await {
+        Ok(answered) => answered.map(ServiceResponse::map_into_boxed_body),
+        Err(panic) => {
+            let fault = Fault::internal(format!("a handler panicked: {}", message_of(panic.as_ref())));
+            Err(answer(&fault, door.as_ref().map(|door| &***door)))
+        }
+    }
+}
+
+fn answer(fault: &Fault, door: Option<&Door>) -> Error {
+    let request_id = door.map(|door| door.frame.house.ids.next()).unwrap_or_default();
+    InternalError::from_response("", reply::plain_error(fault, "a request", &request_id)).into()
+}
+
+/// Why the request may not come in, if so.
+fn foreign(headers: &HeaderMap, frame: &Frame) -> Option<Fault> {
+    let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    let host = text(header::HOST).unwrap_or_default();
+    if headers.get_all(header::HOST).count() > 1 || !frame.gate.admits_host(host) {
+        return Some(Fault::new(
+            ErrorCode::Forbidden,
+            "the Host header names a host that is not this server",
+            "call it by the name it was given, or have the operator add the name to server.allowed_hosts",
+        ));
+    }
+    let origin = text(header::ORIGIN)?;
+    (headers.get_all(header::ORIGIN).count() > 1 || !frame.gate.admits_origin(origin)).then(|| {
+        Fault::new(
+            ErrorCode::Forbidden,
+            "pages of this origin may not call this server",
+            "have the operator add the origin to server.allowed_origins",
+        )
+    })
+}
+
+/// Reads the body of a request that must be JSON.
+///
+/// # Errors
+/// 415 for another kind, 413 for too much, 408 for too slow, 400 for one that broke off.
+pub async fn read_json(request: &HttpRequest, payload: Payload, frame: &Frame) -> Result<Bytes, Fault> {
+    let kind =
+        request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    if !kind.eq_ignore_ascii_case("application/json") {
+        return Err(Fault::new(
+            ErrorCode::UnsupportedMediaType,
+            "the body is not declared as JSON",
+            "send `Content-Type: application/json`",
+        ));
+    }
+    let declared = request
+        .headers()
+        .get(header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if declared.is_some_and(|declared| declared > frame.limits.body_max_bytes) {
+        return Err(too_large(frame));
+    }
+    let body = collect(payload, declared, frame);
+    tokio::time::timeout(frame.limits.body_timeout, body).await.unwrap_or_else(|_| {
+        Err(Fault::new(
+            ErrorCode::BodyTimeout,
+            format!("the body did not arrive within {} s", frame.limits.body_timeout.as_secs()),
+            "send the whole body at once",
+        ))
+    })
+}
+
+async fn collect(mut payload: Payload, declared: Option<usize>, frame: &Frame) -> Result<Bytes, Fault> {
+    let mut first = Bytes::new();
+    let mut rest = BytesMut::new();
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|error| broken(&error))?;
+        if first.is_empty() {
+            // Most bodies come in one piece, which is then used as it is.
+            if declared == Some(chunk.len()) {
+                return Ok(chunk);
+            }
+            first = chunk;
+            continue;
+        }
+        if rest.is_empty() {
+            rest.extend_from_slice(&first);
+        }
+        if rest.len() + chunk.len() > frame.limits.body_max_bytes {
+            return Err(too_large(frame));
+        }
+        rest.extend_from_slice(&chunk);
+    }
+    if first.len() > frame.limits.body_max_bytes {
+        return Err(too_large(frame));
+    }
+    Ok(if rest.is_empty() { first } else { rest.freeze() })
+}
+
+fn too_large(frame: &Frame) -> Fault {
+    Fault::new(
+        ErrorCode::BodyTooLarge,
+        format!("the body has more than {} bytes", frame.limits.body_max_bytes),
+        "send less, or have the operator raise server.body_max_bytes",
+    )
+}
+
+fn broken(error: &PayloadError) -> Fault {
+    Fault::new(ErrorCode::InvalidRequest, format!("the body broke off: {error}"), "send the body whole")
+}
+
+/// What a client takes as an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Accepts {
+    /// `application/json`
+    pub json: bool,
+    /// `text/event-stream`
+    pub events: bool,
+}
+
+/// Reads `Accept`: media ranges with their `q`, the exact before the wild, nothing at all meaning anything.
+pub fn accepts(headers: &HeaderMap) -> Accepts {
+    let (mut json, mut events, mut any) = (None, None, None);
+    for value in headers.get_all(header::ACCEPT) {
+        let value = value.to_str().unwrap_or_default();
+        if value == "application/json, text/event-stream" {
+            return Accepts { json: true, events: true };
+        }
+        for range in value.split(',') {
+            let mut parts = range.split(';').map(str::trim);
+            let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
+            let wanted = !parts.any(|part| part.strip_prefix("q=").is_some_and(|q| q.parse() == Ok(0.0_f32)));
+            match kind.as_str() {
+                "application/json" => json = Some(wanted),
+                "application/*" => json = json.or(Some(wanted)),
+                "text/event-stream" => events = Some(wanted),
+                "text/*" => events = events.or(Some(wanted)),
+                "*/*" => any = Some(wanted),
+                "" => {}
+                _ => any = any.or(Some(false)),
+            }
+        }
+    }
+    let otherwise = any.unwrap_or(json.is_none() && events.is_none());
+    Accepts { json: json.unwrap_or(otherwise), events: events.unwrap_or(otherwise) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use actix_web::http::header::HeaderValue;
+
+    #[test]
+    fn accept_is_read_with_its_ranges_and_weights() {
+        let read = |value: Option<&'static str>| {
+            let mut headers = HeaderMap::new();
+            if let Some(value) = value {
+                headers.insert(header::ACCEPT, HeaderValue::from_static(value));
+            }
+            let accepts = accepts(&headers);
+            (accepts.json, accepts.events)
+        };
+        assert_eq!(read(None), (true, true));
+        assert_eq!(read(Some("*/*")), (true, true));
+        assert_eq!(read(Some("application/json")), (true, false));
+        assert_eq!(read(Some("text/event-stream;q=0.5")), (false, true));
+        assert_eq!(read(Some("application/json;q=0, */*")), (false, true));
+        assert_eq!(read(Some("text/html, */*")), (true, true));
+        assert_eq!(read(Some("*/*, application/json;q=0")), (false, true));
+        assert_eq!(read(Some("text/html")), (false, false));
+    }
+}

@@ -1,0 +1,177 @@
+//! `subscriptions/listen`: agrees on what is told, opens the stream, and writes what its session has to tell.
+//!
+//! MCP 2026-07-28, basic/patterns/subscriptions. Must not know what changes, nor why.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use actix::Addr;
+use actix_web::HttpResponse;
+use actix_web::web::Bytes;
+use futures_util::Stream;
+use serde_json::Value;
+
+use super::mcp::{Asked, Call};
+use super::route::Wanted;
+use super::stream;
+use crate::actors::House;
+use crate::actors::plugin::messages::Watch;
+use crate::actors::session::messages::Close;
+use crate::actors::session::{Event, Feed, Filter, News, SessionActor};
+use crate::error::{ErrorCode, Fault};
+use crate::protocol::render::{self, ServerInfo};
+use crate::protocol::{Id, Object, Raw};
+use crate::telemetry::metrics::METRICS;
+
+/// Opens a listen stream.
+///
+/// # Errors
+/// 406 when the client takes no event stream, -32602 for too many resources, `Unavailable` when no stream is free.
+pub async fn open(call: &Call<'_>, asked: &Asked, wanted: &Wanted) -> Result<HttpResponse, Fault> {
+    if !asked.accepts.events {
+        return Err(Fault::new(
+            ErrorCode::NotAcceptable,
+            "subscriptions/listen answers with an event stream, which the Accept header does not take",
+            "send `Accept: application/json, text/event-stream`",
+        ));
+    }
+    let most = call.door.frame.limits.subscriptions_max;
+    if wanted.resource_subscriptions.len() > most {
+        return Err(Fault::invalid_params(
+            format!("one stream may watch {most} resources"),
+            "open more streams, or have the operator raise mcp.subscriptions_max",
+        ));
+    }
+    let house = &call.door.frame.house;
+    let watched = watch(house, &wanted.resource_subscriptions).await;
+    let filter = Filter {
+        tools: wanted.tools_list_changed,
+        prompts: wanted.prompts_list_changed,
+        resources: wanted.resources_list_changed,
+        uris: watched.iter().map(|(uri, _)| Arc::clone(uri)).collect(),
+    };
+    let first = acknowledge(&asked.id, &filter);
+    let recipients =
+        watched.iter().map(|(uri, plugin)| (Arc::clone(uri), plugin.clone().recipient())).collect();
+    let opened = house.streams.open(filter, recipients).inspect_err(|_| {
+        for (uri, plugin) in &watched {
+            plugin.do_send(Watch { uri: Arc::clone(uri), begins: false });
+        }
+    })?;
+    METRICS.requests.with_label_values(&["subscriptions/listen", "ok"]).inc();
+    let body = Body {
+        first: Some(first),
+        feed: opened.feed,
+        session: opened.address,
+        id: asked.id.clone(),
+        info: house.bench.info.clone(),
+    };
+    Ok(stream::head().streaming(body))
+}
+
+type Watched = Vec<(Arc<str>, Addr<crate::actors::plugin::PluginActor>)>;
+
+/// Begins to watch those of `uris` that exist and can be watched.
+async fn watch(house: &House, uris: &[Arc<str>]) -> Watched {
+    let mut watched: Watched = Vec::new();
+    for uri in uris {
+        if watched.iter().any(|(known, _)| known == uri) {
+            continue;
+        }
+        let plugin = {
+            let catalog = house.shelf.current();
+            let seat = catalog.resource(uri).map(|entry| Arc::clone(&entry.seat));
+            let seat = seat.filter(|seat| catalog.offer(seat).is_some_and(|offer| offer.subscribes));
+            seat.and_then(|seat| house.plugins.get(&seat.name).cloned())
+        };
+        let Some(plugin) = plugin else { continue };
+        if matches!(plugin.send(Watch { uri: Arc::clone(uri), begins: true }).await, Ok(Ok(()))) {
+            watched.push((Arc::clone(uri), plugin));
+        }
+    }
+    watched
+}
+
+/// The first frame: what was agreed to.
+fn acknowledge(id: &Id, filter: &Filter) -> Bytes {
+    let mut agreed = Object::default();
+    let kinds = [
+        ("toolsListChanged", filter.tools),
+        ("promptsListChanged", filter.prompts),
+        ("resourcesListChanged", filter.resources),
+    ];
+    for (kind, _) in kinds.iter().filter(|(_, agreed)| *agreed) {
+        agreed.put(kind, true);
+    }
+    if !filter.uris.is_empty() {
+        agreed.put(
+            "resourceSubscriptions",
+            filter.uris.iter().map(|uri| Value::from(&**uri)).collect::<Vec<_>>(),
+        );
+    }
+    let mut params = tagged(id);
+    params.set("notifications", agreed.to_raw());
+    render::event(&render::notification("notifications/subscriptions/acknowledged", &params))
+}
+
+/// `params` that say which subscription they belong to.
+fn tagged(id: &Id) -> Object {
+    let mut meta = Object::default();
+    meta.set("io.modelcontextprotocol/subscriptionId", id.raw().clone());
+    let mut params = Object::default();
+    params.set("_meta", meta.to_raw());
+    params
+}
+
+/// The body of a listen stream; dropping it closes the session.
+struct Body {
+    first: Option<Bytes>,
+    feed: Arc<Feed>,
+    session: Addr<SessionActor>,
+    id: Id,
+    info: ServerInfo,
+}
+
+impl Body {
+    fn render(&self, event: &Event) -> Bytes {
+        let mut params = tagged(&self.id);
+        let method = match event {
+            Event::KeepAlive => return Bytes::from_static(render::KEEP_ALIVE),
+            Event::End => {
+                let result =
+                    Raw::trusted(format!(r#"{{"_meta":{}}}"#, params.get("_meta").map_or("{}", Raw::as_str)));
+                let ended =
+                    render::complete(&result, &self.info).map(|ended| render::result(&self.id, &ended));
+                return render::event(&ended.unwrap_or_default());
+            }
+            Event::News(News::Tools) => "notifications/tools/list_changed",
+            Event::News(News::Prompts) => "notifications/prompts/list_changed",
+            Event::News(News::Resources | News::Unknown) => "notifications/resources/list_changed",
+            Event::News(News::Updated(uri)) => {
+                params.put("uri", &**uri);
+                "notifications/resources/updated"
+            }
+        };
+        METRICS.stream_events.inc();
+        render::event(&render::notification(method, &params))
+    }
+}
+
+impl Stream for Body {
+    type Item = Result<Bytes, actix_web::Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(Ok(first)));
+        }
+        self.feed.poll_next(cx).map(|event| event.map(|event| Ok(self.render(&event))))
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        // The last word of this stream; its mailbox is bounded by what came before.
+        self.session.do_send(Close);
+    }
+}

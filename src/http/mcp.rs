@@ -1,0 +1,259 @@
+//! The MCP endpoint: from a body to its answer, check by check in the order that the protocol wants.
+//!
+//! MCP 2026-07-28, basic/transports/streamable-http and basic/versioning. Must not know how anything is carried out.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Instant;
+
+use actix_web::http::header::HeaderMap;
+use actix_web::web::{Bytes, Data, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+use futures_util::FutureExt as _;
+
+use super::door::{Connection, Door};
+use super::limits::{self, Accepts};
+use super::route::{self, Routed};
+use super::{caller, listen, reply, stream};
+use crate::access::Caller;
+use crate::actors::supervision::message_of;
+use crate::error::{ErrorCode, Fault};
+use crate::protocol::headers::{self, Header, Headers};
+use crate::protocol::modern::{self, Meta, Params};
+use crate::protocol::{Id, MODERN, Message, Method, Raw, render};
+use crate::telemetry::metrics::METRICS;
+
+/// `POST /mcp`
+pub async fn post(request: HttpRequest, payload: Payload, door: Data<Door>) -> HttpResponse {
+    let request_id = door.frame.house.ids.next();
+    let refuse = |fault: &Fault| reply::rpc_error(None, fault, "POST /mcp", &request_id);
+    let caller = match caller::admit(&request, &door.frame) {
+        Ok(caller) => caller,
+        Err(fault) => {
+            METRICS.refused.with_label_values(&["unauthenticated"]).inc();
+            let from =
+                caller::address(&request, &door.frame).map(|from| from.to_string()).unwrap_or_default();
+            log::info!(client = from.as_str(), request_id = &*request_id; "a caller without a valid key was refused");
+            return refuse(&fault);
+        }
+    };
+    if let Err(fault) = door.frame.house.phase.admits() {
+        return refuse(&fault);
+    }
+    let body = match limits::read_json(&request, payload, &door.frame).await {
+        Ok(body) => body,
+        Err(fault) => return refuse(&fault),
+    };
+    let connection = request.conn_data::<Connection>();
+    let call = Call { door, headers: request.headers(), caller, request_id, connection };
+    answer(&call, body).await
+}
+
+/// `/mcp` by any other method: there are no sessions and no free-standing streams in the stateless revision.
+pub async fn other(request: HttpRequest, door: Data<Door>) -> HttpResponse {
+    let request_id = door.frame.house.ids.next();
+    let fault = match caller::admit(&request, &door.frame) {
+        Err(fault) => fault,
+        Ok(_) => Fault::new(
+            ErrorCode::MethodNotAllowed,
+            format!("{} is not served at the MCP endpoint", request.method()),
+            format!("send every message as a POST, in revision {MODERN}"),
+        )
+        .with("allow", "POST"),
+    };
+    reply::rpc_error(None, &fault, "/mcp", &request_id)
+}
+
+/// One POST, with all that was settled before its body is read.
+pub struct Call<'a> {
+    /// What the worker has at hand.
+    pub door: Data<Door>,
+    /// The request's headers.
+    pub headers: &'a HeaderMap,
+    /// Who calls.
+    pub caller: Caller,
+    /// This request, in errors, logs and history.
+    pub request_id: Arc<str>,
+    /// The connection it came on.
+    pub connection: Option<&'a Connection>,
+}
+
+/// Answers one body.
+pub async fn answer(call: &Call<'_>, body: Bytes) -> HttpResponse {
+    let accepts = limits::accepts(call.headers);
+    let refuse = |id: Option<&Id>, fault: &Fault| reply::rpc_error(id, fault, "POST /mcp", &call.request_id);
+    if !accepts.json && !accepts.events {
+        let fault = Fault::new(
+            ErrorCode::NotAcceptable,
+            "the Accept header takes neither JSON nor an event stream",
+            "send `Accept: application/json, text/event-stream`",
+        );
+        return refuse(None, &fault);
+    }
+    match Message::parse(body) {
+        Err(malformed) => refuse(malformed.id.as_ref(), &malformed.fault),
+        // No notification is defined from client to server over HTTP; unknown ones are to be ignored.
+        Ok(Message::Notification { .. }) => HttpResponse::Accepted().finish(),
+        Ok(Message::Response { .. }) => {
+            let why = "a JSON-RPC response was sent, but this server never asks over HTTP";
+            refuse(
+                None,
+                &Fault::new(
+                    ErrorCode::InvalidRequest,
+                    why,
+                    "send answers as `inputResponses` of a new request",
+                ),
+            )
+        }
+        Ok(Message::Request { id, method, params }) => {
+            let asked = Asked { id, method, accepts };
+            let _busy = Busy::begin();
+            let served = AssertUnwindSafe(serve(call, &asked, params.as_ref())).catch_unwind().await;
+            let served = served.unwrap_or_else(|panic| {
+                Err(Fault::internal(format!("a handler panicked: {}", message_of(panic.as_ref()))))
+            });
+            served.unwrap_or_else(|fault| asked.refuse(call, &fault))
+        }
+    }
+}
+
+/// A request, before its parameters.
+pub struct Asked {
+    /// To be repeated in the answer.
+    pub id: Id,
+    /// As it was named.
+    pub method: String,
+    /// What the client takes.
+    pub accepts: Accepts,
+}
+
+impl Asked {
+    fn refuse(&self, call: &Call<'_>, fault: &Fault) -> HttpResponse {
+        let known = Method::parse(&self.method).map_or("unknown", Method::name);
+        METRICS.requests.with_label_values(&[known, fault.code.name()]).inc();
+        reply::rpc_error(Some(&self.id), fault, known, &call.request_id)
+    }
+}
+
+/// One request in work, counted; a stop waits for it.
+pub struct Busy(());
+
+impl Busy {
+    /// Counts it until it is dropped.
+    pub fn begin() -> Self {
+        METRICS.in_flight.inc();
+        Self(())
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        METRICS.in_flight.dec();
+    }
+}
+
+async fn serve(call: &Call<'_>, asked: &Asked, params: Option<&Raw>) -> Result<HttpResponse, Fault> {
+    let began = Instant::now();
+    let params = Params::open(params);
+    let headers = Mirrors(call.headers);
+    if !is_modern(&headers, &asked.method, &params) {
+        speaks(call, 2);
+        return Err(refuse_legacy(&headers, &asked.method));
+    }
+    speaks(call, 1);
+    let meta = Meta::open(&params)?;
+    headers::check_version(&headers, &meta.version)?;
+    headers::check_method(&headers, &asked.method)?;
+    let method = Method::parse(&asked.method).ok_or_else(|| unknown_method(&asked.method))?;
+    headers::check_name(&headers, method, params.target().as_deref())?;
+    let routed = route::find(&call.door.frame.house, method, &params, &headers)?;
+    let response = match routed {
+        Routed::Page(page) => {
+            METRICS.requests.with_label_values(&[method.name(), "ok"]).inc();
+            send(render::result(&asked.id, &page), asked.accepts)
+        }
+        Routed::Listen(wanted) => listen::open(call, asked, &wanted).await?,
+        Routed::Perform(task) => stream::perform(call, asked, &params, meta, task).await?,
+    };
+    METRICS.response_time.with_label_values(&[method.name()]).observe(began.elapsed().as_secs_f64());
+    Ok(response)
+}
+
+/// A message as the whole answer.
+pub fn send(message: Vec<u8>, accepts: Accepts) -> HttpResponse {
+    if accepts.json { reply::json(message) } else { stream::events(render::event(&message)) }
+}
+
+/// Whether the stateless revision rules over this request.
+fn is_modern(headers: &Mirrors<'_>, method: &str, params: &Params) -> bool {
+    // Revisions are ISO dates, so that they compare as text.
+    let header = matches!(headers.protocol_version(), Header::Once(version) if version >= MODERN.as_bytes() && is_date(version));
+    header || method == "server/discover" || modern::is_modern(params)
+}
+
+fn is_date(version: &[u8]) -> bool {
+    version.len() == 10
+        && version
+            .iter()
+            .enumerate()
+            .all(|(n, byte)| if n == 4 || n == 7 { *byte == b'-' } else { byte.is_ascii_digit() })
+}
+
+/// The answer to a request of an older revision: it names what is served.
+fn refuse_legacy(headers: &Mirrors<'_>, method: &str) -> Fault {
+    if !matches!(headers.0.get("mcp-session-id"), None) && method != "initialize" {
+        return Fault::new(
+            ErrorCode::NotFound,
+            "there is no such session",
+            format!("this server is stateless: send each request in revision {MODERN}, without a session"),
+        );
+    }
+    let requested = match headers.protocol_version() {
+        Header::Once(version) => String::from_utf8_lossy(version).into_owned(),
+        Header::Absent | Header::Doubled => "a revision before 2025-06-18".to_owned(),
+    };
+    headers::unsupported(&requested)
+}
+
+fn unknown_method(method: &str) -> Fault {
+    Fault::new(
+        ErrorCode::MethodNotFound,
+        format!("there is no method {method:?} in revision {MODERN}"),
+        "call server/discover to see what is served",
+    )
+}
+
+fn speaks(call: &Call<'_>, era: u8) {
+    if let Some(connection) = call.connection {
+        connection.speaks(era);
+    }
+}
+
+/// The headers that repeat the body, out of an HTTP request.
+pub struct Mirrors<'a>(pub &'a HeaderMap);
+
+impl Mirrors<'_> {
+    fn find(&self, name: &str) -> Header<'_> {
+        let mut values = self.0.get_all(name);
+        match (values.next(), values.next()) {
+            (None, _) => Header::Absent,
+            (Some(value), None) => Header::Once(value.as_bytes().trim_ascii()),
+            (Some(_), Some(_)) => Header::Doubled,
+        }
+    }
+}
+
+impl Headers for Mirrors<'_> {
+    fn protocol_version(&self) -> Header<'_> {
+        self.find("mcp-protocol-version")
+    }
+    fn method(&self) -> Header<'_> {
+        self.find("mcp-method")
+    }
+    fn name(&self) -> Header<'_> {
+        self.find("mcp-name")
+    }
+    fn param(&self, name: &str) -> Header<'_> {
+        self.find(&format!("mcp-param-{}", name.to_ascii_lowercase()))
+    }
+}

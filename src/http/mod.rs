@@ -1,0 +1,90 @@
+//! The door: bytes to protocol and back. The only room that knows actix-web and status codes.
+//!
+//! Must not touch storage or plugins.
+
+mod caller;
+pub mod door;
+mod limits;
+mod listen;
+mod mcp;
+mod ops;
+mod reply;
+mod route;
+mod stream;
+pub mod views;
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use actix_web::dev::Server;
+use actix_web::middleware::from_fn;
+use actix_web::web::{self, Data, ServiceConfig};
+use actix_web::{App, HttpServer};
+
+use crate::actors::executor::{self, CommandExecutor};
+use door::{Door, Frame};
+
+/// The whole URL table.
+fn routes(urls: &mut ServiceConfig) {
+    let get = |path: &str, handler: actix_web::Route| {
+        web::resource(path).route(handler).default_service(web::to(ops::not_allowed))
+    };
+    urls.service(web::resource("/mcp").route(web::post().to(mcp::post)).default_service(web::to(mcp::other)))
+        .service(get("/", web::get().to(ops::index)))
+        .service(get("/health", web::get().to(ops::health)))
+        .service(get("/ready", web::get().to(ops::ready)))
+        .service(get("/metrics", web::get().to(ops::metrics)))
+        .service(get("/plugins", web::get().to(ops::plugins)))
+        .service(get("/plugins/{name}", web::get().to(ops::plugin)))
+        .service(get("/diagnostics/connection", web::get().to(ops::connection)))
+        .service(get("/diagnostics/performance", web::get().to(ops::performance)))
+        .service(get("/diagnostics/errors", web::get().to(ops::errors)))
+        .service(get("/diagnostics/actors", web::get().to(ops::actors)))
+        .service(get("/diagnostics/actors/{name}/crash", web::post().to(ops::crash)))
+        .default_service(web::to(ops::not_found));
+}
+
+/// How the server meets its clients, from the configuration.
+#[derive(Debug, Clone, Copy)]
+pub struct Manners {
+    /// Threads that serve.
+    pub workers: usize,
+    /// Connections of all workers together.
+    pub connections_max: usize,
+    /// How long a head may take to arrive.
+    pub head_timeout: Duration,
+    /// How long an idle connection is kept.
+    pub keep_alive: Duration,
+}
+
+/// Serves `frame` on `listener`. Each worker gets an executor of its own, on its own thread.
+///
+/// # Errors
+/// When the listener cannot be used.
+pub fn serve(listener: TcpListener, frame: Arc<Frame>, manners: Manners) -> std::io::Result<Server> {
+    let connections = Arc::clone(&frame.connections);
+    let executors = Arc::new(AtomicUsize::new(0));
+    let factory = move || {
+        let number = executors.fetch_add(1, Ordering::Relaxed);
+        let executor = CommandExecutor::new(Arc::clone(&frame.house.bench));
+        let (executor, part) =
+            frame.house.roster.start(format!("executor-{number}"), "executor", executor::TERMS, |_| executor);
+        let door = Data::new(Door { frame: Arc::clone(&frame), executor, part });
+        App::new().app_data(door).wrap(from_fn(limits::guard)).configure(routes)
+    };
+    let server = HttpServer::new(factory)
+        .workers(manners.workers)
+        .max_connections(manners.connections_max.div_ceil(manners.workers))
+        .client_request_timeout(manners.head_timeout)
+        .keep_alive(manners.keep_alive)
+        // Without it each streamed answer waits for the client's delayed acknowledgement, 44 ms.
+        .tcp_nodelay(true)
+        // With it a client that went away is not noticed while its call runs.
+        .h1_allow_half_closed(false)
+        .disable_signals()
+        .on_connect(move |_, extensions| drop(extensions.insert(connections.open())))
+        .shutdown_timeout(1);
+    Ok(server.listen(listener)?.run())
+}

@@ -1,0 +1,98 @@
+//! The one place where an error becomes a status and a body, and where it is counted and logged once.
+
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderValue};
+use serde_json::json;
+
+use crate::error::{ErrorCode, Fault};
+use crate::protocol::{Id, render};
+use crate::telemetry::errors::{self, Recent};
+use crate::telemetry::metrics::METRICS;
+
+/// `application/json`
+pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// `text/event-stream`
+pub const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
+
+/// The status that an error travels with.
+pub const fn status(code: ErrorCode) -> StatusCode {
+    match code {
+        ErrorCode::ParseError
+        | ErrorCode::InvalidRequest
+        | ErrorCode::InvalidParams
+        | ErrorCode::HeaderMismatch
+        | ErrorCode::MissingCapability
+        | ErrorCode::UnsupportedVersion => StatusCode::BAD_REQUEST,
+        ErrorCode::Unauthenticated => StatusCode::UNAUTHORIZED,
+        ErrorCode::Forbidden => StatusCode::FORBIDDEN,
+        ErrorCode::MethodNotFound | ErrorCode::NotFound => StatusCode::NOT_FOUND,
+        ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+        ErrorCode::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
+        ErrorCode::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+        ErrorCode::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        ErrorCode::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        ErrorCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorCode::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+    }
+}
+
+/// A JSON body.
+pub fn json(body: impl Into<actix_web::web::Bytes>) -> HttpResponse {
+    HttpResponse::Ok().insert_header((header::CONTENT_TYPE, JSON)).body(body.into())
+}
+
+/// An error answer at the MCP endpoint.
+pub fn rpc_error(id: Option<&Id>, fault: &Fault, during: &str, request_id: &str) -> HttpResponse {
+    note(fault, during, request_id);
+    with_headers(fault, render::error(id, fault, request_id))
+}
+
+/// An error answer anywhere else.
+pub fn plain_error(fault: &Fault, during: &str, request_id: &str) -> HttpResponse {
+    note(fault, during, request_id);
+    let error = json!({
+        "code": fault.code.name(),
+        "message": fault.message,
+        "advice": fault.advice,
+        "requestId": request_id,
+    });
+    with_headers(fault, json!({"error": error}).to_string().into_bytes())
+}
+
+/// Counts a fault that is ours, logs its cause, and keeps it for the diagnostics.
+pub fn note(fault: &Fault, during: &str, request_id: &str) {
+    if !fault.code.is_ours() {
+        log::debug!(code = fault.code.name(), request_id = request_id; "{during} was refused");
+        return;
+    }
+    METRICS.errors.with_label_values(&[fault.code.name()]).inc();
+    errors::report(Recent {
+        at: std::time::SystemTime::now(),
+        code: fault.code.name(),
+        during: during.to_owned(),
+        cause: fault.cause.clone().unwrap_or_else(|| fault.message.to_string()),
+        request_id: request_id.to_owned(),
+    });
+}
+
+fn with_headers(fault: &Fault, body: Vec<u8>) -> HttpResponse {
+    let mut response = HttpResponse::build(status(fault.code));
+    response.insert_header((header::CONTENT_TYPE, JSON));
+    match fault.code {
+        ErrorCode::Unauthenticated => response
+            .insert_header((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"waygate\""))),
+        ErrorCode::MethodNotAllowed => {
+            let allow = fault.data.get("allow").and_then(|allow| allow.as_str()).unwrap_or("GET");
+            response.insert_header((header::ALLOW, allow))
+        }
+        ErrorCode::Unavailable => {
+            response.insert_header((header::RETRY_AFTER, HeaderValue::from_static("1")))
+        }
+        // What was not read to its end cannot be followed by a next request.
+        ErrorCode::BodyTimeout | ErrorCode::BodyTooLarge => response.force_close(),
+        _ => &mut response,
+    };
+    response.body(body)
+}

@@ -1,0 +1,200 @@
+//! From a method and its parameters to what answers it: a rendered page, a task for the executor, or a stream.
+//!
+//! Must not know how the answer travels.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::mcp::Mirrors;
+use crate::actors::House;
+use crate::actors::executor::messages::Task;
+use crate::catalog::{Listing, Snapshot};
+use crate::error::{ErrorCode, Fault};
+use crate::plugins::Reference;
+use crate::protocol::modern::Params;
+use crate::protocol::render::Finished;
+use crate::protocol::{Method, Raw, headers};
+
+/// What answers a request.
+pub enum Routed {
+    /// A page that lies ready.
+    Page(Finished),
+    /// A call.
+    Perform(Task),
+    /// A listen stream.
+    Listen(Wanted),
+}
+
+/// What a listen stream shall tell of.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Wanted {
+    /// Changes of the list of tools.
+    pub tools_list_changed: bool,
+    /// Changes of the list of prompts.
+    pub prompts_list_changed: bool,
+    /// Changes of the lists of resources and templates.
+    pub resources_list_changed: bool,
+    /// Changes of these resources.
+    pub resource_subscriptions: Vec<Arc<str>>,
+}
+
+/// Finds what answers `method`.
+///
+/// # Errors
+/// -32602 for parameters that lead nowhere, -32020 for parameter headers that contradict the arguments.
+pub fn find(house: &House, method: Method, params: &Params, mirrors: &Mirrors<'_>) -> Result<Routed, Fault> {
+    let catalog = house.shelf.current();
+    Ok(match method {
+        Method::Discover => Routed::Page(
+            catalog.discover.clone().ok_or_else(|| Fault::internal("no discovery was rendered"))?,
+        ),
+        Method::ToolsList => page(&catalog.tools_list, params)?,
+        Method::PromptsList => page(&catalog.prompts_list, params)?,
+        Method::ResourcesList => page(&catalog.resources_list, params)?,
+        Method::TemplatesList => page(&catalog.templates_list, params)?,
+        Method::ToolsCall => Routed::Perform(tool(&catalog, params, mirrors)?),
+        Method::PromptsGet => Routed::Perform(prompt(&catalog, params)?),
+        Method::ResourcesRead => Routed::Perform(read(&catalog, params)?),
+        Method::Complete => Routed::Perform(complete(&catalog, params)?),
+        Method::Listen => Routed::Listen(wanted(params)?),
+    })
+}
+
+fn page(list: &Listing, params: &Params) -> Result<Routed, Fault> {
+    let refuse = || {
+        Fault::invalid_params(
+            "`cursor` is not one that this list gave",
+            "list again from the start, without a cursor",
+        )
+    };
+    let cursor: Option<String> =
+        params.cursor.as_ref().map(|cursor| cursor.read().map_err(|_| refuse())).transpose()?;
+    let page = list.page(cursor.as_deref()).map_err(|_| refuse())?;
+    Ok(Routed::Page(page.clone()))
+}
+
+fn tool(catalog: &Snapshot, params: &Params, mirrors: &Mirrors<'_>) -> Result<Task, Fault> {
+    let name = text(params.name.as_ref(), "name")?;
+    let unknown = || {
+        Fault::invalid_params(
+            format!("there is no tool {name:?}"),
+            "list the tools and use a name from there",
+        )
+    };
+    let entry = Arc::clone(catalog.tool(&name).ok_or_else(unknown)?);
+    let arguments = params.arguments()?;
+    let value: Value = arguments.read().map_err(|error| {
+        Fault::invalid_params(format!("`arguments` cannot be read: {error}"), "send an object")
+    })?;
+    for mirror in &entry.mirrors {
+        headers::check_param(mirrors, &mirror.header, mirror.find(&value))?;
+    }
+    Ok(Task::Tool { entry, arguments, value })
+}
+
+fn prompt(catalog: &Snapshot, params: &Params) -> Result<Task, Fault> {
+    let name = text(params.name.as_ref(), "name")?;
+    let unknown = || {
+        Fault::invalid_params(
+            format!("there is no prompt {name:?}"),
+            "list the prompts and use a name from there",
+        )
+    };
+    let entry = Arc::clone(catalog.prompt(&name).ok_or_else(unknown)?);
+    Ok(Task::Prompt { entry, arguments: params.arguments()? })
+}
+
+fn read(catalog: &Snapshot, params: &Params) -> Result<Task, Fault> {
+    let uri = text(params.uri.as_ref(), "uri")?;
+    let unknown = || {
+        Fault::invalid_params(
+            format!("there is no resource {uri:?}"),
+            "list the resources and their templates",
+        )
+        .with("uri", uri.as_str())
+    };
+    let entry = Arc::clone(catalog.resource(&uri).ok_or_else(unknown)?);
+    Ok(Task::Read { entry, uri })
+}
+
+#[derive(Deserialize)]
+struct WireReference {
+    #[serde(rename = "type")]
+    kind: String,
+    name: Option<String>,
+    uri: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct WireArgument {
+    name: String,
+    value: String,
+}
+
+#[derive(Deserialize, Default)]
+struct WireContext {
+    arguments: Option<BTreeMap<String, String>>,
+}
+
+fn complete(catalog: &Snapshot, params: &Params) -> Result<Task, Fault> {
+    let reference: WireReference = member(params.reference.as_ref(), "ref")?;
+    let argument: WireArgument = member(params.argument.as_ref(), "argument")?;
+    let context: WireContext = params
+        .context
+        .as_ref()
+        .map_or(Ok(WireContext::default()), |context| member(Some(context), "context"))?;
+    let unknown = |what: &str| {
+        Fault::invalid_params(
+            format!("`ref` names nothing here: {what:?}"),
+            "use a listed prompt or resource template",
+        )
+    };
+    let (seat, of) = match (reference.kind.as_str(), reference.name, reference.uri) {
+        ("ref/prompt", Some(name), _) => {
+            let entry = catalog.prompt(&name).ok_or_else(|| unknown(&name))?;
+            (&entry.seat, Reference::Prompt(entry.local.to_string()))
+        }
+        ("ref/resource", _, Some(uri)) => {
+            let entry = catalog.template(&uri).ok_or_else(|| unknown(&uri))?;
+            (&entry.seat, Reference::Resource(uri))
+        }
+        (kind, _, _) => return Err(unknown(kind)),
+    };
+    let chosen = Raw::of(&context.arguments.unwrap_or_default())
+        .map_err(|error| Fault::internal(error.to_string()))?;
+    Ok(Task::Complete { seat: Arc::clone(seat), of, argument: argument.name, typed: argument.value, chosen })
+}
+
+fn wanted(params: &Params) -> Result<Wanted, Fault> {
+    member(params.notifications.as_ref(), "notifications")
+}
+
+fn text(member: Option<&Raw>, key: &str) -> Result<String, Fault> {
+    let refuse = || {
+        Fault::invalid_params(
+            format!("`{key}` is missing or not a string"),
+            format!("send `{key}` as a string"),
+        )
+    };
+    member.and_then(|member| member.read().ok()).ok_or_else(refuse)
+}
+
+fn member<T: serde::de::DeserializeOwned>(member: Option<&Raw>, key: &str) -> Result<T, Fault> {
+    let member = member.ok_or_else(|| {
+        Fault::new(
+            ErrorCode::InvalidParams,
+            format!("`{key}` is missing"),
+            format!("send `{key}` as the schema of this method says"),
+        )
+    })?;
+    member.read().map_err(|error| {
+        Fault::invalid_params(
+            format!("`{key}` is malformed: {error}"),
+            "send it as the schema of this method says",
+        )
+    })
+}

@@ -1,0 +1,204 @@
+//! A call's answer on the wire: JSON when nothing is said before it, an event stream from the first notice on.
+//!
+//! Closing the connection cancels the call. Must not know what the call does.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::MailboxError;
+use actix_web::HttpResponse;
+use actix_web::body::MessageBody;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::web::Bytes;
+use futures_util::stream;
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::mcp::{Asked, Busy, Call, send};
+use super::reply;
+use crate::actors::executor::messages::{Done, Perform, Task};
+use crate::error::{ErrorCode, Fault};
+use crate::plugins::Notice;
+use crate::protocol::modern::{Meta, Params};
+use crate::protocol::{Id, Object, Raw, render};
+use crate::telemetry::metrics::METRICS;
+
+/// Notices that may wait for a slow reader; beyond, progress and log lines are lost.
+const NOTICES_MAX: usize = 256;
+
+type Answer = Pin<Box<dyn Future<Output = Result<Done, Fault>>>>;
+
+/// Has a task carried out and answers with what becomes of it.
+///
+/// # Errors
+/// What the executor answers, when nothing was streamed before.
+pub async fn perform(
+    call: &Call<'_>,
+    asked: &Asked,
+    params: &Params,
+    meta: Meta,
+    task: Task,
+) -> Result<HttpResponse, Fault> {
+    let token = meta.progress_token()?.cloned();
+    let log_level = meta.log_level()?;
+    let wants = asked.accepts.events && (token.is_some() || log_level.is_some());
+    let (sender, mut notices) = if wants { Some(mpsc::channel(NOTICES_MAX)).unzip() } else { (None, None) };
+    let cancel = CancellationToken::new();
+    let guard = cancel.clone().drop_guard();
+    let method = task.method().name();
+    let perform = Perform {
+        task,
+        caller: call.caller.clone(),
+        request_id: Arc::clone(&call.request_id),
+        responses: params.responses()?,
+        state: params.state()?,
+        client: meta.client,
+        client_name: meta.client_name,
+        trace: meta.trace,
+        wants_progress: sender.is_some() && token.is_some(),
+        notices: sender,
+        log_level,
+        cancel,
+    };
+    let waits = call.door.part.waits();
+    let sent = call.door.executor.send(perform);
+    let answer = async move {
+        let _waits = waits;
+        sent.await.unwrap_or_else(|error| Err(lost(&error)))
+    };
+    let Some(notices) = notices.as_mut() else {
+        let done = answer.await;
+        drop(guard.disarm());
+        return finish(asked, method, done?);
+    };
+    let mut answer: Answer = Box::pin(answer);
+    tokio::select! {
+        biased;
+        Some(notice) = notices.recv() => Ok(begin(Speaking {
+            first: Some(notice),
+            notices: std::mem::replace(notices, mpsc::channel(1).1),
+            answer: Some(answer),
+            token,
+            id: asked.id.clone(),
+            during: method,
+            request_id: Arc::clone(&call.request_id),
+            keep_alive: call.door.frame.limits.stream_keep_alive,
+            _guard: guard,
+            _busy: Busy::begin(),
+        })),
+        done = &mut answer => finish(asked, method, done?),
+    }
+}
+
+/// The executor crashed over this very message.
+fn lost(error: &MailboxError) -> Fault {
+    Fault::new(
+        ErrorCode::Unavailable,
+        "the executor crashed over this request and is back",
+        "retry; whether the call had an effect is not known",
+    )
+    .because(error)
+}
+
+fn finish(asked: &Asked, method: &'static str, done: Done) -> Result<HttpResponse, Fault> {
+    METRICS.requests.with_label_values(&[method, done.outcome]).inc();
+    Ok(send(render::result(&asked.id, &done.result), asked.accepts))
+}
+
+/// A call that speaks before its answer.
+struct Speaking {
+    first: Option<Notice>,
+    notices: mpsc::Receiver<Notice>,
+    answer: Option<Answer>,
+    token: Option<Raw>,
+    id: Id,
+    during: &'static str,
+    request_id: Arc<str>,
+    keep_alive: Duration,
+    _guard: DropGuard,
+    _busy: Busy,
+}
+
+fn begin(speaking: Speaking) -> HttpResponse {
+    let frames = stream::unfold(speaking, |mut speaking| async move {
+        let frame = speaking.next().await?;
+        Some((Ok::<_, actix_web::Error>(frame), speaking))
+    });
+    head().streaming(Box::pin(frames))
+}
+
+impl Speaking {
+    /// The next frame: every notice in its order, comment lines while nothing happens, the answer last.
+    async fn next(&mut self) -> Option<Bytes> {
+        if let Some(notice) = self.first.take() {
+            return Some(self.render(&notice));
+        }
+        let answer = self.answer.as_mut()?;
+        let done = tokio::select! {
+            biased;
+            Some(notice) = self.notices.recv() => return Some(self.render(&notice)),
+            done = answer => done,
+            () = tokio::time::sleep(self.keep_alive) => return Some(Bytes::from_static(render::KEEP_ALIVE)),
+        };
+        self.answer = None;
+        let (message, outcome) = match done {
+            Ok(done) => (render::result(&self.id, &done.result), done.outcome),
+            Err(fault) => {
+                reply::note(&fault, self.during, &self.request_id);
+                (render::error(Some(&self.id), &fault, &self.request_id), fault.code.name())
+            }
+        };
+        METRICS.requests.with_label_values(&[self.during, outcome]).inc();
+        Some(render::event(&message))
+    }
+
+    fn render(&self, notice: &Notice) -> Bytes {
+        let mut params = Object::default();
+        let method = match notice {
+            Notice::Progress { progress, total, message } => {
+                if let Some(token) = &self.token {
+                    params.set("progressToken", token.clone());
+                }
+                params.put("progress", number(*progress));
+                if let Some(total) = total {
+                    params.put("total", number(*total));
+                }
+                if let Some(message) = message {
+                    params.put("message", message.as_str());
+                }
+                "notifications/progress"
+            }
+            Notice::Log { level, logger, data } => {
+                params.put("level", serde_json::to_value(level).unwrap_or_default());
+                params.put("logger", logger.as_str());
+                params.put("data", data.clone());
+                "notifications/message"
+            }
+        };
+        render::event(&render::notification(method, &params))
+    }
+}
+
+/// Whole numbers without a fraction.
+fn number(value: f64) -> Value {
+    #[expect(clippy::cast_possible_truncation, reason = "checked to be whole and small")]
+    if value.fract() == 0.0 && value.abs() < 9e15 { Value::from(value as i64) } else { Value::from(value) }
+}
+
+/// The head of an event stream.
+pub fn head() -> actix_web::HttpResponseBuilder {
+    let mut response = HttpResponse::Ok();
+    response
+        .insert_header((header::CONTENT_TYPE, reply::EVENT_STREAM))
+        .insert_header((header::CACHE_CONTROL, HeaderValue::from_static("no-cache")))
+        .insert_header(("X-Accel-Buffering", "no"));
+    response
+}
+
+/// An event stream that is ready whole.
+pub fn events(frame: impl MessageBody + 'static) -> HttpResponse {
+    head().body(frame)
+}

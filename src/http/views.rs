@@ -1,0 +1,173 @@
+//! What the operations endpoints show, as JSON. The built-in `waygate` plugin shows the same, through `app`.
+//!
+//! Must not know requests or statuses.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use crate::actors::House;
+use crate::actors::ask::ask;
+use crate::actors::health::messages::Judge;
+use crate::actors::health::{Check, Judgement};
+use crate::actors::metrics::messages::Performance;
+use crate::catalog::{Seat, Snapshot};
+use crate::error::{ErrorCode, Fault};
+use crate::telemetry::errors;
+
+/// How long an actor may take to answer an operator.
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+
+/// The last judgement.
+///
+/// # Errors
+/// `Unavailable` when the monitor does not answer.
+pub async fn judgement(house: &House) -> Result<Arc<Judgement>, Fault> {
+    ask(&house.health, Judge, ANSWER_WITHIN).await.map_err(|error| no_answer("the health monitor", &error))
+}
+
+/// `/health`; without details only the status.
+pub fn health(house: &House, judgement: &Judgement, details: bool) -> Value {
+    if !details {
+        return json!({"status": judgement.status()});
+    }
+    let mut checks = Map::new();
+    let mut problems = Map::new();
+    for (name, check) in &judgement.checks {
+        let (word, problem) = match check {
+            Check::Ok => ("ok", None),
+            Check::Disabled => ("disabled", None),
+            Check::Degraded(why) => ("degraded", Some(why)),
+            Check::Failed(why) => ("failed", Some(why)),
+        };
+        checks.insert((*name).to_owned(), word.into());
+        problems.extend(problem.map(|why| ((*name).to_owned(), why.as_str().into())));
+    }
+    json!({
+        "status": judgement.status(),
+        "checks": checks,
+        "problems": problems,
+        "phase": house.phase.name(),
+        "version": env!("CARGO_PKG_VERSION"),
+        "uptimeSeconds": house.began.elapsed().as_secs(),
+        "checkedAt": moment(judgement.at),
+    })
+}
+
+/// `/diagnostics/performance`
+///
+/// # Errors
+/// `Unavailable` when the metrics do not answer.
+pub async fn performance(house: &House) -> Result<Value, Fault> {
+    ask(&house.metrics, Performance, ANSWER_WITHIN).await.map_err(|error| no_answer("the metrics", &error))
+}
+
+/// `/diagnostics/actors`
+pub fn actors(house: &House) -> Value {
+    let parts = house.roster.parts();
+    let shown = parts.iter().map(|part| {
+        let panic = part.last_panic();
+        json!({
+            "name": part.name(),
+            "kind": part.kind(),
+            "state": if part.is_given_up() { "given_up" } else { "running" },
+            "restarts": part.restarts(),
+            "waiting": part.waiting(),
+            "lastPanic": panic.map(|panic| json!({
+                "at": moment(panic.at),
+                "message": panic.message,
+                "restartMicroseconds": panic.restarted_in.as_nanos() as f64 / 1e3,
+            })),
+        })
+    });
+    json!({"actors": shown.collect::<Vec<_>>()})
+}
+
+/// `/diagnostics/errors`
+pub fn recent_errors(limit: usize, since: Option<SystemTime>) -> Value {
+    let shown = errors::newest(limit, since).into_iter().map(|error| {
+        json!({
+            "at": moment(error.at),
+            "code": error.code,
+            "during": error.during,
+            "cause": error.cause,
+            "requestId": error.request_id,
+        })
+    });
+    json!({"errors": shown.collect::<Vec<_>>()})
+}
+
+/// `/plugins`
+pub fn plugins(house: &House) -> Value {
+    let catalog = house.shelf.keep();
+    let shown: Vec<Value> = catalog.plugins.iter().map(|(seat, _)| plugin_summary(&catalog, seat)).collect();
+    json!({"plugins": shown})
+}
+
+/// `/plugins/{name}`
+pub fn plugin(house: &House, name: &str) -> Option<Value> {
+    let catalog = house.shelf.keep();
+    let (seat, inventory) = catalog.plugins.iter().find(|(seat, _)| &*seat.name == name)?;
+    let mut shown = plugin_summary(&catalog, seat);
+    let mut tools: Vec<_> = catalog.tools().filter(|entry| entry.seat.name == seat.name).collect();
+    tools.sort_by(|a, b| a.name.cmp(&b.name));
+    let tools: Vec<Value> = tools
+        .iter()
+        .map(|entry| json!({"name": &*entry.name, "tokens": entry.tokens(), "calls": entry.time.get_sample_count()}))
+        .collect();
+    let names = |definitions: &[crate::protocol::Definition]| -> Vec<String> {
+        definitions.iter().map(|definition| seat.publish(&definition.name())).collect()
+    };
+    let uris = |definitions: &[crate::protocol::Definition]| -> Vec<String> {
+        definitions.iter().map(crate::protocol::Definition::uri).collect()
+    };
+    let more = json!({
+        "tools": tools,
+        "prompts": names(&inventory.prompts),
+        "resources": uris(&inventory.resources),
+        "templates": uris(&inventory.templates),
+        "refused": catalog.refused.iter().filter(|refused| refused.plugin == seat.name).map(|refused| refused.why.as_str()).collect::<Vec<_>>(),
+        "limits": {
+            "concurrency": seat.limits.concurrency,
+            "queueMax": seat.limits.queue_max,
+            "blockingThreads": seat.limits.blocking_threads,
+            "lostThreadsMax": seat.limits.lost_threads_max,
+            "timeoutSeconds": seat.limits.timeout_seconds,
+        },
+    });
+    if let (Some(shown), Value::Object(more)) = (shown.as_object_mut(), more) {
+        shown.extend(more);
+    }
+    Some(shown)
+}
+
+fn plugin_summary(catalog: &Snapshot, seat: &Seat) -> Value {
+    let tools = || catalog.tools().filter(|entry| entry.seat.name == seat.name);
+    json!({
+        "name": &*seat.name,
+        "kind": "builtin",
+        "state": seat.state_name(),
+        "toolCount": tools().count(),
+        "tokens": tools().map(|entry| entry.tokens()).sum::<usize>(),
+        "running": seat.running(),
+        "queued": seat.queued(),
+        "lostThreads": seat.blocking.lost(),
+    })
+}
+
+/// A moment as RFC 3339 in UTC.
+pub fn moment(at: SystemTime) -> String {
+    Timestamp::try_from(at).map_or_else(|_| String::new(), |at| format!("{at:.3}"))
+}
+
+/// What to say when an actor does not answer an operator.
+pub fn no_answer(who: &str, error: &dyn std::fmt::Display) -> Fault {
+    Fault::new(
+        ErrorCode::Unavailable,
+        format!("{who} did not answer"),
+        "retry after a moment; /diagnostics/actors shows its restarts",
+    )
+    .because(error)
+}

@@ -1,0 +1,218 @@
+//! The headers that repeat parts of the body, so that a router need not parse it: decoding and comparing.
+//!
+//! MCP 2026-07-28, basic/transports/streamable-http#request-metadata and SEP-2243. Must not know an HTTP library.
+
+use std::borrow::Cow;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
+
+use super::methods::{MODERN, Method, Named, SERVED};
+use crate::error::{ErrorCode, Fault};
+
+/// One header of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Header<'a> {
+    /// Not there.
+    Absent,
+    /// There once, with this value, surrounding white space taken off.
+    Once(&'a [u8]),
+    /// There more than once.
+    Doubled,
+}
+
+/// The headers of a request that this page is about.
+pub trait Headers {
+    /// `MCP-Protocol-Version`.
+    fn protocol_version(&self) -> Header<'_>;
+    /// `Mcp-Method`.
+    fn method(&self) -> Header<'_>;
+    /// `Mcp-Name`.
+    fn name(&self) -> Header<'_>;
+    /// `Mcp-Param-{name}`.
+    fn param(&self, name: &str) -> Header<'_>;
+}
+
+/// Checks `MCP-Protocol-Version` against the body's version, and that against what is served.
+///
+/// # Errors
+/// -32020 when the header is missing or differs, -32022 when both agree on a revision that is not served.
+pub fn check_version(headers: &dyn Headers, body: &str) -> Result<(), Fault> {
+    expect("MCP-Protocol-Version", headers.protocol_version(), body)?;
+    if body == MODERN { Ok(()) } else { Err(unsupported(body)) }
+}
+
+/// The answer to a request of a revision that is not served.
+pub fn unsupported(requested: &str) -> Fault {
+    Fault::new(
+        ErrorCode::UnsupportedVersion,
+        format!("protocol revision {requested:?} is not served here"),
+        format!("use one of: {}", SERVED.join(", ")),
+    )
+    .with("supported", SERVED)
+    .with("requested", requested)
+}
+
+/// Checks `Mcp-Method`.
+///
+/// # Errors
+/// -32020 when it is missing or differs.
+pub fn check_method(headers: &dyn Headers, body: &str) -> Result<(), Fault> {
+    expect("Mcp-Method", headers.method(), body)
+}
+
+/// Checks `Mcp-Name` where the method has one and the body has the member that it repeats.
+///
+/// # Errors
+/// -32020 when it is missing, badly encoded or differs.
+pub fn check_name(headers: &dyn Headers, method: Method, body: Option<&str>) -> Result<(), Fault> {
+    match (method.named(), body) {
+        (Named::Not, _) | (_, None) => Ok(()),
+        (_, Some(body)) => {
+            let value = once("Mcp-Name", headers.name())?.ok_or_else(|| missing("Mcp-Name"))?;
+            same("Mcp-Name", &decode("Mcp-Name", value)?, body)
+        }
+    }
+}
+
+/// Checks one `Mcp-Param-*` against the argument it repeats.
+///
+/// # Errors
+/// -32020 when the argument is there and the header is not, the reverse, or they differ.
+pub fn check_param(headers: &dyn Headers, name: &str, argument: Option<&Value>) -> Result<(), Fault> {
+    let title = format!("Mcp-Param-{name}");
+    let value = once(&title, headers.param(name))?;
+    match (value, argument.filter(|argument| !argument.is_null())) {
+        (None, None) => Ok(()),
+        (None, Some(_)) => Err(missing(&title)),
+        (Some(_), None) => {
+            Err(mismatch(format!("{title} is there, but the argument that it repeats is not")))
+        }
+        (Some(value), Some(argument)) => {
+            let said = decode(&title, value)?;
+            let agrees = match argument {
+                Value::String(text) => *text == said,
+                Value::Bool(truth) => truth.to_string() == said,
+                // 42 and 42.0 are the same integer.
+                Value::Number(number) => {
+                    number.to_string() == said
+                        || said.parse::<f64>().ok().is_some_and(|said| number.as_f64() == Some(said))
+                }
+                _ => false,
+            };
+            if agrees {
+                Ok(())
+            } else {
+                Err(mismatch(format!("{title} differs from the argument that it repeats")))
+            }
+        }
+    }
+}
+
+fn expect(title: &str, header: Header<'_>, body: &str) -> Result<(), Fault> {
+    let value = once(title, header)?.ok_or_else(|| missing(title))?;
+    let text = std::str::from_utf8(value)
+        .map_err(|_| mismatch(format!("{title} has characters that no header may have")))?;
+    same(title, text, body)
+}
+
+fn same(title: &str, header: &str, body: &str) -> Result<(), Fault> {
+    if header == body {
+        Ok(())
+    } else {
+        Err(mismatch(format!("{title} says {header:?}, the body says {body:?}")))
+    }
+}
+
+fn once<'a>(title: &str, header: Header<'a>) -> Result<Option<&'a [u8]>, Fault> {
+    match header {
+        Header::Absent => Ok(None),
+        Header::Once(value) => Ok(Some(value)),
+        Header::Doubled => Err(mismatch(format!("{title} stands more than once"))),
+    }
+}
+
+/// Undoes the encoding `=?base64?…?=`. Half a sentinel, or one in other letters, is literal text.
+fn decode<'a>(title: &str, value: &'a [u8]) -> Result<Cow<'a, str>, Fault> {
+    let broken = |why: &str| mismatch(format!("{title} {why}"));
+    let text = std::str::from_utf8(value).map_err(|_| broken("has characters that no header may have"))?;
+    if text.bytes().any(|byte| byte.is_ascii_control() || !byte.is_ascii()) {
+        return Err(broken("has characters that no header may have"));
+    }
+    let Some(inner) = text.strip_prefix("=?base64?").and_then(|rest| rest.strip_suffix("?=")) else {
+        return Ok(Cow::Borrowed(text));
+    };
+    let bytes = STANDARD.decode(inner).map_err(|_| broken("is marked as Base64 and is not valid Base64"))?;
+    String::from_utf8(bytes).map(Cow::Owned).map_err(|_| broken("is Base64 of something that is not UTF-8"))
+}
+
+fn missing(title: &str) -> Fault {
+    mismatch(format!("{title} is missing"))
+}
+
+fn mismatch(message: String) -> Fault {
+    Fault::new(
+        ErrorCode::HeaderMismatch,
+        message,
+        "make the headers repeat the body; if a tool's schema changed, list the tools again and retry",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    struct One(Option<&'static str>);
+
+    impl Headers for One {
+        fn protocol_version(&self) -> Header<'_> {
+            self.param("")
+        }
+        fn method(&self) -> Header<'_> {
+            self.param("")
+        }
+        fn name(&self) -> Header<'_> {
+            self.param("")
+        }
+        fn param(&self, _: &str) -> Header<'_> {
+            self.0.map_or(Header::Absent, |value| Header::Once(value.as_bytes()))
+        }
+    }
+
+    #[test]
+    fn base64_is_decoded_strictly_and_half_a_sentinel_is_text() {
+        let name = |header, body| check_name(&One(Some(header)), Method::ToolsCall, Some(body));
+        assert!(name("=?base64?SGVsbG8=?=", "Hello").is_ok());
+        assert!(name("=?base64?SGVsbG8?=", "Hello").is_err());
+        assert!(name("=?base64?SGV%%G8=?=", "Hello").is_err());
+        for literal in ["=?base64?SGVsbG8=", "SGVsbG8=?=", "=?BASE64?SGVsbG8=?="] {
+            assert!(name(literal, literal).is_ok(), "{literal}");
+        }
+        assert!(name("Hello", "hello").is_err());
+    }
+
+    #[test]
+    fn a_parameter_header_stands_exactly_where_its_argument_does() {
+        let check = |header, argument: Value| check_param(&One(header), "X", Some(&argument));
+        assert!(check(Some("42"), json!(42)).is_ok());
+        assert!(check(Some("42.0"), json!(42)).is_ok());
+        assert!(check(Some("43"), json!(42)).is_err());
+        assert!(check(Some("true"), json!(true)).is_ok());
+        assert!(check(Some(""), json!("")).is_ok());
+        assert!(check(None, json!("a")).is_err());
+        assert!(check(None, json!(null)).is_ok());
+        assert!(check(Some("a"), json!(null)).is_err());
+        assert!(check_param(&One(None), "X", None).is_ok());
+    }
+
+    #[test]
+    fn a_header_that_differs_wins_over_a_version_that_is_not_served() {
+        assert_eq!(check_version(&One(Some("v1")), "v2").unwrap_err().code, ErrorCode::HeaderMismatch);
+        assert_eq!(check_version(&One(None), MODERN).unwrap_err().code, ErrorCode::HeaderMismatch);
+        let fault = check_version(&One(Some("v2")), "v2").unwrap_err();
+        assert_eq!(fault.code, ErrorCode::UnsupportedVersion);
+        assert_eq!(fault.data["requested"], "v2");
+    }
+}

@@ -1,0 +1,163 @@
+//! Messages as bytes: results with what the revision wants in each, errors, notifications, event-stream frames.
+//!
+//! MCP 2026-07-28, basic/index and basic/transports/streamable-http. Results are spliced, not parsed again.
+//! Must not know statuses or sockets.
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::envelope::Id;
+use super::object::Object;
+use super::raw::{Raw, RawError};
+use crate::error::Fault;
+
+/// What this server is called, on every result (`io.modelcontextprotocol/serverInfo`).
+#[derive(Debug, Clone)]
+pub struct ServerInfo {
+    /// `{"name":…,"version":…}`
+    json: String,
+}
+
+impl ServerInfo {
+    /// From a name and a version.
+    pub fn new(name: &str, version: &str) -> Self {
+        Self { json: json!({"name": name, "version": version}).to_string() }
+    }
+
+    /// `"_meta":{…}` of a result that has no other meta.
+    fn meta(&self) -> String {
+        format!(r#""_meta":{{"io.modelcontextprotocol/serverInfo":{}}}"#, self.json)
+    }
+}
+
+/// A result object with `resultType` and `_meta`, ready to be sent under any id.
+#[derive(Debug, Clone)]
+pub struct Finished(Bytes);
+
+impl Finished {
+    /// Its JSON.
+    pub fn bytes(&self) -> &Bytes {
+        &self.0
+    }
+}
+
+/// Makes `result` a complete one.
+///
+/// # Errors
+/// When it is not an object.
+pub fn complete(result: &Raw, info: &ServerInfo) -> Result<Finished, RawError> {
+    finish(result, "complete", info)
+}
+
+/// A result that asks the client for input; `requests` are JSON under their keys.
+pub fn input_required(requests: &[(String, Raw)], state: Option<&str>, info: &ServerInfo) -> Finished {
+    let mut result = Object::default();
+    result.put("resultType", "input_required");
+    if !requests.is_empty() {
+        let mut asked = Object::default();
+        for (key, request) in requests {
+            asked.set(key, request.clone());
+        }
+        result.set("inputRequests", asked.to_raw());
+    }
+    if let Some(state) = state {
+        result.put("requestState", state);
+    }
+    result.set("_meta", Raw::trusted(format!(r#"{{"io.modelcontextprotocol/serverInfo":{}}}"#, info.json)));
+    Finished(result.to_raw().bytes().clone())
+}
+
+fn finish(result: &Raw, kind: &str, info: &ServerInfo) -> Result<Finished, RawError> {
+    let text = result.as_str();
+    // The words are looked for in the whole text: a false alarm costs the slow way, nothing else.
+    if text.contains("\"_meta\"") || text.contains("\"resultType\"") || text.contains("\\u") {
+        return finish_slowly(result, kind, info);
+    }
+    let inner = text.strip_prefix('{').ok_or_else(|| RawError::new("the result is not an object"))?;
+    let comma = if inner.trim_start() == "}" { "" } else { "," };
+    let meta = info.meta();
+    let mut out = String::with_capacity(text.len() + meta.len() + kind.len() + 20);
+    for part in ["{\"resultType\":\"", kind, "\",", &meta, comma, inner] {
+        out.push_str(part);
+    }
+    Ok(Finished(out.into()))
+}
+
+/// For results that bring a `_meta` of their own: it is kept, and the server's name added.
+fn finish_slowly(result: &Raw, kind: &str, info: &ServerInfo) -> Result<Finished, RawError> {
+    let mut object = Object::open(result)?;
+    let mut meta = object.get("_meta").map(Object::open).transpose()?.unwrap_or_default();
+    meta.set("io.modelcontextprotocol/serverInfo", Raw::trusted(info.json.clone()));
+    object.set("_meta", meta.to_raw());
+    object.put("resultType", kind);
+    Ok(Finished(object.to_raw().bytes().clone()))
+}
+
+/// The answer to request `id`.
+pub fn result(id: &Id, result: &Finished) -> Vec<u8> {
+    let mut out = Vec::with_capacity(result.0.len() + id.as_str().len() + 40);
+    for part in
+        [&b"{\"jsonrpc\":\"2.0\",\"id\":"[..], id.as_str().as_bytes(), b",\"result\":", &result.0, b"}"]
+    {
+        out.extend_from_slice(part);
+    }
+    out
+}
+
+/// The error answer; without an id when none could be read.
+pub fn error(id: Option<&Id>, fault: &Fault, request_id: &str) -> Vec<u8> {
+    let mut data = fault.data.clone();
+    data.insert("reason".to_owned(), fault.code.name().into());
+    data.insert("advice".to_owned(), Value::String(fault.advice.to_string()));
+    data.insert("requestId".to_owned(), request_id.into());
+    let error = json!({"code": fault.code.rpc(), "message": fault.message, "data": data});
+    match id {
+        Some(id) => format!(r#"{{"jsonrpc":"2.0","id":{},"error":{error}}}"#, id.as_str()).into_bytes(),
+        None => format!(r#"{{"jsonrpc":"2.0","error":{error}}}"#).into_bytes(),
+    }
+}
+
+/// A notification.
+pub fn notification(method: &str, params: &Object) -> Vec<u8> {
+    format!(r#"{{"jsonrpc":"2.0","method":"{method}","params":{}}}"#, params.to_raw().as_str()).into_bytes()
+}
+
+/// A message as one event of an event stream: one `data` line, no id, since streams are not resumable.
+pub fn event(message: &[u8]) -> Bytes {
+    let mut out = Vec::with_capacity(message.len() + 8);
+    out.extend_from_slice(b"data: ");
+    // JSON has line breaks between tokens only, where a blank says the same.
+    out.extend(message.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }));
+    out.extend_from_slice(b"\n\n");
+    out.into()
+}
+
+/// A comment line that keeps an idle stream open.
+pub const KEEP_ALIVE: &[u8] = b":\n\n";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn done(text: &str) -> Value {
+        let info = ServerInfo::new("w", "1");
+        let raw = Raw::parse(Bytes::copy_from_slice(text.as_bytes())).unwrap();
+        serde_json::from_slice(complete(&raw, &info).unwrap().bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_result_gets_its_type_and_the_servers_name_and_keeps_the_rest() {
+        let info = json!({"name": "w", "version": "1"});
+        assert_eq!(done("{}")["resultType"], "complete");
+        assert_eq!(done("{ }")["_meta"]["io.modelcontextprotocol/serverInfo"], info);
+        let kept = done(r#"{"content":[],"_meta":{"a/b":1},"resultType":"odd"}"#);
+        assert_eq!(kept["_meta"], json!({"a/b": 1, "io.modelcontextprotocol/serverInfo": info}));
+        assert_eq!(kept["resultType"], "complete");
+        assert!(complete(&Raw::trusted("[]"), &ServerInfo::new("w", "1")).is_err());
+    }
+
+    #[test]
+    fn an_event_is_one_line() {
+        assert_eq!(event(b"{\n\"a\":1}"), Bytes::from_static(b"data: { \"a\":1}\n\n"));
+    }
+}

@@ -1,0 +1,183 @@
+//! The table of metrics: every name, its labels, its meaning. `/metrics` shows these and nothing else of ours.
+//!
+//! Counters are statics next to what happens; what nobody increments is sampled by MetricsActor into the gauges.
+//! Labels never hold a caller, an argument or a secret. Must not know who reads them.
+
+use std::sync::LazyLock;
+
+use prometheus::{
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry,
+};
+
+/// Upper bounds of latency buckets, in seconds: fine enough to read percentiles off them.
+pub const LATENCY_BUCKETS: [f64; 22] = [
+    0.000_05, 0.000_1, 0.000_2, 0.000_35, 0.000_5, 0.000_75, 0.001, 0.002, 0.003_5, 0.005, 0.007_5, 0.01,
+    0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+];
+
+/// Makes the struct and its constructor from one table; the help text is the doc comment.
+macro_rules! metrics {
+    ($($(#[doc = $help:literal])+ $field:ident: $kind:ident = $name:literal $(, $label:literal)*;)+) => {
+        /// All metrics of the process.
+        pub struct Metrics {
+            /// Where they are gathered.
+            pub registry: Registry,
+            $($(#[doc = $help])+ pub $field: $kind,)+
+        }
+
+        /// The table as text: name, kind, labels, help. For the documentation.
+        pub const TABLE: &[(&str, &str, &[&str], &str)] =
+            &[$(($name, stringify!($kind), &[$($label),*], concat!($($help),+))),+];
+
+        impl Metrics {
+            fn new() -> Self {
+                let registry = Registry::new();
+                Self { $($field: <$kind as Made>::made(&registry, $name, concat!($($help),+), &[$($label),*]),)+ registry }
+            }
+        }
+    };
+}
+
+metrics! {
+    /// Requests answered at /mcp, by method and by what became of them (`ok`, `tool_error`, `input_required` or an error's name).
+    requests: IntCounterVec = "waygate_requests_total", "method", "outcome";
+    /// Requests that failed through our fault or a plugin's, by error name; never the caller's fault.
+    errors: IntCounterVec = "waygate_errors_total", "code";
+    /// From a parsed head to the answer, by method, in seconds.
+    response_time: HistogramVec = "waygate_response_time_seconds", "method";
+    /// Time in a tool, by its published name, in seconds.
+    tool_time: HistogramVec = "waygate_tool_duration_seconds", "tool";
+    /// Requests in work.
+    in_flight: IntGauge = "waygate_requests_in_flight";
+    /// Requests refused before they were parsed, by reason.
+    refused: IntCounterVec = "waygate_refused_total", "reason";
+    /// Calls cancelled by a client that went away.
+    cancelled: IntCounter = "waygate_cancelled_total";
+    /// Plugin calls that panicked, by plugin.
+    plugin_panics: IntCounterVec = "waygate_plugin_panics_total", "plugin";
+    /// Blocking threads that work on something already given up, by plugin.
+    lost_threads: IntGaugeVec = "waygate_plugin_lost_threads", "plugin";
+    /// Calls that run, by plugin.
+    plugin_running: IntGaugeVec = "waygate_plugin_running", "plugin";
+    /// Calls that wait for a place, by plugin.
+    plugin_queued: IntGaugeVec = "waygate_plugin_queued", "plugin";
+    /// 1 for the state that a plugin is in, by plugin and state.
+    plugin_state: IntGaugeVec = "waygate_plugin_state", "plugin", "state";
+    /// Actors alive, by kind.
+    actors: IntGaugeVec = "waygate_actors", "kind";
+    /// Restarts after a panic, by kind.
+    actor_restarts: IntGaugeVec = "waygate_actor_restarts", "kind";
+    /// Messages without an answer yet, by actor.
+    mailbox_depth: IntGaugeVec = "waygate_mailbox_depth", "actor";
+    /// Open listen streams.
+    streams: IntGauge = "waygate_streams";
+    /// Notifications written to listen streams.
+    stream_events: IntCounter = "waygate_stream_events_total";
+    /// Connections of the database pool, by state (`idle`, `busy`).
+    pool_connections: IntGaugeVec = "waygate_db_pool_connections", "state";
+    /// The last database round trip, in seconds.
+    db_latency: Gauge = "waygate_db_latency_seconds";
+    /// Records that wait for the writer.
+    history_queue: IntGauge = "waygate_history_queue_depth";
+    /// Groups of records committed.
+    history_batches: IntGauge = "waygate_history_batches";
+    /// Records committed.
+    history_rows: IntGauge = "waygate_history_rows";
+    /// Records dropped because the queue was full.
+    history_dropped: IntGauge = "waygate_history_dropped";
+    /// Free bytes where the data lies.
+    disk_free: IntGauge = "waygate_disk_free_bytes";
+    /// 1 when healthy, by check.
+    health: IntGaugeVec = "waygate_health", "check";
+    /// Seconds since the start.
+    uptime: Gauge = "waygate_uptime_seconds";
+    /// Resident memory, in bytes.
+    memory: IntGauge = "process_resident_memory_bytes";
+    /// Processor time used, in seconds.
+    cpu: Gauge = "process_cpu_seconds_total";
+    /// Open files.
+    open_files: IntGauge = "process_open_fds";
+    /// Most files that may be open.
+    max_files: IntGauge = "process_max_fds";
+    /// Threads of the process.
+    threads: IntGauge = "process_threads";
+    /// Always 1, by version.
+    build: GaugeVec = "waygate_build_info", "version";
+}
+
+/// The metrics of this process.
+pub static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
+
+/// A kind of metric that can be made and registered.
+trait Made: Sized {
+    fn made(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Self;
+}
+
+macro_rules! made {
+    ($($kind:ident: |$options:ident, $labels:ident| $make:expr;)+) => {$(
+        impl Made for $kind {
+            #[expect(clippy::expect_used, reason = "the names stand in one table, and any test that starts a server reads it")]
+            fn made(registry: &Registry, name: &str, help: &str, $labels: &[&str]) -> Self {
+                let $options = Opts::new(name, help.trim());
+                let metric: $kind = ($make).expect("a metric's name is valid");
+                registry.register(Box::new(metric.clone())).expect("a metric's name stands once");
+                metric
+            }
+        }
+    )+};
+}
+
+made! {
+    IntCounter: |options, _labels| IntCounter::with_opts(options);
+    IntCounterVec: |options, labels| IntCounterVec::new(options, labels);
+    IntGauge: |options, _labels| IntGauge::with_opts(options);
+    IntGaugeVec: |options, labels| IntGaugeVec::new(options, labels);
+    Gauge: |options, _labels| Gauge::with_opts(options);
+    GaugeVec: |options, labels| GaugeVec::new(options, labels);
+    HistogramVec: |options, labels| HistogramVec::new(HistogramOpts::from(options).buckets(LATENCY_BUCKETS.to_vec()), labels);
+}
+
+/// The value below which the share `quantile` of the observations lies, read off the buckets; none without any.
+pub fn percentile(histogram: &Histogram, quantile: f64) -> Option<f64> {
+    use prometheus::core::Metric as _;
+    let metric = histogram.metric();
+    let data = metric.get_histogram();
+    let wanted = quantile * data.get_sample_count() as f64;
+    let (mut below, mut lower) = (0.0, 0.0);
+    for bucket in data.get_bucket() {
+        let (count, upper) = (bucket.cumulative_count() as f64, bucket.upper_bound());
+        if count >= wanted && count > 0.0 {
+            let within = if count > below { (wanted - below) / (count - below) } else { 1.0 };
+            return Some(lower + (upper - lower) * within);
+        }
+        (below, lower) = (count, upper);
+    }
+    (data.get_sample_count() > 0).then_some(lower)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_read_off_the_buckets() {
+        let all = HistogramVec::made(&Registry::new(), "t", "h", &["x"]);
+        let histogram = all.with_label_values(&["a"]);
+        assert_eq!(percentile(&histogram, 0.5), None);
+        for _ in 0..99 {
+            histogram.observe(0.0015);
+        }
+        histogram.observe(4.0);
+        assert!((0.001..=0.002).contains(&percentile(&histogram, 0.5).unwrap()));
+        assert!((2.5..=5.0).contains(&percentile(&histogram, 0.995).unwrap()));
+        histogram.observe(1e9);
+        assert_eq!(percentile(&histogram, 1.0), Some(30.0));
+    }
+
+    #[test]
+    fn every_metric_has_its_help() {
+        assert!(METRICS.registry.gather().len() <= TABLE.len());
+        assert!(TABLE.iter().all(|(_, _, _, help)| help.trim().len() > 10));
+    }
+}
