@@ -5,6 +5,8 @@ pub mod connection;
 pub mod error;
 pub mod folder;
 pub mod history;
+#[cfg(feature = "sqlite")]
+mod insert;
 pub mod instances;
 pub mod migrations;
 pub mod schema;
