@@ -1,5 +1,5 @@
-//! The statement that writes history on SQLite: several rows at once, its text made once. Diesel's own walks the names of all
-//! columns for every row, and takes one row a statement; this halves what is left. Must not know when rows are written.
+//! The statement that writes history on SQLite: many rows at once, its text made once. Diesel's own takes one row a statement
+//! and walks the names of all columns for each; with this one a row costs a third less. Must not know when rows are written.
 
 use std::borrow::Cow;
 
@@ -99,4 +99,74 @@ fn bind<'b>(row: &'b NewEntry<'_>, out: &mut AstPass<'_, 'b, Sqlite>) -> QueryRe
         out.push_bind_param::<Nullable<Text>, MaybeText<'_>>(text)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::DbConnection;
+    use super::super::history::{Entry, append, moment, show};
+    use super::*;
+
+    fn told(number: i64, what: &str) -> Option<Cow<'static, str>> {
+        Some(Cow::Owned(format!("{what}-{number}")))
+    }
+
+    #[test]
+    fn every_value_of_every_row_comes_to_its_column() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = crate::config::Database { url: None, pool_size: 1, busy_timeout_ms: 10 };
+        let storage = crate::storage::open(&database, &folder.path().join("waygate.db")).unwrap();
+        storage.migrate().unwrap();
+        let mut connection: DbConnection = storage.connect().unwrap();
+        let at = moment(std::time::SystemTime::now());
+        // One whole statement, and one row that is left.
+        let rows = (0..=ROWS as i64).map(|number| NewEntry {
+            instance_id: "instance",
+            seq: number,
+            call_id: "call",
+            round: 7,
+            kind: "outcome",
+            created_at: Stamp(at),
+            method: told(number, "method"),
+            plugin: told(number, "plugin"),
+            tool: told(number, "tool"),
+            caller: told(number, "caller"),
+            client: told(number, "client"),
+            protocol_version: told(number, "version"),
+            status: Some("success"),
+            error_code: told(number, "error"),
+            duration_us: Some(number + 100),
+            arguments: told(number, "arguments"),
+            result_bytes: Some(number + 200),
+            request_id: told(number, "request"),
+            trace_id: told(number, "trace"),
+            detail: told(number, "detail"),
+        });
+        append(&mut connection, rows).unwrap();
+        let own = |number: i64, what: &str| told(number, what).map(Cow::into_owned);
+        let expected = (0..=ROWS as i64).map(|number| Entry {
+            id: number + 1,
+            instance_id: "instance".to_owned(),
+            seq: number,
+            call_id: "call".to_owned(),
+            round: 7,
+            kind: "outcome".to_owned(),
+            created_at: at,
+            method: own(number, "method"),
+            plugin: own(number, "plugin"),
+            tool: own(number, "tool"),
+            caller: own(number, "caller"),
+            client: own(number, "client"),
+            protocol_version: own(number, "version"),
+            status: Some("success".to_owned()),
+            error_code: own(number, "error"),
+            duration_us: Some(number + 100),
+            arguments: own(number, "arguments"),
+            result_bytes: Some(number + 200),
+            request_id: own(number, "request"),
+            trace_id: own(number, "trace"),
+            detail: own(number, "detail"),
+        });
+        assert_eq!(show(&mut connection, "call").unwrap(), expected.collect::<Vec<_>>());
+    }
 }

@@ -116,7 +116,7 @@ impl Writer {
         let connection = self.connect(link)?;
         if hand.tries > 0 {
             // A commit may have succeeded although its answer was lost.
-            let last = self.tell(self.last_written(connection, hand))?;
+            let last = self.last_written(connection, hand)?;
             hand.rows.retain(|row| last.is_none_or(|last| row.seq > last));
         }
         hand.tries += 1;
@@ -139,9 +139,9 @@ impl Writer {
     }
 
     /// The last row on disk of those in hand, if any is; the clock may have been set back while they came.
-    fn last_written(&self, connection: &mut DbConnection, hand: &Batch) -> diesel::QueryResult<Option<i64>> {
+    fn last_written(&self, connection: &mut DbConnection, hand: &Batch) -> Result<Option<i64>, StorageError> {
         let Some(since) = hand.rows.iter().map(|row| row.at).min() else { return Ok(None) };
-        history::last_seq(connection, &self.instance.id, since)
+        self.tell(history::last_seq(connection, &self.instance.id, since))
     }
 
     /// The connection, opened and registered if need be; says now and then that this instance runs.
