@@ -5,9 +5,12 @@ pub mod connection;
 pub mod error;
 pub mod folder;
 pub mod history;
+#[cfg(feature = "sqlite")]
+mod insert;
 pub mod instances;
 pub mod migrations;
 pub mod schema;
+pub mod stamp;
 
 use std::fs;
 use std::io;
