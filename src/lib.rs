@@ -66,3 +66,7 @@ pub mod plugins;
 pub mod protocol;
 pub mod storage;
 pub mod telemetry;
+
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

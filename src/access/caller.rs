@@ -14,22 +14,15 @@ pub struct Caller {
     pub principal: Arc<str>,
     /// Whether the caller proved to hold the operator's key.
     pub operator: bool,
-    /// Whether the caller sits on this machine, with nobody forwarding for it.
-    pub local: bool,
     /// A number that is the same for the same caller and says nothing else; plugins know callers by it.
     pub key: u64,
 }
 
 impl Caller {
     /// Nobody in particular.
-    pub fn anonymous(local: bool) -> Self {
+    pub fn anonymous() -> Self {
         static ANONYMOUS: LazyLock<Arc<str>> = LazyLock::new(|| "anonymous".into());
-        Self { principal: Arc::clone(&ANONYMOUS), operator: false, local, key: 0 }
-    }
-
-    /// Whether details about the server and other clients' calls may be shown.
-    pub fn sees_details(&self) -> bool {
-        self.operator || self.local
+        Self { principal: Arc::clone(&ANONYMOUS), operator: false, key: 0 }
     }
 }
 
@@ -64,17 +57,12 @@ impl Keys {
     }
 
     /// Who comes with this proof; nobody when a key is required and the proof is missing or wrong.
-    pub fn admit(&self, proof: Option<&[u8]>, local: bool) -> Option<Caller> {
-        let Some(operator) = &self.operator else { return Some(Caller::anonymous(local)) };
+    pub fn admit(&self, proof: Option<&[u8]>) -> Option<Caller> {
+        let Some(operator) = &self.operator else { return Some(Caller::anonymous()) };
         // Compared as hashes, so that neither length nor content shows in the time it takes.
         let (known, given) = (Sha256::digest(operator.secret.expose()), Sha256::digest(proof?));
         let equal: bool = known.ct_eq(&given).into();
-        equal.then(|| Caller {
-            principal: Arc::clone(&operator.id),
-            operator: true,
-            local,
-            key: operator.number,
-        })
+        equal.then(|| Caller { principal: Arc::clone(&operator.id), operator: true, key: operator.number })
     }
 }
 
@@ -85,10 +73,10 @@ mod tests {
     #[test]
     fn only_the_key_opens_a_server_that_has_one() {
         let keys = Keys::new(Some(Secret::new("k".repeat(32))));
-        assert!(keys.admit(None, true).is_none());
-        assert!(keys.admit(Some(b"kk"), true).is_none());
-        let caller = keys.admit(Some("k".repeat(32).as_bytes()), false).unwrap();
+        assert!(keys.admit(None).is_none());
+        assert!(keys.admit(Some(b"kk")).is_none());
+        let caller = keys.admit(Some("k".repeat(32).as_bytes())).unwrap();
         assert!(caller.operator && caller.principal.starts_with("key-"));
-        assert!(!Keys::default().admit(None, true).unwrap().operator);
+        assert!(!Keys::default().admit(None).unwrap().operator);
     }
 }

@@ -18,9 +18,9 @@ use tokio::sync::{oneshot, watch};
 
 use crate::access::{Gate, Keys, Sealer};
 use crate::actors::House;
-use crate::actors::ask::ask;
+use crate::actors::ask::{AskError, ask};
 use crate::actors::db::messages::Close;
-use crate::actors::db::{self, Recorder};
+use crate::actors::db::{self, CLOSE_DEADLINE, RecordError, Recorder};
 use crate::actors::executor::Bench;
 use crate::actors::health::{self, HealthMonitor, Watchlist};
 use crate::actors::metrics::{self, MetricsActor, Sights};
@@ -29,7 +29,7 @@ use crate::actors::plugin::messages::Publish;
 use crate::actors::plugin::{self, PluginActor};
 use crate::actors::session::Streams;
 use crate::actors::supervision::Roster;
-use crate::catalog::{Manner, PluginState, Seat, SeatLimits, Shelf};
+use crate::catalog::{Manner, Seat, SeatLimits, Shelf};
 use crate::config::{Config, Durability};
 use crate::http;
 use crate::http::door::{Connections, Frame, Limits, Network};
@@ -160,11 +160,23 @@ impl App {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         self.server.stop(cut.is_empty()).await;
-        if let Err(error) = ask(&self.house.db, Close, CLOSE_WITHIN).await {
+        if let Err(error) = self.close_history().await {
             cut.push(format!("the history could not be written out: {error}"));
         }
         drop(self.folder);
         if cut.is_empty() { Ended::Clean } else { Ended::Cut(cut.join("; ")) }
+    }
+}
+
+impl App {
+    /// Writes out what is recorded. An actor that was given up has left its writer behind, which is then told directly.
+    async fn close_history(&self) -> Result<(), AskError<RecordError>> {
+        match ask(&self.house.db, Close, CLOSE_WITHIN).await {
+            Err(AskError::Closed) => {
+                self.house.bench.recorder.close(CLOSE_DEADLINE).await.map_err(AskError::Reply)
+            }
+            closed => closed,
+        }
     }
 }
 
@@ -302,7 +314,7 @@ async fn start_plugins(
         let address = on(&arbiter, move || roster.start(part, "plugin", plugin::TERMS, |_| actor).0).await?;
         if let Err(error) = ask(&address, Publish, PUBLISH_WITHIN).await {
             log::error!(plugin = name.as_str(); "plugin {name} does not say what it offers and is left out: {error}");
-            seat.set_state(PluginState::Quarantined);
+            shelf.quarantine(&seat);
         }
         addresses.insert(Arc::clone(&seat.name), address);
     }

@@ -75,8 +75,21 @@ impl Shelf {
         self.current.load_full()
     }
 
-    /// Publishes what the plugin on `seat` offers now, in the place of what it offered before.
+    /// Publishes what the plugin on `seat` offers now, in the place of what it offered before; of one in quarantine nothing.
     pub fn publish(&self, seat: &Arc<Seat>, inventory: Inventory) -> Changed {
+        if seat.state() == PluginState::Quarantined {
+            return Changed::default();
+        }
+        self.put(seat, inventory)
+    }
+
+    /// Takes all that the plugin on `seat` offers off the shelf, for good; the plugin itself stays to be seen.
+    pub fn quarantine(&self, seat: &Arc<Seat>) -> Changed {
+        seat.set_state(PluginState::Quarantined);
+        self.put(seat, Inventory::default())
+    }
+
+    fn put(&self, seat: &Arc<Seat>, inventory: Inventory) -> Changed {
         let mut offers = self.offers.lock().unwrap_or_else(PoisonError::into_inner);
         let offer = Offer { seat: Arc::clone(seat), inventory: Arc::new(inventory) };
         match offers.iter_mut().find(|old| old.seat.name == seat.name) {
@@ -92,7 +105,7 @@ impl Shelf {
             offers.iter().map(|offer| (Arc::clone(&offer.seat), Arc::clone(&offer.inventory))).collect();
         let new = Snapshot::build(&offers, &old, &self.manner);
         let changed = new.differs_from(&old);
-        for (seat, _) in &offers {
+        for (seat, _) in offers.iter().filter(|(seat, _)| seat.state() != PluginState::Quarantined) {
             let refused = new.refused.iter().any(|refused| refused.plugin == seat.name);
             seat.set_state(if refused { PluginState::Degraded } else { PluginState::Ready });
         }

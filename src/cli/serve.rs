@@ -31,9 +31,19 @@ async fn live(builder: Builder, loaded: &Loaded, log: &LogHandle) -> ExitCode {
     let [Ok(mut terminate), Ok(mut interrupt), Ok(mut reopen)] = signals else {
         return fail("signals cannot be received", Exit::Internal);
     };
-    let app = match App::start(builder, &loaded.config).await {
-        Ok(app) => app,
-        Err(error) => return fail(&error.to_string(), exit_of(&error)),
+    // A start may wait long for the database; who says stop meanwhile need not wait, too. Nothing is recorded yet.
+    let started = tokio::select! {
+        started = App::start(builder, &loaded.config) => Some(started),
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+    };
+    let app = match started {
+        None => {
+            log::info!("told to stop while it started; it stops");
+            leave(log, Exit::Ok)
+        }
+        Some(Ok(app)) => app,
+        Some(Err(error)) => return fail(&error.to_string(), exit_of(&error)),
     };
     announce(&app, loaded);
     let doom = loop {
@@ -55,21 +65,21 @@ async fn live(builder: Builder, loaded: &Loaded, log: &LogHandle) -> ExitCode {
         _ = interrupt.recv() => Ended::Cut("a second interrupt ended it at once".to_owned()),
     };
     match (&ended, doom) {
-        (_, Some(_)) => leave(Exit::Internal),
+        (_, Some(_)) => leave(log, Exit::Internal),
         (Ended::Clean, None) => {
             log::info!("stopped; everything is on disk");
-            leave(Exit::Ok)
+            leave(log, Exit::Ok)
         }
         (Ended::Cut(why), None) => {
             log::error!("stopped, but {why}");
-            leave(Exit::Internal)
+            leave(log, Exit::Internal)
         }
     }
 }
 
-/// Ends the process even where a blocked thread of a plugin would hold it.
-fn leave(exit: Exit) -> ExitCode {
-    log::logger().flush();
+/// Ends the process, its last words written, even where a blocked thread of a plugin would hold it.
+fn leave(log: &LogHandle, exit: Exit) -> ! {
+    log.flush();
     std::process::exit(i32::from(exit.code()))
 }
 

@@ -17,7 +17,8 @@ const FORWARDING: [&str; 4] = ["forwarded", "x-forwarded-for", "x-forwarded-host
 /// # Errors
 /// `Unauthenticated` when a key is required and the request has none, or a wrong one.
 pub fn admit(request: &HttpRequest, frame: &Frame) -> Result<Caller, Fault> {
-    frame.keys.admit(proof(request.headers()), is_local(request)).ok_or_else(|| {
+    let proof = if frame.keys.are_required() { proof(request.headers()) } else { None };
+    frame.keys.admit(proof).ok_or_else(|| {
         Fault::new(
             ErrorCode::Unauthenticated,
             "a key is required, and none was sent or it is wrong",

@@ -14,14 +14,14 @@ use serde_json::Value;
 
 use super::mcp::{Asked, Call};
 use super::route::Wanted;
-use super::stream;
+use super::{stream, tally};
 use crate::actors::House;
 use crate::actors::plugin::messages::Watch;
 use crate::actors::session::messages::Close;
 use crate::actors::session::{Event, Feed, Filter, News, SessionActor};
 use crate::error::{ErrorCode, Fault};
 use crate::protocol::render::{self, ServerInfo};
-use crate::protocol::{Id, Object, Raw};
+use crate::protocol::{Id, Method, Object, Raw};
 use crate::telemetry::metrics::METRICS;
 
 /// Opens a listen stream.
@@ -59,7 +59,7 @@ pub async fn open(call: &Call<'_>, asked: &Asked, wanted: &Wanted) -> Result<Htt
             plugin.do_send(Watch { uri: Arc::clone(uri), begins: false });
         }
     })?;
-    METRICS.requests.with_label_values(&["subscriptions/listen", "ok"]).inc();
+    tally::ended(Method::Listen, "ok");
     let body = Body {
         first: Some(first),
         feed: opened.feed,

@@ -6,7 +6,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
-use actix_web::http::header::HeaderMap;
+use actix_web::http::header::{AsHeaderName, HeaderMap, HeaderName};
 use actix_web::web::{Bytes, Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::FutureExt as _;
@@ -14,13 +14,13 @@ use futures_util::FutureExt as _;
 use super::door::{Connection, Door};
 use super::limits::{self, Accepts};
 use super::route::{self, Routed};
-use super::{caller, listen, reply, stream};
+use super::{caller, listen, reply, stream, tally};
 use crate::access::Caller;
 use crate::actors::supervision::message_of;
 use crate::error::{ErrorCode, Fault};
 use crate::protocol::headers::{self, Header, Headers};
 use crate::protocol::modern::{self, Meta, Params};
-use crate::protocol::{Id, MODERN, Message, Method, Raw, render};
+use crate::protocol::{Id, MODERN, Message, Method, render};
 use crate::telemetry::metrics::METRICS;
 
 /// `POST /mcp`
@@ -108,7 +108,7 @@ pub async fn answer(call: &Call<'_>, body: Bytes) -> HttpResponse {
         Ok(Message::Request { id, method, params }) => {
             let asked = Asked { id, method, accepts };
             let _busy = Busy::begin();
-            let served = AssertUnwindSafe(serve(call, &asked, params.as_ref())).catch_unwind().await;
+            let served = AssertUnwindSafe(serve(call, &asked, &params)).catch_unwind().await;
             let served = served.unwrap_or_else(|panic| {
                 Err(Fault::internal(format!("a handler panicked: {}", message_of(panic.as_ref()))))
             });
@@ -152,30 +152,29 @@ impl Drop for Busy {
     }
 }
 
-async fn serve(call: &Call<'_>, asked: &Asked, params: Option<&Raw>) -> Result<HttpResponse, Fault> {
+async fn serve(call: &Call<'_>, asked: &Asked, params: &Params) -> Result<HttpResponse, Fault> {
     let began = Instant::now();
-    let params = Params::open(params);
     let headers = Mirrors(call.headers);
-    if !is_modern(&headers, &asked.method, &params) {
+    if !is_modern(&headers, &asked.method, params) {
         speaks(call, 2);
-        return Err(refuse_legacy(&headers, &asked.method));
+        return Err(refuse_legacy(&headers, &asked.method, params));
     }
     speaks(call, 1);
-    let meta = Meta::open(&params)?;
+    let meta = Meta::open(params)?;
     headers::check_version(&headers, &meta.version)?;
     headers::check_method(&headers, &asked.method)?;
     let method = Method::parse(&asked.method).ok_or_else(|| unknown_method(&asked.method))?;
-    headers::check_name(&headers, method, params.target().as_deref())?;
-    let routed = route::find(&call.door.frame.house, method, &params, &headers)?;
+    headers::check_name(&headers, method, params.target(method).as_deref())?;
+    let routed = route::find(&call.door.frame.house, method, params, &headers)?;
     let response = match routed {
         Routed::Page(page) => {
-            METRICS.requests.with_label_values(&[method.name(), "ok"]).inc();
+            tally::ended(method, "ok");
             send(render::result(&asked.id, &page), asked.accepts)
         }
         Routed::Listen(wanted) => listen::open(call, asked, &wanted).await?,
-        Routed::Perform(task) => stream::perform(call, asked, &params, meta, task).await?,
+        Routed::Perform(task) => stream::perform(call, asked, params, meta, task).await?,
     };
-    METRICS.response_time.with_label_values(&[method.name()]).observe(began.elapsed().as_secs_f64());
+    tally::took(method, began.elapsed());
     Ok(response)
 }
 
@@ -200,17 +199,20 @@ fn is_date(version: &[u8]) -> bool {
 }
 
 /// The answer to a request of an older revision: it names what is served.
-fn refuse_legacy(headers: &Mirrors<'_>, method: &str) -> Fault {
-    if !matches!(headers.0.get("mcp-session-id"), None) && method != "initialize" {
+fn refuse_legacy(headers: &Mirrors<'_>, method: &str, params: &Params) -> Fault {
+    if headers.0.contains_key(&SESSION_ID) && method != "initialize" {
         return Fault::new(
             ErrorCode::NotFound,
             "there is no such session",
             format!("this server is stateless: send each request in revision {MODERN}, without a session"),
         );
     }
-    let requested = match headers.protocol_version() {
-        Header::Once(version) => String::from_utf8_lossy(version).into_owned(),
-        Header::Absent | Header::Doubled => "a revision before 2025-06-18".to_owned(),
+    // A handshake names its revision in the body; headers came later, with 2025-06-18.
+    let offered = params.members.revision.as_ref().and_then(|version| version.read::<String>().ok());
+    let requested = match (offered.filter(|_| method == "initialize"), headers.protocol_version()) {
+        (Some(version), _) => version,
+        (None, Header::Once(version)) => String::from_utf8_lossy(version).into_owned(),
+        (None, Header::Absent | Header::Doubled) => "a revision before 2025-06-18".to_owned(),
     };
     headers::unsupported(&requested)
 }
@@ -229,11 +231,17 @@ fn speaks(call: &Call<'_>, era: u8) {
     }
 }
 
+/// Made once: a name given as text is checked at every look-up.
+static PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
+static METHOD: HeaderName = HeaderName::from_static("mcp-method");
+static NAME: HeaderName = HeaderName::from_static("mcp-name");
+static SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
+
 /// The headers that repeat the body, out of an HTTP request.
 pub struct Mirrors<'a>(pub &'a HeaderMap);
 
 impl Mirrors<'_> {
-    fn find(&self, name: &str) -> Header<'_> {
+    fn find(&self, name: impl AsHeaderName) -> Header<'_> {
         let mut values = self.0.get_all(name);
         match (values.next(), values.next()) {
             (None, _) => Header::Absent,
@@ -245,15 +253,15 @@ impl Mirrors<'_> {
 
 impl Headers for Mirrors<'_> {
     fn protocol_version(&self) -> Header<'_> {
-        self.find("mcp-protocol-version")
+        self.find(&PROTOCOL_VERSION)
     }
     fn method(&self) -> Header<'_> {
-        self.find("mcp-method")
+        self.find(&METHOD)
     }
     fn name(&self) -> Header<'_> {
-        self.find("mcp-name")
+        self.find(&NAME)
     }
     fn param(&self, name: &str) -> Header<'_> {
-        self.find(&format!("mcp-param-{}", name.to_ascii_lowercase()))
+        self.find(format!("mcp-param-{}", name.to_ascii_lowercase()))
     }
 }

@@ -11,6 +11,7 @@ mod ops;
 mod reply;
 mod route;
 mod stream;
+mod tally;
 pub mod views;
 
 use std::net::TcpListener;

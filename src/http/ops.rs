@@ -98,7 +98,7 @@ async fn try_out(door: &Data<Door>, method: &str) -> StatusCode {
     let call = Call {
         door: door.clone(),
         headers: &headers,
-        caller: Caller::anonymous(true),
+        caller: Caller::anonymous(),
         request_id: door.frame.house.ids.next(),
         connection: None,
     };
@@ -205,7 +205,7 @@ pub async fn crash(request: HttpRequest, door: Data<Door>, name: Path<String>) -
         Ok(_) => match door.frame.house.roster.find(&name) {
             None => Err(Fault::new(
                 ErrorCode::NotFound,
-                format!("there is no actor {name:?}"),
+                format!("there is no actor {:?}", *name),
                 "see /diagnostics/actors",
             )),
             Some(part) => {
@@ -229,7 +229,7 @@ pub async fn plugins(request: HttpRequest, door: Data<Door>) -> HttpResponse {
 pub async fn plugin(request: HttpRequest, door: Data<Door>, name: Path<String>) -> HttpResponse {
     let shown = admitted(&request, &door).and_then(|_| {
         let unknown =
-            || Fault::new(ErrorCode::NotFound, format!("there is no plugin {name:?}"), "see /plugins");
+            || Fault::new(ErrorCode::NotFound, format!("there is no plugin {:?}", *name), "see /plugins");
         views::plugin(&door.frame.house, &name).ok_or_else(unknown)
     });
     respond(&request, &door, shown)
@@ -246,7 +246,8 @@ pub async fn not_allowed(request: HttpRequest, door: Data<Door>) -> HttpResponse
         ErrorCode::MethodNotAllowed,
         format!("{} is not served at {}", request.method(), request.path()),
         "see / for what is served",
-    );
+    )
+    .with("allow", if request.path().ends_with("/crash") { "POST" } else { "GET" });
     respond(&request, &door, admitted(&request, &door).and_then(|_| Err(fault)))
 }
 
@@ -263,7 +264,7 @@ fn admitted(request: &HttpRequest, door: &Door) -> Result<Caller, Fault> {
 }
 
 fn sees_details(request: &HttpRequest, door: &Door) -> bool {
-    caller::is_local(request) || admitted(request, door).is_ok_and(|caller| caller.sees_details())
+    caller::is_local(request) || admitted(request, door).is_ok_and(|caller| caller.operator)
 }
 
 fn respond(request: &HttpRequest, door: &Door, shown: Result<Value, Fault>) -> HttpResponse {

@@ -72,13 +72,13 @@ fn page(list: &Listing, params: &Params) -> Result<Routed, Fault> {
         )
     };
     let cursor: Option<String> =
-        params.cursor.as_ref().map(|cursor| cursor.read().map_err(|_| refuse())).transpose()?;
+        params.members.cursor.as_ref().map(|cursor| cursor.read().map_err(|_| refuse())).transpose()?;
     let page = list.page(cursor.as_deref()).map_err(|_| refuse())?;
     Ok(Routed::Page(page.clone()))
 }
 
 fn tool(catalog: &Snapshot, params: &Params, mirrors: &Mirrors<'_>) -> Result<Task, Fault> {
-    let name = text(params.name.as_ref(), "name")?;
+    let name = text(params.members.name.as_ref(), "name")?;
     let unknown = || {
         Fault::invalid_params(
             format!("there is no tool {name:?}"),
@@ -97,7 +97,7 @@ fn tool(catalog: &Snapshot, params: &Params, mirrors: &Mirrors<'_>) -> Result<Ta
 }
 
 fn prompt(catalog: &Snapshot, params: &Params) -> Result<Task, Fault> {
-    let name = text(params.name.as_ref(), "name")?;
+    let name = text(params.members.name.as_ref(), "name")?;
     let unknown = || {
         Fault::invalid_params(
             format!("there is no prompt {name:?}"),
@@ -109,7 +109,7 @@ fn prompt(catalog: &Snapshot, params: &Params) -> Result<Task, Fault> {
 }
 
 fn read(catalog: &Snapshot, params: &Params) -> Result<Task, Fault> {
-    let uri = text(params.uri.as_ref(), "uri")?;
+    let uri = text(params.members.uri.as_ref(), "uri")?;
     let unknown = || {
         Fault::invalid_params(
             format!("there is no resource {uri:?}"),
@@ -141,9 +141,10 @@ struct WireContext {
 }
 
 fn complete(catalog: &Snapshot, params: &Params) -> Result<Task, Fault> {
-    let reference: WireReference = member(params.reference.as_ref(), "ref")?;
-    let argument: WireArgument = member(params.argument.as_ref(), "argument")?;
+    let reference: WireReference = member(params.members.reference.as_ref(), "ref")?;
+    let argument: WireArgument = member(params.members.argument.as_ref(), "argument")?;
     let context: WireContext = params
+        .members
         .context
         .as_ref()
         .map_or(Ok(WireContext::default()), |context| member(Some(context), "context"))?;
@@ -170,7 +171,7 @@ fn complete(catalog: &Snapshot, params: &Params) -> Result<Task, Fault> {
 }
 
 fn wanted(params: &Params) -> Result<Wanted, Fault> {
-    member(params.notifications.as_ref(), "notifications")
+    member(params.members.notifications.as_ref(), "notifications")
 }
 
 fn text(member: Option<&Raw>, key: &str) -> Result<String, Fault> {

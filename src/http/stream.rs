@@ -18,13 +18,12 @@ use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::mcp::{Asked, Busy, Call, send};
-use super::reply;
+use super::{reply, tally};
 use crate::actors::executor::messages::{Done, Perform, Task};
 use crate::error::{ErrorCode, Fault};
 use crate::plugins::Notice;
 use crate::protocol::modern::{Meta, Params};
-use crate::protocol::{Id, Object, Raw, render};
-use crate::telemetry::metrics::METRICS;
+use crate::protocol::{Id, Method, Object, Raw, render};
 
 /// Notices that may wait for a slow reader; beyond, progress and log lines are lost.
 const NOTICES_MAX: usize = 256;
@@ -48,7 +47,7 @@ pub async fn perform(
     let (sender, mut notices) = if wants { Some(mpsc::channel(NOTICES_MAX)).unzip() } else { (None, None) };
     let cancel = CancellationToken::new();
     let guard = cancel.clone().drop_guard();
-    let method = task.method().name();
+    let method = task.method();
     let perform = Perform {
         task,
         caller: call.caller.clone(),
@@ -103,8 +102,8 @@ fn lost(error: &MailboxError) -> Fault {
     .because(error)
 }
 
-fn finish(asked: &Asked, method: &'static str, done: Done) -> Result<HttpResponse, Fault> {
-    METRICS.requests.with_label_values(&[method, done.outcome]).inc();
+fn finish(asked: &Asked, method: Method, done: Done) -> Result<HttpResponse, Fault> {
+    tally::ended(method, done.outcome);
     Ok(send(render::result(&asked.id, &done.result), asked.accepts))
 }
 
@@ -115,7 +114,7 @@ struct Speaking {
     answer: Option<Answer>,
     token: Option<Raw>,
     id: Id,
-    during: &'static str,
+    during: Method,
     request_id: Arc<str>,
     keep_alive: Duration,
     _guard: DropGuard,
@@ -147,11 +146,11 @@ impl Speaking {
         let (message, outcome) = match done {
             Ok(done) => (render::result(&self.id, &done.result), done.outcome),
             Err(fault) => {
-                reply::note(&fault, self.during, &self.request_id);
+                reply::note(&fault, self.during.name(), &self.request_id);
                 (render::error(Some(&self.id), &fault, &self.request_id), fault.code.name())
             }
         };
-        METRICS.requests.with_label_values(&[self.during, outcome]).inc();
+        tally::ended(self.during, outcome);
         Some(render::event(&message))
     }
 

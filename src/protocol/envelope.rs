@@ -3,12 +3,13 @@
 //! MCP 2026-07-28, basic/index. Must not know which methods exist.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use bytes::Bytes;
-use serde::{Deserialize, Deserializer};
-use serde_json::value::RawValue;
 
+use super::modern::{ParamPlaces, Params};
 use super::raw::Raw;
+use super::scan::Level;
 use crate::error::{ErrorCode, Fault};
 
 /// The `id` of a request: a string or an integer, kept as it was written.
@@ -26,10 +27,10 @@ impl Id {
         &self.0
     }
 
-    fn read(whole: &Raw, id: &RawValue) -> Option<Self> {
-        let text = id.get();
+    fn read(id: Raw) -> Option<Self> {
+        let text = id.as_str();
         let integer = text.len() <= 20 && text.parse::<i128>().is_ok();
-        (text.starts_with('"') || integer).then(|| Self(whole.part(id)))
+        (text.starts_with('"') || integer).then_some(Self(id))
     }
 }
 
@@ -42,15 +43,13 @@ pub enum Message {
         id: Id,
         /// What to do.
         method: String,
-        /// With what; an object, if there at all.
-        params: Option<Raw>,
+        /// With what.
+        params: Box<Params>,
     },
     /// Wants none.
     Notification {
         /// What happened.
         method: String,
-        /// With what; an object, if there at all.
-        params: Option<Raw>,
     },
     /// Answers a request of ours.
     Response {
@@ -68,25 +67,29 @@ pub struct Malformed {
     pub id: Option<Id>,
 }
 
-#[derive(Deserialize)]
-struct Wire<'a> {
-    #[serde(borrow, default)]
-    jsonrpc: Option<Cow<'a, str>>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    id: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    method: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    params: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    result: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    error: Option<&'a RawValue>,
+/// Where the members of a message stand in its body.
+#[derive(Default)]
+struct Places {
+    jsonrpc: Option<Range<usize>>,
+    id: Option<Range<usize>>,
+    method: Option<Range<usize>>,
+    params: Option<Range<usize>>,
+    answers: bool,
+    inner: ParamPlaces,
 }
 
-/// A member that is there, even when it is `null`.
-pub(super) fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
-    <&RawValue>::deserialize(deserializer).map(Some)
+impl Places {
+    fn note(&mut self, level: Level, key: &str, place: Range<usize>) {
+        match (level, key) {
+            (Level::Message, "jsonrpc") => self.jsonrpc = Some(place),
+            (Level::Message, "id") => self.id = Some(place),
+            (Level::Message, "method") => self.method = Some(place),
+            (Level::Message, "params") => self.params = Some(place),
+            (Level::Message, "result" | "error") => self.answers = true,
+            (Level::Message, _) => {}
+            (level, key) => self.inner.note(level, key, place),
+        }
+    }
 }
 
 impl Message {
@@ -95,7 +98,9 @@ impl Message {
     /// # Errors
     /// -32700 for what is not JSON (doubled keys and hostile depth included), -32600 for JSON that is not a message.
     pub fn parse(body: Bytes) -> Result<Self, Malformed> {
-        let whole = Raw::parse(body).map_err(|error| Malformed {
+        let mut places = Places::default();
+        let whole = Raw::scan(body, &mut |level, key, place| places.note(level, key, place));
+        let whole = whole.map_err(|error| Malformed {
             fault: Fault::new(
                 ErrorCode::ParseError,
                 format!("the body is not JSON that this server takes: {error}"),
@@ -103,49 +108,48 @@ impl Message {
             ),
             id: None,
         })?;
-        if !whole.is_object() {
+        if !whole.as_str().trim_start().starts_with('{') {
             return Err(invalid(
                 "the body is not a JSON object",
                 "send one message a request; batches ended with revision 2025-03-26",
             ));
         }
-        let wire: Wire<'_> =
-            whole.read().map_err(|error| invalid(format!("not a JSON-RPC message: {error}"), SEND))?;
-        Self::classify(&whole, &wire)
+        Self::classify(&whole, places)
     }
 
-    fn classify(whole: &Raw, wire: &Wire<'_>) -> Result<Self, Malformed> {
-        let id = wire.id.and_then(|id| Id::read(whole, id));
+    fn classify(whole: &Raw, places: Places) -> Result<Self, Malformed> {
+        let asks = places.id.is_some();
+        let id = places.id.and_then(|place| Id::read(whole.at(place)));
         let refuse = |message: &'static str, advice: &'static str| {
             let mut malformed = invalid(message, advice);
             malformed.id = id.clone();
             Err(malformed)
         };
-        if wire.jsonrpc.as_deref() != Some("2.0") {
+        let string = |place: Range<usize>| whole.at(place).read::<String>().ok();
+        if places.jsonrpc.and_then(string).as_deref() != Some("2.0") {
             return refuse("`jsonrpc` is not \"2.0\"", SEND);
         }
-        if wire.id.is_some() && id.is_none() {
+        if asks && id.is_none() {
             return refuse(
                 "`id` is neither a string nor an integer",
                 "send an id that is a string or an integer",
             );
         }
-        let Some(method) = wire.method else {
-            if wire.result.is_some() || wire.error.is_some() {
+        let Some(method) = places.method else {
+            if places.answers {
                 return Ok(Self::Response { id });
             }
             return refuse("`method` is missing", SEND);
         };
-        let Ok(method) = serde_json::from_str::<String>(method.get()) else {
+        let Some(method) = string(method) else {
             return refuse("`method` is not a string", SEND);
         };
-        let params = wire.params.map(|params| whole.part(params));
-        if params.as_ref().is_some_and(|params| !params.is_object()) {
+        if places.params.is_some_and(|place| !whole.at(place).is_object()) {
             return refuse("`params` is not an object", "send `params` as an object, or leave it out");
         }
         Ok(match id {
-            Some(id) => Self::Request { id, method, params },
-            None => Self::Notification { method, params },
+            Some(id) => Self::Request { id, method, params: Box::new(places.inner.take(whole)) },
+            None => Self::Notification { method },
         })
     }
 }

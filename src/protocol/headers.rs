@@ -6,10 +6,13 @@ use std::borrow::Cow;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::Value;
+use serde_json::{Number, Value};
 
 use super::methods::{MODERN, Method, Named, SERVED};
 use crate::error::{ErrorCode, Fault};
+
+/// The largest integer below which no two are the same as floats.
+const SAFE_INTEGER_MAX: f64 = 9_007_199_254_740_991.0;
 
 /// One header of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,11 +97,7 @@ pub fn check_param(headers: &dyn Headers, name: &str, argument: Option<&Value>) 
             let agrees = match argument {
                 Value::String(text) => *text == said,
                 Value::Bool(truth) => truth.to_string() == said,
-                // 42 and 42.0 are the same integer.
-                Value::Number(number) => {
-                    number.to_string() == said
-                        || said.parse::<f64>().ok().is_some_and(|said| number.as_f64() == Some(said))
-                }
+                Value::Number(number) => same_number(number, &said),
                 _ => false,
             };
             if agrees {
@@ -108,6 +107,14 @@ pub fn check_param(headers: &dyn Headers, name: &str, argument: Option<&Value>) 
             }
         }
     }
+}
+
+/// Whether 42 and 42.0 are meant to be the same. Integers too large to be told apart as floats must be the same text.
+fn same_number(number: &Number, said: &str) -> bool {
+    number.to_string() == said
+        || said
+            .parse::<f64>()
+            .is_ok_and(|said| said.abs() <= SAFE_INTEGER_MAX && number.as_f64() == Some(said))
 }
 
 fn expect(title: &str, header: Header<'_>, body: &str) -> Result<(), Fault> {
@@ -199,6 +206,7 @@ mod tests {
         assert!(check(Some("42"), json!(42)).is_ok());
         assert!(check(Some("42.0"), json!(42)).is_ok());
         assert!(check(Some("43"), json!(42)).is_err());
+        assert!(check(Some("9007199254740992"), json!(9_007_199_254_740_993_i64)).is_err());
         assert!(check(Some("true"), json!(true)).is_ok());
         assert!(check(Some(""), json!("")).is_ok());
         assert!(check(None, json!("a")).is_err());

@@ -67,6 +67,11 @@ impl Method {
         TABLE.iter().find(|row| row.name == name).map(|row| row.method)
     }
 
+    /// All of them, in the order of the variants.
+    pub fn all() -> impl Iterator<Item = Self> {
+        TABLE.iter().map(|row| row.method)
+    }
+
     /// Its name on the wire.
     pub fn name(self) -> &'static str {
         self.row().map_or("", |row| row.name)

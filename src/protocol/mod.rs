@@ -11,6 +11,7 @@ pub mod modern;
 mod object;
 mod raw;
 pub mod render;
+mod scan;
 
 pub use definition::Definition;
 pub use envelope::{Id, Malformed, Message};
@@ -18,4 +19,5 @@ pub use input::{Answers, ClientCapabilities, InputMethod, InputRequest};
 pub use level::{LogLevel, Trace};
 pub use methods::{MODERN, Method, Named, SERVED};
 pub use object::Object;
-pub use raw::{DEPTH_MAX, Raw, RawError};
+pub use raw::{Raw, RawError};
+pub use scan::DEPTH_MAX;

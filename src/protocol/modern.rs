@@ -3,84 +3,123 @@
 //! MCP 2026-07-28, basic/index and basic/versioning. Must not know headers' transport, nor who carries a request out.
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use super::input::ClientCapabilities;
 use super::level::{LogLevel, Trace};
+use super::methods::{Method, Named};
 use super::object::Object;
 use super::raw::Raw;
+use super::scan::Level;
 use crate::error::Fault;
 
-/// The members of `params` that any method may have, still raw.
+/// Makes a struct of raw members, and the places that they are taken from.
+macro_rules! members {
+    ($(#[$doc:meta])* $name:ident, $places:ident { $($field:ident = $key:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Default, Clone)]
+        pub struct $name {
+            $(#[doc = concat!("`", $key, "`")] pub $field: Option<Raw>,)+
+        }
+
+        /// Where they stand in a body.
+        #[derive(Default)]
+        struct $places {
+            $($field: Option<Range<usize>>,)+
+        }
+
+        impl $places {
+            fn note(&mut self, key: &str, place: Range<usize>) {
+                match key {
+                    $($key => self.$field = Some(place),)+
+                    _ => {}
+                }
+            }
+
+            /// A member that is `null` is one that is not there.
+            fn take(self, whole: &Raw) -> $name {
+                let take = |place: Option<Range<usize>>| place.map(|place| whole.at(place)).filter(|raw| !raw.is_null());
+                $name { $($field: take(self.$field),)+ }
+            }
+        }
+    };
+}
+
+members! {
+    /// The members of `params` that any method may have.
+    Members, MemberPlaces {
+        meta = "_meta",
+        name = "name",
+        uri = "uri",
+        cursor = "cursor",
+        arguments = "arguments",
+        argument = "argument",
+        reference = "ref",
+        context = "context",
+        notifications = "notifications",
+        responses = "inputResponses",
+        state = "requestState",
+        revision = "protocolVersion",
+    }
+}
+
+members! {
+    /// The members of `_meta` that this server reads.
+    MetaMembers, MetaPlaces {
+        version = "io.modelcontextprotocol/protocolVersion",
+        capabilities = "io.modelcontextprotocol/clientCapabilities",
+        client = "io.modelcontextprotocol/clientInfo",
+        log_level = "io.modelcontextprotocol/logLevel",
+        progress_token = "progressToken",
+        traceparent = "traceparent",
+        tracestate = "tracestate",
+        baggage = "baggage",
+    }
+}
+
+/// `params` of a request, still raw.
 #[derive(Debug, Default, Clone)]
 pub struct Params {
-    pub meta: Option<Raw>,
-    pub name: Option<Raw>,
-    pub uri: Option<Raw>,
-    pub cursor: Option<Raw>,
-    pub arguments: Option<Raw>,
-    pub argument: Option<Raw>,
-    pub reference: Option<Raw>,
-    pub context: Option<Raw>,
-    pub notifications: Option<Raw>,
-    pub responses: Option<Raw>,
-    pub state: Option<Raw>,
+    /// Its own members.
+    pub members: Members,
+    meta: MetaMembers,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct WireParams<'a> {
-    #[serde(borrow, rename = "_meta")]
-    meta: Option<&'a RawValue>,
-    #[serde(borrow)]
-    name: Option<&'a RawValue>,
-    #[serde(borrow)]
-    uri: Option<&'a RawValue>,
-    #[serde(borrow)]
-    cursor: Option<&'a RawValue>,
-    #[serde(borrow)]
-    arguments: Option<&'a RawValue>,
-    #[serde(borrow)]
-    argument: Option<&'a RawValue>,
-    #[serde(borrow, rename = "ref")]
-    reference: Option<&'a RawValue>,
-    #[serde(borrow)]
-    context: Option<&'a RawValue>,
-    #[serde(borrow)]
-    notifications: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "super::envelope::present")]
-    input_responses: Option<&'a RawValue>,
-    #[serde(borrow)]
-    request_state: Option<&'a RawValue>,
+/// Where the members of `params` stand in a body.
+#[derive(Default)]
+pub(super) struct ParamPlaces {
+    members: MemberPlaces,
+    meta: MetaPlaces,
 }
 
-impl Params {
-    /// Opens `params`, which the envelope found to be an object.
-    pub fn open(params: Option<&Raw>) -> Self {
-        let Some(params) = params else { return Self::default() };
-        let Ok(wire) = params.read::<WireParams<'_>>() else { return Self::default() };
-        let part = |member: Option<&RawValue>| member.map(|member| params.part(member));
-        Self {
-            meta: part(wire.meta),
-            name: part(wire.name),
-            uri: part(wire.uri),
-            cursor: part(wire.cursor),
-            arguments: part(wire.arguments),
-            argument: part(wire.argument),
-            reference: part(wire.reference),
-            context: part(wire.context),
-            notifications: part(wire.notifications),
-            responses: part(wire.input_responses),
-            state: part(wire.request_state),
+impl ParamPlaces {
+    /// Notes a member that the scan found.
+    pub(super) fn note(&mut self, level: Level, key: &str, place: Range<usize>) {
+        match level {
+            Level::Params => self.members.note(key, place),
+            Level::Meta => self.meta.note(key, place),
+            Level::Message => {}
         }
     }
 
-    /// The member that `Mcp-Name` repeats, when it is a string.
-    pub fn target(&self) -> Option<String> {
-        self.name.as_ref().or(self.uri.as_ref())?.read().ok()
+    /// Takes the members out of the body.
+    pub(super) fn take(self, whole: &Raw) -> Params {
+        Params { members: self.members.take(whole), meta: self.meta.take(whole) }
+    }
+}
+
+impl Params {
+    /// The member that `Mcp-Name` repeats, when it is a string: the one that `method` reads, and no other.
+    pub fn target(&self, method: Method) -> Option<String> {
+        let member = match method.named() {
+            Named::Not => None,
+            Named::ByName => self.members.name.as_ref(),
+            Named::ByUri => self.members.uri.as_ref(),
+        };
+        member?.read().ok()
     }
 
     /// `arguments`, `{}` when left out.
@@ -88,7 +127,7 @@ impl Params {
     /// # Errors
     /// -32602 when it is not an object.
     pub fn arguments(&self) -> Result<Raw, Fault> {
-        match &self.arguments {
+        match &self.members.arguments {
             None => Ok(Raw::trusted("{}")),
             Some(arguments) if arguments.is_object() => Ok(arguments.clone()),
             Some(_) => Err(Fault::invalid_params(
@@ -103,7 +142,7 @@ impl Params {
     /// # Errors
     /// -32602 when it is not an object.
     pub fn responses(&self) -> Result<Object, Fault> {
-        let Some(responses) = &self.responses else { return Ok(Object::default()) };
+        let Some(responses) = &self.members.responses else { return Ok(Object::default()) };
         Object::open(responses).map_err(|_| {
             Fault::invalid_params(
                 "`inputResponses` is not an object",
@@ -117,7 +156,7 @@ impl Params {
     /// # Errors
     /// -32602 when it is not a string.
     pub fn state(&self) -> Result<Option<String>, Fault> {
-        let Some(state) = &self.state else { return Ok(None) };
+        let Some(state) = &self.members.state else { return Ok(None) };
         state.read().map(Some).map_err(|_| {
             Fault::invalid_params(
                 "`requestState` is not a string",
@@ -143,26 +182,6 @@ pub struct Meta {
 }
 
 #[derive(Deserialize)]
-struct WireMeta<'a> {
-    #[serde(borrow, rename = "io.modelcontextprotocol/protocolVersion")]
-    version: Option<&'a RawValue>,
-    #[serde(borrow, rename = "io.modelcontextprotocol/clientCapabilities")]
-    capabilities: Option<&'a RawValue>,
-    #[serde(borrow, rename = "io.modelcontextprotocol/clientInfo")]
-    client: Option<&'a RawValue>,
-    #[serde(borrow, rename = "io.modelcontextprotocol/logLevel")]
-    log_level: Option<&'a RawValue>,
-    #[serde(borrow, rename = "progressToken")]
-    progress_token: Option<&'a RawValue>,
-    #[serde(borrow)]
-    traceparent: Option<&'a RawValue>,
-    #[serde(borrow)]
-    tracestate: Option<&'a RawValue>,
-    #[serde(borrow)]
-    baggage: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
 struct WireClient<'a> {
     #[serde(borrow)]
     name: Cow<'a, str>,
@@ -172,8 +191,7 @@ struct WireClient<'a> {
 
 /// Whether the body carries a modern `_meta`, which alone makes a request modern.
 pub fn is_modern(params: &Params) -> bool {
-    let Some(meta) = &params.meta else { return false };
-    meta.read::<WireMeta<'_>>().is_ok_and(|wire| wire.version.is_some())
+    params.meta.version.is_some()
 }
 
 const META: &str = "send `_meta` with `io.modelcontextprotocol/protocolVersion` (this server serves 2026-07-28) and \
@@ -185,35 +203,36 @@ impl Meta {
     /// # Errors
     /// -32602 when it, its version or its capabilities are missing or of the wrong type.
     pub fn open(params: &Params) -> Result<Self, Fault> {
-        let meta =
-            params.meta.as_ref().ok_or_else(|| Fault::invalid_params("`params._meta` is missing", META))?;
-        let wire: WireMeta<'_> =
-            meta.read().map_err(|_| Fault::invalid_params("`params._meta` is not an object", META))?;
+        match &params.members.meta {
+            None => return Err(Fault::invalid_params("`params._meta` is missing", META)),
+            Some(meta) if !meta.is_object() => {
+                return Err(Fault::invalid_params("`params._meta` is not an object", META));
+            }
+            Some(_) => {}
+        }
+        let meta = &params.meta;
         let lacks = |key: &str| {
-            Fault::invalid_params(
-                format!("`_meta` lacks `io.modelcontextprotocol/{key}`, or it has the wrong type"),
-                META,
-            )
+            let what = format!("`_meta` lacks `io.modelcontextprotocol/{key}`, or it has the wrong type");
+            Fault::invalid_params(what, META)
         };
-        let version: Option<String> =
-            wire.version.and_then(|version| serde_json::from_str(version.get()).ok());
-        let capabilities = wire.capabilities.map(|raw| meta.part(raw)).filter(Raw::is_object);
-        let capabilities = capabilities.ok_or_else(|| lacks("clientCapabilities"));
-        let part = |member: Option<&RawValue>| member.map(|member| meta.part(member));
+        let version: Option<String> = meta.version.as_ref().and_then(|version| version.read().ok());
+        let version = version.ok_or_else(|| lacks("protocolVersion"))?;
+        let capabilities = meta.capabilities.as_ref().filter(|raw| raw.is_object());
+        let capabilities = capabilities.ok_or_else(|| lacks("clientCapabilities"))?;
         Ok(Self {
-            version: version.ok_or_else(|| lacks("protocolVersion"))?,
-            client: ClientCapabilities::read(&capabilities?).map_err(|_| lacks("clientCapabilities"))?,
-            client_name: wire.client.and_then(|client| {
-                let client: WireClient<'_> = serde_json::from_str(client.get()).ok()?;
+            version,
+            client: ClientCapabilities::read(capabilities).map_err(|_| lacks("clientCapabilities"))?,
+            client_name: meta.client.as_ref().and_then(|client| {
+                let client: WireClient<'_> = client.read().ok()?;
                 Some(format!("{}/{}", client.name, client.version).into())
             }),
             trace: Trace {
-                parent: text(wire.traceparent).filter(|parent| Trace::is_parent(parent)),
-                state: text(wire.tracestate),
-                baggage: text(wire.baggage),
+                parent: text(meta.traceparent.as_ref()).filter(|parent| Trace::is_parent(parent)),
+                state: text(meta.tracestate.as_ref()),
+                baggage: text(meta.baggage.as_ref()),
             },
-            progress_token: part(wire.progress_token),
-            log_level: part(wire.log_level),
+            progress_token: meta.progress_token.clone(),
+            log_level: meta.log_level.clone(),
         })
     }
 
@@ -248,6 +267,6 @@ impl Meta {
     }
 }
 
-fn text(member: Option<&RawValue>) -> Option<String> {
-    serde_json::from_str(member?.get()).ok()
+fn text(member: Option<&Raw>) -> Option<String> {
+    member?.read().ok()
 }

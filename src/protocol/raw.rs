@@ -3,21 +3,15 @@
 //! Checked means: well-formed UTF-8 JSON, no object with the same key twice (else we would validate one value and a
 //! plugin would read the other), nested no deeper than `DEPTH_MAX`. Must not know what the JSON says.
 
-use std::borrow::Cow;
-use std::collections::HashSet;
 use std::fmt;
+use std::ops::Range;
 
 use bytes::Bytes;
-use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, Error as _};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-/// How deep objects and arrays may nest. It is serde_json's own limit, so that what is accepted here is accepted by
-/// every later parse.
-pub const DEPTH_MAX: usize = 127;
-
-/// Objects up to this many keys are searched in line; larger ones get a hash set.
-const KEYS_IN_LINE: usize = 16;
+use super::scan::{Level, scan};
 
 /// A checked JSON value, shared and cheap to clone.
 #[derive(Clone, PartialEq, Eq)]
@@ -41,10 +35,26 @@ impl Raw {
     /// # Errors
     /// Malformed or truncated JSON, bytes that are not UTF-8, a doubled key, too deep a nesting, trailing bytes.
     pub fn parse(bytes: Bytes) -> Result<Self, RawError> {
-        let mut source = serde_json::Deserializer::from_slice(&bytes);
-        let checked = Check { depth: 0 }.deserialize(&mut source).and_then(|()| source.end());
-        checked.map_err(|error| RawError(error.to_string()))?;
+        Self::scan(bytes, &mut |_, _, _| {})
+    }
+
+    /// Checks a whole document, telling `found` where the members of a message stand.
+    ///
+    /// # Errors
+    /// As [`Raw::parse`].
+    pub(super) fn scan(
+        bytes: Bytes,
+        found: &mut dyn FnMut(Level, &str, Range<usize>),
+    ) -> Result<Self, RawError> {
+        let text =
+            std::str::from_utf8(&bytes).map_err(|error| RawError(format!("it is not UTF-8: {error}")))?;
+        scan(text, found).map_err(RawError)?;
         Ok(Self(bytes))
+    }
+
+    /// The value that stands there, as [`Raw::scan`] found it.
+    pub(super) fn at(&self, place: Range<usize>) -> Self {
+        Self(self.0.slice(place))
     }
 
     /// The bytes of a value that we make ourselves.
@@ -128,121 +138,9 @@ impl<'de> Deserialize<'de> for Raw {
     }
 }
 
-/// Walks a document without keeping anything of it.
-#[derive(Clone, Copy)]
-struct Check {
-    depth: usize,
-}
-
-impl Check {
-    fn deeper<E: serde::de::Error>(self) -> Result<Self, E> {
-        if self.depth >= DEPTH_MAX {
-            return Err(E::custom(format_args!("nested deeper than {DEPTH_MAX} levels")));
-        }
-        Ok(Self { depth: self.depth + 1 })
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Check {
-    type Value = ();
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Check {
-    type Value = ();
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON value")
-    }
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-    fn visit_str<E>(self, _: &str) -> Result<(), E> {
-        Ok(())
-    }
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        let inner = self.deeper()?;
-        while seq.next_element_seed(inner)?.is_some() {}
-        Ok(())
-    }
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let inner = self.deeper()?;
-        let mut seen = Keys::default();
-        while let Some(Key(key)) = map.next_key()? {
-            if let Some(twice) = seen.add(key) {
-                return Err(A::Error::custom(format_args!("the key {twice:?} stands twice in one object")));
-            }
-            map.next_value_seed(inner)?;
-        }
-        Ok(())
-    }
-}
-
-/// An object key, borrowed when it has no escapes.
-struct Key<'de>(Cow<'de, str>);
-
-impl<'de> Deserialize<'de> for Key<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct AsKey;
-        impl<'de> Visitor<'de> for AsKey {
-            type Value = Key<'de>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object key")
-            }
-            fn visit_borrowed_str<E>(self, key: &'de str) -> Result<Key<'de>, E> {
-                Ok(Key(Cow::Borrowed(key)))
-            }
-            fn visit_str<E>(self, key: &str) -> Result<Key<'de>, E> {
-                Ok(Key(Cow::Owned(key.to_owned())))
-            }
-        }
-        deserializer.deserialize_str(AsKey)
-    }
-}
-
-/// The keys of one object met so far.
-#[derive(Default)]
-struct Keys<'de> {
-    few: Vec<Cow<'de, str>>,
-    many: HashSet<Cow<'de, str>>,
-}
-
-impl<'de> Keys<'de> {
-    /// Remembers `key`; gives it back when it was there already.
-    fn add(&mut self, key: Cow<'de, str>) -> Option<Cow<'de, str>> {
-        if self.many.is_empty() {
-            if self.few.contains(&key) {
-                return Some(key);
-            }
-            self.few.push(key);
-            if self.few.len() > KEYS_IN_LINE {
-                self.many.extend(self.few.drain(..));
-            }
-            return None;
-        }
-        if self.many.contains(&key) {
-            return Some(key);
-        }
-        self.many.insert(key);
-        None
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::scan::DEPTH_MAX;
     use super::*;
 
     fn parse(text: &str) -> Result<Raw, RawError> {

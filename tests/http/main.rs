@@ -1,6 +1,33 @@
 //! What Waygate promises over HTTP, chapter by chapter: black-box tests against a real server process.
 
+#[cfg(test)]
 #[path = "../support/mod.rs"]
 mod support;
 
+#[cfg(test)]
+mod access;
+#[cfg(test)]
+mod bodies;
+#[cfg(test)]
+mod calls;
+#[cfg(test)]
+#[cfg(feature = "sqlite")]
+mod cancel;
+#[cfg(test)]
+mod eras;
+#[cfg(test)]
 mod first_call;
+#[cfg(test)]
+mod headers;
+#[cfg(test)]
+mod input;
+#[cfg(test)]
+mod listen;
+#[cfg(test)]
+mod lists;
+#[cfg(test)]
+mod operations;
+#[cfg(test)]
+mod rmcp;
+#[cfg(test)]
+mod streams;

@@ -7,8 +7,10 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -39,6 +41,17 @@ impl Server {
         Self::with(name, &[])
     }
 
+    /// One `faulty_server` for all tests that leave it as they find it; the last to let go of it ends it.
+    pub fn shared() -> Arc<Self> {
+        static SHARED: Mutex<Weak<Server>> = Mutex::new(Weak::new());
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.upgrade().unwrap_or_else(|| {
+            let server = Arc::new(Self::start("faulty_server"));
+            *shared = Arc::downgrade(&server);
+            server
+        })
+    }
+
     /// The same with more settings, as environment variables.
     pub fn with(name: &str, settings: &[(&str, &str)]) -> Self {
         let own = tempfile::tempdir().expect("a temporary folder");
@@ -49,7 +62,24 @@ impl Server {
 
     /// The same on a folder that is there already, and outlives the server.
     pub fn on(name: &str, folder: &Path, settings: &[(&str, &str)]) -> Self {
-        let mut child = Self::command(name, folder, settings).spawn().expect("the server starts");
+        Self::by(Self::command(name, folder, settings), folder)
+    }
+
+    /// One that does not run in the environment `test`, on a fresh data folder.
+    pub fn in_environment(name: &str, environment: &str) -> Self {
+        let own = tempfile::tempdir().expect("a temporary folder");
+        let mut command = Command::new(program(name));
+        command.args(["--env", environment, "--port", "0", "--data-dir"]).arg(own.path());
+        command.env_clear().env("HOME", own.path()).current_dir(own.path());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut server = Self::by(command, own.path());
+        server._own = Some(own);
+        server
+    }
+
+    /// Starts a server by a command that has pipes for what it says.
+    pub fn by(mut command: Command, folder: &Path) -> Self {
+        let mut child = command.spawn().expect("the server starts");
         let stdout = child.stdout.take().expect("piped");
         let mut lines = BufReader::new(stdout).lines();
         let url = lines
@@ -59,7 +89,7 @@ impl Server {
         let Some(url) = url else {
             let mut says = String::new();
             drop(child.stderr.take().map(|mut stderr| stderr.read_to_string(&mut says)));
-            panic!("{name} did not start: {says}");
+            panic!("{command:?} did not start: {says}");
         };
         // What it says later must not fill the pipes.
         std::thread::spawn(move || lines.for_each(drop));
@@ -104,6 +134,17 @@ impl Server {
     pub fn get(&self, path: &str) -> (u16, Value) {
         let reply = Http::get(path).send(self.address);
         (reply.status, reply.json())
+    }
+
+    /// All metrics, as text.
+    pub fn metrics(&self) -> String {
+        Http::get("/metrics").send(self.address).text()
+    }
+
+    /// The value of one metric, named with its labels as `/metrics` shows them; none when it is not there.
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        let text = self.metrics();
+        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
     }
 
     /// A modern request with all its headers, and its reply.
@@ -171,6 +212,11 @@ impl Http {
             }
             _ => request,
         }
+    }
+
+    /// A complete tool call.
+    pub fn tool(name: &str, arguments: Value) -> Self {
+        Self::modern("tools/call", json!({"name": name, "arguments": arguments}))
     }
 
     /// Adds a header, or one more of the same name.
@@ -242,6 +288,11 @@ pub struct Open {
 }
 
 impl Open {
+    /// On a connection that is there already.
+    pub fn on(stream: TcpStream) -> Self {
+        Self { reader: BufReader::new(stream), head: None }
+    }
+
     /// Status and headers.
     pub fn head(&mut self) -> (u16, Vec<(String, String)>) {
         if let Some(head) = &self.head {
@@ -264,7 +315,10 @@ impl Open {
     /// The next event's JSON on an event stream; comments are passed over. None at the end.
     pub fn event(&mut self) -> Option<Value> {
         self.head();
+        let deadline = Instant::now() + PATIENCE;
         loop {
+            // Signs of life keep the read from timing out, but are not what was waited for.
+            assert!(Instant::now() < deadline, "no event within {PATIENCE:?}");
             let mut line = String::new();
             if self.reader.read_line(&mut line).unwrap_or(0) == 0 {
                 return None;
@@ -338,8 +392,42 @@ impl Reply {
             .collect()
     }
 
+    /// The result, when there is one.
+    pub fn result(&self) -> Value {
+        assert_eq!(self.status, 200, "{}", self.text());
+        self.json()["result"].clone()
+    }
+
+    /// Whether it came as an event stream.
+    pub fn is_stream(&self) -> bool {
+        self.header("content-type") == Some("text/event-stream")
+    }
+
     /// The error's code.
     pub fn code(&self) -> i64 {
         self.json()["error"]["code"].as_i64().unwrap_or(0)
     }
+}
+
+/// `text` as `Mcp-Name` and `Mcp-Param-*` carry what no header may hold.
+pub fn encoded(text: &str) -> String {
+    format!("=?base64?{}?=", base64::engine::general_purpose::STANDARD.encode(text))
+}
+
+/// A `_meta` of a client that can be asked for everything.
+pub fn capable() -> Value {
+    json!({
+        "io.modelcontextprotocol/protocolVersion": MODERN,
+        "io.modelcontextprotocol/clientCapabilities": {"elicitation": {}, "sampling": {}, "roots": {}},
+    })
+}
+
+/// Sends these bytes and reads until the server closes.
+pub fn raw(address: SocketAddr, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address).expect("the server accepts");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    stream.write_all(bytes).expect("the request is taken");
+    let mut said = Vec::new();
+    stream.read_to_end(&mut said).expect("the server closes");
+    String::from_utf8_lossy(&said).into_owned()
 }

@@ -29,7 +29,7 @@ use crate::storage::{DbConnection, Instance, PoolState, Storage, StorageError, i
 /// From the question to the answer, the wait for a reader included.
 const READ_DEADLINE: Duration = Duration::from_secs(10);
 /// How long a closing writer may try to write what is left.
-const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
+pub const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
 /// How often the writer's thread is looked after.
 const WRITER_CHECK: Duration = Duration::from_secs(1);
 /// How often the dead are looked for.

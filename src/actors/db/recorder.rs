@@ -174,7 +174,7 @@ impl Recorder {
     ///
     /// # Errors
     /// `Lost` when something could not be written, `Late` when the writer does not end.
-    pub(super) async fn close(&self, deadline: Duration) -> Result<(), RecordError> {
+    pub async fn close(&self, deadline: Duration) -> Result<(), RecordError> {
         let Some(told) = self.shared.close(deadline) else { return Ok(()) };
         // The writer gives up by itself at the deadline, and needs a moment more to end.
         wait_for(told, deadline + COMMIT_DEADLINE).await

@@ -11,6 +11,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix::dev::{MessageResponse, OneshotSender};
 use actix::{Actor, Context, Handler, ResponseFuture, Supervised};
 use futures_util::FutureExt as _;
 use tokio::time::Instant;
@@ -64,9 +65,30 @@ impl Supervised for CommandExecutor {}
 // === handlers, in the order of messages.rs ===
 
 impl Handler<Perform> for CommandExecutor {
-    type Result = ResponseFuture<Result<Done, Fault>>;
+    type Result = Ran;
     fn handle(&mut self, perform: Perform, _: &mut Self::Context) -> Self::Result {
-        Box::pin(run(Arc::clone(&self.bench), perform))
+        let mut run: ResponseFuture<Result<Done, Fault>> = Box::pin(run(Arc::clone(&self.bench), perform));
+        match run.as_mut().now_or_never() {
+            Some(done) => Ran::Now(done),
+            None => Ran::Later(run),
+        }
+    }
+}
+
+/// A call that was tried once: most end at once, and only the others need a task of their own.
+pub enum Ran {
+    /// It ended.
+    Now(Result<Done, Fault>),
+    /// It goes on in a future of its own.
+    Later(ResponseFuture<Result<Done, Fault>>),
+}
+
+impl MessageResponse<CommandExecutor, Perform> for Ran {
+    fn handle(self, ctx: &mut Context<CommandExecutor>, sender: Option<OneshotSender<Result<Done, Fault>>>) {
+        match self {
+            Self::Now(done) => MessageResponse::<CommandExecutor, Perform>::handle(done, ctx, sender),
+            Self::Later(run) => MessageResponse::<CommandExecutor, Perform>::handle(run, ctx, sender),
+        }
     }
 }
 
@@ -105,7 +127,12 @@ async fn attempt(bench: &Bench, perform: &Perform, round: &Round, began: Instant
     }
     let seat = perform.task.seat();
     let deadline = began + Duration::from_secs(seat.limits.timeout_seconds);
-    let _place = seat.enter(deadline).await?;
+    // Whoever leaves while waiting gives its place in the queue to another, and its call never begins.
+    let _place = tokio::select! {
+        biased;
+        () = perform.cancel.cancelled() => return Err(cancelled()),
+        place = seat.enter(deadline) => place?,
+    };
     let request = request_of(&perform.task, round);
     let context = context_of(perform, deadline);
     let plugin = Arc::clone(&seat.plugin);
@@ -113,10 +140,7 @@ async fn attempt(bench: &Bench, perform: &Perform, round: &Round, began: Instant
     let outcome = tokio::select! {
         biased;
         outcome = tokio::time::timeout_at(deadline, call) => outcome,
-        () = perform.cancel.cancelled() => {
-            METRICS.cancelled.inc();
-            return Err(Fault::new(ErrorCode::Unavailable, CANCELLED, "nobody waits for this answer"));
-        }
+        () = perform.cancel.cancelled() => return Err(cancelled()),
     };
     match outcome {
         Err(_elapsed) => Err(too_late(&perform.task)),
@@ -132,6 +156,12 @@ async fn attempt(bench: &Bench, perform: &Perform, round: &Round, began: Instant
             Ok(Done { result, outcome: "input_required" })
         }
     }
+}
+
+/// What becomes of a call whose client went away.
+fn cancelled() -> Fault {
+    METRICS.cancelled.inc();
+    Fault::new(ErrorCode::Unavailable, CANCELLED, "nobody waits for this answer")
 }
 
 /// The message of a call whose client went away.

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use actix::{Actor, Addr, AsyncContext, Context, Handler, Supervised};
+use actix::{Actor, Addr, AsyncContext, Context, Handler, ResponseFuture, Supervised};
 
 use super::ask::ask;
 use super::db::messages::CheckDatabase;
@@ -72,14 +72,6 @@ pub struct Judgement {
 }
 
 impl Judgement {
-    /// Nothing is known yet.
-    fn unknown() -> Self {
-        let failed = || Check::Failed("not checked yet".to_owned());
-        let checks =
-            BTreeMap::from([("database", failed()), ("filesystem", failed()), ("plugins", failed())]);
-        Self { at: SystemTime::now(), checks, db_latency: None }
-    }
-
     /// `healthy`, `degraded` or `unhealthy`: the worst of the checks.
     pub fn status(&self) -> &'static str {
         let any = |bad: fn(&Check) -> bool| self.checks.values().any(bad);
@@ -96,7 +88,8 @@ impl Judgement {
 /// Judges at every beat.
 pub struct HealthMonitor {
     watch: Arc<Watchlist>,
-    last: Arc<Mutex<Arc<Judgement>>>,
+    /// None before the first beat has come to its end.
+    last: Arc<Mutex<Option<Arc<Judgement>>>>,
     /// When each part last gave a sign of life.
     alive: Arc<Mutex<HashMap<String, Instant>>>,
 }
@@ -104,11 +97,7 @@ pub struct HealthMonitor {
 impl HealthMonitor {
     /// Watches `watch`.
     pub fn new(watch: Watchlist) -> Self {
-        Self {
-            watch: Arc::new(watch),
-            last: Arc::new(Mutex::new(Arc::new(Judgement::unknown()))),
-            alive: Arc::default(),
-        }
+        Self { watch: Arc::new(watch), last: Arc::default(), alive: Arc::default() }
     }
 
     fn beat(&self) {
@@ -116,7 +105,7 @@ impl HealthMonitor {
         actix_rt::spawn(async move {
             let judgement = judge(&watch).await;
             publish(&judgement);
-            *last.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(judgement);
+            *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(judgement));
             find_stuck(&watch, &alive);
         });
     }
@@ -133,16 +122,24 @@ impl Actor for HealthMonitor {
 
 impl Supervised for HealthMonitor {
     fn restarting(&mut self, _: &mut Self::Context) {
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(Judgement::unknown());
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
 // === handlers, in the order of messages.rs ===
 
 impl Handler<Judge> for HealthMonitor {
-    type Result = Result<Arc<Judgement>, Infallible>;
+    type Result = ResponseFuture<Result<Arc<Judgement>, Infallible>>;
     fn handle(&mut self, _: Judge, _: &mut Self::Context) -> Self::Result {
-        Ok(Arc::clone(&self.last.lock().unwrap_or_else(PoisonError::into_inner)))
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let watch = Arc::clone(&self.watch);
+        Box::pin(async move {
+            match last {
+                Some(last) => Ok(last),
+                // Whoever asks before the first beat must not hear that all is ill, only because nobody looked yet.
+                None => Ok(Arc::new(judge(&watch).await)),
+            }
+        })
     }
 }
 

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::session::{News, Streams};
 use super::supervision::{Crash, Ping, Terms};
-use crate::catalog::{PluginState, Seat, Shelf};
+use crate::catalog::{Changed, Seat, Shelf};
 use crate::error::{ErrorCode, Fault};
 use crate::plugins::{CallerKey, Change, Context as CallContext, ContextParts, PluginError, Request};
 use crate::protocol::{ClientCapabilities, Trace};
@@ -47,6 +47,12 @@ impl PluginActor {
 
     fn publish(&mut self) {
         let changed = self.shelf.publish(&self.seat, self.seat.plugin.inventory());
+        self.tell(changed);
+        self.published = true;
+    }
+
+    /// Tells the streams which lists changed.
+    fn tell(&self, changed: Changed) {
         let told = [
             (changed.tools, News::Tools),
             (changed.prompts, News::Prompts),
@@ -55,7 +61,6 @@ impl PluginActor {
         for (_, news) in told.iter().filter(|(changed, _)| *changed) {
             self.streams.tell(news);
         }
-        self.published = true;
     }
 
     /// Waits for the next change, takes it in, and waits again.
@@ -110,7 +115,7 @@ impl Actor for PluginActor {
     }
 
     fn stopped(&mut self, _: &mut Self::Context) {
-        self.seat.set_state(PluginState::Quarantined);
+        self.tell(self.shelf.quarantine(&self.seat));
     }
 }
 

@@ -89,6 +89,8 @@ impl Actor for SessionActor {
             plugin.do_send(Watch { uri, begins: false });
         }
         self.entry.leave();
+        // Given up, it has a client that still listens and must learn that nothing more comes.
+        self.feed.end();
     }
 }
 

@@ -1,0 +1,22 @@
+//! What Waygate promises when things go wrong, chapter by chapter: faults are made in and around a real server process.
+
+#[cfg(test)]
+#[path = "../support/mod.rs"]
+mod support;
+
+#[cfg(test)]
+mod actors;
+#[cfg(test)]
+mod database;
+#[cfg(test)]
+mod kill;
+#[cfg(test)]
+mod ledger;
+#[cfg(test)]
+mod load;
+#[cfg(test)]
+mod plugins;
+#[cfg(test)]
+mod start;
+#[cfg(test)]
+mod stop;

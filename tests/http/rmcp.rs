@@ -1,0 +1,138 @@
+//! A client that we did not write: the Rust SDK, in its stateless lifecycle.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rmcp::model::{
+    CallToolRequestParams, ClientCapabilities, ClientConfig, ElicitRequestParams, ElicitResult,
+    ElicitationAction, ElicitationCapability, ErrorData, GetPromptRequestParams, Implementation,
+    ProgressNotificationParam, ProtocolVersion, ReadResourceRequestParams, ServerNotification,
+    SubscriptionFilter,
+};
+use rmcp::service::{NotificationContext, RequestContext, RunningService};
+use rmcp::transport::StreamableHttpClientTransport;
+use rmcp::{ClientHandler, ClientLifecycleMode, ClientServiceExt, RoleClient};
+use serde_json::json;
+
+use crate::support::{PATIENCE, Server};
+
+/// A person with a name, who also watches the progress.
+#[derive(Clone, Default)]
+struct Ada {
+    steps: Arc<Mutex<Vec<f64>>>,
+}
+
+impl ClientHandler for Ada {
+    fn get_info(&self) -> ClientConfig {
+        let mut capabilities = ClientCapabilities::default();
+        capabilities.elicitation = Some(ElicitationCapability::default());
+        ClientConfig::new(capabilities, Implementation::new("ada", "1"))
+    }
+
+    async fn create_elicitation(
+        &self,
+        _: ElicitRequestParams,
+        _: RequestContext<RoleClient>,
+    ) -> Result<ElicitResult, ErrorData> {
+        Ok(ElicitResult::new(ElicitationAction::Accept).with_content(json!({"name": "Ada"})))
+    }
+
+    async fn on_progress(&self, step: ProgressNotificationParam, _: NotificationContext<RoleClient>) {
+        self.steps.lock().expect("nobody panics").push(step.progress);
+    }
+}
+
+async fn connect(server: &Server, ada: Ada) -> RunningService<RoleClient, Ada> {
+    let transport = StreamableHttpClientTransport::from_uri(server.url("/mcp"));
+    let lifecycle = ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] };
+    let connected = tokio::time::timeout(PATIENCE, ada.serve_with_lifecycle(transport, lifecycle));
+    connected.await.expect("in time").expect("the SDK accepts our discovery")
+}
+
+fn arguments(value: serde_json::Value) -> serde_json::Map<String, serde_json::Value> {
+    value.as_object().cloned().unwrap_or_default()
+}
+
+/// The result's JSON, in which the tests look.
+fn text(result: &impl serde::Serialize) -> String {
+    serde_json::to_string(result).expect("a result is JSON")
+}
+
+#[tokio::test]
+async fn the_sdk_discovers_and_lists_everything() {
+    let server = Server::shared();
+    let client = connect(&server, Ada::default()).await;
+    let peer = client.peer_info().expect("discovered");
+    assert_eq!(peer.protocol_version, ProtocolVersion::V_2026_07_28);
+    let tools = client.list_all_tools().await.expect("tools");
+    assert!(tools.len() > 250 && tools.iter().any(|tool| tool.name == "tool_249"), "all pages were fetched");
+    assert!(client.list_all_prompts().await.expect("prompts").iter().any(|prompt| prompt.name == "greeting"));
+    assert!(text(&client.list_all_resources().await.expect("resources")).contains("test://counter"));
+    assert!(
+        text(&client.list_all_resource_templates().await.expect("templates")).contains("test://item/{id}")
+    );
+    client.cancel().await.expect("it ends");
+}
+
+#[tokio::test]
+async fn the_sdk_calls_reads_and_prompts() {
+    let server = Server::shared();
+    let client = connect(&server, Ada::default()).await;
+    let call = CallToolRequestParams::new("structured").with_arguments(arguments(json!({"n": 7})));
+    assert_eq!(client.call_tool(call).await.expect("a result").structured_content, Some(json!({"n": 7})));
+    let read = client.read_resource(ReadResourceRequestParams::new("test://item/7")).await;
+    assert!(text(&read.expect("contents")).contains("item 7"));
+    let greeting = GetPromptRequestParams::new("greeting").with_arguments(arguments(json!({"who": "Bob"})));
+    assert!(text(&client.get_prompt(greeting).await.expect("a prompt")).contains("Greet Bob."));
+    let values = client.complete_prompt_simple("greeting", "style", "fr").await.expect("values");
+    assert_eq!(values, ["friendly"]);
+    let failed = client.call_tool(CallToolRequestParams::new("fail")).await.expect("a result");
+    assert_eq!(failed.is_error, Some(true));
+    assert!(client.call_tool(CallToolRequestParams::new("no_such")).await.is_err());
+}
+
+#[tokio::test]
+async fn the_sdk_repeats_what_headers_must_repeat() {
+    let server = Server::shared();
+    let client = connect(&server, Ada::default()).await;
+    // It learns from the list which arguments go into headers.
+    client.list_all_tools().await.expect("tools");
+    let given = json!({"city": "Köln", "count": 42, "fast": true, "place": {"region": "Rhein"}});
+    let call = CallToolRequestParams::new("mirrored").with_arguments(arguments(given));
+    let result = client.call_tool(call).await.expect("the headers agree");
+    assert!(text(&result).contains("Köln"));
+    let read = client.read_resource(ReadResourceRequestParams::new("test://grüße")).await;
+    assert!(text(&read.expect("contents")).contains("grüße"));
+}
+
+#[tokio::test]
+async fn the_sdk_answers_what_a_tool_asks() {
+    let server = Server::shared();
+    let client = connect(&server, Ada::default()).await;
+    let call = CallToolRequestParams::new("ask").with_arguments(arguments(json!({"city": "London"})));
+    assert!(text(&client.call_tool(call).await.expect("a result")).contains("Hello, Ada of London!"));
+}
+
+#[tokio::test]
+async fn the_sdk_hears_progress() {
+    let server = Server::shared();
+    let ada = Ada::default();
+    let client = connect(&server, ada.clone()).await;
+    let call = CallToolRequestParams::new("steps").with_arguments(arguments(json!({"n": 3})));
+    client.call_tool(call).await.expect("a result");
+    client.cancel().await.expect("it ends");
+    assert_eq!(*ada.steps.lock().expect("nobody panics"), [1.0, 2.0, 3.0]);
+}
+
+#[tokio::test]
+async fn the_sdk_listens() {
+    let server = Server::start("faulty_server");
+    let client = connect(&server, Ada::default()).await;
+    let mut filter = SubscriptionFilter::default();
+    filter.resource_subscriptions = Some(vec!["test://counter".to_owned()]);
+    let mut news = client.listen(filter).await.expect("acknowledged");
+    client.call_tool(CallToolRequestParams::new("touch")).await.expect("touched");
+    let update = tokio::time::timeout(Duration::from_secs(20), news.next()).await.expect("in time");
+    let update = update.expect("no error").expect("not the end");
+    assert!(matches!(update, ServerNotification::ResourceUpdatedNotification(_)), "{update:?}");
+}
