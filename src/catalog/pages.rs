@@ -68,7 +68,7 @@ impl Listing {
         let text = String::from_utf8(URL_SAFE_NO_PAD.decode(cursor).ok()?).ok()?;
         let (key, offset) = text.split_once(':')?;
         let offset: usize = offset.parse().ok()?;
-        (key == self.key && offset % self.size == 0).then_some(offset / self.size)
+        (key == self.key && offset.is_multiple_of(self.size)).then_some(offset / self.size)
     }
 }
 

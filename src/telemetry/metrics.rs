@@ -5,6 +5,7 @@
 
 use std::sync::LazyLock;
 
+use prometheus::core::Collector;
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry,
@@ -114,15 +115,22 @@ trait Made: Sized {
     fn made(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Self;
 }
 
+#[expect(
+    clippy::expect_used,
+    reason = "the names stand in one table, and any test that starts a server reads it"
+)]
+fn registered<M: Collector + Clone + 'static>(registry: &Registry, metric: prometheus::Result<M>) -> M {
+    let metric = metric.expect("a metric's name is valid");
+    registry.register(Box::new(metric.clone())).expect("a metric's name stands once");
+    metric
+}
+
 macro_rules! made {
     ($($kind:ident: |$options:ident, $labels:ident| $make:expr;)+) => {$(
         impl Made for $kind {
-            #[expect(clippy::expect_used, reason = "the names stand in one table, and any test that starts a server reads it")]
             fn made(registry: &Registry, name: &str, help: &str, $labels: &[&str]) -> Self {
                 let $options = Opts::new(name, help.trim());
-                let metric: $kind = ($make).expect("a metric's name is valid");
-                registry.register(Box::new(metric.clone())).expect("a metric's name stands once");
-                metric
+                registered(registry, $make)
             }
         }
     )+};
