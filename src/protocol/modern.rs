@@ -107,7 +107,10 @@ impl ParamPlaces {
 
     /// Takes the members out of the body.
     pub(super) fn take(self, whole: &Raw) -> Params {
-        Params { members: self.members.take(whole), meta: self.meta.take(whole) }
+        // An answer of `null` is not the absence of answers: it is malformed, and must be seen to be refused.
+        let responses = self.members.responses.clone().map(|place| whole.at(place));
+        let members = Members { responses, ..self.members.take(whole) };
+        Params { members, meta: self.meta.take(whole) }
     }
 }
 
