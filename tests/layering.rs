@@ -15,6 +15,7 @@ const FILE_LINES_MAX: usize = 500;
 
 /// Who may use whom. A room that is not here does not belong into the house.
 const ARROWS: &[(&str, &[&str])] = &[
+    // The binary is the smallest embedder: it names its plugins and hands over.
     ("main", &["app", "cli"]),
     ("cli", &["app", "config", "storage", "error", "telemetry"]),
     (
@@ -33,7 +34,8 @@ const ARROWS: &[(&str, &[&str])] = &[
             "error",
         ],
     ),
-    ("http", &["actors", "access", "catalog", "protocol", "config", "telemetry", "error"]),
+    // Of `plugins`, its words for requests and notices; never a plugin.
+    ("http", &["actors", "access", "catalog", "plugins", "protocol", "config", "telemetry", "error"]),
     (
         "actors",
         &["access", "catalog", "plugins", "protocol", "storage", "cache", "config", "telemetry", "error"],
@@ -109,7 +111,12 @@ fn sources(folder: &str) -> Vec<Source> {
     }
     let mut paths = Vec::new();
     walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &mut paths);
-    paths.retain(|path| path.file_name().is_some_and(|name| name != "tests.rs"));
+    // `tests.rs`, `testing.rs` and all in `src/**/tests/` are declared under `#[cfg(test)]`.
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    paths.retain(|path| {
+        let below = path.strip_prefix(&root).unwrap();
+        !below.iter().any(|part| ["tests", "tests.rs", "testing.rs"].iter().any(|name| part == *name))
+    });
     paths.sort();
     paths.iter().map(|path| Source::read(path)).collect()
 }

@@ -103,22 +103,27 @@ fn value() -> impl Strategy<Value = Value> {
 }
 
 #[test]
-fn raw_keeps_what_it_accepts() {
+fn raw_keeps_what_it_accepts_and_takes_all_that_is_json() {
     let kept = |data: Vec<u8>| {
         let Ok(raw) = Raw::parse(Bytes::from(data.clone())) else { return Ok(()) };
         prop_assert_eq!(raw.as_str().as_bytes(), &data[..]);
         let value: Value = raw.read().unwrap();
-        prop_assert_eq!(
-            Raw::parse(Raw::value(&value).bytes().clone()).unwrap().read::<Value>().unwrap(),
-            value.clone()
-        );
         if let Ok(object) = Object::open(&raw) {
             prop_assert_eq!(object.to_raw().read::<Value>().unwrap(), value);
         }
         Ok(())
     };
     runner(2000).run(&bytes(), kept).unwrap();
-    runner(500).run(&value(), |value| kept(value.to_string().into_bytes())).unwrap();
+    // What serde_json writes has no doubled key and is not deep: it is taken, however it is spaced.
+    let taken = |value: Value| {
+        for text in [value.to_string(), format!("\t\r\n {value:#} ")] {
+            let raw = Raw::parse(Bytes::from(text.clone()));
+            prop_assert!(raw.is_ok(), "{} is refused: {:?}", text, raw);
+            prop_assert_eq!(&raw.unwrap().read::<Value>().unwrap(), &value);
+        }
+        Ok(())
+    };
+    runner(500).run(&value(), taken).unwrap();
 }
 
 #[test]
