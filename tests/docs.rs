@@ -2,8 +2,7 @@
 //!
 //! `WAYGATE_BLESS=1 cargo test --test docs` writes the table of metrics anew.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails where it stands")]
-
+#[cfg(test)]
 #[path = "support/mod.rs"]
 mod support;
 

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails where it stands")]
 
+#[cfg(test)]
 #[path = "support/mod.rs"]
 mod support;
 

@@ -3,8 +3,9 @@
 //! A block ```` ```sh start ```` starts a server, ```` ```sh run ```` runs in one shell with those before it; the block
 //! right after shows what is written, `…` standing for what varies. JSON is compared without its white space.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails where it stands")]
+#![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
+#[cfg(test)]
 #[path = "support/mod.rs"]
 mod support;
 

@@ -209,12 +209,7 @@ async fn build_house(
 ) -> Result<Arc<House>, StartError> {
     let roster = Arc::new(Roster::default());
     let info = ServerInfo::new(builder.name(), env!("CARGO_PKG_VERSION"));
-    let manner = Manner {
-        page_size: config.mcp.page_size,
-        ttl_ms: config.mcp.list_ttl_seconds * 1000,
-        info: info.clone(),
-    };
-    let shelf = Arc::new(Shelf::new(manner));
+    let shelf = Arc::new(Shelf::new(manner(config, &info)));
     let keep_alive = Duration::from_secs(config.mcp.stream_keep_alive_seconds);
     let streams = Streams::new(config.mcp.streams_max, keep_alive, Arc::clone(&roster));
 
@@ -252,13 +247,7 @@ async fn build_house(
             roster.start("health".to_owned(), "health", health::TERMS, |_| HealthMonitor::new(watchlist)).0
         }
     });
-    let bench = Arc::new(Bench {
-        sealer: sealer(config, folder)?,
-        recorder,
-        info,
-        input_timeout_seconds: config.mcp.input_timeout_seconds,
-        strict: config.history.durability == Durability::Strict,
-    });
+    let bench = Arc::new(bench(config, folder, recorder, info)?);
     let house = Arc::new(House {
         metrics: metrics.await?,
         health: health.await?,
@@ -319,6 +308,21 @@ async fn start_plugins(
         addresses.insert(Arc::clone(&seat.name), address);
     }
     Ok(addresses)
+}
+
+fn manner(config: &Config, info: &ServerInfo) -> Manner {
+    let ttl_ms = config.mcp.list_ttl_seconds * 1000;
+    Manner { page_size: config.mcp.page_size, ttl_ms, info: info.clone() }
+}
+
+fn bench(config: &Config, folder: &Owned, recorder: Recorder, info: ServerInfo) -> Result<Bench, StartError> {
+    Ok(Bench {
+        sealer: sealer(config, folder)?,
+        recorder,
+        info,
+        input_timeout_seconds: config.mcp.input_timeout_seconds,
+        strict: config.history.durability == Durability::Strict,
+    })
 }
 
 fn sealer(config: &Config, folder: &Owned) -> Result<Sealer, StartError> {

@@ -16,6 +16,7 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+pub use diesel::QueryResult;
 use diesel::RunQueryDsl as _;
 
 pub use connection::DbConnection;

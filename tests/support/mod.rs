@@ -1,17 +1,7 @@
 //! What black-box tests share: a real server process on a free port with a data folder of its own, and a client that
 //! speaks HTTP in words of the protocol.
 
-#![allow(
-    clippy::allow_attributes,
-    dead_code,
-    reason = "each test binary uses its own part, and one might use all"
-)]
-#![expect(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test fails where it stands"
-)]
+#![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};

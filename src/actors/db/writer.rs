@@ -157,7 +157,7 @@ impl Writer {
         Ok(connection)
     }
 
-    fn tell<T>(&self, result: diesel::QueryResult<T>) -> Result<T, StorageError> {
+    fn tell<T>(&self, result: crate::storage::QueryResult<T>) -> Result<T, StorageError> {
         result.map_err(|error| self.storage.failed(&error))
     }
 
