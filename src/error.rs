@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 /// Every way a request can fail, from the caller's fault to ours.
 ///
@@ -115,7 +115,7 @@ pub struct Fault {
     /// What to do next, in one sentence.
     pub advice: Cow<'static, str>,
     /// Members that the protocol wants in the error's `data`.
-    pub data: Map<String, Value>,
+    pub data: Vec<(&'static str, Value)>,
     /// What really happened, for the log alone.
     pub cause: Option<String>,
 }
@@ -127,7 +127,7 @@ impl Fault {
         message: impl Into<Cow<'static, str>>,
         advice: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self { code, message: message.into(), advice: advice.into(), data: Map::new(), cause: None }
+        Self { code, message: message.into(), advice: advice.into(), data: Vec::new(), cause: None }
     }
 
     /// `InvalidParams` with its two sentences: by far the most frequent fault.
@@ -150,9 +150,14 @@ impl Fault {
     }
 
     /// Adds a member to `data`.
-    pub fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
-        self.data.insert(key.to_owned(), value.into());
+    pub fn with(mut self, key: &'static str, value: impl Into<Value>) -> Self {
+        self.data.push((key, value.into()));
         self
+    }
+
+    /// A member of `data`.
+    pub fn detail(&self, key: &str) -> Option<&Value> {
+        self.data.iter().find(|(name, _)| *name == key).map(|(_, value)| value)
     }
 
     /// Adds the cause that only the log may show.

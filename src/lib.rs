@@ -10,7 +10,7 @@
 //! |---|---|---|
 //! | [`cli`] | what an operator can type | `app`, `config`, `storage` |
 //! | [`app`] | builds the house bottom-up, stops it top-down | everything |
-//! | [`http`] | the door: bytes to protocol and back | `actors`, `access`, `catalog`, `plugins`' words, `protocol` |
+//! | [`http`] | the door: bytes to protocol and back | `actors`, `access`, `catalog`, `protocol` |
 //! | [`protocol`] | MCP as data: no I/O, no clock | – |
 //! | [`access`] | who may do what; pure decisions | `protocol`, `config` |
 //! | [`actors`] | who does what, when | `access`, `catalog`, `plugins`, `protocol`, `storage` |

@@ -1,8 +1,6 @@
 //! Arbitrary and mutated input to everything that reads what strangers send: it never panics, what it accepts reads the
 //! same again, and over HTTP there is always an answer, after which the server still works.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails where it stands")]
-
 #[cfg(test)]
 #[path = "support/mod.rs"]
 mod support;

@@ -54,7 +54,7 @@ fn bare(host: &str) -> &str {
     match host.rsplit_once(':') {
         Some((name, port))
             if port.bytes().all(|byte| byte.is_ascii_digit())
-                && (name.ends_with(']') || !name.contains(':')) =>
+                && (!name.contains(':') || name.ends_with(']')) =>
         {
             name
         }

@@ -247,7 +247,13 @@ async fn build_house(
             roster.start("health".to_owned(), "health", health::TERMS, |_| HealthMonitor::new(watchlist)).0
         }
     });
-    let bench = Arc::new(bench(config, folder, recorder, info)?);
+    let bench = Arc::new(Bench {
+        sealer: sealer(config, folder)?,
+        recorder,
+        info,
+        input_timeout_seconds: config.mcp.input_timeout_seconds,
+        strict: config.history.durability == Durability::Strict,
+    });
     let house = Arc::new(House {
         metrics: metrics.await?,
         health: health.await?,
@@ -263,6 +269,11 @@ async fn build_house(
     });
     host.fill(&house);
     Ok(house)
+}
+
+fn manner(config: &Config, info: &ServerInfo) -> Manner {
+    let ttl_ms = config.mcp.list_ttl_seconds.saturating_mul(1000);
+    Manner { page_size: config.mcp.page_size, ttl_ms, info: info.clone() }
 }
 
 async fn start_db(
@@ -308,21 +319,6 @@ async fn start_plugins(
         addresses.insert(Arc::clone(&seat.name), address);
     }
     Ok(addresses)
-}
-
-fn manner(config: &Config, info: &ServerInfo) -> Manner {
-    let ttl_ms = config.mcp.list_ttl_seconds * 1000;
-    Manner { page_size: config.mcp.page_size, ttl_ms, info: info.clone() }
-}
-
-fn bench(config: &Config, folder: &Owned, recorder: Recorder, info: ServerInfo) -> Result<Bench, StartError> {
-    Ok(Bench {
-        sealer: sealer(config, folder)?,
-        recorder,
-        info,
-        input_timeout_seconds: config.mcp.input_timeout_seconds,
-        strict: config.history.durability == Durability::Strict,
-    })
 }
 
 fn sealer(config: &Config, folder: &Owned) -> Result<Sealer, StartError> {

@@ -13,7 +13,7 @@ use crate::storage::{self, Storage, StorageError, migrations};
 pub enum DbCommand {
     /// Bring the database to this version's schema; made if it is not there
     Migrate,
-    /// Say whether the database is whole and of this version's schema; changes nothing
+    /// Say whether the database is whole and of this version's schema
     Check,
 }
 

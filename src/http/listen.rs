@@ -16,7 +16,7 @@ use super::mcp::{Asked, Call};
 use super::route::Wanted;
 use super::{stream, tally};
 use crate::actors::House;
-use crate::actors::plugin::messages::Watch;
+use crate::actors::plugin::Watching;
 use crate::actors::session::messages::Close;
 use crate::actors::session::{Event, Feed, Filter, News, SessionActor};
 use crate::error::{ErrorCode, Fault};
@@ -49,16 +49,10 @@ pub async fn open(call: &Call<'_>, asked: &Asked, wanted: &Wanted) -> Result<Htt
         tools: wanted.tools_list_changed,
         prompts: wanted.prompts_list_changed,
         resources: wanted.resources_list_changed,
-        uris: watched.iter().map(|(uri, _)| Arc::clone(uri)).collect(),
+        uris: watched.iter().map(|watching| Arc::clone(watching.uri())).collect(),
     };
     let first = acknowledge(&asked.id, &filter);
-    let recipients =
-        watched.iter().map(|(uri, plugin)| (Arc::clone(uri), plugin.clone().recipient())).collect();
-    let opened = house.streams.open(filter, recipients).inspect_err(|_| {
-        for (uri, plugin) in &watched {
-            plugin.do_send(Watch { uri: Arc::clone(uri), begins: false });
-        }
-    })?;
+    let opened = house.streams.open(filter, watched)?;
     tally::ended(Method::Listen, "ok");
     let body = Body {
         first: Some(first),
@@ -70,13 +64,11 @@ pub async fn open(call: &Call<'_>, asked: &Asked, wanted: &Wanted) -> Result<Htt
     Ok(stream::head().streaming(body))
 }
 
-type Watched = Vec<(Arc<str>, Addr<crate::actors::plugin::PluginActor>)>;
-
 /// Begins to watch those of `uris` that exist and can be watched.
-async fn watch(house: &House, uris: &[Arc<str>]) -> Watched {
-    let mut watched: Watched = Vec::new();
+async fn watch(house: &House, uris: &[Arc<str>]) -> Vec<Watching> {
+    let mut watched: Vec<Watching> = Vec::new();
     for uri in uris {
-        if watched.iter().any(|(known, _)| known == uri) {
+        if watched.iter().any(|watching| watching.uri() == uri) {
             continue;
         }
         let plugin = {
@@ -85,9 +77,8 @@ async fn watch(house: &House, uris: &[Arc<str>]) -> Watched {
             let seat = seat.filter(|seat| catalog.offer(seat).is_some_and(|offer| offer.subscribes));
             seat.and_then(|seat| house.plugins.get(&seat.name).cloned())
         };
-        let Some(plugin) = plugin else { continue };
-        if matches!(plugin.send(Watch { uri: Arc::clone(uri), begins: true }).await, Ok(Ok(()))) {
-            watched.push((Arc::clone(uri), plugin));
+        if let Some(plugin) = plugin {
+            watched.extend(Watching::begin(plugin, Arc::clone(uri)).await);
         }
     }
     watched

@@ -84,7 +84,7 @@ fn with_headers(fault: &Fault, body: Vec<u8>) -> HttpResponse {
         ErrorCode::Unauthenticated => response
             .insert_header((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"waygate\""))),
         ErrorCode::MethodNotAllowed => {
-            let allow = fault.data.get("allow").and_then(|allow| allow.as_str()).unwrap_or("GET");
+            let allow = fault.detail("allow").and_then(|allow| allow.as_str()).unwrap_or("GET");
             response.insert_header((header::ALLOW, allow))
         }
         ErrorCode::Unavailable => {

@@ -10,10 +10,9 @@ use serde_json::Value;
 
 use super::mcp::Mirrors;
 use crate::actors::House;
-use crate::actors::executor::messages::Task;
+use crate::actors::executor::messages::{Reference, Task};
 use crate::catalog::{Listing, Snapshot};
 use crate::error::{ErrorCode, Fault};
-use crate::plugins::Reference;
 use crate::protocol::modern::Params;
 use crate::protocol::render::Finished;
 use crate::protocol::{Method, Raw, headers};

@@ -19,9 +19,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::mcp::{Asked, Busy, Call, send};
 use super::{reply, tally};
-use crate::actors::executor::messages::{Done, Perform, Task};
+use crate::actors::executor::messages::{Done, Notice, Perform, Task};
 use crate::error::{ErrorCode, Fault};
-use crate::plugins::Notice;
 use crate::protocol::modern::{Meta, Params};
 use crate::protocol::{Id, Method, Object, Raw, render};
 

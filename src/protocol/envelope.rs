@@ -97,16 +97,18 @@ impl Message {
     ///
     /// # Errors
     /// -32700 for what is not JSON (doubled keys and hostile depth included), -32600 for JSON that is not a message.
-    pub fn parse(body: Bytes) -> Result<Self, Malformed> {
+    pub fn parse(body: Bytes) -> Result<Self, Box<Malformed>> {
         let mut places = Places::default();
         let whole = Raw::scan(body, &mut |level, key, place| places.note(level, key, place));
-        let whole = whole.map_err(|error| Malformed {
-            fault: Fault::new(
-                ErrorCode::ParseError,
-                format!("the body is not JSON that this server takes: {error}"),
-                "send one JSON-RPC 2.0 message as UTF-8 JSON",
-            ),
-            id: None,
+        let whole = whole.map_err(|error| {
+            Box::new(Malformed {
+                fault: Fault::new(
+                    ErrorCode::ParseError,
+                    format!("the body is not JSON that this server takes: {error}"),
+                    "send one JSON-RPC 2.0 message as UTF-8 JSON",
+                ),
+                id: None,
+            })
         })?;
         if !whole.as_str().trim_start().starts_with('{') {
             return Err(invalid(
@@ -117,7 +119,7 @@ impl Message {
         Self::classify(&whole, places)
     }
 
-    fn classify(whole: &Raw, places: Places) -> Result<Self, Malformed> {
+    fn classify(whole: &Raw, places: Places) -> Result<Self, Box<Malformed>> {
         let asks = places.id.is_some();
         let id = places.id.and_then(|place| Id::read(whole.at(place)));
         let refuse = |message: &'static str, advice: &'static str| {
@@ -156,15 +158,15 @@ impl Message {
 
 const SEND: &str = "send a JSON-RPC 2.0 request with `jsonrpc`, `id`, `method` and `params`";
 
-fn invalid(message: impl Into<Cow<'static, str>>, advice: &'static str) -> Malformed {
-    Malformed { fault: Fault::new(ErrorCode::InvalidRequest, message, advice), id: None }
+fn invalid(message: impl Into<Cow<'static, str>>, advice: &'static str) -> Box<Malformed> {
+    Box::new(Malformed { fault: Fault::new(ErrorCode::InvalidRequest, message, advice), id: None })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> Result<Message, Malformed> {
+    fn parse(text: &str) -> Result<Message, Box<Malformed>> {
         Message::parse(Bytes::copy_from_slice(text.as_bytes()))
     }
 

@@ -221,6 +221,6 @@ mod tests {
         assert_eq!(check_version(&One(None), MODERN).unwrap_err().code, ErrorCode::HeaderMismatch);
         let fault = check_version(&One(Some("v2")), "v2").unwrap_err();
         assert_eq!(fault.code, ErrorCode::UnsupportedVersion);
-        assert_eq!(fault.data["requested"], "v2");
+        assert_eq!(fault.detail("requested"), Some(&json!("v2")));
     }
 }

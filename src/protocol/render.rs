@@ -4,7 +4,7 @@
 //! Must not know statuses or sockets.
 
 use bytes::Bytes;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::envelope::Id;
 use super::object::Object;
@@ -106,7 +106,8 @@ pub fn result(id: &Id, result: &Finished) -> Vec<u8> {
 
 /// The error answer; without an id when none could be read.
 pub fn error(id: Option<&Id>, fault: &Fault, request_id: &str) -> Vec<u8> {
-    let mut data = fault.data.clone();
+    let mut data: Map<String, Value> =
+        fault.data.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
     data.insert("reason".to_owned(), fault.code.name().into());
     data.insert("advice".to_owned(), Value::String(fault.advice.to_string()));
     data.insert("requestId".to_owned(), request_id.into());

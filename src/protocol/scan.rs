@@ -91,7 +91,7 @@ struct Frame<'a> {
     /// How many keys stood on the common list when it was opened.
     keys: usize,
     /// Its keys, once they are many.
-    many: Option<Box<HashSet<Cow<'a, str>>>>,
+    many: Option<HashSet<Cow<'a, str>>>,
 }
 
 fn leave(open: &mut SmallVec<[Frame<'_>; 8]>, keys: &mut SmallVec<[Cow<'_, str>; 32]>) {
@@ -304,13 +304,13 @@ impl<'a> Scanner<'a> {
 
 impl<'a> Frame<'a> {
     /// Whether the object has `key` already; `keys` are those of all open objects, its own last.
-    fn is_double(&mut self, key: &Cow<'a, str>, keys: &[Cow<'a, str>]) -> bool {
+    fn is_double(&mut self, key: &str, keys: &[Cow<'a, str>]) -> bool {
         let own = keys.get(self.keys..).unwrap_or_default();
         if own.len() < KEYS_IN_LINE {
-            return own.contains(key);
+            return own.iter().any(|other| other == key);
         }
-        let many = self.many.get_or_insert_with(|| Box::new(own.iter().cloned().collect()));
-        !many.insert(key.clone())
+        let many = self.many.get_or_insert_with(|| own.iter().cloned().collect());
+        !many.insert(Cow::Owned(key.to_owned()))
     }
 }
 

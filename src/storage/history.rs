@@ -8,14 +8,14 @@ use std::time::SystemTime;
 use chrono::{DateTime, NaiveDateTime};
 use diesel::dsl::{exists, max, not};
 use diesel::{
-    BoolExpressionMethods as _, EscapeExpressionMethods as _, ExpressionMethods as _, Insertable,
-    QueryDsl as _, QueryResult, Queryable, RunQueryDsl as _, Selectable, SelectableHelper as _,
-    TextExpressionMethods as _,
+    BoolExpressionMethods as _, EscapeExpressionMethods as _, ExpressionMethods as _, QueryDsl as _,
+    QueryResult, Queryable, RunQueryDsl as _, Selectable, SelectableHelper as _, TextExpressionMethods as _,
 };
 use serde::{Serialize, Serializer};
 
 use super::DbConnection;
 use super::schema::{command_history, command_history_calls};
+use super::stamp::Stamp;
 #[cfg(feature = "postgres")]
 use diesel::Connection as _;
 
@@ -109,9 +109,9 @@ impl FromStr for Status {
 }
 
 /// A row to be written.
-#[derive(Debug, Clone, Insertable)]
-// A static statement, whatever is absent: SQLite then prepares it once.
-#[diesel(table_name = command_history, treat_none_as_default_value = false)]
+#[derive(Debug, Clone)]
+#[cfg_attr(feature = "postgres", derive(diesel::Insertable))]
+#[cfg_attr(feature = "postgres", diesel(table_name = command_history, treat_none_as_default_value = false))]
 pub struct NewEntry<'a> {
     /// Who writes.
     pub instance_id: &'a str,
@@ -124,7 +124,7 @@ pub struct NewEntry<'a> {
     /// See [`Kind`].
     pub kind: &'static str,
     /// UTC, microseconds.
-    pub created_at: NaiveDateTime,
+    pub created_at: Stamp,
     /// `tools/call` and so on.
     pub method: Option<Cow<'a, str>>,
     /// Which plugin.
@@ -325,12 +325,9 @@ pub fn append<'a>(
 ) -> QueryResult<()> {
     match connection {
         #[cfg(feature = "sqlite")]
-        DbConnection::Sqlite(sqlite) => sqlite.immediate_transaction(|sqlite| {
-            for row in rows {
-                diesel::insert_into(command_history::table).values(&row).execute(sqlite)?;
-            }
-            Ok(())
-        }),
+        DbConnection::Sqlite(sqlite) => {
+            sqlite.immediate_transaction(|sqlite| super::insert::insert(sqlite, rows))
+        }
         #[cfg(feature = "postgres")]
         DbConnection::Postgres(postgres) => postgres.transaction(|postgres| {
             let rows: Vec<NewEntry<'a>> = rows.map(NewEntry::without_nul).collect();
@@ -342,12 +339,17 @@ pub fn append<'a>(
     }
 }
 
-/// The highest `seq` that an instance has on disk.
+/// The highest `seq` that an instance has on disk among its rows since then, which keeps the search short.
 ///
 /// # Errors
 /// What the database says.
-pub fn last_seq(connection: &mut DbConnection, instance_id: &str) -> QueryResult<Option<i64>> {
+pub fn last_seq(
+    connection: &mut DbConnection,
+    instance_id: &str,
+    since: SystemTime,
+) -> QueryResult<Option<i64>> {
     command_history::table
+        .filter(command_history::created_at.ge(moment(since)))
         .filter(command_history::instance_id.eq(instance_id))
         .select(max(command_history::seq))
         .first(connection)

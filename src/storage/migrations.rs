@@ -7,7 +7,8 @@ use std::error::Error as StdError;
 #[cfg(feature = "postgres")]
 use diesel::connection::{Connection as _, SimpleConnection as _};
 use diesel::migration::{Migration, MigrationSource};
-use diesel::{QueryResult, QueryableByName, RunQueryDsl, sql_types};
+#[cfg(feature = "sqlite")]
+use diesel::{QueryResult, QueryableByName, RunQueryDsl as _, sql_types};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use super::{DbConnection, StorageError};

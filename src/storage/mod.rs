@@ -5,9 +5,12 @@ pub mod connection;
 pub mod error;
 pub mod folder;
 pub mod history;
+#[cfg(feature = "sqlite")]
+mod insert;
 pub mod instances;
 pub mod migrations;
 pub mod schema;
+pub mod stamp;
 
 use std::fs;
 use std::io;
@@ -16,11 +19,11 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-pub use diesel::QueryResult;
 use diesel::RunQueryDsl as _;
 
 pub use connection::DbConnection;
 use connection::{Connector, Target};
+pub use diesel::QueryResult;
 pub use error::StorageError;
 pub use folder::{DataFolder, Owned};
 pub use instances::Instance;

@@ -5,7 +5,6 @@
 
 use std::sync::LazyLock;
 
-use prometheus::core::Collector;
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry,
@@ -115,22 +114,16 @@ trait Made: Sized {
     fn made(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Self;
 }
 
-#[expect(
-    clippy::expect_used,
-    reason = "the names stand in one table, and any test that starts a server reads it"
-)]
-fn registered<M: Collector + Clone + 'static>(registry: &Registry, metric: prometheus::Result<M>) -> M {
-    let metric = metric.expect("a metric's name is valid");
-    registry.register(Box::new(metric.clone())).expect("a metric's name stands once");
-    metric
-}
-
 macro_rules! made {
     ($($kind:ident: |$options:ident, $labels:ident| $make:expr;)+) => {$(
         impl Made for $kind {
             fn made(registry: &Registry, name: &str, help: &str, $labels: &[&str]) -> Self {
                 let $options = Opts::new(name, help.trim());
-                registered(registry, $make)
+                // The names stand in one table, and any test that starts a server reads it.
+                let metric: $kind = ($make).unwrap_or_else(|error| unreachable!("metric {name}: {error}"));
+                let registered = registry.register(Box::new(metric.clone()));
+                registered.unwrap_or_else(|error| unreachable!("metric {name}: {error}"));
+                metric
             }
         }
     )+};

@@ -1,8 +1,11 @@
 //! What black-box tests share: a real server process on a free port with a data folder of its own, and a client that
 //! speaks HTTP in words of the protocol.
 
-#![allow(dead_code, reason = "each test binary uses its own part")]
-
+#![allow(
+    clippy::allow_attributes,
+    dead_code,
+    reason = "each test binary uses its own part, and one might use all"
+)]
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};

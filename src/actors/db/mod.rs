@@ -24,7 +24,7 @@ use writer::Writer;
 use crate::actors::supervision::{Roster, Terms};
 use crate::config::{self, Durability};
 use crate::storage::history::{self, Entry, Kind, Page, Status};
-use crate::storage::{DbConnection, Instance, PoolState, Storage, StorageError, instances};
+use crate::storage::{DbConnection, Instance, PoolState, QueryResult, Storage, StorageError, instances};
 
 /// From the question to the answer, the wait for a reader included.
 const READ_DEADLINE: Duration = Duration::from_secs(10);
@@ -161,7 +161,7 @@ impl Handler<Close> for DbActor {
 impl DbActor {
     fn read<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut DbConnection) -> crate::storage::QueryResult<T> + Send + 'static,
+        work: impl FnOnce(&mut DbConnection) -> QueryResult<T> + Send + 'static,
     ) -> ResponseFuture<Result<T, StorageError>> {
         Box::pin(read(self.storage.clone(), Arc::clone(&self.readers), work))
     }
@@ -186,7 +186,7 @@ impl DbActor {
 async fn read<T: Send + 'static>(
     storage: Storage,
     readers: Arc<Semaphore>,
-    work: impl FnOnce(&mut DbConnection) -> crate::storage::QueryResult<T> + Send + 'static,
+    work: impl FnOnce(&mut DbConnection) -> QueryResult<T> + Send + 'static,
 ) -> Result<T, StorageError> {
     let until = Instant::now() + READ_DEADLINE;
     let place = storage.place().to_owned();
@@ -245,7 +245,7 @@ impl Reaper {
 
     async fn read<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut DbConnection) -> crate::storage::QueryResult<T> + Send + 'static,
+        work: impl FnOnce(&mut DbConnection) -> QueryResult<T> + Send + 'static,
     ) -> Result<T, StorageError> {
         read(self.storage.clone(), Arc::clone(&self.readers), work).await
     }

@@ -16,7 +16,8 @@ use crate::actors::supervision::message_of;
 use crate::config::Durability;
 use crate::protocol::Raw;
 use crate::storage::history::{self, NewEntry, Status, moment};
-use crate::storage::{DbConnection, Instance, Storage, StorageError, instances};
+use crate::storage::stamp::Stamp;
+use crate::storage::{DbConnection, Instance, QueryResult, Storage, StorageError, instances};
 
 /// Between two attempts at a failing database, at first and at most.
 const PAUSE_MIN: Duration = Duration::from_millis(5);
@@ -115,7 +116,7 @@ impl Writer {
         let connection = self.connect(link)?;
         if hand.tries > 0 {
             // A commit may have succeeded although its answer was lost.
-            let last = self.tell(history::last_seq(connection, &self.instance.id))?;
+            let last = self.last_written(connection, hand)?;
             hand.rows.retain(|row| last.is_none_or(|last| row.seq > last));
         }
         hand.tries += 1;
@@ -135,6 +136,12 @@ impl Writer {
         self.tell(history::append(connection, rows))?;
         self.shared.succeeded(hand.rows.len());
         Ok(())
+    }
+
+    /// The last row on disk of those in hand, if any is; the clock may have been set back while they came.
+    fn last_written(&self, connection: &mut DbConnection, hand: &Batch) -> Result<Option<i64>, StorageError> {
+        let Some(since) = hand.rows.iter().map(|row| row.at).min() else { return Ok(None) };
+        self.tell(history::last_seq(connection, &self.instance.id, since))
     }
 
     /// The connection, opened and registered if need be; says now and then that this instance runs.
@@ -157,7 +164,7 @@ impl Writer {
         Ok(connection)
     }
 
-    fn tell<T>(&self, result: crate::storage::QueryResult<T>) -> Result<T, StorageError> {
+    fn tell<T>(&self, result: QueryResult<T>) -> Result<T, StorageError> {
         result.map_err(|error| self.storage.failed(&error))
     }
 
@@ -182,7 +189,7 @@ impl Writer {
             call_id: &record.call_id,
             round: i32::try_from(record.round).unwrap_or(i32::MAX),
             kind: record.kind.name(),
-            created_at: moment(row.at),
+            created_at: Stamp(moment(row.at)),
             method: Some(Cow::Borrowed(&record.method)),
             plugin: record.plugin.as_deref().map(Cow::Borrowed),
             tool: record.tool.as_deref().map(Cow::Borrowed),
@@ -203,7 +210,7 @@ impl Writer {
     /// Writes the group row by row, so that one row which the database will never take costs itself only.
     fn drop_refused(&self, hand: &mut Batch, link: &mut Link) {
         let Ok(connection) = self.connect(link) else { return };
-        let Ok(last) = history::last_seq(connection, &self.instance.id) else { return };
+        let Ok(last) = self.last_written(connection, hand) else { return };
         hand.rows.retain(|row| last.is_none_or(|last| row.seq > last));
         let (mut done, mut lost) = (0, Vec::new());
         for row in &hand.rows {

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::access::Caller;
 use crate::catalog::{PromptEntry, ResourceEntry, Seat, ToolEntry};
 use crate::error::Fault;
-use crate::plugins::{Notice, Reference};
+pub use crate::plugins::{Notice, Reference};
 use crate::protocol::render::Finished;
 use crate::protocol::{ClientCapabilities, LogLevel, Method, Object, Raw, Trace};
 

@@ -3,6 +3,7 @@
 //! It owns the plugin's life and no call: its panic touches none. Must not know HTTP or the protocol's bytes.
 
 pub mod messages;
+mod watching;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -22,6 +23,7 @@ use crate::error::{ErrorCode, Fault};
 use crate::plugins::{CallerKey, Change, Context as CallContext, ContextParts, PluginError, Request};
 use crate::protocol::{ClientCapabilities, Trace};
 use messages::{Publish, Watch};
+pub use watching::Watching;
 
 /// A plugin's actor may be given up; the plugin is then quarantined and the process lives on.
 pub const TERMS: Terms = Terms { mailbox: 1024, may_end: true, vital: false };
@@ -94,6 +96,9 @@ impl PluginActor {
     /// Counts a watch; whether the plugin must be told of it.
     fn count(&self, watch: &Watch) -> bool {
         let mut watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+        if !watch.begins && !watchers.contains_key(&watch.uri) {
+            return false;
+        }
         let count = watchers.entry(Arc::clone(&watch.uri)).or_insert(0);
         *count = if watch.begins { *count + 1 } else { count.saturating_sub(1) };
         let tell = *count == usize::from(watch.begins);

@@ -9,9 +9,9 @@ mod streams;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Recipient, Supervised};
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Supervised};
 
-use super::plugin::messages::Watch;
+use super::plugin::Watching;
 use super::supervision::{Crash, Ping, Terms};
 use messages::{Close, End, Tell};
 
@@ -70,8 +70,8 @@ pub struct SessionActor {
     feed: Arc<Feed>,
     /// Between two signs of life on the wire.
     keep_alive: Duration,
-    /// Whom to tell that a resource is not watched any more.
-    watched: Vec<(Arc<str>, Recipient<Watch>)>,
+    /// The watches of its resources, which end with it.
+    watched: Vec<Watching>,
     /// Takes the stream off the list of open ones.
     entry: streams::Entry,
 }
@@ -84,10 +84,7 @@ impl Actor for SessionActor {
     }
 
     fn stopped(&mut self, _: &mut Self::Context) {
-        for (uri, plugin) in self.watched.drain(..) {
-            // Unbounded, but no more than what was subscribed through the bounded way.
-            plugin.do_send(Watch { uri, begins: false });
-        }
+        self.watched.clear();
         self.entry.leave();
         // Given up, it has a client that still listens and must learn that nothing more comes.
         self.feed.end();

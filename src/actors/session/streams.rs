@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use actix::{Addr, Recipient};
+use actix::Addr;
 
-use super::super::plugin::messages::Watch;
+use super::super::plugin::Watching;
 use super::super::supervision::Roster;
 use super::messages::{End, Tell};
 use super::{Feed, Filter, News, SessionActor, TERMS};
@@ -62,15 +62,11 @@ impl Streams {
         })
     }
 
-    /// Opens a stream on the current arbiter. `watched` are the resources of `filter` with those who watch them.
+    /// Opens a stream on the current arbiter. `watched` are the watches of the resources of `filter`.
     ///
     /// # Errors
     /// `Unavailable` when too many are open, or the server stops.
-    pub fn open(
-        self: &Arc<Self>,
-        filter: Filter,
-        watched: Vec<(Arc<str>, Recipient<Watch>)>,
-    ) -> Result<Opened, Fault> {
+    pub fn open(self: &Arc<Self>, filter: Filter, watched: Vec<Watching>) -> Result<Opened, Fault> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if open.len() >= self.most || self.closing.load(Ordering::Relaxed) {
             return Err(Fault::new(

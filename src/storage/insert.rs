@@ -1,0 +1,172 @@
+//! The statement that writes history on SQLite: many rows at once, its text made once. Diesel's own takes one row a statement
+//! and walks the names of all columns for each; with this one a row costs a third less. Must not know when rows are written.
+
+use std::borrow::Cow;
+
+use diesel::query_builder::{AstPass, QueryFragment, QueryId};
+use diesel::sql_types::{BigInt, Integer, Nullable, Text, Timestamp};
+use diesel::sqlite::Sqlite;
+use diesel::{QueryResult, RunQueryDsl, SqliteConnection};
+
+use super::history::NewEntry;
+use super::stamp::Stamp;
+
+/// Rows of a statement: its cursors stay open from row to row, and find the end of an index where they left it.
+const ROWS: usize = 32;
+
+const INTO: &str = "INSERT INTO command_history (instance_id, seq, call_id, round, kind, created_at, method, plugin, tool, caller, \
+     client, protocol_version, status, error_code, duration_us, arguments, result_bytes, request_id, trace_id, detail) \
+     VALUES ";
+
+/// Writes the rows as they come; the transaction is the caller's.
+///
+/// # Errors
+/// What the database says.
+pub(super) fn insert<'a>(
+    connection: &mut SqliteConnection,
+    rows: impl Iterator<Item = NewEntry<'a>>,
+) -> QueryResult<()> {
+    let mut some = Vec::with_capacity(ROWS);
+    for row in rows {
+        some.push(row);
+        if let Some(full) = some.first_chunk::<ROWS>() {
+            Insert(full).execute(connection)?;
+            some.clear();
+        }
+    }
+    for row in &some {
+        Insert(std::array::from_ref(row)).execute(connection)?;
+    }
+    Ok(())
+}
+
+/// An INSERT of `N` rows.
+struct Insert<'r, 'a, const N: usize>(&'r [NewEntry<'a>; N]);
+
+// The text depends on nothing but `N`: Diesel makes and prepares it once.
+impl<const N: usize> QueryId for Insert<'_, '_, N> {
+    type QueryId = Insert<'static, 'static, N>;
+    const HAS_STATIC_QUERY_ID: bool = true;
+}
+
+impl<const N: usize> RunQueryDsl<SqliteConnection> for Insert<'_, '_, N> {}
+
+impl<const N: usize> QueryFragment<Sqlite> for Insert<'_, '_, N> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
+        out.push_sql(INTO);
+        let mut mark = "(";
+        for row in self.0 {
+            out.push_sql(mark);
+            bind(row, &mut out)?;
+            mark = "), (";
+        }
+        out.push_sql(")");
+        Ok(())
+    }
+}
+
+/// The values of a row, in the order of [`INTO`].
+fn bind<'b>(row: &'b NewEntry<'_>, out: &mut AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
+    type MaybeText<'a> = Option<Cow<'a, str>>;
+    out.push_bind_param::<Text, &str>(&row.instance_id)?;
+    out.push_sql(", ");
+    out.push_bind_param::<BigInt, i64>(&row.seq)?;
+    out.push_sql(", ");
+    out.push_bind_param::<Text, &str>(&row.call_id)?;
+    out.push_sql(", ");
+    out.push_bind_param::<Integer, i32>(&row.round)?;
+    out.push_sql(", ");
+    out.push_bind_param::<Text, &str>(&row.kind)?;
+    out.push_sql(", ");
+    out.push_bind_param::<Timestamp, Stamp>(&row.created_at)?;
+    let texts = [&row.method, &row.plugin, &row.tool, &row.caller, &row.client, &row.protocol_version];
+    for text in texts {
+        out.push_sql(", ");
+        out.push_bind_param::<Nullable<Text>, MaybeText<'_>>(text)?;
+    }
+    out.push_sql(", ");
+    out.push_bind_param::<Nullable<Text>, Option<&str>>(&row.status)?;
+    out.push_sql(", ");
+    out.push_bind_param::<Nullable<Text>, MaybeText<'_>>(&row.error_code)?;
+    out.push_sql(", ");
+    out.push_bind_param::<Nullable<BigInt>, Option<i64>>(&row.duration_us)?;
+    out.push_sql(", ");
+    out.push_bind_param::<Nullable<Text>, MaybeText<'_>>(&row.arguments)?;
+    out.push_sql(", ");
+    out.push_bind_param::<Nullable<BigInt>, Option<i64>>(&row.result_bytes)?;
+    for text in [&row.request_id, &row.trace_id, &row.detail] {
+        out.push_sql(", ");
+        out.push_bind_param::<Nullable<Text>, MaybeText<'_>>(text)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::DbConnection;
+    use super::super::history::{Entry, append, moment, show};
+    use super::*;
+
+    fn told(number: i64, what: &str) -> Option<Cow<'static, str>> {
+        Some(Cow::Owned(format!("{what}-{number}")))
+    }
+
+    #[test]
+    fn every_value_of_every_row_comes_to_its_column() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = crate::config::Database { url: None, pool_size: 1, busy_timeout_ms: 10 };
+        let storage = crate::storage::open(&database, &folder.path().join("waygate.db")).unwrap();
+        storage.migrate().unwrap();
+        let mut connection: DbConnection = storage.connect().unwrap();
+        let at = moment(std::time::SystemTime::now());
+        // One whole statement, and one row that is left.
+        let rows = (0..=ROWS as i64).map(|number| NewEntry {
+            instance_id: "instance",
+            seq: number,
+            call_id: "call",
+            round: 7,
+            kind: "outcome",
+            created_at: Stamp(at),
+            method: told(number, "method"),
+            plugin: told(number, "plugin"),
+            tool: told(number, "tool"),
+            caller: told(number, "caller"),
+            client: told(number, "client"),
+            protocol_version: told(number, "version"),
+            status: Some("success"),
+            error_code: told(number, "error"),
+            duration_us: Some(number + 100),
+            arguments: told(number, "arguments"),
+            result_bytes: Some(number + 200),
+            request_id: told(number, "request"),
+            trace_id: told(number, "trace"),
+            detail: told(number, "detail"),
+        });
+        append(&mut connection, rows).unwrap();
+        let own = |number: i64, what: &str| told(number, what).map(Cow::into_owned);
+        let expected = (0..=ROWS as i64).map(|number| Entry {
+            id: number + 1,
+            instance_id: "instance".to_owned(),
+            seq: number,
+            call_id: "call".to_owned(),
+            round: 7,
+            kind: "outcome".to_owned(),
+            created_at: at,
+            method: own(number, "method"),
+            plugin: own(number, "plugin"),
+            tool: own(number, "tool"),
+            caller: own(number, "caller"),
+            client: own(number, "client"),
+            protocol_version: own(number, "version"),
+            status: Some("success".to_owned()),
+            error_code: own(number, "error"),
+            duration_us: Some(number + 100),
+            arguments: own(number, "arguments"),
+            result_bytes: Some(number + 200),
+            request_id: own(number, "request"),
+            trace_id: own(number, "trace"),
+            detail: own(number, "detail"),
+        });
+        assert_eq!(show(&mut connection, "call").unwrap(), expected.collect::<Vec<_>>());
+    }
+}
