@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::broadcast;
 use waygate_mcp::app::Builder;
 use waygate_mcp::plugins::{Change, Context, Inventory, Outcome, Plugin, PluginError, Request};
@@ -26,10 +26,8 @@ impl Greeter {
         if let Some(name) = name {
             return Outcome::Complete(content::text_result(&format!("Hello, {name}!")));
         }
-        if answers
-            .get::<serde_json::Value>(NAME)
-            .is_some_and(|answer| answer.get("action").is_none_or(|action| action != "accept"))
-        {
+        let answer: Option<Value> = answers.get(NAME);
+        if answer.is_some_and(|answer| answer.get("action").is_some_and(|action| action != "accept")) {
             return Outcome::Complete(content::text_result("Hello, whoever you are."));
         }
         let form =

@@ -247,13 +247,7 @@ async fn build_house(
             roster.start("health".to_owned(), "health", health::TERMS, |_| HealthMonitor::new(watchlist)).0
         }
     });
-    let bench = Arc::new(Bench {
-        sealer: sealer(config, folder)?,
-        recorder,
-        info,
-        input_timeout_seconds: config.mcp.input_timeout_seconds,
-        strict: config.history.durability == Durability::Strict,
-    });
+    let bench = Arc::new(bench(config, folder, recorder, info)?);
     let house = Arc::new(House {
         metrics: metrics.await?,
         health: health.await?,
@@ -319,6 +313,16 @@ async fn start_plugins(
         addresses.insert(Arc::clone(&seat.name), address);
     }
     Ok(addresses)
+}
+
+fn bench(config: &Config, folder: &Owned, recorder: Recorder, info: ServerInfo) -> Result<Bench, StartError> {
+    Ok(Bench {
+        sealer: sealer(config, folder)?,
+        recorder,
+        info,
+        input_timeout_seconds: config.mcp.input_timeout_seconds,
+        strict: config.history.durability == Durability::Strict,
+    })
 }
 
 fn sealer(config: &Config, folder: &Owned) -> Result<Sealer, StartError> {
