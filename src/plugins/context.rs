@@ -68,70 +68,75 @@ pub struct ContextParts {
 
 /// What a plugin is given with a request.
 #[derive(Debug, Clone)]
-pub struct Context {
-    parts: Arc<ContextParts>,
-    furthest: Arc<std::sync::Mutex<f64>>,
+pub struct Context(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    parts: ContextParts,
+    /// The progress told last.
+    furthest: std::sync::Mutex<f64>,
 }
 
 impl Context {
     /// From its parts.
     pub fn new(parts: ContextParts) -> Self {
-        Self { parts: Arc::new(parts), furthest: Arc::new(std::sync::Mutex::new(f64::NEG_INFINITY)) }
+        Self(Arc::new(Inner { parts, furthest: std::sync::Mutex::new(f64::NEG_INFINITY) }))
     }
 
     /// When the call is given up.
     pub fn deadline(&self) -> Instant {
-        self.parts.deadline
+        self.0.parts.deadline
     }
 
     /// The time left.
     pub fn remaining(&self) -> Duration {
-        self.parts.deadline.saturating_duration_since(Instant::now())
+        self.0.parts.deadline.saturating_duration_since(Instant::now())
     }
 
     /// Whether the result is still wanted: neither cancelled nor past its deadline. Blocking loops look here.
     pub fn is_wanted(&self) -> bool {
-        !self.parts.cancel.is_cancelled() && Instant::now() < self.parts.deadline
+        !self.0.parts.cancel.is_cancelled() && Instant::now() < self.0.parts.deadline
     }
 
     /// Trips when the client is gone.
     pub fn cancel(&self) -> &CancellationToken {
-        &self.parts.cancel
+        &self.0.parts.cancel
     }
 
     /// What the client can be asked.
     pub fn client(&self) -> &ClientCapabilities {
-        &self.parts.client
+        &self.0.parts.client
     }
 
     /// Who calls.
     pub fn caller(&self) -> CallerKey {
-        self.parts.caller
+        self.0.parts.caller
     }
 
     /// Whether the caller proved to be the operator: by the key, or on stdio.
     pub fn is_operator(&self) -> bool {
-        self.parts.operator
+        self.0.parts.operator
     }
 
     /// W3C trace context of the request, to be handed on.
     pub fn trace(&self) -> &Trace {
-        &self.parts.trace
+        &self.0.parts.trace
     }
 
     /// Whether anybody asked for progress.
     pub fn wants_progress(&self) -> bool {
-        self.parts.wants_progress
+        self.0.parts.wants_progress
     }
 
     /// Tells how far the work is. Not sent when nobody asked, when it is not further than before, or when the client
     /// reads too slowly: a later one says more.
     pub fn progress(&self, progress: f64, total: Option<f64>, message: Option<&str>) {
-        let (true, Some(notices)) = (self.parts.wants_progress && progress.is_finite(), &self.parts.notices)
+        let (true, Some(notices)) =
+            (self.0.parts.wants_progress && progress.is_finite(), &self.0.parts.notices)
         else {
             return;
         };
-        let mut furthest = self.furthest.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut furthest = self.0.furthest.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if progress > *furthest {
             *furthest = progress;
             let notice = Notice::Progress { progress, total, message: message.map(str::to_owned) };
@@ -141,8 +146,8 @@ impl Context {
 
     /// Says something to the client's log, if the request wants that level. Lost when the client reads too slowly.
     pub fn log(&self, level: LogLevel, logger: &str, data: impl Into<Value>) {
-        let wanted = self.parts.log_level.is_some_and(|least| level >= least);
-        if let (true, Some(notices)) = (wanted, &self.parts.notices) {
+        let wanted = self.0.parts.log_level.is_some_and(|least| level >= least);
+        if let (true, Some(notices)) = (wanted, &self.0.parts.notices) {
             drop(notices.try_send(Notice::Log { level, logger: logger.to_owned(), data: data.into() }));
         }
     }
@@ -157,9 +162,10 @@ impl Context {
         T: Send + 'static,
         F: FnOnce() -> T + Send + 'static,
     {
-        let room = Arc::clone(&self.parts.blocking);
+        let room = Arc::clone(&self.0.parts.blocking);
         let busy = || PluginError::Unavailable("all blocking threads of this plugin are busy".to_owned());
-        let permit = tokio::time::timeout_at(self.parts.deadline, Arc::clone(&room.permits).acquire_owned());
+        let permit =
+            tokio::time::timeout_at(self.0.parts.deadline, Arc::clone(&room.permits).acquire_owned());
         let permit = permit.await.map_err(|_elapsed| busy())?.map_err(|_closed| busy())?;
         let watch = Overdue::watch(Arc::clone(&room));
         let ended = watch.ended();

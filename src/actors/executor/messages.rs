@@ -50,7 +50,6 @@ pub struct Perform {
 }
 
 /// What to do.
-#[derive(Clone)]
 pub enum Task {
     /// `tools/call`
     Tool {

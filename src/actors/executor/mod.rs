@@ -196,17 +196,20 @@ fn check_arguments(perform: &Perform, bench: &Bench) -> Result<Option<Done>, Fau
 
 fn request_of(task: &Task, round: &Round) -> Request {
     let answers = round.answers.clone();
-    match task.clone() {
+    match task {
         Task::Tool { entry, arguments, .. } => {
-            Request::Call { tool: Arc::clone(&entry.local), arguments, answers }
+            Request::Call { tool: Arc::clone(&entry.local), arguments: arguments.clone(), answers }
         }
         Task::Prompt { entry, arguments } => {
-            Request::Prompt { name: Arc::clone(&entry.local), arguments, answers }
+            Request::Prompt { name: Arc::clone(&entry.local), arguments: arguments.clone(), answers }
         }
-        Task::Read { uri, .. } => Request::Read { uri, answers },
-        Task::Complete { of, argument, typed, chosen, .. } => {
-            Request::Complete { of, argument, typed, chosen }
-        }
+        Task::Read { uri, .. } => Request::Read { uri: uri.clone(), answers },
+        Task::Complete { of, argument, typed, chosen, .. } => Request::Complete {
+            of: of.clone(),
+            argument: argument.clone(),
+            typed: typed.clone(),
+            chosen: chosen.clone(),
+        },
     }
 }
 
