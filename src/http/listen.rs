@@ -12,7 +12,7 @@ use actix_web::web::Bytes;
 use futures_util::Stream;
 use serde_json::Value;
 
-use super::mcp::{Asked, Call};
+use super::call::{Asked, Call};
 use super::route::Wanted;
 use super::{stream, tally};
 use crate::actors::House;

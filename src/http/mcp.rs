@@ -3,19 +3,17 @@
 //! MCP 2026-07-28, basic/transports/streamable-http and basic/versioning. Must not know how anything is carried out.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::time::Instant;
 
-use actix_web::http::header::{AsHeaderName, HeaderMap, HeaderName};
 use actix_web::web::{Bytes, Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::FutureExt as _;
 
+use super::call::{Asked, Busy, Call, Mirrors, SESSION_ID};
 use super::door::{Connection, Door};
-use super::limits::{self, Accepts};
+use super::limits;
 use super::route::{self, Routed};
 use super::{caller, listen, reply, stream, tally};
-use crate::access::Caller;
 use crate::actors::supervision::message_of;
 use crate::error::{ErrorCode, Fault};
 use crate::protocol::headers::{self, Header, Headers};
@@ -64,20 +62,6 @@ pub async fn other(request: HttpRequest, door: Data<Door>) -> HttpResponse {
     reply::rpc_error(None, &fault, "/mcp", &request_id)
 }
 
-/// One POST, with all that was settled before its body is read.
-pub struct Call<'a> {
-    /// What the worker has at hand.
-    pub door: Data<Door>,
-    /// The request's headers.
-    pub headers: &'a HeaderMap,
-    /// Who calls.
-    pub caller: Caller,
-    /// This request, in errors, logs and history.
-    pub request_id: Arc<str>,
-    /// The connection it came on.
-    pub connection: Option<&'a Connection>,
-}
-
 /// Answers one body.
 pub async fn answer(call: &Call<'_>, body: Bytes) -> HttpResponse {
     let accepts = limits::accepts(call.headers);
@@ -117,41 +101,6 @@ pub async fn answer(call: &Call<'_>, body: Bytes) -> HttpResponse {
     }
 }
 
-/// A request, before its parameters.
-pub struct Asked {
-    /// To be repeated in the answer.
-    pub id: Id,
-    /// As it was named.
-    pub method: String,
-    /// What the client takes.
-    pub accepts: Accepts,
-}
-
-impl Asked {
-    fn refuse(&self, call: &Call<'_>, fault: &Fault) -> HttpResponse {
-        let known = Method::parse(&self.method).map_or("unknown", Method::name);
-        METRICS.requests.with_label_values(&[known, fault.code.name()]).inc();
-        reply::rpc_error(Some(&self.id), fault, known, &call.request_id)
-    }
-}
-
-/// One request in work, counted; a stop waits for it.
-pub struct Busy(());
-
-impl Busy {
-    /// Counts it until it is dropped.
-    pub fn begin() -> Self {
-        METRICS.in_flight.inc();
-        Self(())
-    }
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        METRICS.in_flight.dec();
-    }
-}
-
 async fn serve(call: &Call<'_>, asked: &Asked, params: &Params) -> Result<HttpResponse, Fault> {
     let began = Instant::now();
     let headers = Mirrors(call.headers);
@@ -169,18 +118,13 @@ async fn serve(call: &Call<'_>, asked: &Asked, params: &Params) -> Result<HttpRe
     let response = match routed {
         Routed::Page(page) => {
             tally::ended(method, "ok");
-            send(render::result(&asked.id, &page), asked.accepts)
+            stream::send(render::result(&asked.id, &page), asked.accepts)
         }
         Routed::Listen(wanted) => listen::open(call, asked, &wanted).await?,
         Routed::Perform(task) => stream::perform(call, asked, params, meta, task).await?,
     };
     tally::took(method, began.elapsed());
     Ok(response)
-}
-
-/// A message as the whole answer.
-pub fn send(message: Vec<u8>, accepts: Accepts) -> HttpResponse {
-    if accepts.json { reply::json(message) } else { stream::events(render::event(&message)) }
 }
 
 /// Whether the stateless revision rules over this request.
@@ -228,40 +172,5 @@ fn unknown_method(method: &str) -> Fault {
 fn speaks(call: &Call<'_>, era: u8) {
     if let Some(connection) = call.connection {
         connection.speaks(era);
-    }
-}
-
-/// Made once: a name given as text is checked at every look-up.
-static PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
-static METHOD: HeaderName = HeaderName::from_static("mcp-method");
-static NAME: HeaderName = HeaderName::from_static("mcp-name");
-static SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
-
-/// The headers that repeat the body, out of an HTTP request.
-pub struct Mirrors<'a>(pub &'a HeaderMap);
-
-impl Mirrors<'_> {
-    fn find(&self, name: impl AsHeaderName) -> Header<'_> {
-        let mut values = self.0.get_all(name);
-        match (values.next(), values.next()) {
-            (None, _) => Header::Absent,
-            (Some(value), None) => Header::Once(value.as_bytes().trim_ascii()),
-            (Some(_), Some(_)) => Header::Doubled,
-        }
-    }
-}
-
-impl Headers for Mirrors<'_> {
-    fn protocol_version(&self) -> Header<'_> {
-        self.find(&PROTOCOL_VERSION)
-    }
-    fn method(&self) -> Header<'_> {
-        self.find(&METHOD)
-    }
-    fn name(&self) -> Header<'_> {
-        self.find(&NAME)
-    }
-    fn param(&self, name: &str) -> Header<'_> {
-        self.find(format!("mcp-param-{}", name.to_ascii_lowercase()))
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Must not touch storage or plugins.
 
+mod call;
 mod caller;
 pub mod door;
 mod limits;

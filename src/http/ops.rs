@@ -9,9 +9,10 @@ use actix_web::{HttpRequest, HttpResponse};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::call::Call;
 use super::caller;
 use super::door::{Door, ERAS};
-use super::mcp::{self, Call};
+use super::mcp;
 use super::reply;
 use super::views::{self, ANSWER_WITHIN};
 use crate::access::Caller;

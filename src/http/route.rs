@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::mcp::Mirrors;
+use super::call::Mirrors;
 use crate::actors::House;
 use crate::actors::executor::messages::{Reference, Task};
 use crate::catalog::{Listing, Snapshot};

@@ -17,7 +17,8 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::mcp::{Asked, Busy, Call, send};
+use super::call::{Asked, Busy, Call};
+use super::limits::Accepts;
 use super::{reply, tally};
 use crate::actors::executor::messages::{Done, Notice, Perform, Task};
 use crate::error::{ErrorCode, Fault};
@@ -199,4 +200,9 @@ pub fn head() -> actix_web::HttpResponseBuilder {
 /// An event stream that is ready whole.
 pub fn events(frame: impl MessageBody + 'static) -> HttpResponse {
     head().body(frame)
+}
+
+/// A message as the whole answer.
+pub fn send(message: Vec<u8>, accepts: Accepts) -> HttpResponse {
+    if accepts.json { reply::json(message) } else { events(render::event(&message)) }
 }

@@ -1,0 +1,103 @@
+//! One POST in work: what was settled before its body is read, what was asked, and the headers that repeat the body.
+//!
+//! Must not know how it is answered.
+
+use std::sync::Arc;
+
+use actix_web::HttpResponse;
+use actix_web::http::header::{AsHeaderName, HeaderMap, HeaderName};
+use actix_web::web::Data;
+
+use super::door::{Connection, Door};
+use super::limits::Accepts;
+use super::reply;
+use crate::access::Caller;
+use crate::error::Fault;
+use crate::protocol::headers::{Header, Headers};
+use crate::protocol::{Id, Method};
+use crate::telemetry::metrics::METRICS;
+
+/// One POST, with all that was settled before its body is read.
+pub struct Call<'a> {
+    /// What the worker has at hand.
+    pub door: Data<Door>,
+    /// The request's headers.
+    pub headers: &'a HeaderMap,
+    /// Who calls.
+    pub caller: Caller,
+    /// This request, in errors, logs and history.
+    pub request_id: Arc<str>,
+    /// The connection it came on.
+    pub connection: Option<&'a Connection>,
+}
+
+/// A request, before its parameters.
+pub struct Asked {
+    /// To be repeated in the answer.
+    pub id: Id,
+    /// As it was named.
+    pub method: String,
+    /// What the client takes.
+    pub accepts: Accepts,
+}
+
+impl Asked {
+    /// The answer that refuses it.
+    pub fn refuse(&self, call: &Call<'_>, fault: &Fault) -> HttpResponse {
+        let known = Method::parse(&self.method).map_or("unknown", Method::name);
+        METRICS.requests.with_label_values(&[known, fault.code.name()]).inc();
+        reply::rpc_error(Some(&self.id), fault, known, &call.request_id)
+    }
+}
+
+/// One request in work, counted; a stop waits for it.
+pub struct Busy(());
+
+impl Busy {
+    /// Counts it until it is dropped.
+    pub fn begin() -> Self {
+        METRICS.in_flight.inc();
+        Self(())
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        METRICS.in_flight.dec();
+    }
+}
+
+/// Made once: a name given as text is checked at every look-up.
+static PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
+static METHOD: HeaderName = HeaderName::from_static("mcp-method");
+static NAME: HeaderName = HeaderName::from_static("mcp-name");
+pub static SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
+
+/// The headers that repeat the body, out of an HTTP request.
+pub struct Mirrors<'a>(pub &'a HeaderMap);
+
+impl Mirrors<'_> {
+    fn find(&self, name: impl AsHeaderName) -> Header<'_> {
+        let mut values = self.0.get_all(name);
+        match (values.next(), values.next()) {
+            (None, _) => Header::Absent,
+            (Some(value), None) => Header::Once(value.as_bytes().trim_ascii()),
+            (Some(_), Some(_)) => Header::Doubled,
+        }
+    }
+}
+
+impl Headers for Mirrors<'_> {
+    fn protocol_version(&self) -> Header<'_> {
+        self.find(&PROTOCOL_VERSION)
+    }
+    fn method(&self) -> Header<'_> {
+        self.find(&METHOD)
+    }
+    fn name(&self) -> Header<'_> {
+        self.find(&NAME)
+    }
+    fn param(&self, name: &str) -> Header<'_> {
+        self.find(format!("mcp-param-{}", name.to_ascii_lowercase()))
+    }
+}
