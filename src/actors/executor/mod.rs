@@ -130,9 +130,12 @@ async fn attempt(bench: &Bench, perform: &Perform, round: &Round, began: Instant
     // Whoever leaves while waiting gives its place in the queue to another, and its call never begins.
     let _place = tokio::select! {
         biased;
-        () = perform.cancel.cancelled() => return Err(cancelled()),
         place = seat.enter(deadline) => place?,
+        () = perform.cancel.cancelled() => return Err(cancelled()),
     };
+    if perform.cancel.is_cancelled() {
+        return Err(cancelled());
+    }
     let request = request_of(&perform.task, round);
     let context = context_of(perform, deadline);
     let plugin = Arc::clone(&seat.plugin);
