@@ -47,7 +47,7 @@ enum Question {
 enum Refusal {
     #[error(
         "{0} tell of other clients' calls and are shown to the operator only: send the server's WAYGATE_API_KEY (set \
-         one if there is none) as `Authorization: Bearer <key>`, or ask over stdio"
+         one if there is none) as `Authorization: Bearer <key>`"
     )]
     NotOperator(&'static str),
     #[error("the server cannot say it now: {0}; try again in a moment")]
