@@ -105,11 +105,12 @@ impl App {
             head_timeout: Duration::from_secs(config.server.head_timeout_seconds),
             keep_alive: Duration::from_secs(config.server.keep_alive_seconds),
         };
+        // Before anybody is accepted: all that a request needs is there.
+        phase.serve();
         let server =
             http::serve(listener, frame, manners).map_err(|error| StartError::Part(error.to_string()))?;
         let handle = server.handle();
         actix_rt::spawn(server);
-        phase.serve();
         let doom = house.roster.doomed();
         watch_for_doom(doom.clone(), config.server.drain_seconds);
         Ok(Self {

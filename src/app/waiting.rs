@@ -1,14 +1,25 @@
 //! Answering while the house is not built yet: the socket is bound, so callers are told to come back.
+//!
+//! A thread of its own accepts one connection at a time and answers it before it looks for the next, so that nobody who
+//! was accepted is left without an answer when the server takes over.
 
 use std::future::Future;
-use std::net::TcpListener;
-use std::time::Duration;
-
-use actix_web::http::header;
-use actix_web::{App, HttpResponse, HttpServer, web};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 /// A start that is quicker than this needs no doorman.
 const PATIENCE: Duration = Duration::from_millis(200);
+/// How long one caller may take to say what it wants, and to hear the answer.
+const CALLER_WITHIN: Duration = Duration::from_millis(250);
+/// Between two looks for callers.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// The most that is read of a request.
+const REQUEST_MAX_BYTES: usize = 64 * 1024;
+
+const BODY: &str = r#"{"error":{"code":"unavailable","message":"the server is starting","advice":"retry after a moment"},"status":"starting","ready":false}"#;
 
 /// Waits for `work`; when it takes long, answers 503 on `listener` meanwhile.
 pub async fn serve_while<T>(work: impl Future<Output = T>, listener: &TcpListener) -> T {
@@ -16,23 +27,63 @@ pub async fn serve_while<T>(work: impl Future<Output = T>, listener: &TcpListene
     if let Ok(done) = tokio::time::timeout(PATIENCE, &mut work).await {
         return done;
     }
-    let Ok(server) = listener.try_clone().and_then(doorman) else { return work.await };
-    let handle = server.handle();
-    let serving = actix_rt::spawn(server);
+    let ends = Arc::new(AtomicBool::new(false));
+    let doorman = listener.try_clone().ok().and_then(|listener| {
+        let ends = Arc::clone(&ends);
+        std::thread::Builder::new().name("doorman".to_owned()).spawn(move || stand(&listener, &ends)).ok()
+    });
     let done = work.await;
-    handle.stop(false).await;
-    drop(serving);
+    ends.store(true, Ordering::Release);
+    if let Some(doorman) = doorman {
+        // Not long: it is answering one caller at most. A panic of it is in the log, and harms no more.
+        drop(actix_web::web::block(move || doorman.join().is_ok()).await);
+    }
     done
 }
 
-fn doorman(listener: TcpListener) -> std::io::Result<actix_web::dev::Server> {
-    let answer = || async {
-        HttpResponse::ServiceUnavailable()
-            .insert_header((header::RETRY_AFTER, "1"))
-            .insert_header((header::CONTENT_TYPE, "application/json"))
-            .force_close()
-            .body(r#"{"error":{"code":"unavailable","message":"the server is starting","advice":"retry after a moment"},"status":"starting","ready":false}"#)
-    };
-    let server = HttpServer::new(move || App::new().default_service(web::to(answer)));
-    Ok(server.workers(1).disable_signals().listen(listener)?.run())
+fn stand(listener: &TcpListener, ends: &AtomicBool) {
+    while !ends.load(Ordering::Acquire) {
+        match listener.accept() {
+            // Who hangs up has no need of an answer.
+            Ok((caller, _)) => drop(answer(caller)),
+            // Nobody there, or no file for another one.
+            Err(_) => std::thread::sleep(LOOK_EVERY),
+        }
+    }
+}
+
+/// Hears the request out, since closing a connection with something unread would cut off the answer.
+fn answer(mut caller: TcpStream) -> std::io::Result<()> {
+    caller.set_nonblocking(false)?;
+    caller.set_write_timeout(Some(CALLER_WITHIN))?;
+    let until = Instant::now() + CALLER_WITHIN;
+    hear(&mut caller, until, |heard| heard.windows(4).any(|end| end == b"\r\n\r\n"))?;
+    let length = BODY.len();
+    write!(
+        caller,
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\
+         Retry-After: 1\r\nConnection: close\r\n\r\n{BODY}"
+    )?;
+    caller.shutdown(Shutdown::Write)?;
+    hear(&mut caller, until, |_| false)
+}
+
+/// Reads until `enough`, the end, the limit, or the time.
+fn hear(caller: &mut TcpStream, until: Instant, enough: impl Fn(&[u8]) -> bool) -> std::io::Result<()> {
+    let mut heard = Vec::new();
+    let mut part = [0; 4096];
+    while heard.len() < REQUEST_MAX_BYTES && !enough(&heard) {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            break;
+        }
+        caller.set_read_timeout(Some(left))?;
+        match caller.read(&mut part) {
+            Ok(0) => break,
+            Ok(count) => heard.extend_from_slice(part.get(..count).unwrap_or_default()),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }

@@ -113,7 +113,7 @@ impl Context {
         self.0.parts.caller
     }
 
-    /// Whether the caller proved to be the operator: by the key, or on stdio.
+    /// Whether the caller proved to be the operator: by the key.
     pub fn is_operator(&self) -> bool {
         self.0.parts.operator
     }
