@@ -2,6 +2,7 @@
 //! kind, size and time.
 
 use std::panic::AssertUnwindSafe;
+use std::time::Duration;
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -68,7 +69,7 @@ fn foreign(headers: &HeaderMap, frame: &Frame) -> Option<Fault> {
 ///
 /// # Errors
 /// 415 for another kind, 413 for too much, 408 for too slow, 400 for one that broke off.
-pub async fn read_json(request: &HttpRequest, payload: Payload, frame: &Frame) -> Result<Bytes, Fault> {
+pub async fn read_json(request: &HttpRequest, payload: &mut Payload, frame: &Frame) -> Result<Bytes, Fault> {
     let kind =
         request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
@@ -103,7 +104,7 @@ pub async fn read_json(request: &HttpRequest, payload: Payload, frame: &Frame) -
     })
 }
 
-async fn collect(mut payload: Payload, declared: Option<usize>, frame: &Frame) -> Result<Bytes, Fault> {
+async fn collect(payload: &mut Payload, declared: Option<usize>, frame: &Frame) -> Result<Bytes, Fault> {
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     while let Some(chunk) = payload.next().await {
@@ -140,6 +141,23 @@ fn too_large(frame: &Frame) -> Fault {
 
 fn broken(error: &PayloadError) -> Fault {
     Fault::new(ErrorCode::InvalidRequest, format!("the body broke off: {error}"), "send the body whole")
+}
+
+/// How long, and how much, is read of a body that nobody wants.
+const DISCARD_WITHIN: Duration = Duration::from_secs(1);
+const DISCARD_MAX_BYTES: usize = 8 * 1024 * 1024;
+
+/// Reads what is left of a body that is refused unread: closing a connection with something unread would reset it, and
+/// the client would never see why.
+pub async fn discard(payload: &mut Payload) {
+    let read = async {
+        let mut bytes = 0;
+        while let (true, Some(Ok(chunk))) = (bytes < DISCARD_MAX_BYTES, payload.next().await) {
+            bytes += chunk.len();
+        }
+    };
+    // Whoever is slower than that is cut off.
+    drop(tokio::time::timeout(DISCARD_WITHIN, read).await);
 }
 
 /// What a client takes as an answer.

@@ -14,6 +14,7 @@ use super::door::{Connection, Door};
 use super::limits;
 use super::route::{self, Routed};
 use super::{caller, listen, reply, stream, tally};
+use crate::access::Caller;
 use crate::actors::supervision::message_of;
 use crate::error::{ErrorCode, Fault};
 use crate::protocol::headers::{self, Header, Headers};
@@ -22,29 +23,37 @@ use crate::protocol::{Id, MODERN, Message, Method, render};
 use crate::telemetry::metrics::METRICS;
 
 /// `POST /mcp`
-pub async fn post(request: HttpRequest, payload: Payload, door: Data<Door>) -> HttpResponse {
+pub async fn post(request: HttpRequest, mut payload: Payload, door: Data<Door>) -> HttpResponse {
     let request_id = door.frame.house.ids.next();
-    let refuse = |fault: &Fault| reply::rpc_error(None, fault, "POST /mcp", &request_id);
-    let caller = match caller::admit(&request, &door.frame) {
-        Ok(caller) => caller,
+    let (caller, body) = match take(&request, &mut payload, &door, &request_id).await {
+        Ok(taken) => taken,
         Err(fault) => {
-            METRICS.refused.with_label_values(&["unauthenticated"]).inc();
-            let from =
-                caller::address(&request, &door.frame).map(|from| from.to_string()).unwrap_or_default();
-            log::info!(client = from.as_str(), request_id = &*request_id; "a caller without a valid key was refused");
-            return refuse(&fault);
+            if fault.code != ErrorCode::BodyTimeout {
+                limits::discard(&mut payload).await;
+            }
+            return reply::rpc_error(None, &fault, "POST /mcp", &request_id);
         }
-    };
-    if let Err(fault) = door.frame.house.phase.admits() {
-        return refuse(&fault);
-    }
-    let body = match limits::read_json(&request, payload, &door.frame).await {
-        Ok(body) => body,
-        Err(fault) => return refuse(&fault),
     };
     let connection = request.conn_data::<Connection>();
     let call = Call { door, headers: request.headers(), caller, request_id, connection };
     answer(&call, body).await
+}
+
+/// What is settled before a body is looked into: who calls, whether the server serves, and that the body is whole.
+async fn take(
+    request: &HttpRequest,
+    payload: &mut Payload,
+    door: &Door,
+    request_id: &str,
+) -> Result<(Caller, Bytes), Fault> {
+    let caller = caller::admit(request, &door.frame).inspect_err(|_| {
+        METRICS.refused.with_label_values(&["unauthenticated"]).inc();
+        let from = caller::address(request, &door.frame).map(|from| from.to_string()).unwrap_or_default();
+        log::info!(client = from.as_str(), request_id = request_id; "a caller without a valid key was refused");
+    })?;
+    door.frame.house.phase.admits()?;
+    let body = limits::read_json(request, payload, &door.frame).await?;
+    Ok((caller, body))
 }
 
 /// `/mcp` by any other method: there are no sessions and no free-standing streams in the stateless revision.
