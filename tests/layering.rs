@@ -35,7 +35,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     // Of `plugins`, its words for requests and notices; never a plugin.
-    ("http", &["actors", "access", "catalog", "plugins", "protocol", "config", "telemetry", "error"]),
+    ("http", &["actors", "access", "catalog", "protocol", "config", "telemetry", "error"]),
     (
         "actors",
         &["access", "catalog", "plugins", "protocol", "storage", "cache", "config", "telemetry", "error"],

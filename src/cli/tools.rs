@@ -15,8 +15,8 @@ const CALL_EXAMPLES: &str = "\
 Examples:
   waygate-mcp tools call files__list_directory
   waygate-mcp tools call files__read_file --arg path=files/notes.txt
-  waygate-mcp tools call files__search_files --arguments '{\"pattern\": \"TODO\"}' --json
-  waygate-mcp tools call echo --arg text=hello --url http://127.0.0.1:9000/mcp
+  waygate-mcp tools call files__search_files --arguments '{\"pattern\": \"hello\"}' --json
+  waygate-mcp tools call echo --arg message=hello --url http://127.0.0.1:9000/mcp
 
 The value of --arg is read as the tool's schema says: a string as it is, anything else as JSON.
 The result goes to stdout, progress and log messages go to stderr; a tool that fails ends with exit code 1.

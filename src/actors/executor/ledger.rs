@@ -19,6 +19,13 @@ pub async fn intend(recorder: &Recorder, perform: &Perform, round: &Round) -> Re
     let mut record = describe(Kind::Intent, perform, round);
     record.arguments = perform.task.arguments().cloned();
     recorder.record_durably(record).await.map_err(|error| {
+        if error == RecordError::Late {
+            // The intent may land yet; the outcome behind it says that the call never ran.
+            let mut outcome = describe(Kind::Outcome, perform, round);
+            outcome.status = Some(Status::Failed);
+            outcome.error_code = Some(ErrorCode::Unavailable.name());
+            recorder.record(outcome);
+        }
         Fault::new(
             ErrorCode::Unavailable,
             "the call was not run, since it could not be recorded first",
