@@ -115,19 +115,11 @@ impl MetricsActor {
         let mut tools: Vec<_> = catalog.tools().filter(|entry| entry.time.get_sample_count() > 0).collect();
         tools.sort_by(|a, b| a.name.cmp(&b.name));
         let tools: Vec<Value> = tools.iter().map(|entry| summary("tool", &entry.name, &entry.time)).collect();
-        let methods: Vec<Value> = [
-            Method::ToolsCall,
-            Method::ToolsList,
-            Method::PromptsGet,
-            Method::ResourcesRead,
-            Method::Complete,
-            Method::Discover,
-        ]
-        .iter()
-        .map(|method| (method.name(), METRICS.response_time.with_label_values(&[method.name()])))
-        .filter(|(_, time)| time.get_sample_count() > 0)
-        .map(|(name, time)| summary("method", name, &time))
-        .collect();
+        let methods: Vec<Value> = Method::all()
+            .map(|method| (method.name(), METRICS.response_time.with_label_values(&[method.name()])))
+            .filter(|(_, time)| time.get_sample_count() > 0)
+            .map(|(name, time)| summary("method", name, &time))
+            .collect();
         let history = self.sights.recorder.state();
         json!({
             "uptimeSeconds": uptime,
