@@ -26,6 +26,10 @@ pub enum ErrorCode {
     MissingCapability,
     /// The protocol revision is not served.
     UnsupportedVersion,
+    /// The user must open a URL first (2025-11-25 alone).
+    UrlElicitationRequired,
+    /// There is no such resource (until 2025-11-25).
+    ResourceNotFound,
     /// No key, or a wrong one.
     Unauthenticated,
     /// Origin, Host or policy forbids it.
@@ -62,6 +66,8 @@ impl ErrorCode {
             Self::HeaderMismatch => -32020,
             Self::MissingCapability => -32021,
             Self::UnsupportedVersion => -32022,
+            Self::UrlElicitationRequired => -32042,
+            Self::ResourceNotFound => -32002,
             Self::Unauthenticated => -31401,
             Self::Forbidden => -31403,
             Self::NotFound => -31404,
@@ -85,6 +91,8 @@ impl ErrorCode {
             Self::HeaderMismatch => "header_mismatch",
             Self::MissingCapability => "missing_capability",
             Self::UnsupportedVersion => "unsupported_version",
+            Self::UrlElicitationRequired => "url_elicitation_required",
+            Self::ResourceNotFound => "resource_not_found",
             Self::Unauthenticated => "unauthenticated",
             Self::Forbidden => "forbidden",
             Self::NotFound => "not_found",

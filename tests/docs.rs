@@ -68,7 +68,9 @@ fn every_error_code_is_documented() {
         ErrorCode::UnsupportedMediaType => Some(ErrorCode::Unavailable),
         ErrorCode::Unavailable => Some(ErrorCode::DeadlineExceeded),
         ErrorCode::DeadlineExceeded => Some(ErrorCode::Internal),
-        ErrorCode::Internal => None,
+        ErrorCode::Internal => Some(ErrorCode::UrlElicitationRequired),
+        ErrorCode::UrlElicitationRequired => Some(ErrorCode::ResourceNotFound),
+        ErrorCode::ResourceNotFound => None,
     };
     let text = fs::read_to_string(path("docs/protocol.md")).unwrap();
     for code in std::iter::successors(Some(ErrorCode::ParseError), |code| next(*code)) {

@@ -3,6 +3,7 @@
 //! ```text
 //! http ──Perform──▶ executor ──▶ plugins            executor ──Record──▶ db (a bounded buffer beside the request)
 //! http ──Watch──▶ plugin ──Tell──▶ session ──Watch──▶ plugin
+//! http ──Ask, Answered, Subscribe──▶ session        sessions ──Probe──▶ session
 //! http ──Render, Performance──▶ metrics             http ──Judge──▶ health ──Ping──▶ everyone
 //! app ──Publish──▶ plugin   app ──End──▶ session   app ──Flush, Close──▶ db
 //! ```
@@ -35,6 +36,8 @@ pub struct House {
     pub shelf: Arc<Shelf>,
     /// The open listen streams.
     pub streams: Arc<session::Streams>,
+    /// The sessions with legacy clients.
+    pub sessions: Arc<session::Sessions>,
     /// Each plugin's actor, by the plugin's name.
     pub plugins: HashMap<Arc<str>, Addr<plugin::PluginActor>>,
     /// What executors need.

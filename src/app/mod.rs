@@ -27,7 +27,7 @@ use crate::actors::metrics::{self, MetricsActor, Sights};
 use crate::actors::phase::{Phase, RequestIds};
 use crate::actors::plugin::messages::Publish;
 use crate::actors::plugin::{self, PluginActor};
-use crate::actors::session::Streams;
+use crate::actors::session::{SessionLimits, Sessions, Streams};
 use crate::actors::supervision::Roster;
 use crate::catalog::{Manner, Seat, SeatLimits, Shelf};
 use crate::config::{Config, Durability};
@@ -214,7 +214,11 @@ async fn build_house(
     let keep_alive = Duration::from_secs(config.mcp.stream_keep_alive_seconds);
     let streams = Streams::new(config.mcp.streams_max, keep_alive, Arc::clone(&roster));
 
+    let sessions = Sessions::new(session_limits(config), Arc::clone(&streams));
+
     let house_arbiter = Arbiter::new();
+    let swept = Arc::clone(&sessions);
+    house_arbiter.spawn_fn(move || swept.keep_swept());
     let (db, recorder) = start_db(&house_arbiter, &roster, &storage, instance, config).await?;
     let sights = Arc::new(Sights {
         roster: Arc::clone(&roster),
@@ -255,6 +259,7 @@ async fn build_house(
         roster,
         shelf,
         streams,
+        sessions,
         plugins,
         bench,
         db,
@@ -264,6 +269,15 @@ async fn build_house(
     });
     host.fill(&house);
     Ok(house)
+}
+
+fn session_limits(config: &Config) -> SessionLimits {
+    SessionLimits {
+        most: config.mcp.sessions_max,
+        most_of_one: config.mcp.sessions_per_caller_max,
+        idle: Duration::from_secs(config.mcp.session_idle_seconds),
+        replay_max_bytes: config.mcp.session_replay_bytes,
+    }
 }
 
 fn manner(config: &Config, info: &ServerInfo) -> Manner {

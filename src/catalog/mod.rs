@@ -18,7 +18,7 @@ use crate::plugins::Inventory;
 use crate::protocol::render::ServerInfo;
 
 pub use entry::{PromptEntry, ResourceEntry, ToolEntry};
-pub use pages::{CursorError, Listing};
+pub use pages::{CursorError, Listing, Page};
 pub use seat::{Names, Place, PluginState, Seat, SeatLimits};
 pub use snapshot::{Refused, Snapshot};
 

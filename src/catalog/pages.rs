@@ -2,28 +2,63 @@
 //!
 //! MCP 2026-07-28, server/utilities/pagination and caching. Must not know what is listed.
 
+use std::sync::{Arc, OnceLock};
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::Manner;
+use crate::protocol::legacy::convert;
 use crate::protocol::render::{self, Finished};
-use crate::protocol::{Object, Raw};
+use crate::protocol::{LEGACY_COUNT, Method, Object, Raw, RawError, Revision};
 
 /// A cursor that this server did not make for this list.
 #[derive(Debug, PartialEq, Eq)]
 pub struct CursorError;
 
+/// One rendered result, and what clients of older revisions get in its place, made when the first of them asks.
+#[derive(Debug)]
+pub struct Page {
+    finished: Finished,
+    older: [OnceLock<Raw>; LEGACY_COUNT],
+}
+
+impl Page {
+    /// A page of this result.
+    pub fn new(finished: Finished) -> Self {
+        Self { finished, older: Default::default() }
+    }
+
+    /// As 2026-07-28 has it.
+    pub fn finished(&self) -> &Finished {
+        &self.finished
+    }
+
+    /// The result of `method` as `revision` has it.
+    ///
+    /// # Errors
+    /// When the page is not a result of that method.
+    pub fn within(&self, method: Method, revision: Revision) -> Result<Raw, RawError> {
+        let made = self.older.get(revision as usize);
+        if let Some(made) = made.and_then(OnceLock::get) {
+            return Ok(made.clone());
+        }
+        let result = convert::result(method, &self.finished, revision)?;
+        Ok(made.map_or_else(|| result.clone(), |made| made.get_or_init(|| result.clone()).clone()))
+    }
+}
+
 /// The pages of one list.
 #[derive(Debug, Default)]
 pub struct Listing {
     key: &'static str,
-    pages: Vec<Finished>,
+    pages: Vec<Arc<Page>>,
     size: usize,
 }
 
 impl PartialEq for Listing {
     fn eq(&self, other: &Self) -> bool {
-        let bytes = |list: &Self| list.pages.iter().map(|page| page.bytes().clone()).collect::<Vec<_>>();
+        let bytes = |list: &Self| list.pages.iter().map(|page| page.finished.bytes().clone()).collect::<Vec<_>>();
         bytes(self) == bytes(other)
     }
 }
@@ -43,7 +78,8 @@ impl Listing {
             }
             result.put("ttlMs", manner.ttl_ms);
             result.put("cacheScope", "private");
-            list.pages.extend(render::complete(&result.to_raw(), &manner.info));
+            let finished = render::complete(&result.to_raw(), &manner.info);
+            list.pages.extend(finished.map(|finished| Arc::new(Page::new(finished))));
         }
         list
     }
@@ -52,7 +88,7 @@ impl Listing {
     ///
     /// # Errors
     /// For a cursor that was not made for this list.
-    pub fn page(&self, cursor: Option<&str>) -> Result<&Finished, CursorError> {
+    pub fn page(&self, cursor: Option<&str>) -> Result<&Arc<Page>, CursorError> {
         let page = match cursor {
             None | Some("") => 0,
             Some(cursor) => self.read(cursor).ok_or(CursorError)?,
@@ -85,7 +121,7 @@ mod tests {
         let list = Listing::render("tools", &items, &manner);
         let (mut seen, mut cursor) = (Vec::new(), None::<String>);
         loop {
-            let page: Value = serde_json::from_slice(list.page(cursor.as_deref()).unwrap().bytes()).unwrap();
+            let page: Value = serde_json::from_slice(list.page(cursor.as_deref()).unwrap().finished().bytes()).unwrap();
             seen.extend(page["tools"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()));
             let Some(next) = page.get("nextCursor") else { break };
             cursor = Some(next.as_str().unwrap().to_owned());

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::entry::{PromptEntry, ResourceEntry, ToolEntry, shown};
-use super::pages::Listing;
+use super::pages::{Listing, Page};
 use super::seat::Seat;
 use super::{Changed, Manner};
 use crate::plugins::Inventory;
@@ -47,7 +47,9 @@ pub struct Snapshot {
     /// `resources/templates/list`.
     pub templates_list: Listing,
     /// `server/discover`.
-    pub discover: Option<Finished>,
+    pub discover: Option<Arc<Page>>,
+    /// What a model should know to use it all.
+    pub instructions: Option<String>,
 }
 
 impl Snapshot {
@@ -106,7 +108,8 @@ impl Snapshot {
         new.prompts_list = Listing::render("prompts", &lists.prompts, manner);
         new.resources_list = Listing::render("resources", &lists.resources, manner);
         new.templates_list = Listing::render("resourceTemplates", &lists.templates, manner);
-        new.discover = discover(offers, manner);
+        new.instructions = instructions(offers);
+        new.discover = discover(new.instructions.as_deref(), manner).map(|finished| Arc::new(Page::new(finished)));
         new
     }
 
@@ -185,8 +188,22 @@ struct Lists {
     templates: Vec<Raw>,
 }
 
+/// What all plugins say of themselves.
+fn instructions(offers: &[(Arc<Seat>, Arc<Inventory>)]) -> Option<String> {
+    let told = offers.iter().filter_map(|(seat, inventory)| {
+        inventory.instructions.as_ref().map(|text| format!("{}: {text}", seat.name))
+    });
+    let mut instructions = told.collect::<Vec<_>>().join("\n\n");
+    if instructions.len() > INSTRUCTIONS_MAX_BYTES {
+        let cut =
+            (0..=INSTRUCTIONS_MAX_BYTES).rev().find(|at| instructions.is_char_boundary(*at)).unwrap_or(0);
+        instructions.truncate(cut);
+    }
+    (!instructions.is_empty()).then_some(instructions)
+}
+
 /// `server/discover`: what is served whether or not a plugin uses it now, so that plugins may come and go.
-fn discover(offers: &[(Arc<Seat>, Arc<Inventory>)], manner: &Manner) -> Option<Finished> {
+fn discover(instructions: Option<&str>, manner: &Manner) -> Option<Finished> {
     let mut result = json!({
         "supportedVersions": SERVED,
         "capabilities": {
@@ -199,16 +216,7 @@ fn discover(offers: &[(Arc<Seat>, Arc<Inventory>)], manner: &Manner) -> Option<F
         "ttlMs": manner.ttl_ms,
         "cacheScope": "private",
     });
-    let told = offers.iter().filter_map(|(seat, inventory)| {
-        inventory.instructions.as_ref().map(|text| format!("{}: {text}", seat.name))
-    });
-    let mut instructions = told.collect::<Vec<_>>().join("\n\n");
-    if instructions.len() > INSTRUCTIONS_MAX_BYTES {
-        let cut =
-            (0..=INSTRUCTIONS_MAX_BYTES).rev().find(|at| instructions.is_char_boundary(*at)).unwrap_or(0);
-        instructions.truncate(cut);
-    }
-    if let (false, Some(result)) = (instructions.is_empty(), result.as_object_mut()) {
+    if let (Some(instructions), Some(result)) = (instructions, result.as_object_mut()) {
         result.insert("instructions".to_owned(), instructions.into());
     }
     render::complete(&Raw::value(&result), &manner.info).ok()

@@ -138,6 +138,14 @@ pub struct Mcp {
     pub streams_max: usize,
     /// Resource subscriptions of one stream.
     pub subscriptions_max: usize,
+    /// Open sessions with legacy clients.
+    pub sessions_max: usize,
+    /// … of one caller.
+    pub sessions_per_caller_max: usize,
+    /// How long a session may go unused.
+    pub session_idle_seconds: u64,
+    /// What each session keeps of what it said.
+    pub session_replay_bytes: usize,
 }
 
 /// `[plugins]`: what every plugin gets.

@@ -41,13 +41,11 @@ pub struct Asked {
     pub accepts: Accepts,
 }
 
-impl Asked {
-    /// The answer that refuses it.
-    pub fn refuse(&self, call: &Call<'_>, fault: &Fault) -> HttpResponse {
-        let known = Method::parse(&self.method).map_or("unknown", Method::name);
-        METRICS.requests.with_label_values(&[known, fault.code.name()]).inc();
-        reply::rpc_error(Some(&self.id), fault, known, &call.request_id)
-    }
+/// The answer that refuses a request.
+pub fn refuse(call: &Call<'_>, id: &Id, method: &str, fault: &Fault) -> HttpResponse {
+    let known = Method::parse(method).map_or("unknown", Method::name);
+    METRICS.requests.with_label_values(&[known, fault.code.name()]).inc();
+    reply::rpc_error(Some(id), fault, known, &call.request_id)
 }
 
 /// One request in work, counted; a stop waits for it.
@@ -77,7 +75,8 @@ pub static SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 pub struct Mirrors<'a>(pub &'a HeaderMap);
 
 impl Mirrors<'_> {
-    fn find(&self, name: impl AsHeaderName) -> Header<'_> {
+    /// The header of this name.
+    pub fn find(&self, name: impl AsHeaderName) -> Header<'_> {
         let mut values = self.0.get_all(name);
         match (values.next(), values.next()) {
             (None, _) => Header::Absent,

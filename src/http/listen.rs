@@ -65,7 +65,7 @@ pub async fn open(call: &Call<'_>, asked: &Asked, wanted: &Wanted) -> Result<Htt
 }
 
 /// Begins to watch those of `uris` that exist and can be watched.
-async fn watch(house: &House, uris: &[Arc<str>]) -> Vec<Watching> {
+pub async fn watch(house: &House, uris: &[Arc<str>]) -> Vec<Watching> {
     let mut watched: Vec<Watching> = Vec::new();
     for uri in uris {
         if watched.iter().any(|watching| watching.uri() == uri) {

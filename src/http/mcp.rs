@@ -9,17 +9,17 @@ use actix_web::web::{Bytes, Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::FutureExt as _;
 
-use super::call::{Asked, Busy, Call, Mirrors, SESSION_ID};
+use super::call::{self, Asked, Busy, Call, Mirrors, SESSION_ID};
 use super::door::{Connection, Door};
 use super::limits;
 use super::route::{self, Routed};
-use super::{caller, listen, reply, stream, tally};
+use super::{caller, legacy, listen, reply, stream, tally};
 use crate::access::Caller;
 use crate::actors::supervision::message_of;
 use crate::error::{ErrorCode, Fault};
 use crate::protocol::headers::{self, Header, Headers};
 use crate::protocol::modern::{self, Meta, Params};
-use crate::protocol::{Id, MODERN, Message, Method, render};
+use crate::protocol::{Id, MODERN, Message, Method, Revision, render};
 use crate::telemetry::metrics::METRICS;
 
 /// `POST /mcp`
@@ -40,7 +40,7 @@ pub async fn post(request: HttpRequest, mut payload: Payload, door: Data<Door>) 
 }
 
 /// What is settled before a body is looked into: who calls, whether the server serves, and that the body is whole.
-async fn take(
+pub async fn take(
     request: &HttpRequest,
     payload: &mut Payload,
     door: &Door,
@@ -56,7 +56,7 @@ async fn take(
     Ok((caller, body))
 }
 
-/// `/mcp` by any other method: there are no sessions and no free-standing streams in the stateless revision.
+/// `/mcp` by any other method.
 pub async fn other(request: HttpRequest, door: Data<Door>) -> HttpResponse {
     let request_id = door.frame.house.ids.next();
     let fault = match caller::admit(&request, &door.frame) {
@@ -66,7 +66,7 @@ pub async fn other(request: HttpRequest, door: Data<Door>) -> HttpResponse {
             format!("{} is not served at the MCP endpoint", request.method()),
             format!("send every message as a POST, in revision {MODERN}"),
         )
-        .with("allow", "POST"),
+        .with("allow", "POST, GET, DELETE"),
     };
     reply::rpc_error(None, &fault, "/mcp", &request_id)
 }
@@ -85,10 +85,24 @@ pub async fn answer(call: &Call<'_>, body: Bytes) -> HttpResponse {
     }
     match Message::parse(body) {
         Err(malformed) => refuse(malformed.id.as_ref(), &malformed.fault),
-        // No notification is defined from client to server over HTTP; unknown ones are to be ignored.
-        Ok(Message::Notification { .. }) => HttpResponse::Accepted().finish(),
+        Ok(Message::Notification { method, params }) => {
+            // No notification is defined from client to server in the stateless revision; unknown ones are to be ignored.
+            if !is_of_session(call) {
+                return HttpResponse::Accepted().finish();
+            }
+            match legacy::notification(call, &method, &params) {
+                Ok(()) => HttpResponse::Accepted().finish(),
+                Err(fault) => refuse(None, &fault),
+            }
+        }
+        Ok(Message::Response { id, answer }) if is_of_session(call) => {
+            match legacy::response(call, id.as_ref(), answer) {
+                Ok(()) => HttpResponse::Accepted().finish(),
+                Err(fault) => refuse(None, &fault),
+            }
+        }
         Ok(Message::Response { .. }) => {
-            let why = "a JSON-RPC response was sent, but this server never asks over HTTP";
+            let why = "a JSON-RPC response was sent, but nothing is asked outside of a session";
             refuse(
                 None,
                 &Fault::new(
@@ -98,14 +112,27 @@ pub async fn answer(call: &Call<'_>, body: Bytes) -> HttpResponse {
                 ),
             )
         }
+        Ok(Message::Batch(whole)) => {
+            legacy::batch(call, accepts, &whole).await.unwrap_or_else(|fault| refuse(None, &fault))
+        }
         Ok(Message::Request { id, method, params }) => {
             let asked = Asked { id, method, accepts };
+            let is_modern = is_modern(&Mirrors(call.headers), &asked.method, &params);
+            speaks(call, if is_modern { 1 } else { 2 });
+            let (id, name) = (asked.id.clone(), asked.method.clone());
+            let refuse = |fault: &Fault| call::refuse(call, &id, &name, fault);
+            if !is_modern {
+                if let Some(fault) = refuse_legacy(&Mirrors(call.headers), &asked.method) {
+                    return refuse(&fault);
+                }
+                return legacy::request(call, asked, params).await.unwrap_or_else(|fault| refuse(&fault));
+            }
             let _busy = Busy::begin();
             let served = AssertUnwindSafe(serve(call, &asked, &params)).catch_unwind().await;
             let served = served.unwrap_or_else(|panic| {
                 Err(Fault::internal(format!("a handler panicked: {}", message_of(panic.as_ref()))))
             });
-            served.unwrap_or_else(|fault| asked.refuse(call, &fault))
+            served.unwrap_or_else(|fault| refuse(&fault))
         }
     }
 }
@@ -113,21 +140,16 @@ pub async fn answer(call: &Call<'_>, body: Bytes) -> HttpResponse {
 async fn serve(call: &Call<'_>, asked: &Asked, params: &Params) -> Result<HttpResponse, Fault> {
     let began = Instant::now();
     let headers = Mirrors(call.headers);
-    if !is_modern(&headers, &asked.method, params) {
-        speaks(call, 2);
-        return Err(refuse_legacy(&headers, &asked.method, params));
-    }
-    speaks(call, 1);
     let meta = Meta::open(params)?;
     headers::check_version(&headers, &meta.version)?;
     headers::check_method(&headers, &asked.method)?;
     let method = Method::parse(&asked.method).ok_or_else(|| unknown_method(&asked.method))?;
     headers::check_name(&headers, method, params.target(method).as_deref())?;
-    let routed = route::find(&call.door.frame.house, method, params, &headers)?;
+    let routed = route::find(&call.door.frame.house, method, params, Some(&headers))?;
     let response = match routed {
         Routed::Page(page) => {
             tally::ended(method, "ok");
-            stream::send(render::result(&asked.id, &page), asked.accepts)
+            stream::send(render::result(&asked.id, page.finished()), asked.accepts)
         }
         Routed::Listen(wanted) => listen::open(call, asked, &wanted).await?,
         Routed::Perform(task) => stream::perform(call, asked, params, meta, task).await?,
@@ -151,23 +173,22 @@ fn is_date(version: &[u8]) -> bool {
             .all(|(n, byte)| if n == 4 || n == 7 { *byte == b'-' } else { byte.is_ascii_digit() })
 }
 
-/// The answer to a request of an older revision: it names what is served.
-fn refuse_legacy(headers: &Mirrors<'_>, method: &str, params: &Params) -> Fault {
-    if headers.0.contains_key(&SESSION_ID) && method != "initialize" {
-        return Fault::new(
-            ErrorCode::NotFound,
-            "there is no such session",
-            format!("this server is stateless: send each request in revision {MODERN}, without a session"),
-        );
+/// Why a request of an older revision is refused before its session is looked at: it names a revision that nobody knows.
+fn refuse_legacy(headers: &Mirrors<'_>, method: &str) -> Option<Fault> {
+    let Header::Once(version) = headers.protocol_version() else { return None };
+    let version = String::from_utf8_lossy(version);
+    (method != "initialize" && Revision::parse(&version).is_none()).then(|| headers::unsupported(&version))
+}
+
+/// Whether a message that is no request belongs to a session, or should: its headers say so.
+fn is_of_session(call: &Call<'_>) -> bool {
+    let headers = Mirrors(call.headers);
+    let known = |version: &[u8]| std::str::from_utf8(version).ok().and_then(Revision::parse);
+    match headers.protocol_version() {
+        Header::Once(version) if known(version).is_some_and(|revision| !revision.has_sessions()) => false,
+        Header::Once(version) if known(version).is_some() => true,
+        _ => call.headers.contains_key(&SESSION_ID),
     }
-    // A handshake names its revision in the body; headers came later, with 2025-06-18.
-    let offered = params.members.revision.as_ref().and_then(|version| version.read::<String>().ok());
-    let requested = match (offered.filter(|_| method == "initialize"), headers.protocol_version()) {
-        (Some(version), _) => version,
-        (None, Header::Once(version)) => String::from_utf8_lossy(version).into_owned(),
-        (None, Header::Absent | Header::Doubled) => "a revision before 2025-06-18".to_owned(),
-    };
-    headers::unsupported(&requested)
 }
 
 fn unknown_method(method: &str) -> Fault {

@@ -5,9 +5,11 @@
 mod call;
 mod caller;
 pub mod door;
+mod legacy;
 mod limits;
 mod listen;
 mod mcp;
+mod notices;
 mod ops;
 mod reply;
 mod route;
@@ -33,7 +35,11 @@ fn routes(urls: &mut ServiceConfig) {
     let get = |path: &str, handler: actix_web::Route| {
         web::resource(path).route(handler).default_service(web::to(ops::not_allowed))
     };
-    urls.service(web::resource("/mcp").route(web::post().to(mcp::post)).default_service(web::to(mcp::other)))
+    let mcp = web::resource("/mcp").route(web::post().to(mcp::post));
+    let mcp = mcp.route(web::get().to(legacy::get)).route(web::delete().to(legacy::delete));
+    urls.service(mcp.default_service(web::to(mcp::other)))
+        .service(get("/sse", web::get().to(legacy::sse::open)))
+        .service(get("/messages", web::post().to(legacy::sse::post)))
         .service(get("/", web::get().to(ops::index)))
         .service(get("/health", web::get().to(ops::health)))
         .service(get("/ready", web::get().to(ops::ready)))

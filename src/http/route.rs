@@ -11,16 +11,15 @@ use serde_json::Value;
 use super::call::Mirrors;
 use crate::actors::House;
 use crate::actors::executor::messages::{Reference, Task};
-use crate::catalog::{Listing, Snapshot};
+use crate::catalog::{Listing, Page, Snapshot};
 use crate::error::{ErrorCode, Fault};
 use crate::protocol::modern::Params;
-use crate::protocol::render::Finished;
 use crate::protocol::{Method, Raw, headers};
 
 /// What answers a request.
 pub enum Routed {
     /// A page that lies ready.
-    Page(Finished),
+    Page(Arc<Page>),
     /// A call.
     Perform(Task),
     /// A listen stream.
@@ -41,11 +40,11 @@ pub struct Wanted {
     pub resource_subscriptions: Vec<Arc<str>>,
 }
 
-/// Finds what answers `method`.
+/// Finds what answers `method`. `mirrors` are the headers that repeat the body, in revisions that have such.
 ///
 /// # Errors
 /// -32602 for parameters that lead nowhere, -32020 for parameter headers that contradict the arguments.
-pub fn find(house: &House, method: Method, params: &Params, mirrors: &Mirrors<'_>) -> Result<Routed, Fault> {
+pub fn find(house: &House, method: Method, params: &Params, mirrors: Option<&Mirrors<'_>>) -> Result<Routed, Fault> {
     let catalog = house.shelf.current();
     Ok(match method {
         Method::Discover => Routed::Page(
@@ -73,10 +72,10 @@ fn page(list: &Listing, params: &Params) -> Result<Routed, Fault> {
     let cursor: Option<String> =
         params.members.cursor.as_ref().map(|cursor| cursor.read().map_err(|_| refuse())).transpose()?;
     let page = list.page(cursor.as_deref()).map_err(|_| refuse())?;
-    Ok(Routed::Page(page.clone()))
+    Ok(Routed::Page(Arc::clone(page)))
 }
 
-fn tool(catalog: &Snapshot, params: &Params, mirrors: &Mirrors<'_>) -> Result<Task, Fault> {
+fn tool(catalog: &Snapshot, params: &Params, mirrors: Option<&Mirrors<'_>>) -> Result<Task, Fault> {
     let name = text(params.members.name.as_ref(), "name")?;
     let unknown = || {
         Fault::invalid_params(
@@ -90,7 +89,9 @@ fn tool(catalog: &Snapshot, params: &Params, mirrors: &Mirrors<'_>) -> Result<Ta
         Fault::invalid_params(format!("`arguments` cannot be read: {error}"), "send an object")
     })?;
     for mirror in &entry.mirrors {
-        headers::check_param(mirrors, &mirror.header, mirror.find(&value))?;
+        if let Some(mirrors) = mirrors {
+            headers::check_param(mirrors, &mirror.header, mirror.find(&value))?;
+        }
     }
     Ok(Task::Tool { entry, arguments, value })
 }

@@ -13,17 +13,16 @@ use actix_web::body::MessageBody;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::web::Bytes;
 use futures_util::stream;
-use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::call::{Asked, Busy, Call};
 use super::limits::Accepts;
-use super::{reply, tally};
-use crate::actors::executor::messages::{Done, Notice, Perform, Task};
+use super::{notices, reply, tally};
+use crate::actors::executor::messages::{Done, Listener, Notice, Perform, Task};
 use crate::error::{ErrorCode, Fault};
 use crate::protocol::modern::{Meta, Params};
-use crate::protocol::{Id, Method, Object, Raw, render};
+use crate::protocol::{Id, Method, Raw, Revision, render};
 
 /// Notices that may wait for a slow reader; beyond, progress and log lines are lost.
 const NOTICES_MAX: usize = 256;
@@ -57,8 +56,10 @@ pub async fn perform(
         client: meta.client,
         client_name: meta.client_name,
         trace: meta.trace,
-        wants_progress: sender.is_some() && token.is_some(),
-        notices: sender,
+        wants_progress: wants && token.is_some(),
+        notices: sender.map(|sender| Arc::new(sender) as Arc<dyn Listener>),
+        revision: Revision::V20260728,
+        session: None,
         log_level,
         cancel,
     };
@@ -93,7 +94,7 @@ pub async fn perform(
 }
 
 /// The executor crashed over this very message.
-fn lost(error: &MailboxError) -> Fault {
+pub fn lost(error: &MailboxError) -> Fault {
     Fault::new(
         ErrorCode::Unavailable,
         "the executor crashed over this request and is back",
@@ -155,36 +156,8 @@ impl Speaking {
     }
 
     fn render(&self, notice: &Notice) -> Bytes {
-        let mut params = Object::default();
-        let method = match notice {
-            Notice::Progress { progress, total, message } => {
-                if let Some(token) = &self.token {
-                    params.set("progressToken", token.clone());
-                }
-                params.put("progress", number(*progress));
-                if let Some(total) = total {
-                    params.put("total", number(*total));
-                }
-                if let Some(message) = message {
-                    params.put("message", message.as_str());
-                }
-                "notifications/progress"
-            }
-            Notice::Log { level, logger, data } => {
-                params.put("level", serde_json::to_value(level).unwrap_or_default());
-                params.put("logger", logger.as_str());
-                params.put("data", data.clone());
-                "notifications/message"
-            }
-        };
-        render::event(&render::notification(method, &params))
+        render::event(&notices::worded(notice, self.token.as_ref(), Revision::V20260728).unwrap_or_default())
     }
-}
-
-/// Whole numbers without a fraction.
-fn number(value: f64) -> Value {
-    #[expect(clippy::cast_possible_truncation, reason = "checked to be whole and small")]
-    if value.fract() == 0.0 && value.abs() < 9e15 { Value::from(value as i64) } else { Value::from(value) }
 }
 
 /// The head of an event stream.

@@ -39,17 +39,34 @@ pub enum Notice {
         /// What.
         data: Value,
     },
+    /// Nothing will be said for about so long: whoever holds a connection for this call may hang up meanwhile, if its
+    /// revision knows how to come back.
+    Quiet(Duration),
+}
+
+/// Whoever hears what a call says before its result. Must not block.
+pub trait Listener: Send + Sync {
+    /// One notice. It may be lost when the client reads too slowly.
+    fn hear(&self, notice: Notice);
+}
+
+impl Listener for mpsc::Sender<Notice> {
+    fn hear(&self, notice: Notice) {
+        if !matches!(notice, Notice::Quiet(_)) {
+            drop(self.try_send(notice));
+        }
+    }
 }
 
 /// Everything a [`Context`] is made of; `actors::executor` fills it in.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ContextParts {
     /// When the call is given up.
     pub deadline: Instant,
     /// Trips when the client is gone.
     pub cancel: CancellationToken,
     /// Where notices go; none when nobody listens.
-    pub notices: Option<mpsc::Sender<Notice>>,
+    pub notices: Option<Arc<dyn Listener>>,
     /// Whether the request carried a progress token.
     pub wants_progress: bool,
     /// The least level the request wants to hear of.
@@ -67,10 +84,15 @@ pub struct ContextParts {
 }
 
 /// What a plugin is given with a request.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Context(Arc<Inner>);
 
-#[derive(Debug)]
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context").field("caller", &self.0.parts.caller).finish_non_exhaustive()
+    }
+}
+
 struct Inner {
     parts: ContextParts,
     /// The progress told last.
@@ -140,7 +162,15 @@ impl Context {
         if progress > *furthest {
             *furthest = progress;
             let notice = Notice::Progress { progress, total, message: message.map(str::to_owned) };
-            drop(notices.try_send(notice));
+            notices.hear(notice);
+        }
+    }
+
+    /// Says that nothing will be said for about so long. A client whose revision can come back for the result (2025-11-25)
+    /// is asked to hang up and to do so; for all others it says nothing.
+    pub fn quiet_for(&self, time: Duration) {
+        if let Some(notices) = &self.0.parts.notices {
+            notices.hear(Notice::Quiet(time));
         }
     }
 
@@ -148,7 +178,7 @@ impl Context {
     pub fn log(&self, level: LogLevel, logger: &str, data: impl Into<Value>) {
         let wanted = self.0.parts.log_level.is_some_and(|least| level >= least);
         if let (true, Some(notices)) = (wanted, &self.0.parts.notices) {
-            drop(notices.try_send(Notice::Log { level, logger: logger.to_owned(), data: data.into() }));
+            notices.hear(Notice::Log { level, logger: logger.to_owned(), data: data.into() });
         }
     }
 

@@ -15,7 +15,7 @@ use tokio::sync::broadcast;
 
 use crate::protocol::{Answers, Definition, InputRequest, Raw};
 
-pub use context::{Blocking, CallerKey, Context, ContextParts, Notice};
+pub use context::{Blocking, CallerKey, Context, ContextParts, Listener, Notice};
 pub use host::{Host, HostError};
 
 /// Something that offers tools, prompts and resources, and does the work when they are used.

@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use super::legacy::asks::Answer;
 use super::modern::{ParamPlaces, Params};
 use super::raw::Raw;
 use super::scan::Level;
@@ -27,7 +28,13 @@ impl Id {
         &self.0
     }
 
-    fn read(id: Raw) -> Option<Self> {
+    /// The same id, in bytes of its own: it may outlive the body it came in.
+    pub fn detached(&self) -> Self {
+        Self(self.0.detached())
+    }
+
+    /// From JSON that may be an id.
+    pub fn read(id: Raw) -> Option<Self> {
         let text = id.as_str();
         let integer = text.len() <= 20 && text.parse::<i128>().is_ok();
         (text.starts_with('"') || integer).then_some(Self(id))
@@ -50,11 +57,17 @@ pub enum Message {
     Notification {
         /// What happened.
         method: String,
+        /// With what.
+        params: Box<Params>,
     },
+    /// An array of messages, which revision 2025-03-26 alone knows; not looked into.
+    Batch(Raw),
     /// Answers a request of ours.
     Response {
         /// Of which request.
         id: Option<Id>,
+        /// What it says.
+        answer: Answer,
     },
 }
 
@@ -74,7 +87,8 @@ struct Places {
     id: Option<Range<usize>>,
     method: Option<Range<usize>>,
     params: Option<Range<usize>>,
-    answers: bool,
+    result: Option<Range<usize>>,
+    error: Option<Range<usize>>,
     inner: ParamPlaces,
 }
 
@@ -85,7 +99,8 @@ impl Places {
             (Level::Message, "id") => self.id = Some(place),
             (Level::Message, "method") => self.method = Some(place),
             (Level::Message, "params") => self.params = Some(place),
-            (Level::Message, "result" | "error") => self.answers = true,
+            (Level::Message, "result") => self.result = Some(place),
+            (Level::Message, "error") => self.error = Some(place),
             (Level::Message, _) => {}
             (level, key) => self.inner.note(level, key, place),
         }
@@ -110,11 +125,10 @@ impl Message {
                 id: None,
             })
         })?;
-        if !whole.as_str().trim_start().starts_with('{') {
-            return Err(invalid(
-                "the body is not a JSON object",
-                "send one message a request; batches ended with revision 2025-03-26",
-            ));
+        match whole.as_str().trim_start().as_bytes().first() {
+            Some(b'{') => {}
+            Some(b'[') => return Ok(Self::Batch(whole)),
+            _ => return Err(invalid("the body is not a JSON object", SEND)),
         }
         Self::classify(&whole, places)
     }
@@ -138,8 +152,12 @@ impl Message {
             );
         }
         let Some(method) = places.method else {
-            if places.answers {
-                return Ok(Self::Response { id });
+            if let Some(result) = places.result {
+                return Ok(Self::Response { id, answer: Answer::Result(whole.at(result)) });
+            }
+            if let Some(error) = places.error {
+                let error = whole.at(error).read().unwrap_or_default();
+                return Ok(Self::Response { id, answer: Answer::Error(error) });
             }
             return refuse("`method` is missing", SEND);
         };
@@ -149,9 +167,10 @@ impl Message {
         if places.params.is_some_and(|place| !whole.at(place).is_object()) {
             return refuse("`params` is not an object", "send `params` as an object, or leave it out");
         }
+        let params = Box::new(places.inner.take(whole));
         Ok(match id {
-            Some(id) => Self::Request { id, method, params: Box::new(places.inner.take(whole)) },
-            None => Self::Notification { method },
+            Some(id) => Self::Request { id, method, params },
+            None => Self::Notification { method, params },
         })
     }
 }
@@ -194,7 +213,6 @@ mod tests {
         assert_eq!(code_of("{"), ErrorCode::ParseError);
         assert_eq!(code_of(r#"{"id":1,"id":2}"#), ErrorCode::ParseError);
         for invalid in [
-            "[]",
             "1",
             "{}",
             r#"{"jsonrpc":"1.0","id":1,"method":"x"}"#,
@@ -212,5 +230,6 @@ mod tests {
     fn notifications_and_responses_are_recognised() {
         assert!(matches!(parse(r#"{"jsonrpc":"2.0","method":"x"}"#), Ok(Message::Notification { .. })));
         assert!(matches!(parse(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#), Ok(Message::Response { .. })));
+        assert!(matches!(parse(" [1]"), Ok(Message::Batch(_))));
     }
 }

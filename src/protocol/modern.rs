@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::input::ClientCapabilities;
+use super::legacy::handshake::Agreed;
 use super::level::{LogLevel, Trace};
 use super::methods::{Method, Named};
 use super::object::Object;
@@ -63,6 +64,10 @@ members! {
         responses = "inputResponses",
         state = "requestState",
         revision = "protocolVersion",
+        capabilities = "capabilities",
+        client = "clientInfo",
+        level = "level",
+        request_id = "requestId",
     }
 }
 
@@ -115,6 +120,11 @@ impl ParamPlaces {
 }
 
 impl Params {
+    /// The progress token as it came, right or wrong.
+    pub fn progress_token(&self) -> Option<Raw> {
+        self.meta.progress_token.clone()
+    }
+
     /// The member that `Mcp-Name` repeats, when it is a string: the one that `method` reads, and no other.
     pub fn target(&self, method: Method) -> Option<String> {
         let member = match method.named() {
@@ -192,6 +202,22 @@ struct WireClient<'a> {
     version: Cow<'a, str>,
 }
 
+/// `name/version` out of a `clientInfo`.
+pub fn name_of(client: &Raw) -> Option<Arc<str>> {
+    let client: WireClient<'_> = client.read().ok()?;
+    Some(format!("{}/{}", client.name, client.version).into())
+}
+
+impl MetaMembers {
+    fn trace(&self) -> Trace {
+        Trace {
+            parent: text(self.traceparent.as_ref()).filter(|parent| Trace::is_parent(parent)),
+            state: text(self.tracestate.as_ref()),
+            baggage: text(self.baggage.as_ref()),
+        }
+    }
+}
+
 /// Whether the body carries a modern `_meta`, which alone makes a request modern.
 pub fn is_modern(params: &Params) -> bool {
     params.meta.version.is_some()
@@ -225,18 +251,23 @@ impl Meta {
         Ok(Self {
             version,
             client: ClientCapabilities::read(capabilities).map_err(|_| lacks("clientCapabilities"))?,
-            client_name: meta.client.as_ref().and_then(|client| {
-                let client: WireClient<'_> = client.read().ok()?;
-                Some(format!("{}/{}", client.name, client.version).into())
-            }),
-            trace: Trace {
-                parent: text(meta.traceparent.as_ref()).filter(|parent| Trace::is_parent(parent)),
-                state: text(meta.tracestate.as_ref()),
-                baggage: text(meta.baggage.as_ref()),
-            },
+            client_name: meta.client.as_ref().and_then(name_of),
+            trace: meta.trace(),
             progress_token: meta.progress_token.clone(),
             log_level: meta.log_level.clone(),
         })
+    }
+
+    /// What a request in a session says; who its client is and what it can be asked is known from the handshake.
+    pub fn in_session(params: &Params, agreed: &Agreed) -> Self {
+        Self {
+            version: agreed.revision.name().to_owned(),
+            client: agreed.client.clone(),
+            client_name: agreed.client_name.clone(),
+            trace: params.meta.trace(),
+            progress_token: params.meta.progress_token.clone(),
+            log_level: None,
+        }
     }
 
     /// The progress token, when the client wants progress.

@@ -76,6 +76,11 @@ impl Raw {
         Self(bytes.into())
     }
 
+    /// The same JSON in bytes of its own, for whoever outlives the body it came in.
+    pub fn detached(&self) -> Self {
+        Self(Bytes::copy_from_slice(&self.0))
+    }
+
     /// The part of this document that serde_json borrowed from it.
     pub fn part(&self, part: &RawValue) -> Self {
         let part = part.get().as_bytes();

@@ -24,6 +24,11 @@ impl ServerInfo {
         Self { json: json!({"name": name, "version": version}).to_string() }
     }
 
+    /// Its JSON.
+    pub fn to_value(&self) -> Value {
+        serde_json::from_str(&self.json).unwrap_or_default()
+    }
+
     /// `"_meta":{…}` of a result that has no other meta.
     fn meta(&self) -> String {
         format!(r#""_meta":{{"io.modelcontextprotocol/serverInfo":{}}}"#, self.json)
@@ -32,12 +37,39 @@ impl ServerInfo {
 
 /// A result object with `resultType` and `_meta`, ready to be sent under any id.
 #[derive(Debug, Clone)]
-pub struct Finished(Bytes);
+pub struct Finished {
+    bytes: Bytes,
+    /// Where the members begin that were there before; 0 when ours stand between them.
+    plain: usize,
+}
 
 impl Finished {
     /// Its JSON.
     pub fn bytes(&self) -> &Bytes {
-        &self.0
+        &self.bytes
+    }
+
+    /// All that stood behind the opening brace before the revision's own members were put there, if that can be told.
+    pub fn plain_inner(&self) -> Option<&str> {
+        let inner = self.bytes.get(self.plain..).filter(|_| self.plain > 0)?;
+        std::str::from_utf8(inner).ok()
+    }
+
+    /// The result without the members that this revision put there.
+    ///
+    /// # Errors
+    /// When it is not an object.
+    pub fn plain(&self) -> Result<Object, RawError> {
+        let mut object = Object::open(&Raw::trusted(self.bytes.clone()))?;
+        object.remove("resultType");
+        let mut meta = object.get("_meta").map(Object::open).transpose()?.unwrap_or_default();
+        meta.remove("io.modelcontextprotocol/serverInfo");
+        if meta.is_empty() {
+            object.remove("_meta");
+        } else {
+            object.set("_meta", meta.to_raw());
+        }
+        Ok(object)
     }
 }
 
@@ -64,7 +96,7 @@ pub fn input_required(requests: &[(String, Raw)], state: Option<&str>, info: &Se
         result.put("requestState", state);
     }
     result.set("_meta", Raw::trusted(format!(r#"{{"io.modelcontextprotocol/serverInfo":{}}}"#, info.json)));
-    Finished(result.to_raw().bytes().clone())
+    Finished { bytes: result.to_raw().bytes().clone(), plain: 0 }
 }
 
 fn finish(result: &Raw, kind: &str, info: &ServerInfo) -> Result<Finished, RawError> {
@@ -80,7 +112,8 @@ fn finish(result: &Raw, kind: &str, info: &ServerInfo) -> Result<Finished, RawEr
     for part in ["{\"resultType\":\"", kind, "\",", &meta, comma, inner] {
         out.push_str(part);
     }
-    Ok(Finished(out.into()))
+    let plain = out.len() - inner.len();
+    Ok(Finished { bytes: out.into(), plain })
 }
 
 /// For results that bring a `_meta` of their own: it is kept, and the server's name added.
@@ -90,14 +123,14 @@ fn finish_slowly(result: &Raw, kind: &str, info: &ServerInfo) -> Result<Finished
     meta.set("io.modelcontextprotocol/serverInfo", Raw::trusted(info.json.clone()));
     object.set("_meta", meta.to_raw());
     object.put("resultType", kind);
-    Ok(Finished(object.to_raw().bytes().clone()))
+    Ok(Finished { bytes: object.to_raw().bytes().clone(), plain: 0 })
 }
 
 /// The answer to request `id`.
 pub fn result(id: &Id, result: &Finished) -> Vec<u8> {
-    let mut out = Vec::with_capacity(result.0.len() + id.as_str().len() + 40);
+    let mut out = Vec::with_capacity(result.bytes.len() + id.as_str().len() + 40);
     for part in
-        [&b"{\"jsonrpc\":\"2.0\",\"id\":"[..], id.as_str().as_bytes(), b",\"result\":", &result.0, b"}"]
+        [&b"{\"jsonrpc\":\"2.0\",\"id\":"[..], id.as_str().as_bytes(), b",\"result\":", &result.bytes, b"}"]
     {
         out.extend_from_slice(part);
     }

@@ -74,6 +74,12 @@ metrics! {
     streams: IntGauge = "waygate_streams";
     /// Notifications written to listen streams.
     stream_events: IntCounter = "waygate_stream_events_total";
+    /// Open sessions with clients of revisions before 2026-07-28.
+    sessions: IntGauge = "waygate_sessions";
+    /// Sessions opened.
+    sessions_opened: IntCounter = "waygate_sessions_opened_total";
+    /// Sessions ended because nobody used them.
+    sessions_expired: IntCounter = "waygate_sessions_expired_total";
     /// Connections of the database pool, by state (`idle`, `busy`).
     pool_connections: IntGaugeVec = "waygate_db_pool_connections", "state";
     /// The last database round trip, in seconds.

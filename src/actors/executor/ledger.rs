@@ -8,7 +8,6 @@ use super::rounds::Round;
 use super::{Bench, CANCELLED};
 use crate::actors::db::{Record, RecordError, Recorder};
 use crate::error::{ErrorCode, Fault};
-use crate::protocol::MODERN;
 use crate::storage::history::{Kind, Status};
 
 /// Records that a call is about to run, and waits until that is on disk.
@@ -81,7 +80,7 @@ fn describe(kind: Kind, perform: &Perform, round: &Round) -> Record {
         tool: Some(task.target()),
         caller: Some(Arc::clone(&perform.caller.principal)),
         client: perform.client_name.clone(),
-        protocol_version: Some(MODERN.into()),
+        protocol_version: Some(perform.revision.name().into()),
         request_id: Some(Arc::clone(&perform.request_id)),
         trace_id: perform.trace.id().map(Arc::from),
         ..Record::new(kind, Arc::clone(&round.call_id), task.method().name())

@@ -9,15 +9,16 @@ use std::sync::Arc;
 
 use actix::Message;
 use serde_json::Value;
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::Caller;
 use crate::catalog::{PromptEntry, ResourceEntry, Seat, ToolEntry};
 use crate::error::Fault;
-pub use crate::plugins::{Notice, Reference};
+pub use crate::plugins::{Listener, Notice, Reference};
 use crate::protocol::render::Finished;
-use crate::protocol::{ClientCapabilities, LogLevel, Method, Object, Raw, Trace};
+use crate::protocol::{
+    ClientCapabilities, InputRequest, LogLevel, Method, Object, Raw, Revision, Trace,
+};
 
 /// One call to carry out.
 #[derive(Message)]
@@ -33,6 +34,10 @@ pub struct Perform {
     pub responses: Object,
     /// `requestState` of a retry, still sealed.
     pub state: Option<String>,
+    /// What the client speaks.
+    pub revision: Revision,
+    /// What logs and history call its session, if it has one.
+    pub session: Option<Arc<str>>,
     /// What the client can be asked.
     pub client: ClientCapabilities,
     /// `name/version` of the client, unverified.
@@ -40,7 +45,7 @@ pub struct Perform {
     /// W3C trace context.
     pub trace: Trace,
     /// Where notices go, when the client wants any.
-    pub notices: Option<mpsc::Sender<Notice>>,
+    pub notices: Option<Arc<dyn Listener>>,
     /// Whether it gave a progress token.
     pub wants_progress: bool,
     /// The least level of log messages it wants.
@@ -138,4 +143,15 @@ pub struct Done {
     pub result: Finished,
     /// `ok`, `tool_error` or `input_required`.
     pub outcome: &'static str,
+    /// What the client is asked, for those who ask it by other means than the result.
+    pub asks: Option<Asks>,
+}
+
+/// What a call needs of its client before it can go on.
+#[derive(Debug)]
+pub struct Asks {
+    /// Under the plugin's keys.
+    pub requests: Vec<(String, InputRequest)>,
+    /// The sealed `requestState` of the next round.
+    pub state: String,
 }

@@ -24,7 +24,7 @@ use crate::plugins::{CallerKey, Context as CallContext, ContextParts, Outcome, R
 use crate::protocol::content::ToolResult;
 use crate::protocol::render::{self, ServerInfo};
 use crate::telemetry::metrics::METRICS;
-use messages::{Done, Perform, Task};
+use messages::{Asks, Done, Perform, Task};
 use rounds::Round;
 
 /// An executor never ends while its worker lives.
@@ -153,10 +153,10 @@ async fn attempt(bench: &Bench, perform: &Perform, round: &Round, began: Instant
         Ok(Ok(Ok(Outcome::InputRequired { requests, state }))) => {
             outcome::check_asks(&perform.task, &requests, state.is_some(), &perform.client)?;
             let sealed = rounds::seal(perform, round, state, &bench.sealer, bench.input_timeout_seconds)?;
-            let requests: Vec<_> =
-                requests.into_iter().map(|(key, request)| (key, request.to_value())).collect();
-            let result = render::input_required(&requests, Some(&sealed), &bench.info);
-            Ok(Done { result, outcome: "input_required" })
+            let shown: Vec<_> =
+                requests.iter().map(|(key, request)| (key.clone(), request.to_value())).collect();
+            let result = render::input_required(&shown, Some(&sealed), &bench.info);
+            Ok(Done { result, outcome: "input_required", asks: Some(Asks { requests, state: sealed }) })
         }
     }
 }
@@ -168,7 +168,7 @@ fn cancelled() -> Fault {
 }
 
 /// The message of a call whose client went away.
-pub(crate) const CANCELLED: &str = "the client closed the connection before the answer";
+pub(crate) const CANCELLED: &str = "the client cancelled the call, or went away before its answer";
 
 /// Checks arguments against the tool's schema, or required arguments of a prompt. What a model can mend is a result
 /// that says so, not a protocol error.
@@ -180,6 +180,9 @@ fn check_arguments(perform: &Perform, bench: &Bench) -> Result<Option<Done>, Fau
                 "The arguments do not fit the input schema of {}: {why}. Mend them and call again.",
                 entry.name
             );
+            if !perform.revision.tells_models_of_bad_arguments() {
+                return Err(Fault::invalid_params(says, "list the tools to see the schema"));
+            }
             outcome::complete(&perform.task, &ToolResult::failed(says).into_raw(), &bench.info).map(Some)
         }
         Task::Prompt { entry, arguments } => {

@@ -75,7 +75,7 @@ pub fn complete(task: &Task, result: &Raw, info: &ServerInfo) -> Result<Done, Fa
         Task::Prompt { .. } | Task::Complete { .. } => {}
     }
     let result = render::complete(cached.as_ref().unwrap_or(result), info);
-    Ok(Done { result: result.map_err(|error| nonsense(&error.to_string()))?, outcome })
+    Ok(Done { result: result.map_err(|error| nonsense(&error.to_string()))?, outcome, asks: None })
 }
 
 /// A read resource must say how long it may be kept; not at all and for nobody else, unless its plugin says more.

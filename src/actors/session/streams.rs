@@ -10,7 +10,8 @@ use actix::Addr;
 use super::super::plugin::Watching;
 use super::super::supervision::Roster;
 use super::messages::{End, Tell};
-use super::{Feed, Filter, News, SessionActor, TERMS};
+use super::voice::Voice;
+use super::{Feed, Filter, News, SessionActor, SessionHandle, TERMS};
 use crate::error::{ErrorCode, Fault};
 use crate::telemetry::metrics::METRICS;
 
@@ -18,7 +19,8 @@ use crate::telemetry::metrics::METRICS;
 struct Stream {
     address: Addr<SessionActor>,
     filter: Filter,
-    feed: Arc<Feed>,
+    /// Where news go when the mailbox is full; none for a session, whose clients look again by themselves.
+    feed: Option<Arc<Feed>>,
     since: Instant,
 }
 
@@ -68,7 +70,7 @@ impl Streams {
     /// `Unavailable` when too many are open, or the server stops.
     pub fn open(self: &Arc<Self>, filter: Filter, watched: Vec<Watching>) -> Result<Opened, Fault> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if open.len() >= self.most || self.closing.load(Ordering::Relaxed) {
+        if listening(&open).count() >= self.most || self.closing.load(Ordering::Relaxed) {
             return Err(Fault::new(
                 ErrorCode::Unavailable,
                 "no listen stream can be opened now",
@@ -79,17 +81,42 @@ impl Streams {
         let feed = Arc::new(Feed::default());
         let session = SessionActor {
             filter: filter.clone(),
-            feed: Arc::clone(&feed),
-            keep_alive: self.keep_alive,
+            voice: Voice::Listen(Arc::clone(&feed)),
+            keep_alive: Some(self.keep_alive),
             watched,
             entry: Entry { streams: Arc::downgrade(self), number },
+            asks: HashMap::new(),
         };
         let (address, _) = self.roster.start(format!("session-{number}"), "session", TERMS, |_| session);
         let stream =
-            Stream { address: address.clone(), filter, feed: Arc::clone(&feed), since: Instant::now() };
+            Stream { address: address.clone(), filter, feed: Some(Arc::clone(&feed)), since: Instant::now() };
         open.insert(number, stream);
-        METRICS.streams.set(i64::try_from(open.len()).unwrap_or(i64::MAX));
+        METRICS.streams.set(i64::try_from(listening(&open).count()).unwrap_or(i64::MAX));
         Ok(Opened { feed, address })
+    }
+
+    /// Starts the actor of a session on the current arbiter: from now on it is told of changes of the lists.
+    ///
+    /// # Errors
+    /// `Unavailable` when the server stops.
+    pub(super) fn join(self: &Arc<Self>, session: &Arc<SessionHandle>) -> Result<Addr<SessionActor>, Fault> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.closing.load(Ordering::Relaxed) {
+            return Err(Fault::new(ErrorCode::Unavailable, "the server stops", "retry when it is back"));
+        }
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let filter = Filter { tools: true, prompts: true, resources: true, uris: Vec::new() };
+        let actor = SessionActor {
+            filter: filter.clone(),
+            voice: Voice::Session(Arc::clone(session)),
+            keep_alive: None,
+            watched: Vec::new(),
+            entry: Entry { streams: Arc::downgrade(self), number },
+            asks: HashMap::new(),
+        };
+        let (address, _) = self.roster.start(format!("session-{number}"), "session", TERMS, |_| actor);
+        open.insert(number, Stream { address: address.clone(), filter, feed: None, since: Instant::now() });
+        Ok(address)
     }
 
     /// Tells every stream that watches it.
@@ -97,7 +124,9 @@ impl Streams {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         for stream in open.values().filter(|stream| stream.filter.watches(news)) {
             if stream.address.try_send(Tell(news.clone())).is_err() {
-                stream.feed.tell(&stream.filter, &News::Unknown);
+                if let Some(feed) = &stream.feed {
+                    feed.tell(&stream.filter, &News::Unknown);
+                }
             }
         }
     }
@@ -107,18 +136,25 @@ impl Streams {
         self.closing.store(true, Ordering::Relaxed);
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         for stream in open.values() {
-            if stream.address.try_send(End).is_err() {
-                stream.feed.end();
+            if stream.address.try_send(End).is_err()
+                && let Some(feed) = &stream.feed
+            {
+                feed.end();
             }
         }
     }
 
-    /// How many are open, and since when.
+    /// How many listen streams are open, and since when.
     pub fn view(&self) -> StreamView {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let oldest = open.values().map(|stream| stream.since.elapsed()).max();
-        StreamView { open: open.len(), oldest }
+        let oldest = listening(&open).map(|stream| stream.since.elapsed()).max();
+        StreamView { open: listening(&open).count(), oldest }
     }
+}
+
+/// Those that are listen streams, and not sessions.
+fn listening(open: &HashMap<u64, Stream>) -> impl Iterator<Item = &Stream> {
+    open.values().filter(|stream| stream.feed.is_some())
 }
 
 /// A stream's place on the list.
@@ -128,12 +164,21 @@ pub(super) struct Entry {
 }
 
 impl Entry {
+    /// Notes that it watches something else from now on.
+    pub(super) fn watch(&self, filter: &Filter) {
+        let Some(streams) = self.streams.upgrade() else { return };
+        let mut open = streams.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(stream) = open.get_mut(&self.number) {
+            stream.filter = filter.clone();
+        }
+    }
+
     /// Takes the stream off the list.
     pub(super) fn leave(&self) {
         let Some(streams) = self.streams.upgrade() else { return };
         let mut open = streams.open.lock().unwrap_or_else(PoisonError::into_inner);
         let gone = open.remove(&self.number);
-        METRICS.streams.set(i64::try_from(open.len()).unwrap_or(i64::MAX));
+        METRICS.streams.set(i64::try_from(listening(&open).count()).unwrap_or(i64::MAX));
         drop(open);
         drop(gone);
     }

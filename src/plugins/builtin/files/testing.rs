@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::roots::Place;
 use super::{Files, Options, Root};
 use crate::plugins::{
-    Blocking, CallerKey, Context, ContextParts, Notice, Outcome, Plugin, PluginError, Request,
+    Blocking, CallerKey, Context, ContextParts, Listener, Notice, Outcome, Plugin, PluginError, Request,
 };
 use crate::protocol::{Answers, ClientCapabilities, Raw, Trace};
 
@@ -113,7 +113,7 @@ pub(super) fn context(notices: Option<mpsc::Sender<Notice>>) -> Context {
         deadline: Instant::now() + Duration::from_secs(30),
         cancel: CancellationToken::new(),
         wants_progress: notices.is_some(),
-        notices,
+        notices: notices.map(|notices| Arc::new(notices) as Arc<dyn Listener>),
         log_level: None,
         client: ClientCapabilities::default(),
         caller: CallerKey(1),

@@ -1,0 +1,226 @@
+//! What is known of one session with a legacy client: shared by all workers, read on every request without a message.
+//!
+//! What was agreed at the handshake never changes; the rest are cells. What needs the session's own order (asks of the
+//! client, subscriptions, news) is its actor's, which is started when it is first needed. Must not know HTTP.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Instant;
+
+use actix::Addr;
+use tokio_util::sync::CancellationToken;
+
+use super::messages::Close;
+use super::outbox::{LaneNumber, Outbox};
+use super::{SessionActor, Streams};
+use crate::access::Caller;
+use crate::error::{ErrorCode, Fault};
+use crate::protocol::legacy::handshake::Agreed;
+use crate::protocol::{Id, LogLevel};
+
+/// Calls that one session may have in flight.
+const CALLS_MAX: usize = 256;
+
+/// One session.
+#[derive(Debug)]
+pub struct SessionHandle {
+    /// The secret that the client shows with every request.
+    pub id: Arc<str>,
+    /// What logs and history call it; it says nothing of the id.
+    pub label: Arc<str>,
+    /// Streams and what they have yet to say.
+    pub outbox: Outbox,
+    /// The stream on which everything is said, where a client has just one (HTTP+SSE).
+    pub only_lane: OnceLock<LaneNumber>,
+    principal: Arc<str>,
+    path: &'static str,
+    agreed: OnceLock<Agreed>,
+    log_level: AtomicU8,
+    /// When it was last used, in milliseconds since `began`.
+    used_ms: AtomicU64,
+    began: Instant,
+    asks: AtomicU64,
+    calls: Mutex<Vec<(Id, CancellationToken)>>,
+    actor: Mutex<Option<Addr<SessionActor>>>,
+    ended: AtomicBool,
+}
+
+const LEVELS: [LogLevel; 8] = [
+    LogLevel::Debug,
+    LogLevel::Info,
+    LogLevel::Notice,
+    LogLevel::Warning,
+    LogLevel::Error,
+    LogLevel::Critical,
+    LogLevel::Alert,
+    LogLevel::Emergency,
+];
+
+impl SessionHandle {
+    /// A session of `caller` at `path`, before its handshake.
+    pub(super) fn new(id: Arc<str>, label: Arc<str>, caller: &Caller, path: &'static str, replay_max_bytes: usize) -> Self {
+        Self {
+            id,
+            label,
+            outbox: Outbox::new(replay_max_bytes),
+            only_lane: OnceLock::new(),
+            principal: Arc::clone(&caller.principal),
+            path,
+            agreed: OnceLock::new(),
+            log_level: AtomicU8::new(u8::MAX),
+            used_ms: AtomicU64::new(0),
+            began: Instant::now(),
+            asks: AtomicU64::new(1),
+            calls: Mutex::default(),
+            actor: Mutex::default(),
+            ended: AtomicBool::new(false),
+        }
+    }
+
+    /// Settles the handshake; whether it was the first.
+    pub fn agree(&self, agreed: Agreed) -> bool {
+        self.agreed.set(agreed).is_ok()
+    }
+
+    /// What was agreed; none before the handshake.
+    pub fn agreed(&self) -> Option<&Agreed> {
+        self.agreed.get()
+    }
+
+    /// Who opened it.
+    pub fn principal(&self) -> &Arc<str> {
+        &self.principal
+    }
+
+    /// Whether it is `caller`'s, at `path`: nobody else learns that it exists.
+    pub(super) fn belongs_to(&self, caller: &Caller, path: &str) -> bool {
+        self.path == path && self.principal == caller.principal
+    }
+
+    /// Notes that it is used.
+    pub fn touch(&self) {
+        self.used_ms.store(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// How long it was not used, in milliseconds; nothing while a call runs.
+    pub(super) fn idle_ms(&self) -> u64 {
+        if !self.calls.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+            return 0;
+        }
+        let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        now.saturating_sub(self.used_ms.load(Ordering::Relaxed))
+    }
+
+    /// The least level of log messages that its client wants; none before it said so.
+    pub fn log_level(&self) -> Option<LogLevel> {
+        LEVELS.get(usize::from(self.log_level.load(Ordering::Relaxed))).copied()
+    }
+
+    /// Sets it.
+    pub fn set_log_level(&self, level: LogLevel) {
+        self.log_level.store(level as u8, Ordering::Relaxed);
+    }
+
+    /// A number for the next request to the client; no two are the same, whatever crashes.
+    pub(super) fn next_ask(&self) -> u64 {
+        self.asks.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Whether a request of this number was ever sent to the client.
+    pub fn has_asked(&self, number: u64) -> bool {
+        (1..self.asks.load(Ordering::Relaxed)).contains(&number)
+    }
+
+    /// Counts a call as in flight, so that it can be cancelled, until the guard is dropped.
+    ///
+    /// # Errors
+    /// `Unavailable` when the session has too many, or has ended.
+    pub fn begin_call(self: &Arc<Self>, id: &Id, cancel: &CancellationToken) -> Result<InFlight, Fault> {
+        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.ended.load(Ordering::Acquire) {
+            return Err(Fault::new(ErrorCode::Unavailable, "the session has ended", "initialize a new one"));
+        }
+        if calls.len() >= CALLS_MAX {
+            return Err(Fault::new(
+                ErrorCode::Unavailable,
+                format!("the session has {CALLS_MAX} calls in flight"),
+                "wait for some of them to end",
+            ));
+        }
+        calls.push((id.detached(), cancel.clone()));
+        Ok(InFlight { session: Arc::clone(self), cancel: cancel.clone() })
+    }
+
+    /// Cancels the call of this id; one that has ended is none.
+    pub fn cancel_call(&self, id: &str) {
+        let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        for (_, cancel) in calls.iter().filter(|(known, _)| known.as_str() == id) {
+            cancel.cancel();
+        }
+    }
+
+    /// How many calls are in flight.
+    pub fn calls(&self) -> usize {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Its actor, started on the current arbiter when it is first needed.
+    ///
+    /// # Errors
+    /// `Unavailable` when the session or the server ends.
+    pub fn actor(self: &Arc<Self>, streams: &Arc<Streams>) -> Result<Addr<SessionActor>, Fault> {
+        let mut actor = self.actor.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(address) = actor.as_ref().filter(|address| address.connected()) {
+            return Ok(address.clone());
+        }
+        if self.ended.load(Ordering::Acquire) {
+            return Err(Fault::new(ErrorCode::Unavailable, "the session has ended", "initialize a new one"));
+        }
+        let address = streams.join(self)?;
+        *actor = Some(address.clone());
+        Ok(address)
+    }
+
+    /// Its actor, if it has one.
+    pub fn actor_if_any(&self) -> Option<Addr<SessionActor>> {
+        self.actor.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Ends it: calls in flight are cancelled, streams close. Only the first time counts.
+    pub(super) fn end(&self) -> bool {
+        let first = !self.ended.swap(true, Ordering::AcqRel);
+        for (_, cancel) in self.calls.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            cancel.cancel();
+        }
+        self.outbox.end_all();
+        if let Some(actor) = self.actor.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // The last word of this session; its mailbox is bounded by what came before.
+            actor.do_send(Close);
+        }
+        first
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+}
+
+/// One call in flight.
+pub struct InFlight {
+    session: Arc<SessionHandle>,
+    cancel: CancellationToken,
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let mut calls = self.session.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        // Ids are the client's, who may use one twice; tokens are ours.
+        if let Some(at) = calls.iter().position(|(_, cancel)| *cancel == self.cancel) {
+            calls.swap_remove(at);
+        }
+        if calls.is_empty() {
+            calls.shrink_to(4);
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! What the outbox keeps, loses and gives to whom.
+
+use super::*;
+
+const ROOM: usize = 100;
+
+fn read(outbox: &Outbox, hold: Hold) -> Vec<String> {
+    let cx = Context::from_waker(Waker::noop());
+    std::iter::from_fn(|| match outbox.poll_next(hold, &cx) {
+        Poll::Ready(Some(Said::Message { number, message })) => {
+            Some(format!("{number}:{}", String::from_utf8_lossy(&message)))
+        }
+        Poll::Ready(Some(Said::Pause(retry))) => Some(format!("pause {}", retry.as_millis())),
+        Poll::Ready(None) => None,
+        Poll::Pending => None,
+    })
+    .collect()
+}
+
+fn is_over(outbox: &Outbox, hold: Hold) -> bool {
+    matches!(outbox.poll_next(hold, &Context::from_waker(Waker::noop())), Poll::Ready(None))
+}
+
+#[test]
+fn a_broken_stream_is_taken_up_where_it_broke_and_only_that_one() {
+    let outbox = Outbox::new(ROOM);
+    let (one, other) = (outbox.open(LaneKind::Reply), outbox.open(LaneKind::Reply));
+    for (lane, text) in [(one, "a"), (other, "x"), (one, "b"), (one, "c")] {
+        outbox.put(lane.lane, text, false);
+    }
+    assert_eq!(read(&outbox, one), ["1:a", "2:b", "3:c"]);
+    outbox.release(one);
+    outbox.put(one.lane, "d", false);
+    outbox.end(one.lane);
+    let again = outbox.resume(one.lane, 1).unwrap();
+    assert_eq!(read(&outbox, again), ["2:b", "3:c", "4:d"]);
+    assert!(is_over(&outbox, again) && !is_over(&outbox, other));
+}
+
+#[test]
+fn whoever_takes_a_lane_up_ends_the_connection_that_held_it() {
+    let outbox = Outbox::new(ROOM);
+    let first = outbox.open(LaneKind::Standing);
+    let second = outbox.resume(first.lane, 0).unwrap();
+    outbox.put(first.lane, "a", false);
+    assert!(is_over(&outbox, first));
+    // A late release of the first must not let go of the second.
+    outbox.release(first);
+    assert_eq!(read(&outbox, second), ["1:a"]);
+    assert_eq!(outbox.is_held(), (true, true));
+}
+
+#[test]
+fn an_event_that_was_never_sent_or_is_no_longer_kept_cannot_be_resumed_from() {
+    let outbox = Outbox::new(10);
+    let lane = outbox.open(LaneKind::Reply);
+    assert_eq!(outbox.resume(99, 0), Err(ResumeError::Unknown));
+    assert_eq!(outbox.resume(lane.lane, 1), Err(ResumeError::Unknown));
+    for text in ["aaaaa", "bbbbb", "ccccc"] {
+        outbox.put(lane.lane, text, false);
+        read(&outbox, lane);
+    }
+    assert_eq!(outbox.resume(lane.lane, 0), Err(ResumeError::Gone));
+    let again = outbox.resume(lane.lane, 1).unwrap();
+    assert_eq!(read(&outbox, again), ["2:bbbbb", "3:ccccc"]);
+}
+
+#[test]
+fn what_nobody_reads_takes_no_more_than_its_room_and_the_reader_learns_that_something_is_lost() {
+    let outbox = Outbox::new(10);
+    let lane = outbox.open(LaneKind::Reply);
+    outbox.put(lane.lane, "aaaaa", false);
+    outbox.put(lane.lane, "notice", true);
+    assert_eq!(read(&outbox, lane), ["1:aaaaa"]);
+    for _ in 0..5 {
+        outbox.put(lane.lane, "bbbbbbb", false);
+    }
+    assert!(outbox.lock().bytes <= 10);
+    assert!(is_over(&outbox, lane));
+}
+
+#[test]
+fn one_message_larger_than_the_room_still_arrives() {
+    let outbox = Outbox::new(3);
+    let lane = outbox.open(LaneKind::Reply);
+    outbox.put(lane.lane, "a long answer", false);
+    outbox.end(lane.lane);
+    assert_eq!(read(&outbox, lane), ["1:a long answer"]);
+}
+
+#[test]
+fn what_belongs_to_no_request_is_told_on_one_standing_lane_and_once_while_it_waits() {
+    let outbox = Outbox::new(ROOM);
+    outbox.tell("nobody hears");
+    let (one, other) = (outbox.open(LaneKind::Standing), outbox.open(LaneKind::Standing));
+    outbox.tell("news");
+    outbox.tell("news");
+    let heard = [read(&outbox, one), read(&outbox, other)].concat();
+    assert_eq!(heard, ["1:news"]);
+    outbox.tell("news");
+    assert_eq!([read(&outbox, one), read(&outbox, other)].concat().len(), 1);
+}
+
+#[test]
+fn news_that_wait_for_a_client_between_two_connections_go_to_the_next_one() {
+    let outbox = Outbox::new(ROOM);
+    let first = outbox.open(LaneKind::Standing);
+    outbox.release(first);
+    outbox.tell("news");
+    let next = outbox.open(LaneKind::Standing);
+    assert_eq!(read(&outbox, next), ["1:news"]);
+    assert_eq!(outbox.resume(first.lane, 0), Err(ResumeError::Unknown));
+}
+
+#[test]
+fn the_oldest_of_too_many_standing_streams_ends() {
+    let outbox = Outbox::new(ROOM);
+    let all: Vec<Hold> = (0..=STANDING_MAX).map(|_| outbox.open(LaneKind::Standing)).collect();
+    assert!(is_over(&outbox, all[0]));
+    assert!(all[1..].iter().all(|hold| !is_over(&outbox, *hold)));
+}
+
+#[test]
+fn a_pause_ends_the_connection_and_not_the_lane() {
+    let outbox = Outbox::new(ROOM);
+    let lane = outbox.open(LaneKind::Reply);
+    outbox.put(lane.lane, "a", false);
+    outbox.pause(lane.lane, Duration::from_millis(7));
+    assert_eq!(read(&outbox, lane), ["1:a", "pause 7"]);
+    assert!(is_over(&outbox, lane));
+    outbox.put(lane.lane, "b", false);
+    let again = outbox.resume(lane.lane, 1).unwrap();
+    assert_eq!(read(&outbox, again), ["2:b"]);
+}
+
+#[test]
+fn lanes_that_ended_are_kept_for_a_while_and_not_for_ever() {
+    let outbox = Outbox::new(10_000);
+    for _ in 0..ENDED_MAX * 2 {
+        let lane = outbox.open(LaneKind::Reply);
+        outbox.put(lane.lane, "a", false);
+        outbox.end(lane.lane);
+        read(&outbox, lane);
+        outbox.release(lane);
+    }
+    let lanes = outbox.lock();
+    assert!(lanes.lanes.len() <= ENDED_MAX + 1 && lanes.bytes <= ENDED_MAX + 1);
+}

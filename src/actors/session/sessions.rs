@@ -1,0 +1,235 @@
+//! All sessions with legacy clients: opening within limits, finding by their secret, ending, and ending those that
+//! nobody uses.
+//!
+//! They live in memory: after a restart of the process their ids are unknown, and clients initialize anew.
+//! Must not know HTTP.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use dashmap::DashMap;
+use sha2::{Digest as _, Sha256};
+
+use super::handle::SessionHandle;
+use super::messages::Probe;
+use super::streams::Streams;
+use crate::access::Caller;
+use crate::error::{ErrorCode, Fault};
+use crate::telemetry::metrics::METRICS;
+
+/// Random bytes in an id.
+const ID_BYTES: usize = 24;
+/// The shortest time between two looks for sessions that nobody uses.
+const SWEEP_LEAST: Duration = Duration::from_millis(200);
+/// The longest.
+const SWEEP_MOST: Duration = Duration::from_secs(30);
+
+/// How many there may be, and for how long.
+#[derive(Debug, Clone, Copy)]
+pub struct SessionLimits {
+    /// In all.
+    pub most: usize,
+    /// Of one caller.
+    pub most_of_one: usize,
+    /// How long one may go unused.
+    pub idle: Duration,
+    /// What each keeps of what it said, in bytes.
+    pub replay_max_bytes: usize,
+}
+
+/// All sessions.
+pub struct Sessions {
+    by_id: DashMap<Arc<str>, Arc<SessionHandle>>,
+    by_caller: DashMap<Arc<str>, usize>,
+    count: AtomicUsize,
+    limits: SessionLimits,
+    streams: Arc<Streams>,
+}
+
+impl Sessions {
+    /// None yet.
+    pub fn new(limits: SessionLimits, streams: Arc<Streams>) -> Arc<Self> {
+        Arc::new(Self {
+            by_id: DashMap::new(),
+            by_caller: DashMap::new(),
+            count: AtomicUsize::new(0),
+            limits,
+            streams,
+        })
+    }
+
+    /// Opens a session of `caller` at `path`.
+    ///
+    /// # Errors
+    /// `Unavailable` when there are too many; our fault without randomness.
+    pub fn open(&self, caller: &Caller, path: &'static str) -> Result<Arc<SessionHandle>, Fault> {
+        self.take_place(caller)?;
+        let mut random = [0; ID_BYTES];
+        if let Err(error) = getrandom::fill(&mut random) {
+            self.give_place_back(&caller.principal);
+            return Err(Fault::internal(format!("no randomness for a session id: {error}")));
+        }
+        let id: Arc<str> = URL_SAFE_NO_PAD.encode(random).into();
+        let session = SessionHandle::new(Arc::clone(&id), label_of(&id), caller, path, self.limits.replay_max_bytes);
+        let session = Arc::new(session);
+        self.by_id.insert(id, Arc::clone(&session));
+        METRICS.sessions_opened.inc();
+        Ok(session)
+    }
+
+    fn take_place(&self, caller: &Caller) -> Result<(), Fault> {
+        let full = |whose: &str, setting: &str| {
+            Err(Fault::new(
+                ErrorCode::Unavailable,
+                format!("{whose} has as many sessions as it may have"),
+                format!("end some with DELETE, or have the operator raise {setting}"),
+            ))
+        };
+        if self.count.fetch_add(1, Ordering::AcqRel) >= self.limits.most {
+            self.count.fetch_sub(1, Ordering::AcqRel);
+            return full("the server", "mcp.sessions_max");
+        }
+        let mut of_one = self.by_caller.entry(Arc::clone(&caller.principal)).or_insert(0);
+        if *of_one >= self.limits.most_of_one {
+            self.count.fetch_sub(1, Ordering::AcqRel);
+            return full("this caller", "mcp.sessions_per_caller_max");
+        }
+        *of_one += 1;
+        METRICS.sessions.set(i64::try_from(self.count.load(Ordering::Relaxed)).unwrap_or(i64::MAX));
+        Ok(())
+    }
+
+    fn give_place_back(&self, principal: &Arc<str>) {
+        let left = self.count.fetch_sub(1, Ordering::AcqRel) - 1;
+        METRICS.sessions.set(i64::try_from(left).unwrap_or(i64::MAX));
+        self.by_caller.remove_if_mut(principal, |_, of_one| {
+            *of_one = of_one.saturating_sub(1);
+            *of_one == 0
+        });
+    }
+
+    /// The session of this id, if it is `caller`'s, at `path`.
+    pub fn find(&self, id: &str, caller: &Caller, path: &str) -> Option<Arc<SessionHandle>> {
+        let session = self.by_id.get(id)?;
+        session.belongs_to(caller, path).then(|| Arc::clone(&session))
+    }
+
+    /// Ends a session.
+    pub fn end(&self, session: &SessionHandle) {
+        if session.end() {
+            self.by_id.remove(&session.id);
+            self.give_place_back(session.principal());
+        }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// How many there are of each revision.
+    pub fn by_revision(&self) -> std::collections::BTreeMap<&'static str, usize> {
+        let mut counts = std::collections::BTreeMap::new();
+        for session in &self.by_id {
+            let revision = session.agreed().map_or("before its handshake", |agreed| agreed.revision.name());
+            *counts.entry(revision).or_default() += 1;
+        }
+        counts
+    }
+
+    /// Ends those that nobody used for long. One whose client holds a standing stream is asked for a sign of life first.
+    pub fn sweep(&self) {
+        let idle_ms = u64::try_from(self.limits.idle.as_millis()).unwrap_or(u64::MAX);
+        let unused: Vec<Arc<SessionHandle>> =
+            self.by_id.iter().filter(|session| session.idle_ms() >= idle_ms).map(|session| Arc::clone(&session)).collect();
+        for session in unused {
+            let (_, listens) = session.outbox.is_held();
+            // Its answer is a use; without one it ends after as long again.
+            if listens && session.idle_ms() < idle_ms.saturating_mul(2) {
+                if let Some(actor) = session.actor_if_any() {
+                    // Lost when its mailbox is full: then it is not idle.
+                    drop(actor.try_send(Probe));
+                }
+                continue;
+            }
+            log::debug!(session = &*session.label; "a session that nobody used ends");
+            METRICS.sessions_expired.inc();
+            self.end(&session);
+        }
+    }
+
+    /// Sweeps for as long as there are sessions to be had, on the current arbiter.
+    pub fn keep_swept(self: &Arc<Self>) {
+        let sessions = Arc::downgrade(self);
+        let between = (self.limits.idle / 4).clamp(SWEEP_LEAST, SWEEP_MOST);
+        actix_rt::spawn(async move {
+            loop {
+                tokio::time::sleep(between).await;
+                let Some(sessions) = sessions.upgrade() else { return };
+                sessions.sweep();
+            }
+        });
+    }
+
+    /// Who tells sessions of news.
+    pub fn streams(&self) -> &Arc<Streams> {
+        &self.streams
+    }
+}
+
+/// What logs and history call the session of this id.
+fn label_of(id: &str) -> Arc<str> {
+    let hash = Sha256::digest(id);
+    let short = hash.iter().take(6).fold(String::from("s-"), |text, byte| text + &format!("{byte:02x}"));
+    short.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::supervision::Roster;
+    use super::*;
+
+    fn sessions(most: usize, most_of_one: usize) -> Arc<Sessions> {
+        let limits =
+            SessionLimits { most, most_of_one, idle: Duration::from_secs(1), replay_max_bytes: 1000 };
+        Sessions::new(limits, Streams::new(1, Duration::from_secs(1), Arc::new(Roster::default())))
+    }
+
+    fn caller(name: &str) -> Caller {
+        Caller { principal: name.into(), operator: false, key: 0 }
+    }
+
+    #[test]
+    fn a_session_is_found_by_its_caller_at_its_path_alone() {
+        let sessions = sessions(9, 9);
+        let session = sessions.open(&caller("a"), "/mcp").unwrap();
+        assert!(sessions.find(&session.id, &caller("a"), "/mcp").is_some());
+        assert!(sessions.find(&session.id, &caller("b"), "/mcp").is_none());
+        assert!(sessions.find(&session.id, &caller("a"), "/sse").is_none());
+        assert!(session.id.len() == 32 && !session.label.contains(&session.id[..6]));
+        sessions.end(&session);
+        sessions.end(&session);
+        assert!(sessions.find(&session.id, &caller("a"), "/mcp").is_none());
+        assert_eq!((sessions.count(), sessions.by_caller.len()), (0, 0));
+    }
+
+    #[test]
+    fn there_are_no_more_than_the_limits_allow_and_places_are_given_back() {
+        let sessions = sessions(3, 2);
+        let first = sessions.open(&caller("a"), "/mcp").unwrap();
+        sessions.open(&caller("a"), "/mcp").unwrap();
+        assert!(sessions.open(&caller("a"), "/mcp").unwrap_err().advice.contains("per_caller"));
+        sessions.open(&caller("b"), "/mcp").unwrap();
+        assert!(sessions.open(&caller("c"), "/mcp").is_err());
+        sessions.end(&first);
+        assert!(sessions.open(&caller("c"), "/mcp").is_ok());
+    }
+
+    #[test]
+    fn a_session_without_a_stream_stays_small() {
+        assert!(size_of::<SessionHandle>() < 1024, "{} bytes", size_of::<SessionHandle>());
+    }
+}

@@ -1,0 +1,202 @@
+//! One call of a session, in as many rounds as it needs: what the plugin asks is asked of the client, on the stream of
+//! this call, and the call is made again with the answers.
+//!
+//! The bridge from input requests of 2026-07-28 to requests from server to client. Must not know how the call is run.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::super::route::{self, Routed};
+use super::answers::{Request, no_actor};
+use super::voice::Voice;
+use crate::actors::ask::{AskError, ask};
+use crate::actors::executor::messages::{Asks, Done, Listener, Perform, Task};
+use crate::actors::session::messages::{self, Asking, Forget};
+use crate::actors::session::{InFlight, SessionActor};
+use crate::error::{ErrorCode, Fault};
+use crate::http::views::ANSWER_WITHIN;
+use crate::protocol::legacy::asks::{self, Ask};
+use crate::protocol::legacy::handshake::Agreed;
+use crate::protocol::legacy;
+use crate::protocol::modern::Meta;
+use crate::protocol::{InputMethod, InputRequest, Method, Object};
+
+/// Rounds that one call may take.
+const ROUNDS_MAX: usize = 32;
+/// Between two rounds in which a plugin asks nothing but to be called again; it doubles each time, up to the other.
+const AGAIN_AFTER: Duration = Duration::from_millis(50);
+const AGAIN_AFTER_MOST: Duration = Duration::from_secs(5);
+
+/// One call of a session.
+pub struct Conversation<'a> {
+    request: &'a Request,
+    agreed: &'a Agreed,
+    voice: &'a Arc<Voice>,
+    cancel: CancellationToken,
+    /// Elicitations by URL whose end is yet to be told.
+    elicitations: Vec<String>,
+}
+
+impl<'a> Conversation<'a> {
+    /// Of this request.
+    pub fn new(request: &'a Request, agreed: &'a Agreed, voice: &'a Arc<Voice>) -> Self {
+        Self { request, agreed, voice, cancel: super::token(), elicitations: Vec::new() }
+    }
+
+    /// Carries the call out; none when it was cancelled.
+    ///
+    /// # Errors
+    /// Why there is no result.
+    pub async fn run(mut self, method: Method, first: Task) -> Result<Option<Done>, Fault> {
+        let _in_flight: InFlight = self.request.session.begin_call(&self.request.id, &self.cancel)?;
+        let mut task = first;
+        let (mut responses, mut state) = (Object::default(), None);
+        let mut again_after = AGAIN_AFTER;
+        for _ in 0..ROUNDS_MAX {
+            let done = self.perform(task, responses, state).await;
+            if self.cancel.is_cancelled() {
+                return Ok(None);
+            }
+            let mut done = done?;
+            let Some(Asks { requests, state: sealed }) = done.asks.take() else {
+                self.tell_elicitations_ended();
+                return Ok(Some(done));
+            };
+            let cancel = self.cancel.clone();
+            let answers = tokio::select! {
+                biased;
+                () = cancel.cancelled() => return Ok(None),
+                answers = self.ask_all(&requests, again_after) => answers?,
+            };
+            if requests.is_empty() {
+                again_after = (again_after * 2).min(AGAIN_AFTER_MOST);
+            }
+            (responses, state) = (answers, Some(sealed));
+            task = match route::find(&self.request.door.frame.house, method, &self.request.params, None)? {
+                Routed::Perform(task) => task,
+                Routed::Page(_) | Routed::Listen(_) => return Err(Fault::internal("a call became a list")),
+            };
+        }
+        Err(Fault::internal(format!("a plugin asked its client {ROUNDS_MAX} times over in one call")))
+    }
+
+    async fn perform(&self, task: Task, responses: Object, state: Option<String>) -> Result<Done, Fault> {
+        let request = self.request;
+        let meta = Meta::in_session(&request.params, self.agreed);
+        let perform = Perform {
+            task,
+            caller: request.caller.clone(),
+            request_id: Arc::clone(&request.request_id),
+            responses,
+            state,
+            revision: self.agreed.revision,
+            session: Some(Arc::clone(&request.session.label)),
+            wants_progress: meta.progress_token()?.is_some(),
+            client: meta.client,
+            client_name: meta.client_name,
+            trace: meta.trace,
+            notices: Some(Arc::clone(self.voice) as Arc<dyn Listener>),
+            log_level: request.session.log_level(),
+            cancel: self.cancel.clone(),
+        };
+        let _waits = request.door.part.waits();
+        let sent = request.door.executor.send(perform).await;
+        sent.unwrap_or_else(|error| Err(super::super::stream::lost(&error)))
+    }
+
+    /// Asks all of this at once and waits for all answers; with nothing to ask, waits a while.
+    async fn ask_all(
+        &mut self,
+        requests: &[(String, InputRequest)],
+        again_after: Duration,
+    ) -> Result<Object, Fault> {
+        if requests.is_empty() {
+            sleep(again_after).await;
+            return Ok(Object::default());
+        }
+        let asks: Vec<Ask> = requests
+            .iter()
+            .enumerate()
+            .map(|(n, (_, request))| {
+                Ask::new(request, self.agreed.revision, &format!("{}-{n}", self.request.request_id))
+            })
+            .collect();
+        let Some(lane) = self.voice.lane() else { return Err(self.cannot_ask(&asks)) };
+        let actor = self.request.session.actor(&self.request.door.frame.house.streams)?;
+        let mut waiting = Vec::with_capacity(asks.len());
+        for asked in &asks {
+            let message =
+                messages::Ask { lane, method: asked.method.name(), params: asked.params.clone() };
+            let asking = ask(&actor, message, ANSWER_WITHIN).await.map_err(|error| match error {
+                AskError::Reply(fault) => fault,
+                error => no_actor(&error),
+            })?;
+            waiting.push(Question { actor: actor.clone(), lane, asking });
+        }
+        self.elicitations.extend(asks.iter().filter_map(|ask| ask.elicitation.clone()));
+        let limit = Duration::from_secs(self.request.door.frame.house.bench.input_timeout_seconds);
+        let answers = timeout(limit, join_all(waiting.iter_mut().map(Question::answered))).await;
+        let answers = answers.map_err(|_elapsed| {
+            Fault::new(
+                ErrorCode::DeadlineExceeded,
+                format!("the client did not answer within {} s", limit.as_secs()),
+                "call again and answer sooner, or have the operator raise mcp.input_timeout_seconds",
+            )
+        })?;
+        let mut responses = Object::default();
+        for (((key, _), asked), answer) in requests.iter().zip(&asks).zip(answers) {
+            let answer = answer.ok_or_else(|| no_actor(&"the session's actor crashed while its client was asked"))?;
+            let answer = asked.read(answer).map_err(|why| {
+                Fault::new(ErrorCode::InvalidRequest, why, "answer with the result that the schema describes")
+            })?;
+            responses.set(key, answer);
+        }
+        Ok(responses)
+    }
+
+    /// Why a client cannot be asked that takes no stream, or has left.
+    fn cannot_ask(&self, asks: &[Ask]) -> Fault {
+        let only_urls = asks.iter().all(|ask| ask.method == InputMethod::ElicitUrl);
+        if only_urls && self.agreed.revision.has_url_elicitation() {
+            return asks::url_required(asks);
+        }
+        Fault::new(
+            ErrorCode::InvalidRequest,
+            "this call asks its client for something, which needs an event stream",
+            "send `Accept: application/json, text/event-stream`",
+        )
+    }
+
+    /// The plugin needs nothing more: what was to be done at a URL has been done.
+    fn tell_elicitations_ended(&mut self) {
+        for elicitation in self.elicitations.drain(..) {
+            let mut params = Object::default();
+            params.put("elicitationId", elicitation);
+            self.voice.say(legacy::notification("notifications/elicitation/complete", &params));
+        }
+    }
+}
+
+/// One question to the client; whoever stops waiting takes it back.
+struct Question {
+    actor: actix::Addr<SessionActor>,
+    lane: u32,
+    asking: Asking,
+}
+
+impl Question {
+    async fn answered(&mut self) -> Option<asks::Answer> {
+        (&mut self.asking.answer).await.ok()
+    }
+}
+
+impl Drop for Question {
+    fn drop(&mut self) {
+        // Unbounded, but no more than what was asked through the bounded way; an answered one is forgotten already.
+        self.actor.do_send(Forget { id: self.asking.id, lane: self.lane });
+    }
+}

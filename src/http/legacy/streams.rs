@@ -1,0 +1,148 @@
+//! The event streams of a session: the one that a client opens for what belongs to no request, and those that broke and
+//! are taken up again.
+//!
+//! MCP 2025-11-25, basic/transports#listening-for-messages-from-the-server and #resumability-and-redelivery.
+//! Must not know who speaks.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::http::header::HeaderValue;
+use actix_web::web::{Bytes, Data};
+use actix_web::{HttpRequest, HttpResponse};
+use futures_util::stream;
+
+use super::super::call::Mirrors;
+use super::super::door::Door;
+use super::super::{caller, limits, reply};
+use super::sse::Ends;
+use super::{events_required, session_of};
+use crate::actors::session::SessionHandle;
+use crate::actors::session::outbox::{Hold, LaneKind, LaneNumber, Said};
+use crate::error::{ErrorCode, Fault};
+use crate::protocol::headers::{Header, Headers as _};
+use crate::protocol::{MODERN, render};
+use crate::telemetry::metrics::METRICS;
+
+/// `GET /mcp`
+pub async fn get(request: HttpRequest, door: Data<Door>) -> HttpResponse {
+    let request_id = door.frame.house.ids.next();
+    open(&request, &door).unwrap_or_else(|fault| reply::rpc_error(None, &fault, "GET /mcp", &request_id))
+}
+
+fn open(request: &HttpRequest, door: &Door) -> Result<HttpResponse, Fault> {
+    let caller = caller::admit(request, &door.frame)?;
+    let headers = Mirrors(request.headers());
+    let modern = matches!(headers.protocol_version(), Header::Once(version) if version >= MODERN.as_bytes());
+    if modern || matches!(headers.find(&super::SESSION_ID), Header::Absent) {
+        return Err(Fault::new(
+            ErrorCode::MethodNotAllowed,
+            "GET opens a stream of a session, and the header Mcp-Session-Id is missing",
+            format!("send every message as a POST in revision {MODERN}, or `initialize` first in an older one"),
+        )
+        .with("allow", "POST"));
+    }
+    door.frame.house.phase.admits()?;
+    let session = session_of(door, &caller, &headers)?;
+    events_required(limits::accepts(request.headers()))?;
+    let hold = match request.headers().get("last-event-id") {
+        Some(id) => resume(&session, id)?,
+        None => session.outbox.open(LaneKind::Standing),
+    };
+    // From now on it is told of changes.
+    if let Err(fault) = session.actor(&door.frame.house.streams) {
+        session.outbox.release(hold);
+        return Err(fault);
+    }
+    let fresh = request.headers().get("last-event-id").is_none();
+    Ok(respond(session, hold, door.frame.limits.stream_keep_alive, fresh))
+}
+
+/// Takes up the stream that the client lost, behind the last event that it saw.
+fn resume(session: &SessionHandle, id: &HeaderValue) -> Result<Hold, Fault> {
+    let refuse = |why: String| {
+        Fault::new(
+            ErrorCode::InvalidRequest,
+            format!("Last-Event-ID is refused: {why}"),
+            "open a new stream without it, and list anew what may have changed",
+        )
+    };
+    let (lane, number) = id
+        .to_str()
+        .ok()
+        .and_then(|id| id.split_once('-'))
+        .and_then(|(lane, number)| Some((lane.parse().ok()?, number.parse().ok()?)))
+        .ok_or_else(|| refuse("it is no id of an event of this server".to_owned()))?;
+    session.outbox.resume(lane, number).map_err(|error| refuse(error.to_string()))
+}
+
+/// A connection's hold on a lane; dropping it lets go.
+struct Held {
+    session: Arc<SessionHandle>,
+    hold: Hold,
+    keep_alive: Duration,
+    /// Whether events have ids, by which the stream can be taken up again.
+    numbered: bool,
+    /// What is written before anything else.
+    first: Option<Bytes>,
+    /// What ends with the stream.
+    _ends: Option<Ends>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.session.touch();
+        self.session.outbox.release(self.hold);
+    }
+}
+
+/// The event stream of a lane. A fresh one begins with an event without data where the revision wants one, so that the
+/// client has an id to come back with.
+pub fn respond(session: Arc<SessionHandle>, hold: Hold, keep_alive: Duration, fresh: bool) -> HttpResponse {
+    let primes = fresh && session.agreed().is_some_and(|agreed| agreed.revision.has_polling());
+    let first = primes.then(|| Bytes::from(format!("id: {}-0\ndata: \n\n", hold.lane)));
+    body(Held { session, hold, keep_alive, numbered: true, first, _ends: None })
+}
+
+/// The event stream of a client on two URLs: it begins with the other URL, and its events have no ids.
+pub fn respond_endpoint(session: Arc<SessionHandle>, hold: Hold, keep_alive: Duration, url: &str, ends: Ends) -> HttpResponse {
+    let first = Some(Bytes::from(format!("event: endpoint\ndata: {url}\n\n")));
+    body(Held { session, hold, keep_alive, numbered: false, first, _ends: Some(ends) })
+}
+
+fn body(held: Held) -> HttpResponse {
+    let frames = stream::unfold(held, |mut held| async move {
+        let frame = held.next().await?;
+        Some((Ok::<_, actix_web::Error>(frame), held))
+    });
+    super::super::stream::head().streaming(Box::pin(frames))
+}
+
+impl Held {
+    async fn next(&mut self) -> Option<Bytes> {
+        if let Some(first) = self.first.take() {
+            return Some(first);
+        }
+        let said = poll_fn(|cx| self.session.outbox.poll_next(self.hold, cx));
+        let said = tokio::select! {
+            biased;
+            said = said => said?,
+            () = tokio::time::sleep(self.keep_alive) => return Some(Bytes::from_static(render::KEEP_ALIVE)),
+        };
+        METRICS.stream_events.inc();
+        Some(match said {
+            Said::Message { number, message } if self.numbered => numbered(self.hold.lane, number, &message),
+            Said::Message { message, .. } => {
+                [&b"event: message\n"[..], &render::event(&message)].concat().into()
+            }
+            Said::Pause(retry) => format!("retry: {}\n\n", retry.as_millis()).into(),
+        })
+    }
+}
+
+fn numbered(lane: LaneNumber, number: u64, message: &[u8]) -> Bytes {
+    let mut event = format!("id: {lane}-{number}\n").into_bytes();
+    event.extend_from_slice(&render::event(message));
+    event.into()
+}
