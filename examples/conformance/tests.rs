@@ -15,7 +15,7 @@ fn context(capabilities: Value) -> (Context, mpsc::Receiver<Notice>) {
     let parts = ContextParts {
         deadline: tokio::time::Instant::now() + Duration::from_secs(60),
         cancel: Default::default(),
-        notices: Some(notices),
+        notices: Some(Arc::new(notices)),
         wants_progress: true,
         log_level: Some(LogLevel::Debug),
         client: ClientCapabilities::read(&Raw::value(&capabilities)).unwrap(),

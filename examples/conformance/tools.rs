@@ -110,7 +110,8 @@ pub async fn call(tool: &str, arguments: &Value, context: &Context) -> Option<To
             ToolResult::text("The tool said one thing to the log, if this request asked for a log.")
         }
         "test_reconnection" => {
-            tokio::time::sleep(STEP).await;
+            context.quiet_for(STEP);
+            tokio::time::sleep(STEP * 4).await;
             ToolResult::text("The tool took a while and is done.")
         }
         "json_schema_2020_12_tool" => ToolResult::text(format!("The arguments fit the schema: {arguments}")),

@@ -58,7 +58,8 @@ pub struct Listing {
 
 impl PartialEq for Listing {
     fn eq(&self, other: &Self) -> bool {
-        let bytes = |list: &Self| list.pages.iter().map(|page| page.finished.bytes().clone()).collect::<Vec<_>>();
+        let bytes =
+            |list: &Self| list.pages.iter().map(|page| page.finished.bytes().clone()).collect::<Vec<_>>();
         bytes(self) == bytes(other)
     }
 }
@@ -121,7 +122,8 @@ mod tests {
         let list = Listing::render("tools", &items, &manner);
         let (mut seen, mut cursor) = (Vec::new(), None::<String>);
         loop {
-            let page: Value = serde_json::from_slice(list.page(cursor.as_deref()).unwrap().finished().bytes()).unwrap();
+            let page: Value =
+                serde_json::from_slice(list.page(cursor.as_deref()).unwrap().finished().bytes()).unwrap();
             seen.extend(page["tools"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()));
             let Some(next) = page.get("nextCursor") else { break };
             cursor = Some(next.as_str().unwrap().to_owned());

@@ -109,7 +109,8 @@ impl Snapshot {
         new.resources_list = Listing::render("resources", &lists.resources, manner);
         new.templates_list = Listing::render("resourceTemplates", &lists.templates, manner);
         new.instructions = instructions(offers);
-        new.discover = discover(new.instructions.as_deref(), manner).map(|finished| Arc::new(Page::new(finished)));
+        new.discover =
+            discover(new.instructions.as_deref(), manner).map(|finished| Arc::new(Page::new(finished)));
         new
     }
 

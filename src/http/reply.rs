@@ -27,7 +27,9 @@ pub const fn status(code: ErrorCode) -> StatusCode {
         | ErrorCode::UrlElicitationRequired => StatusCode::BAD_REQUEST,
         ErrorCode::Unauthenticated => StatusCode::UNAUTHORIZED,
         ErrorCode::Forbidden => StatusCode::FORBIDDEN,
-        ErrorCode::MethodNotFound | ErrorCode::NotFound | ErrorCode::ResourceNotFound => StatusCode::NOT_FOUND,
+        ErrorCode::MethodNotFound | ErrorCode::NotFound | ErrorCode::ResourceNotFound => {
+            StatusCode::NOT_FOUND
+        }
         ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         ErrorCode::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
         ErrorCode::BodyTimeout => StatusCode::REQUEST_TIMEOUT,

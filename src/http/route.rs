@@ -44,7 +44,12 @@ pub struct Wanted {
 ///
 /// # Errors
 /// -32602 for parameters that lead nowhere, -32020 for parameter headers that contradict the arguments.
-pub fn find(house: &House, method: Method, params: &Params, mirrors: Option<&Mirrors<'_>>) -> Result<Routed, Fault> {
+pub fn find(
+    house: &House,
+    method: Method,
+    params: &Params,
+    mirrors: Option<&Mirrors<'_>>,
+) -> Result<Routed, Fault> {
     let catalog = house.shelf.current();
     Ok(match method {
         Method::Discover => Routed::Page(

@@ -1,40 +1,12 @@
-//! Clients of other eras: they are told, in words of their own, which revision is served here.
+//! Telling eras apart on one endpoint: each request by itself, whatever came before it on its connection.
 
 use serde_json::{Value, json};
 
-use crate::support::{Http, MODERN, Reply, Server};
+use crate::support::{Http, MODERN, Server};
 
 /// A POST as an older client sends it.
 fn legacy(method: &str, params: Value) -> Http {
     Http::post(json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).to_string())
-}
-
-/// A refusal that an older client can show and a newer one recognises.
-#[track_caller]
-fn names_what_is_served(reply: &Reply, requested: &str) {
-    assert_eq!((reply.status, reply.code()), (400, -32022), "{}", reply.text());
-    let body = reply.json();
-    assert_eq!(body["id"], 1);
-    assert_eq!(body["error"]["data"]["supported"], json!([MODERN]));
-    assert_eq!(body["error"]["data"]["requested"], requested, "{body}");
-    let words = format!("{} {}", body["error"]["message"], body["error"]["data"]["advice"]);
-    assert!(words.contains(MODERN), "people must be able to read it: {words}");
-    assert_eq!(reply.header("mcp-session-id"), None);
-}
-
-#[test]
-fn a_handshake_is_answered_with_the_revision_that_is_served() {
-    let server = Server::shared();
-    for version in ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05", "1999-01-01"] {
-        let params = json!({
-            "protocolVersion": version, "capabilities": {}, "clientInfo": {"name": "old", "version": "1"},
-        });
-        names_what_is_served(&legacy("initialize", params.clone()).send(server.address), version);
-        let reply = legacy("initialize", params.clone()).header("Mcp-Session-Id", "x").send(server.address);
-        names_what_is_served(&reply, version);
-        let reply = legacy("initialize", params).header("MCP-Protocol-Version", version).send(server.address);
-        names_what_is_served(&reply, version);
-    }
 }
 
 #[test]
@@ -51,32 +23,60 @@ fn a_handshake_in_modern_clothes_is_an_unknown_method() {
 }
 
 #[test]
-fn requests_of_older_revisions_are_refused_whatever_they_ask() {
+fn a_request_of_an_older_revision_needs_a_session_and_learns_of_both_ways() {
     let server = Server::shared();
     for method in ["tools/list", "tools/call", "ping", "resources/subscribe", "logging/setLevel", "no/such"] {
-        for version in ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05", "draft", "v1", "99999"] {
+        for version in ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"] {
             let reply =
                 legacy(method, json!({})).header("MCP-Protocol-Version", version).send(server.address);
-            names_what_is_served(&reply, version);
+            assert_eq!((reply.status, reply.code()), (400, -32600), "{}", reply.text());
         }
-        let reply = legacy(method, json!({})).send(server.address);
-        names_what_is_served(&reply, "a revision before 2025-06-18");
-        let reply = legacy(method, json!({"_meta": {"progressToken": 1}})).send(server.address);
-        names_what_is_served(&reply, "a revision before 2025-06-18");
+        for params in [json!({}), json!({"_meta": {"progressToken": 1}})] {
+            let reply = legacy(method, params).send(server.address);
+            assert_eq!((reply.status, reply.code()), (400, -32600), "{}", reply.text());
+            let text = reply.text();
+            assert!(
+                text.contains("initialize") && text.contains(MODERN) && reply.json()["id"] == 1,
+                "{text}"
+            );
+        }
     }
 }
 
 #[test]
-fn a_request_of_a_session_is_told_that_there_is_none() {
+fn a_revision_that_nobody_knows_is_refused_by_name_with_what_is_served_statelessly() {
+    let server = Server::shared();
+    for version in ["draft", "v1", "99999", "2025-01-01"] {
+        let reply =
+            legacy("tools/list", json!({})).header("MCP-Protocol-Version", version).send(server.address);
+        assert_eq!((reply.status, reply.code()), (400, -32022), "{}", reply.text());
+        let error = &reply.json()["error"];
+        assert_eq!(error["data"]["supported"], json!([MODERN]));
+        assert_eq!(error["data"]["requested"], version, "{error}");
+        let words = format!("{} {}", error["message"], error["data"]["advice"]);
+        assert!(words.contains(MODERN), "people must be able to read it: {words}");
+    }
+    // Named in the body, and without a session.
+    let meta = json!({"io.modelcontextprotocol/protocolVersion": "2025-06-18", "io.modelcontextprotocol/clientCapabilities": {}});
+    let reply = legacy("tools/list", json!({"_meta": meta}))
+        .header("MCP-Protocol-Version", "2025-06-18")
+        .send(server.address);
+    assert_eq!((reply.status, reply.code()), (400, -32022), "{}", reply.text());
+}
+
+#[test]
+fn a_request_of_a_session_that_is_unknown_is_told_to_begin_a_new_one() {
     let server = Server::shared();
     for version in ["2025-11-25", "2025-03-26"] {
-        let reply = legacy("tools/list", json!({}))
-            .header("MCP-Protocol-Version", version)
-            .header("Mcp-Session-Id", "0123456789")
-            .send(server.address);
-        assert_eq!((reply.status, reply.code()), (404, -31404), "{}", reply.text());
-        assert_eq!(reply.json()["id"], 1);
-        assert!(reply.text().contains(MODERN));
+        for method in ["tools/list", "initialize"] {
+            let reply = legacy(method, json!({}))
+                .header("MCP-Protocol-Version", version)
+                .header("Mcp-Session-Id", "0123456789")
+                .send(server.address);
+            assert_eq!((reply.status, reply.code()), (404, -31404), "{}", reply.text());
+            assert_eq!(reply.json()["id"], 1);
+            assert!(reply.text().contains("initialize"));
+        }
     }
 }
 
@@ -100,20 +100,26 @@ fn discovery_belongs_to_the_stateless_era_alone() {
 }
 
 #[test]
-fn there_is_nothing_to_get_or_delete_at_the_endpoint() {
+fn only_sessions_have_streams_to_get_and_ends_to_delete() {
     let server = Server::shared();
-    for method in ["GET", "DELETE", "PUT", "PATCH", "OPTIONS"] {
-        for headers in [&[][..], &[("Mcp-Session-Id", "x")], &[("MCP-Protocol-Version", "2025-06-18")]] {
-            let mut request = Http::get("/mcp").header("Accept", "text/event-stream");
-            request.head = format!("{method} /mcp");
-            for (name, value) in headers {
-                request = request.header(name, value);
-            }
-            let reply = request.send(server.address);
-            assert_eq!((reply.status, reply.code()), (405, -31405), "{method} {headers:?}");
-            assert_eq!(reply.header("allow"), Some("POST"));
-            assert!(reply.json().get("id").is_none());
-        }
+    let ask = |method: &str, headers: &[(&str, &str)]| {
+        let mut request = Http::get("/mcp").header("Accept", "text/event-stream");
+        request.head = format!("{method} /mcp");
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(name, value));
+        let reply = request.send(server.address);
+        assert!(reply.json().get("id").is_none());
+        (reply.status, reply.code(), reply.header("allow").map(str::to_owned))
+    };
+    let old = ("MCP-Protocol-Version", "2025-06-18");
+    let unknown = ("Mcp-Session-Id", "x");
+    for headers in [&[][..], &[old], &[("MCP-Protocol-Version", MODERN), unknown]] {
+        assert_eq!(ask("GET", headers), (405, -31405, Some("POST".to_owned())), "{headers:?}");
+    }
+    assert_eq!(ask("GET", &[old, unknown]), (404, -31404, None));
+    assert_eq!(ask("DELETE", &[unknown]), (404, -31404, None));
+    assert_eq!(ask("DELETE", &[]), (400, -32600, None));
+    for method in ["PUT", "PATCH", "OPTIONS"] {
+        assert_eq!(ask(method, &[unknown]), (405, -31405, Some("POST, GET, DELETE".to_owned())));
     }
 }
 
@@ -126,5 +132,5 @@ fn a_connection_remembers_nothing_of_the_request_before() {
     let both = [first, second].concat();
     let text = crate::support::raw(server.address, &both);
     assert!(text.starts_with("HTTP/1.1 200 ") && text.contains("HTTP/1.1 400 "), "{text}");
-    assert!(text.contains("-32022"));
+    assert!(text.contains("-32600"));
 }

@@ -16,9 +16,7 @@ use crate::catalog::{PromptEntry, ResourceEntry, Seat, ToolEntry};
 use crate::error::Fault;
 pub use crate::plugins::{Listener, Notice, Reference};
 use crate::protocol::render::Finished;
-use crate::protocol::{
-    ClientCapabilities, InputRequest, LogLevel, Method, Object, Raw, Revision, Trace,
-};
+use crate::protocol::{ClientCapabilities, InputRequest, LogLevel, Method, Object, Raw, Revision, Trace};
 
 /// One call to carry out.
 #[derive(Message)]

@@ -58,7 +58,13 @@ const LEVELS: [LogLevel; 8] = [
 
 impl SessionHandle {
     /// A session of `caller` at `path`, before its handshake.
-    pub(super) fn new(id: Arc<str>, label: Arc<str>, caller: &Caller, path: &'static str, replay_max_bytes: usize) -> Self {
+    pub(super) fn new(
+        id: Arc<str>,
+        label: Arc<str>,
+        caller: &Caller,
+        path: &'static str,
+        replay_max_bytes: usize,
+    ) -> Self {
         Self {
             id,
             label,
@@ -99,7 +105,8 @@ impl SessionHandle {
 
     /// Notes that it is used.
     pub fn touch(&self) {
-        self.used_ms.store(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.used_ms
+            .store(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// How long it was not used, in milliseconds; nothing while a call runs.

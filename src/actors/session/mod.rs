@@ -203,7 +203,11 @@ impl Handler<Probe> for SessionActor {
     type Result = ();
     fn handle(&mut self, _: Probe, _: &mut Self::Context) {
         if let Voice::Session(session) = &self.voice {
-            session.outbox.tell(crate::protocol::legacy::request(session.next_ask(), "ping", &Raw::trusted("{}")));
+            session.outbox.tell(crate::protocol::legacy::request(
+                session.next_ask(),
+                "ping",
+                &Raw::trusted("{}"),
+            ));
         }
     }
 }

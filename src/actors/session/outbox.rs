@@ -171,7 +171,10 @@ impl Outbox {
     pub fn put(&self, number: LaneNumber, message: impl Into<Bytes>, may_be_lost: bool) {
         let message = message.into();
         let mut lanes = self.lock();
-        if may_be_lost && lanes.bytes + message.len() > self.max_bytes && !lanes.make_room(message.len(), self.max_bytes) {
+        if may_be_lost
+            && lanes.bytes + message.len() > self.max_bytes
+            && !lanes.make_room(message.len(), self.max_bytes)
+        {
             return;
         }
         let bytes = message.len();
@@ -190,7 +193,9 @@ impl Outbox {
         let message = message.into();
         let lanes = self.lock();
         let standing = lanes.lanes.iter().filter(|(_, lane)| lane.kind == LaneKind::Standing && !lane.ended);
-        let Some(number) = standing.max_by_key(|(_, lane)| lane.held).map(|(number, _)| *number) else { return };
+        let Some(number) = standing.max_by_key(|(_, lane)| lane.held).map(|(number, _)| *number) else {
+            return;
+        };
         let waits = lanes.lanes.get(&number).is_some_and(|lane| {
             let mut waiting = lane.entries.iter().skip(lane.sent);
             waiting.any(|entry| matches!(entry, Entry::Message { message: known, .. } if *known == message))
@@ -327,8 +332,12 @@ impl Lanes {
 
     /// Drops the oldest lanes that have ended, beyond those that are kept.
     fn forget_ended(&mut self) {
-        let ended: Vec<LaneNumber> =
-            self.lanes.iter().filter(|(_, lane)| lane.ended && !lane.held).map(|(number, _)| *number).collect();
+        let ended: Vec<LaneNumber> = self
+            .lanes
+            .iter()
+            .filter(|(_, lane)| lane.ended && !lane.held)
+            .map(|(number, _)| *number)
+            .collect();
         for number in ended.iter().take(ended.len().saturating_sub(ENDED_MAX)) {
             if let Some(lane) = self.lanes.remove(number) {
                 self.bytes -= lane.entries.iter().map(Entry::bytes).sum::<usize>();

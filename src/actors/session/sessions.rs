@@ -4,8 +4,8 @@
 //! They live in memory: after a restart of the process their ids are unknown, and clients initialize anew.
 //! Must not know HTTP.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -73,7 +73,8 @@ impl Sessions {
             return Err(Fault::internal(format!("no randomness for a session id: {error}")));
         }
         let id: Arc<str> = URL_SAFE_NO_PAD.encode(random).into();
-        let session = SessionHandle::new(Arc::clone(&id), label_of(&id), caller, path, self.limits.replay_max_bytes);
+        let session =
+            SessionHandle::new(Arc::clone(&id), label_of(&id), caller, path, self.limits.replay_max_bytes);
         let session = Arc::new(session);
         self.by_id.insert(id, Arc::clone(&session));
         METRICS.sessions_opened.inc();
@@ -143,8 +144,12 @@ impl Sessions {
     /// Ends those that nobody used for long. One whose client holds a standing stream is asked for a sign of life first.
     pub fn sweep(&self) {
         let idle_ms = u64::try_from(self.limits.idle.as_millis()).unwrap_or(u64::MAX);
-        let unused: Vec<Arc<SessionHandle>> =
-            self.by_id.iter().filter(|session| session.idle_ms() >= idle_ms).map(|session| Arc::clone(&session)).collect();
+        let unused: Vec<Arc<SessionHandle>> = self
+            .by_id
+            .iter()
+            .filter(|session| session.idle_ms() >= idle_ms)
+            .map(|session| Arc::clone(&session))
+            .collect();
         for session in unused {
             let (_, listens) = session.outbox.is_held();
             // Its answer is a use; without one it ends after as long again.

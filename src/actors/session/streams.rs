@@ -123,10 +123,10 @@ impl Streams {
     pub fn tell(&self, news: &News) {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         for stream in open.values().filter(|stream| stream.filter.watches(news)) {
-            if stream.address.try_send(Tell(news.clone())).is_err() {
-                if let Some(feed) = &stream.feed {
-                    feed.tell(&stream.filter, &News::Unknown);
-                }
+            if stream.address.try_send(Tell(news.clone())).is_err()
+                && let Some(feed) = &stream.feed
+            {
+                feed.tell(&stream.filter, &News::Unknown);
             }
         }
     }

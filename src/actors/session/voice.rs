@@ -80,7 +80,8 @@ fn worded(filter: &Filter, news: &News) -> Vec<(&'static str, Object)> {
         News::Updated(_) => Vec::new(),
         News::Unknown => {
             let lists = [News::Tools, News::Prompts, News::Resources];
-            let lists = lists.iter().filter(|list| filter.watches(list)).flat_map(|list| worded(filter, list));
+            let lists =
+                lists.iter().filter(|list| filter.watches(list)).flat_map(|list| worded(filter, list));
             lists.chain(filter.uris.iter().map(updated)).collect()
         }
     }

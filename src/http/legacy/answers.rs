@@ -102,7 +102,8 @@ fn refuse(request: &Request, method: Option<Method>, fault: Fault) -> Vec<u8> {
     reply::note(&fault, known, &request.request_id);
     // A tool that needs what the client cannot do has failed: a model can read that, and try another way.
     if fault.code == ErrorCode::MissingCapability && method == Some(Method::ToolsCall) {
-        let says = format!("{}: {}", fault.message, fault.detail("requiredCapabilities").unwrap_or(&Value::Null));
+        let says =
+            format!("{}: {}", fault.message, fault.detail("requiredCapabilities").unwrap_or(&Value::Null));
         return legacy::result(&request.id, &ToolResult::failed(says).into_raw());
     }
     render::error(Some(&request.id), &legacy::fault(fault), &request.request_id)
@@ -204,5 +205,6 @@ async fn unsubscribe(request: &Request) -> Result<Answer, Fault> {
 
 /// The session's actor crashed over this, or did not answer in time.
 pub fn no_actor(error: &dyn std::fmt::Display) -> Fault {
-    Fault::new(ErrorCode::Unavailable, "the session could not do this now", "retry after a moment").because(error)
+    Fault::new(ErrorCode::Unavailable, "the session could not do this now", "retry after a moment")
+        .because(error)
 }

@@ -30,10 +30,18 @@ const BATCH_MAX: usize = 100;
 pub async fn batch(call: &Call<'_>, accepts: Accepts, whole: &Raw) -> Result<HttpResponse, Fault> {
     let refuse = |why: String, advice: &'static str| Fault::new(ErrorCode::InvalidRequest, why, advice);
     let one = "send one message a request; batches ended with revision 2025-03-26";
-    let session = session_of(&call.door, &call.caller, &Mirrors(call.headers))
-        .map_err(|fault| if fault.code == ErrorCode::NotFound { fault } else { refuse("the body is not a JSON object".to_owned(), one) })?;
+    let session = session_of(&call.door, &call.caller, &Mirrors(call.headers)).map_err(|fault| {
+        if fault.code == ErrorCode::NotFound {
+            fault
+        } else {
+            refuse("the body is not a JSON object".to_owned(), one)
+        }
+    })?;
     if !session.agreed().is_some_and(|agreed| agreed.revision.has_batches()) {
-        return Err(refuse("the body is an array, and this session's revision has no batches".to_owned(), one));
+        return Err(refuse(
+            "the body is an array, and this session's revision has no batches".to_owned(),
+            one,
+        ));
     }
     let items: Vec<&RawValue> = whole.read().map_err(|error| refuse(error.to_string(), one))?;
     if items.is_empty() || items.len() > BATCH_MAX {
@@ -64,13 +72,19 @@ pub async fn batch(call: &Call<'_>, accepts: Accepts, whole: &Raw) -> Result<Htt
                 let fault = refuse("a batch stands in a batch".to_owned(), "send its messages themselves");
                 refused.push(render::error(None, &fault, &call.request_id));
             }
-            Err(malformed) => refused.push(render::error(malformed.id.as_ref(), &malformed.fault, &call.request_id)),
+            Err(malformed) => {
+                refused.push(render::error(malformed.id.as_ref(), &malformed.fault, &call.request_id))
+            }
         }
     }
     if requests.is_empty() && refused.is_empty() {
         return Ok(HttpResponse::Accepted().finish());
     }
-    Ok(if accepts.events { on_a_stream(session, requests, refused, call) } else { as_an_array(session, requests, refused).await })
+    Ok(if accepts.events {
+        on_a_stream(session, requests, refused, call)
+    } else {
+        as_an_array(session, requests, refused).await
+    })
 }
 
 fn on_a_stream(
@@ -99,7 +113,11 @@ fn on_a_stream(
     streams::respond(session, hold, call.door.frame.limits.stream_keep_alive, true)
 }
 
-async fn as_an_array(session: Arc<SessionHandle>, requests: Vec<Request>, refused: Vec<Vec<u8>>) -> HttpResponse {
+async fn as_an_array(
+    session: Arc<SessionHandle>,
+    requests: Vec<Request>,
+    refused: Vec<Vec<u8>>,
+) -> HttpResponse {
     let talks = requests.into_iter().map(|request| {
         let voice = Voice::new(Arc::clone(&session), Revision::V20250326, None, false);
         answers::answer(request, Arc::new(voice))

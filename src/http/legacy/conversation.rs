@@ -19,9 +19,9 @@ use crate::actors::session::messages::{self, Asking, Forget};
 use crate::actors::session::{InFlight, SessionActor};
 use crate::error::{ErrorCode, Fault};
 use crate::http::views::ANSWER_WITHIN;
+use crate::protocol::legacy;
 use crate::protocol::legacy::asks::{self, Ask};
 use crate::protocol::legacy::handshake::Agreed;
-use crate::protocol::legacy;
 use crate::protocol::modern::Meta;
 use crate::protocol::{InputMethod, InputRequest, Method, Object};
 
@@ -129,8 +129,7 @@ impl<'a> Conversation<'a> {
         let actor = self.request.session.actor(&self.request.door.frame.house.streams)?;
         let mut waiting = Vec::with_capacity(asks.len());
         for asked in &asks {
-            let message =
-                messages::Ask { lane, method: asked.method.name(), params: asked.params.clone() };
+            let message = messages::Ask { lane, method: asked.method.name(), params: asked.params.clone() };
             let asking = ask(&actor, message, ANSWER_WITHIN).await.map_err(|error| match error {
                 AskError::Reply(fault) => fault,
                 error => no_actor(&error),
@@ -149,7 +148,8 @@ impl<'a> Conversation<'a> {
         })?;
         let mut responses = Object::default();
         for (((key, _), asked), answer) in requests.iter().zip(&asks).zip(answers) {
-            let answer = answer.ok_or_else(|| no_actor(&"the session's actor crashed while its client was asked"))?;
+            let answer =
+                answer.ok_or_else(|| no_actor(&"the session's actor crashed while its client was asked"))?;
             let answer = asked.read(answer).map_err(|why| {
                 Fault::new(ErrorCode::InvalidRequest, why, "answer with the result that the schema describes")
             })?;

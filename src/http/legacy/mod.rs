@@ -100,7 +100,10 @@ fn check_version(session: &SessionHandle, headers: &Mirrors<'_>) -> Result<(), F
         Header::Once(version) if version == agreed.revision.name().as_bytes() => Ok(()),
         Header::Once(_) | Header::Doubled => Err(Fault::new(
             ErrorCode::InvalidRequest,
-            format!("this session speaks {}, and MCP-Protocol-Version says otherwise", agreed.revision.name()),
+            format!(
+                "this session speaks {}, and MCP-Protocol-Version says otherwise",
+                agreed.revision.name()
+            ),
             "send the version that `initialize` answered, or begin a new session",
         )),
     }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use actix_web::web::{Data, Payload, Query};
+use actix_web::web::{Bytes, Data, Payload, Query};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Deserialize;
 
@@ -17,10 +17,11 @@ use super::voice::Voice;
 use super::{answered, check_version, events_required, notice, session_unknown, streams};
 use crate::access::Caller;
 use crate::actors::session::SessionHandle;
-use crate::actors::session::outbox::LaneKind;
+use crate::actors::session::outbox::{LaneKind, LaneNumber};
 use crate::error::{ErrorCode, Fault};
 use crate::protocol::legacy::{self, handshake};
-use crate::protocol::{Id, Message, Revision, render};
+use crate::protocol::modern::Params;
+use crate::protocol::{Id, Malformed, Message, Revision, render};
 use crate::telemetry::metrics::METRICS;
 
 /// The path that sessions of this transport are bound to.
@@ -85,82 +86,101 @@ pub async fn post(
         }
     };
     let (caller, body) = taken;
-    let accepted = find(&request, &door, &caller, whose.as_deref())
-        .and_then(|session| accept(&door, &caller, &request_id, &session, body));
+    let whose = whose.as_ref().map(|whose| whose.session_id.as_str()).unwrap_or_default();
+    let accepted = find(&request, &door, &caller, whose).and_then(|session| {
+        let from = From { door: &door, caller: &caller, request_id: &request_id, session: &session };
+        from.accept(body)
+    });
     match accepted {
         Ok(()) => HttpResponse::Accepted().finish(),
-        Err((id, fault)) => reply::rpc_error(id.as_ref(), &fault, "POST /messages", &request_id),
+        Err(refused) => reply::rpc_error(refused.id.as_ref(), &refused.fault, "POST /messages", &request_id),
     }
 }
 
-type Refused = (Option<Id>, Fault);
+fn refused(id: Option<Id>, fault: Fault) -> Box<Malformed> {
+    Box::new(Malformed { fault, id })
+}
 
 fn find(
     request: &HttpRequest,
     door: &Door,
     caller: &Caller,
-    whose: Option<&Whose>,
-) -> Result<Arc<SessionHandle>, Refused> {
-    let session = whose.and_then(|whose| door.frame.house.sessions.find(&whose.session_id, caller, PATH));
-    let session = session.ok_or_else(|| (None, session_unknown()))?;
-    check_version(&session, &Mirrors(request.headers())).map_err(|fault| (None, fault))?;
+    id: &str,
+) -> Result<Arc<SessionHandle>, Box<Malformed>> {
+    let session = door.frame.house.sessions.find(id, caller, PATH);
+    let session = session.ok_or_else(|| refused(None, session_unknown()))?;
+    check_version(&session, &Mirrors(request.headers())).map_err(|fault| refused(None, fault))?;
     session.touch();
     Ok(session)
 }
 
-/// Takes a message in; what answers it is said on the session's stream.
-fn accept(
-    door: &Data<Door>,
-    caller: &Caller,
-    request_id: &Arc<str>,
-    session: &Arc<SessionHandle>,
-    body: actix_web::web::Bytes,
-) -> Result<(), Refused> {
-    let Some(lane) = session.only_lane.get().copied() else { return Err((None, session_unknown())) };
-    match Message::parse(body) {
-        Err(malformed) => Err((malformed.id, malformed.fault)),
-        Ok(Message::Batch(_)) => Err((
-            None,
-            Fault::new(ErrorCode::InvalidRequest, "the body is an array", "send one message a request"),
-        )),
-        Ok(Message::Notification { method, params }) => {
-            notice(session, &method, &params);
-            Ok(())
+/// Where a message comes from.
+struct From<'a> {
+    door: &'a Data<Door>,
+    caller: &'a Caller,
+    request_id: &'a Arc<str>,
+    session: &'a Arc<SessionHandle>,
+}
+
+impl From<'_> {
+    /// Takes a message in; what answers it is said on the session's stream.
+    fn accept(&self, body: Bytes) -> Result<(), Box<Malformed>> {
+        let Some(lane) = self.session.only_lane.get().copied() else {
+            return Err(refused(None, session_unknown()));
+        };
+        match Message::parse(body)? {
+            Message::Batch(_) => Err(refused(
+                None,
+                Fault::new(ErrorCode::InvalidRequest, "the body is an array", "send one message a request"),
+            )),
+            Message::Notification { method, params } => {
+                notice(self.session, &method, &params);
+                Ok(())
+            }
+            Message::Response { id, answer } => {
+                answered(self.session, id.as_ref(), answer).map_err(|fault| refused(id, fault))
+            }
+            Message::Request { id, method, params } if method == "initialize" => {
+                self.initialize(lane, id, &params)
+            }
+            Message::Request { id, method, params } => {
+                self.answer(lane, id, method, params);
+                Ok(())
+            }
         }
-        Ok(Message::Response { id, answer }) => {
-            answered(session, id.as_ref(), answer).map_err(|fault| (id, fault))
-        }
-        Ok(Message::Request { id, method, params }) if method == "initialize" => {
-            let agreed = handshake::read(&params).map_err(|fault| (Some(id.clone()), fault))?;
-            let welcome = super::welcome(door, agreed.revision);
-            let answer = if session.agree(agreed) {
-                METRICS.requests.with_label_values(&["initialize", "ok"]).inc();
-                legacy::result(&id, &welcome)
-            } else {
-                let fault = Fault::new(ErrorCode::InvalidRequest, "this session was initialized before", "open /sse anew");
-                render::error(Some(&id), &fault, request_id)
-            };
-            session.outbox.put(lane, answer, false);
-            Ok(())
-        }
-        Ok(Message::Request { id, method, params }) => {
-            let revision = session.agreed().map_or(Revision::V20241105, |agreed| agreed.revision);
-            let voice = Voice::on(Arc::clone(session), revision, params.progress_token(), lane);
-            let request = Request {
-                door: door.clone(),
-                caller: caller.clone(),
-                request_id: Arc::clone(request_id),
-                session: Arc::clone(session),
-                id,
-                method,
-                params,
-            };
-            let busy = Busy::begin();
-            drop(actix_web::rt::spawn(async move {
-                let _busy = busy;
-                answers::answer(request, Arc::new(voice)).await
-            }));
-            Ok(())
-        }
+    }
+
+    fn initialize(&self, lane: LaneNumber, id: Id, params: &Params) -> Result<(), Box<Malformed>> {
+        let agreed = handshake::read(params).map_err(|fault| refused(Some(id.clone()), fault))?;
+        let welcome = super::welcome(self.door, agreed.revision);
+        let answer = if self.session.agree(agreed) {
+            METRICS.requests.with_label_values(&["initialize", "ok"]).inc();
+            legacy::result(&id, &welcome)
+        } else {
+            let why = "this session was initialized before";
+            let fault = Fault::new(ErrorCode::InvalidRequest, why, "open /sse anew to begin another");
+            render::error(Some(&id), &fault, self.request_id)
+        };
+        self.session.outbox.put(lane, answer, false);
+        Ok(())
+    }
+
+    fn answer(&self, lane: LaneNumber, id: Id, method: String, params: Box<Params>) {
+        let revision = self.session.agreed().map_or(Revision::V20241105, |agreed| agreed.revision);
+        let voice = Voice::on(Arc::clone(self.session), revision, params.progress_token(), lane);
+        let request = Request {
+            door: self.door.clone(),
+            caller: self.caller.clone(),
+            request_id: Arc::clone(self.request_id),
+            session: Arc::clone(self.session),
+            id,
+            method,
+            params,
+        };
+        let busy = Busy::begin();
+        drop(actix_web::rt::spawn(async move {
+            let _busy = busy;
+            answers::answer(request, Arc::new(voice)).await
+        }));
     }
 }

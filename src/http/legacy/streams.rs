@@ -39,7 +39,9 @@ fn open(request: &HttpRequest, door: &Door) -> Result<HttpResponse, Fault> {
         return Err(Fault::new(
             ErrorCode::MethodNotAllowed,
             "GET opens a stream of a session, and the header Mcp-Session-Id is missing",
-            format!("send every message as a POST in revision {MODERN}, or `initialize` first in an older one"),
+            format!(
+                "send every message as a POST in revision {MODERN}, or `initialize` first in an older one"
+            ),
         )
         .with("allow", "POST"));
     }
@@ -106,7 +108,13 @@ pub fn respond(session: Arc<SessionHandle>, hold: Hold, keep_alive: Duration, fr
 }
 
 /// The event stream of a client on two URLs: it begins with the other URL, and its events have no ids.
-pub fn respond_endpoint(session: Arc<SessionHandle>, hold: Hold, keep_alive: Duration, url: &str, ends: Ends) -> HttpResponse {
+pub fn respond_endpoint(
+    session: Arc<SessionHandle>,
+    hold: Hold,
+    keep_alive: Duration,
+    url: &str,
+    ends: Ends,
+) -> HttpResponse {
     let first = Some(Bytes::from(format!("event: endpoint\ndata: {url}\n\n")));
     body(Held { session, hold, keep_alive, numbered: false, first, _ends: Some(ends) })
 }

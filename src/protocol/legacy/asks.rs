@@ -73,7 +73,8 @@ impl Ask {
         let fits = match self.method {
             InputMethod::Roots => value.get("roots").is_some_and(Value::is_array),
             InputMethod::Sampling => {
-                let said = value.get("content").is_some_and(|content| content.is_object() || content.is_array());
+                let said =
+                    value.get("content").is_some_and(|content| content.is_object() || content.is_array());
                 said && value.get("role").is_some_and(Value::is_string)
             }
             InputMethod::ElicitForm => match value.get("action").and_then(Value::as_str) {
@@ -86,7 +87,10 @@ impl Ask {
             }
         };
         if !fits {
-            return Err(format!("the client's answer to {} does not have the shape of one", self.method.name()));
+            return Err(format!(
+                "the client's answer to {} does not have the shape of one",
+                self.method.name()
+            ));
         }
         Ok(if self.single.is_empty() { result } else { several(value, &self.single) })
     }
@@ -199,7 +203,9 @@ mod tests {
         for good in [json!({"action": "accept", "content": {}}), json!({"action": "decline"})] {
             assert!(form.read(result(&good)).is_ok(), "{good}");
         }
-        for bad in [json!({}), json!({"action": "yes"}), json!({"action": "accept", "content": [1]}), json!(7)] {
+        for bad in
+            [json!({}), json!({"action": "yes"}), json!({"action": "accept", "content": [1]}), json!(7)]
+        {
             assert!(form.read(result(&bad)).is_err(), "{bad}");
         }
         let roots = Ask::new(&InputRequest::roots(), Revision::V20241105, "e");

@@ -12,12 +12,7 @@ use crate::protocol::{Id, Method, Object, Raw, RawError, Revision};
 ///
 /// # Errors
 /// When the result is not one of its method.
-pub fn answer(
-    id: &Id,
-    method: Method,
-    finished: &Finished,
-    revision: Revision,
-) -> Result<Vec<u8>, RawError> {
+pub fn answer(id: &Id, method: Method, finished: &Finished, revision: Revision) -> Result<Vec<u8>, RawError> {
     let mut out = Vec::with_capacity(finished.bytes().len() + id.as_str().len() + 40);
     for part in ["{\"jsonrpc\":\"2.0\",\"id\":", id.as_str(), ",\"result\":"] {
         out.extend_from_slice(part.as_bytes());
@@ -130,7 +125,8 @@ fn tool_definition(tool: &mut Object, revision: Revision) -> Result<(), RawError
     definition(tool, revision);
     let keeps = match tool.get("outputSchema") {
         Some(schema) => {
-            revision.has_structured_results() && Object::open(schema)?.text("type").as_deref() == Some("object")
+            revision.has_structured_results()
+                && Object::open(schema)?.text("type").as_deref() == Some("object")
         }
         None => true,
     };
@@ -193,9 +189,9 @@ mod tests {
     fn converted(method: Method, result: &Value, revision: Revision) -> Value {
         let info = ServerInfo::new("w", "1");
         let finished = render::complete(&Raw::value(result), &info).unwrap();
-        let Ok(crate::protocol::Message::Request { id, .. }) = crate::protocol::Message::parse(
-            br#"{"jsonrpc":"2.0","id":"q","method":"x"}"#[..].into(),
-        ) else {
+        let Ok(crate::protocol::Message::Request { id, .. }) =
+            crate::protocol::Message::parse(br#"{"jsonrpc":"2.0","id":"q","method":"x"}"#[..].into())
+        else {
             panic!("a request")
         };
         let answer: Value =
@@ -264,6 +260,8 @@ mod tests {
         assert_eq!(keys(Revision::V20250326), ["name", "annotations", "inputSchema"]);
         assert_eq!(keys(Revision::V20241105), ["name", "inputSchema"]);
         let array = json!({"tools": [{"name": "t", "inputSchema": {}, "outputSchema": {"type": "array"}}]});
-        assert!(converted(Method::ToolsList, &array, Revision::V20251125)["tools"][0]["outputSchema"].is_null());
+        assert!(
+            converted(Method::ToolsList, &array, Revision::V20251125)["tools"][0]["outputSchema"].is_null()
+        );
     }
 }

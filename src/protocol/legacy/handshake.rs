@@ -35,7 +35,10 @@ pub fn read(params: &Params) -> Result<Agreed, Fault> {
     })?;
     let capabilities = params.members.capabilities.as_ref().filter(|raw| raw.is_object());
     let capabilities = capabilities.and_then(|raw| ClientCapabilities::read(raw).ok()).ok_or_else(|| {
-        refuse("`capabilities` is missing or not an object of objects", "send `capabilities`, `{}` if you have none")
+        refuse(
+            "`capabilities` is missing or not an object of objects",
+            "send `capabilities`, `{}` if you have none",
+        )
     })?;
     let revision = Revision::negotiate(&requested);
     Ok(Agreed {
