@@ -1,6 +1,9 @@
 //! What Waygate promises when things go wrong, chapter by chapter: faults are made in and around a real server process.
 
 #[cfg(test)]
+#[path = "../support/legacy.rs"]
+mod legacy;
+#[cfg(test)]
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -16,6 +19,8 @@ mod ledger;
 mod load;
 #[cfg(test)]
 mod plugins;
+#[cfg(test)]
+mod sessions;
 #[cfg(test)]
 mod start;
 #[cfg(test)]

@@ -16,7 +16,7 @@ struct Row {
 }
 
 /// What the history says of all calls, oldest first, as `tool status`.
-fn history(folder: &Path) -> Vec<String> {
+pub fn history(folder: &Path) -> Vec<String> {
     let file = folder.join("data/waygate.db");
     let mut database = SqliteConnection::establish(&file.display().to_string()).expect("the database opens");
     let rows = sql_query(
