@@ -221,6 +221,8 @@ pub struct InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
+        // Its idle time begins here: a call may take longer than a session may be idle.
+        self.session.touch();
         let mut calls = self.session.calls.lock().unwrap_or_else(PoisonError::into_inner);
         // Ids are the client's, who may use one twice; tokens are ours.
         if let Some(at) = calls.iter().position(|(_, cancel)| *cancel == self.cancel) {
@@ -229,5 +231,27 @@ impl Drop for InFlight {
         if calls.is_empty() {
             calls.shrink_to(4);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::protocol::Raw;
+
+    #[test]
+    fn a_session_is_idle_from_the_end_of_its_last_call_on() {
+        let mut session = SessionHandle::new("id".into(), "label".into(), &Caller::anonymous(), "/mcp", 0);
+        let long_ago = Instant::now().checked_sub(Duration::from_secs(3600));
+        session.began = long_ago.unwrap_or_else(Instant::now);
+        assert!(session.idle_ms() >= 3_600_000);
+        let session = Arc::new(session);
+        let id = Id::read(Raw::trusted("1")).unwrap();
+        let call = session.begin_call(&id, &CancellationToken::new()).unwrap();
+        assert_eq!(session.idle_ms(), 0);
+        drop(call);
+        assert!(session.idle_ms() < 3_000_000);
     }
 }
