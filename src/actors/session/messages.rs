@@ -76,14 +76,12 @@ pub struct Answered {
     pub answer: Answer,
 }
 
-/// Nobody waits for this answer any more: the client is told so.
+/// Nobody waits for this answer any more.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
 pub struct Forget {
     /// What it was asked under.
     pub id: u64,
-    /// On which lane.
-    pub lane: LaneNumber,
 }
 
 /// Ask the client for a sign of life.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use tokio::sync::oneshot::error::TryRecvError;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -134,7 +135,7 @@ impl<'a> Conversation<'a> {
                 AskError::Reply(fault) => fault,
                 error => no_actor(&error),
             })?;
-            waiting.push(Question { actor: actor.clone(), lane, asking });
+            waiting.push(Question { actor: actor.clone(), voice: Arc::clone(self.voice), asking });
         }
         self.elicitations.extend(asks.iter().filter_map(|ask| ask.elicitation.clone()));
         let limit = Duration::from_secs(self.request.door.frame.house.bench.input_timeout_seconds);
@@ -184,7 +185,7 @@ impl<'a> Conversation<'a> {
 /// One question to the client; whoever stops waiting takes it back.
 struct Question {
     actor: actix::Addr<SessionActor>,
-    lane: u32,
+    voice: Arc<Voice>,
     asking: Asking,
 }
 
@@ -196,7 +197,14 @@ impl Question {
 
 impl Drop for Question {
     fn drop(&mut self) {
+        // Told here and not by the actor, which may come to it when the call's last word is said and its lane has ended.
+        if matches!(self.asking.answer.try_recv(), Err(TryRecvError::Empty)) {
+            let mut params = Object::default();
+            params.put("requestId", self.asking.id);
+            params.put("reason", "nobody waits for the answer any more");
+            self.voice.say(legacy::notification("notifications/cancelled", &params));
+        }
         // Unbounded, but no more than what was asked through the bounded way; an answered one is forgotten already.
-        self.actor.do_send(Forget { id: self.asking.id, lane: self.lane });
+        self.actor.do_send(Forget { id: self.asking.id });
     }
 }
