@@ -42,6 +42,7 @@ pub struct SessionHandle {
     asks: AtomicU64,
     calls: Mutex<Vec<(Id, CancellationToken)>>,
     actor: Mutex<Option<Addr<SessionActor>>>,
+    answering: Mutex<Answers>,
     ended: AtomicBool,
 }
 
@@ -79,6 +80,7 @@ impl SessionHandle {
             asks: AtomicU64::new(1),
             calls: Mutex::default(),
             actor: Mutex::default(),
+            answering: Mutex::default(),
             ended: AtomicBool::new(false),
         }
     }
@@ -207,9 +209,45 @@ impl SessionHandle {
         first
     }
 
+    /// Counts an answer that will be said on the session's one stream, until the guard is dropped.
+    pub fn begin_answer(self: &Arc<Self>) -> Answering {
+        self.answering.lock().unwrap_or_else(PoisonError::into_inner).pending += 1;
+        Answering(Arc::clone(self))
+    }
+
+    /// Ends the streams on which nothing is said any more: at once, or behind the answers that will still be said there.
+    pub(super) fn end_standing(&self) {
+        let mut answers = self.answering.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.last = true;
+        if answers.pending == 0 {
+            self.outbox.end_standing();
+        }
+    }
+
     /// Whether it has ended.
     pub fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
+    }
+}
+
+/// Answers that will be said on a stream that may have to end.
+#[derive(Debug, Default)]
+struct Answers {
+    pending: usize,
+    /// Whether nothing more comes behind them.
+    last: bool,
+}
+
+/// One answer that will be said on the session's one stream.
+pub struct Answering(Arc<SessionHandle>);
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        let mut answers = self.0.answering.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.pending -= 1;
+        if answers.last && answers.pending == 0 {
+            self.0.outbox.end_standing();
+        }
     }
 }
 
