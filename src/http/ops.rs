@@ -140,6 +140,7 @@ async fn connections(door: &Door) -> Result<Value, Fault> {
         "listeners": frame.listeners,
         "connections": {"open": by_era.iter().sum::<usize>(), "accepted": frame.connections.accepted(), "byEra": eras},
         "streams": {"open": streams.open, "oldestSeconds": streams.oldest.map(|oldest| oldest.as_secs())},
+        "sessions": {"open": frame.house.sessions.count(), "byRevision": frame.house.sessions.by_revision()},
         "requestsInFlight": METRICS.in_flight.get(),
         "database": {"latencyMs": judgement.db_latency.map(|latency| latency.as_micros() as f64 / 1e3)},
     }))
