@@ -65,13 +65,20 @@ fn a_session_whose_actor_crashes_loses_its_questions_and_nothing_else() {
     );
     server.tool("touch", json!({}));
     let updated = stream.next();
-    assert_eq!((method(&updated), &updated["params"]["uri"]), ("notifications/resources/updated", &json!(COUNTER)));
+    assert_eq!(
+        (method(&updated), &updated["params"]["uri"]),
+        ("notifications/resources/updated", &json!(COUNTER))
+    );
     // And it asks again, under another id.
     let mut again = session.begin("ask", json!({}));
     let second = again.ask("elicitation/create");
     assert_ne!(second["id"], ask["id"]);
     session.answer(&second, accept("Bea"));
-    assert!(again.last_message()["result"]["content"][0]["text"].as_str().is_some_and(|says| says.contains("Bea")));
+    assert!(
+        again.last_message()["result"]["content"][0]["text"]
+            .as_str()
+            .is_some_and(|says| says.contains("Bea"))
+    );
     let mut logs = session.begin("logs", json!({}));
     assert_eq!(logs.rest().len(), 3, "the level holds");
 }
@@ -140,7 +147,9 @@ fn a_plugins_actor_that_crashes_tells_its_news_all_the_same() {
     session.call("resources/subscribe", json!({"uri": COUNTER})).result();
     crash_once(&server, "plugin-faulty");
     server.tool("touch", json!({}));
-    eventually("the update is told", || (method(&stream.next()) == "notifications/resources/updated").then_some(()));
+    eventually("the update is told", || {
+        (method(&stream.next()) == "notifications/resources/updated").then_some(())
+    });
 }
 
 #[test]
@@ -180,7 +189,8 @@ fn a_stop_ends_streams_and_lets_calls_finish() {
     let meta = json!({"progressToken": 1});
     let mut speaks = session.begin_as(1, "steps", json!({"n": 3, "ms": 400}), meta);
     assert!(speaks.message().is_some());
-    let silent = session.request(&request(2, "tools/call", json!({"name": "sleep", "arguments": {"ms": 900}})));
+    let silent =
+        session.request(&request(2, "tools/call", json!({"name": "sleep", "arguments": {"ms": 900}})));
     let silent = silent.open(server.address);
     let mut asks = session.begin_as(3, "ask", json!({}), json!({}));
     asks.ask("elicitation/create");

@@ -39,12 +39,20 @@ fn ids(answers: &[Value]) -> BTreeSet<String> {
 fn the_requests_of_a_batch_are_answered_on_one_stream() {
     let server = Server::shared();
     let session = session(&server);
-    let batch = json!([ping(1), tool("two", "repeat", json!({"n": 2})), notification("notifications/initialized", json!({})),
-                       request(3, "tools/list", json!({})), request(4, "no/such", json!({}))]);
+    let batch = json!([
+        ping(1),
+        tool("two", "repeat", json!({"n": 2})),
+        notification("notifications/initialized", json!({})),
+        request(3, "tools/list", json!({})),
+        request(4, "no/such", json!({}))
+    ]);
     let mut stream = Stream::open(&session.request(&batch), server.address);
     assert_eq!(stream.header("content-type"), Some("text/event-stream"));
     let answers = stream.rest();
-    assert_eq!(ids(&answers), ids(&[json!({"id": 1}), json!({"id": "two"}), json!({"id": 3}), json!({"id": 4})]));
+    assert_eq!(
+        ids(&answers),
+        ids(&[json!({"id": 1}), json!({"id": "two"}), json!({"id": 3}), json!({"id": 4})])
+    );
     assert_eq!(answers.len(), 4);
     let of = |id: Value| answers.iter().find(|answer| answer["id"] == id).expect("an answer");
     assert_eq!(of(json!(1))["result"], json!({}));
@@ -56,7 +64,8 @@ fn the_requests_of_a_batch_are_answered_on_one_stream() {
 fn the_answers_are_an_array_for_those_who_take_no_stream() {
     let server = Server::shared();
     let session = session(&server);
-    let batch = json!([ping(1), tool(2, "fail", json!({})), tool(3, "ask", json!({})), notification("x", json!({}))]);
+    let batch =
+        json!([ping(1), tool(2, "fail", json!({})), tool(3, "ask", json!({})), notification("x", json!({}))]);
     let reply = as_json(&session, &batch).send(server.address);
     assert_eq!((reply.status, reply.header("content-type")), (200, Some("application/json")));
     let answers = reply.json().as_array().cloned().expect("an array");
@@ -109,8 +118,11 @@ fn a_message_that_is_none_is_refused_alone() {
     for request in [session.request(&batch), as_json(&session, &batch)] {
         let reply = request.send(server.address);
         assert_eq!(reply.status, 200, "{}", reply.text());
-        let answers =
-            if reply.is_stream() { reply.events() } else { reply.json().as_array().cloned().expect("an array") };
+        let answers = if reply.is_stream() {
+            reply.events()
+        } else {
+            reply.json().as_array().cloned().expect("an array")
+        };
         assert_eq!(answers.len(), 6, "{answers:?}");
         let refused = answers.iter().filter(|answer| answer["error"]["code"] == -32600).count();
         assert_eq!(refused, 5, "{answers:?}");
@@ -144,7 +156,12 @@ fn a_call_in_a_batch_speaks_and_asks_on_the_stream_of_all() {
     let server = Server::shared();
     let session = session(&server);
     let told = json!({"name": "steps", "arguments": {"n": 2}, "_meta": {"progressToken": "p"}});
-    let batch = json!([request(1, "tools/call", told), tool(2, "ask_sampling", json!({})), tool(3, "ask_roots", json!({})), ping(4)]);
+    let batch = json!([
+        request(1, "tools/call", told),
+        tool(2, "ask_sampling", json!({})),
+        tool(3, "ask_roots", json!({})),
+        ping(4)
+    ]);
     let mut stream = Stream::open(&session.request(&batch), server.address);
     let (mut progress, mut answers) = (Vec::new(), Vec::new());
     while let Some(message) = stream.message() {

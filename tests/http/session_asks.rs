@@ -96,7 +96,10 @@ fn a_url_has_a_name_under_which_its_end_is_told() {
     let session = Session::newest(&server);
     let mut call = session.begin("ask_url", json!({}));
     let ask = call.ask("elicitation/create");
-    assert_eq!((&ask["params"]["mode"], &ask["params"]["url"]), (&json!("url"), &json!("https://example.com/sign-in")));
+    assert_eq!(
+        (&ask["params"]["mode"], &ask["params"]["url"]),
+        (&json!("url"), &json!("https://example.com/sign-in"))
+    );
     let name = ask["params"]["elicitationId"].as_str().expect("a name").to_owned();
     session.answer(&ask, json!({"action": "accept"}));
     let told = call.next();
@@ -136,7 +139,8 @@ fn the_model_is_asked_in_every_revision_and_given_tools_where_that_is_declared()
         let mut call = session.begin("ask_sampling", json!({}));
         let ask = call.ask("sampling/createMessage");
         assert_eq!(ask["params"]["maxTokens"], 10);
-        let says = json!({"role": "assistant", "model": "m", "content": {"type": "text", "text": "Something"}});
+        let says =
+            json!({"role": "assistant", "model": "m", "content": {"type": "text", "text": "Something"}});
         session.answer(&ask, says);
         assert_eq!(text(&end(&mut call)), "Something");
         let mut call = session.begin("ask_model_with_tools", json!({}));
@@ -147,7 +151,10 @@ fn the_model_is_asked_in_every_revision_and_given_tools_where_that_is_declared()
         let ask = call.ask("sampling/createMessage");
         assert_eq!(ask["params"]["tools"][0]["name"], "add");
         let uses = json!([{"type": "tool_use", "id": "t", "name": "add", "input": {}}]);
-        session.answer(&ask, json!({"role": "assistant", "model": "m", "stopReason": "toolUse", "content": uses}));
+        session.answer(
+            &ask,
+            json!({"role": "assistant", "model": "m", "stopReason": "toolUse", "content": uses}),
+        );
         assert!(text(&end(&mut call)).contains("tool_use"));
     }
     let plain = Session::open(&server, NEWEST, json!({"sampling": {}}));
@@ -317,7 +324,8 @@ fn a_client_that_refuses_to_sample_says_why_to_the_caller() {
     for tool in ["ask_sampling", "ask_roots"] {
         let mut call = session.begin(tool, json!({}));
         let ask = call.next();
-        let refusal = json!({"jsonrpc": "2.0", "id": ask["id"], "error": {"code": -1, "message": "not today"}});
+        let refusal =
+            json!({"jsonrpc": "2.0", "id": ask["id"], "error": {"code": -1, "message": "not today"}});
         assert_eq!(session.post(&refusal).status, 202);
         assert!(error(&end(&mut call), -32600).contains("not today"));
     }
@@ -376,7 +384,10 @@ fn a_call_that_is_cancelled_while_it_asks_takes_its_question_back() {
     assert_eq!(session.notify("notifications/cancelled", json!({"requestId": "x"})).status, 202);
     let rest = call.rest();
     assert_eq!(rest.len(), 1, "no answer, but one question less: {rest:?}");
-    assert_eq!((&rest[0]["method"], &rest[0]["params"]["requestId"]), (&json!("notifications/cancelled"), &ask["id"]));
+    assert_eq!(
+        (&rest[0]["method"], &rest[0]["params"]["requestId"]),
+        (&json!("notifications/cancelled"), &ask["id"])
+    );
     session.answer(&ask, accept("late"));
     session.call("ping", json!({})).result();
 }
@@ -429,7 +440,8 @@ fn questions_of_several_calls_do_not_mix() {
     let session = Session::newest(&server);
     let mut calls: Vec<(String, Stream, Value)> = (0..8)
         .map(|n| {
-            let mut call = session.begin_as(format!("c{n}"), "ask", json!({"city": format!("city {n}")}), json!({}));
+            let mut call =
+                session.begin_as(format!("c{n}"), "ask", json!({"city": format!("city {n}")}), json!({}));
             let ask = call.ask("elicitation/create");
             (format!("Hello, name {n} of city {n}!"), call, ask)
         })

@@ -311,7 +311,8 @@ fn a_session_is_in_use_while_a_call_of_its_runs() {
     let server = Server::with("faulty_server", &[("WAYGATE_MCP_SESSION_IDLE_SECONDS", "1")]);
     let (session, idle) = (Session::newest(&server), Session::newest(&server));
     // Longer than a session may be idle, and than two looks for idle ones.
-    let call = session.request(&request(1, "tools/call", json!({"name": "sleep", "arguments": {"ms": 2500}})));
+    let call =
+        session.request(&request(1, "tools/call", json!({"name": "sleep", "arguments": {"ms": 2500}})));
     let reply = call.set("Accept", "application/json").send(server.address);
     assert_eq!(reply.result()["content"][0]["text"], "slept");
     session.call("ping", json!({})).result();
@@ -413,8 +414,11 @@ fn bad_arguments_are_told_to_models_since_2025_11_25_and_to_programs_before() {
         if revision == NEWEST {
             let result = reply.result();
             assert_eq!(result["isError"], true);
-            assert!(result["content"][0]["text"].as_str().is_some_and(|says| says.contains("seven")
-                || says.contains("integer")));
+            assert!(
+                result["content"][0]["text"]
+                    .as_str()
+                    .is_some_and(|says| says.contains("seven") || says.contains("integer"))
+            );
         } else {
             answered_with(&reply, -32602);
         }
@@ -454,7 +458,8 @@ fn arguments_are_completed_in_every_revision() {
                             "argument": {"name": "id", "value": ""}, "context": {"arguments": {}}});
         let result = session.call("completion/complete", params).result();
         assert!(result["completion"]["values"].as_array().is_some_and(|values| values.len() <= 100));
-        let unknown = json!({"ref": {"type": "ref/prompt", "name": "no_such"}, "argument": {"name": "a", "value": ""}});
+        let unknown =
+            json!({"ref": {"type": "ref/prompt", "name": "no_such"}, "argument": {"name": "a", "value": ""}});
         answered_with(&session.call("completion/complete", unknown), -32602);
         answered_with(&session.call("completion/complete", json!({})), -32602);
     }
@@ -523,9 +528,11 @@ fn results_say_in_text_what_a_revision_cannot_carry() {
         };
         assert_eq!(kinds(&rich["content"])[..2], [audio, link], "{revision}: {rich}");
         assert!(rich.to_string().contains(COUNTER), "the link is not lost: {rich}");
-        let says_structure = rich["content"].as_array().unwrap().iter().any(|block| {
-            block["text"].as_str().is_some_and(|text| text.contains("\"one\""))
-        });
+        let says_structure = rich["content"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|block| block["text"].as_str().is_some_and(|text| text.contains("\"one\"")));
         assert!(says_structure, "{revision}: {rich}");
         let object = session.tool("structured", json!({"n": 7})).result();
         let wanted = (revision >= "2025-06-18").then(|| json!({"n": 7}));

@@ -36,7 +36,10 @@ impl Client {
         let mut client = Self::connect(server);
         client.say(&handshake("2024-11-05", everything()));
         let welcome = client.next();
-        assert_eq!((&welcome["id"], &welcome["result"]["protocolVersion"]), (&json!(0), &json!("2024-11-05")));
+        assert_eq!(
+            (&welcome["id"], &welcome["result"]["protocolVersion"]),
+            (&json!(0), &json!("2024-11-05"))
+        );
         client.say(&notification("notifications/initialized", json!({})));
         client
     }
@@ -84,7 +87,10 @@ fn everything_is_answered_on_the_one_stream() {
     assert_eq!(client.call("tools/call", params)["result"]["content"][0]["text"], r#"{"n":1}"#);
     assert_eq!(client.call("no/such", json!({}))["error"]["code"], -32601);
     assert_eq!(client.call("resources/read", json!({"uri": "test://no_such"}))["error"]["code"], -32002);
-    assert_eq!(client.call("tools/call", json!({"name": "structured", "arguments": {"n": "x"}}))["error"]["code"], -32602);
+    assert_eq!(
+        client.call("tools/call", json!({"name": "structured", "arguments": {"n": "x"}}))["error"]["code"],
+        -32602
+    );
     let rich = client.call("tools/call", json!({"name": "rich", "arguments": {}}));
     assert!(!rich.to_string().contains("resource_link") && rich["result"].get("structuredContent").is_none());
 }
@@ -118,7 +124,10 @@ fn calls_that_ask_are_answered_by_post() {
     client.tool("ask_sampling", json!({}));
     let ask = client.next();
     assert_eq!(ask["method"], "sampling/createMessage");
-    client.say(&answer(&ask, json!({"role": "assistant", "model": "m", "content": {"type": "text", "text": "Yes"}})));
+    client.say(&answer(
+        &ask,
+        json!({"role": "assistant", "model": "m", "content": {"type": "text", "text": "Yes"}}),
+    ));
     assert_eq!(client.next()["result"]["content"][0]["text"], "Yes");
     client.tool("ask_roots", json!({}));
     let ask = client.next();
@@ -221,7 +230,13 @@ fn nothing_but_a_ping_is_answered_before_the_handshake_and_there_is_one_handshak
 fn what_is_no_message_is_refused_at_once() {
     let server = Server::shared();
     let client = Client::open(&server);
-    for (body, code) in [("", -32700), ("{", -32700), ("7", -32600), ("[]", -32600), (r#"[{"jsonrpc":"2.0","id":1,"method":"ping"}]"#, -32600)] {
+    for (body, code) in [
+        ("", -32700),
+        ("{", -32700),
+        ("7", -32600),
+        ("[]", -32600),
+        (r#"[{"jsonrpc":"2.0","id":1,"method":"ping"}]"#, -32600),
+    ] {
         let head = format!("POST {}", client.url);
         let reply = Http { head, ..Http::post(body) }.send(server.address);
         assert_eq!((reply.status, reply.code()), (400, code), "{body}: {}", reply.text());
@@ -266,7 +281,8 @@ fn a_client_of_a_newer_revision_may_speak_over_two_urls() {
 
 #[test]
 fn an_idle_stream_gets_signs_of_life_and_pings_and_ends_without_an_answer() {
-    let settings = [("WAYGATE_MCP_SESSION_IDLE_SECONDS", "1"), ("WAYGATE_MCP_STREAM_KEEP_ALIVE_SECONDS", "1")];
+    let settings =
+        [("WAYGATE_MCP_SESSION_IDLE_SECONDS", "1"), ("WAYGATE_MCP_STREAM_KEEP_ALIVE_SECONDS", "1")];
     let server = std::sync::Arc::new(Server::with("faulty_server", &settings));
     let mut lives = Client::open(&server);
     let mut dies = Client::open(&server);

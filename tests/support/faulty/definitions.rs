@@ -29,7 +29,9 @@ pub fn inventory(touches: [u64; 3]) -> Inventory {
             Definition::resource("test://empty", "empty").with("title", "Empty").with("icons", icons()),
             Definition::resource("test://touched", "touched").with("description", resources_touched),
         ],
-        templates: vec![Definition::template("test://item/{id}", "item").with("title", "Item").with("icons", icons())],
+        templates: vec![
+            Definition::template("test://item/{id}", "item").with("title", "Item").with("icons", icons()),
+        ],
         instructions: Some("Nothing here is of use but to tests.".to_owned()),
         completes: true,
         subscribes: true,
@@ -64,7 +66,11 @@ fn plain() -> Vec<Definition> {
         tool("ask_roots", "Asks for the client's roots", &[], &[]),
         tool("ask_choices", "Asks for a choice of each kind", &[], &[]),
         tool("quiet", "Says that it is quiet for ms, and is", &["ms"], &[]),
-        tool("rich", "Answers with blocks of every age", &[], &[]).with("title", "Rich").with("icons", icons()).with("annotations", json!({"readOnlyHint": true})).with("_meta", json!({"example.org/own": 1})),
+        tool("rich", "Answers with blocks of every age", &[], &[])
+            .with("title", "Rich")
+            .with("icons", icons())
+            .with("annotations", json!({"readOnlyHint": true}))
+            .with("_meta", json!({"example.org/own": 1})),
         tool("come_back", "Wants to be called again", &[], &[]),
         tool("precise", "Answers what must not be rounded", &[], &[]),
         tool("whoami", "Says who calls", &[], &[]),
