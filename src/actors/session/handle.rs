@@ -10,7 +10,7 @@ use std::time::Instant;
 use actix::Addr;
 use tokio_util::sync::CancellationToken;
 
-use super::messages::Close;
+use super::messages::{Close, Probe};
 use super::outbox::{LaneNumber, Outbox};
 use super::{SessionActor, Streams};
 use crate::access::Caller;
@@ -38,6 +38,8 @@ pub struct SessionHandle {
     log_level: AtomicU8,
     /// When it was last used, in milliseconds since `began`.
     used_ms: AtomicU64,
+    /// When it was last used before its client was asked for a sign of life.
+    probed_ms: AtomicU64,
     began: Instant,
     asks: AtomicU64,
     calls: Mutex<Vec<(Id, CancellationToken)>>,
@@ -76,6 +78,7 @@ impl SessionHandle {
             agreed: OnceLock::new(),
             log_level: AtomicU8::new(u8::MAX),
             used_ms: AtomicU64::new(0),
+            probed_ms: AtomicU64::new(u64::MAX),
             began: Instant::now(),
             asks: AtomicU64::new(1),
             calls: Mutex::default(),
@@ -118,6 +121,18 @@ impl SessionHandle {
         }
         let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         now.saturating_sub(self.used_ms.load(Ordering::Relaxed))
+    }
+
+    /// Asks its client for a sign of life, if that was not done since it was last used.
+    pub(super) fn probe(&self) {
+        let used = self.used_ms.load(Ordering::Relaxed);
+        if self.probed_ms.load(Ordering::Relaxed) == used {
+            return;
+        }
+        // With a full mailbox it is not idle, and asked at the next look if it still is.
+        if self.actor_if_any().is_some_and(|actor| actor.try_send(Probe).is_ok()) {
+            self.probed_ms.store(used, Ordering::Relaxed);
+        }
     }
 
     /// The least level of log messages that its client wants; none before it said so.
