@@ -137,7 +137,6 @@ impl<'a> Conversation<'a> {
             })?;
             waiting.push(Question { actor: actor.clone(), voice: Arc::clone(self.voice), asking });
         }
-        self.elicitations.extend(asks.iter().filter_map(|ask| ask.elicitation.clone()));
         let limit = Duration::from_secs(self.request.door.frame.house.bench.input_timeout_seconds);
         let answers = timeout(limit, join_all(waiting.iter_mut().map(Question::answered))).await;
         let answers = answers.map_err(|_elapsed| {
@@ -154,6 +153,9 @@ impl<'a> Conversation<'a> {
             let answer = asked.read(answer).map_err(|why| {
                 Fault::new(ErrorCode::InvalidRequest, why, "answer with the result that the schema describes")
             })?;
+            if asks::is_accepted(&answer) {
+                self.elicitations.extend(asked.elicitation.clone());
+            }
             responses.set(key, answer);
         }
         Ok(responses)
