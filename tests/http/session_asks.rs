@@ -111,7 +111,8 @@ fn a_url_has_a_name_under_which_its_end_is_told() {
     let second = again.ask("elicitation/create");
     assert_ne!(second["params"]["elicitationId"], name);
     session.answer(&second, json!({"action": "decline"}));
-    assert_eq!(text(&again.last_message()), "decline");
+    // Nothing ended where nothing was begun.
+    assert_eq!(text(&again.next()), "decline");
 }
 
 #[test]
@@ -453,4 +454,42 @@ fn questions_of_several_calls_do_not_mix() {
         let done = end(call);
         assert_eq!((&done["id"], text(&done)), (&json!(format!("c{n}")), wanted.clone()));
     }
+}
+
+#[test]
+fn a_call_that_waits_for_a_person_takes_nobodys_place() {
+    let settings = [("WAYGATE_PLUGINS_CONCURRENCY", "1"), ("WAYGATE_PLUGINS_QUEUE_MAX", "1")];
+    let server = Server::with("faulty_server", &settings);
+    let session = Session::newest(&server);
+    let mut calls: Vec<(Stream, Value)> = (0..5)
+        .map(|_| {
+            let mut call = session.begin("ask", json!({}));
+            let ask = call.ask("elicitation/create");
+            (call, ask)
+        })
+        .collect();
+    server.tool("repeat", json!({}));
+    for (call, ask) in &mut calls {
+        session.answer(ask, accept("Ada"));
+        assert!(text(&end(call)).contains("Ada"));
+    }
+}
+
+#[test]
+fn more_questions_than_a_client_can_have_open_end_the_call_and_nothing_else() {
+    let server = Server::shared();
+    let session = Session::newest(&server);
+    let mut kept = session.begin("ask", json!({}));
+    let ask = kept.ask("elicitation/create");
+    let mut call = session.begin("ask_many", json!({"n": 5000}));
+    let last = call.last_message();
+    assert!(last["error"]["code"].is_i64(), "{last}");
+    session.answer(&ask, accept("Ada"));
+    assert!(text(&end(&mut kept)).contains("Ada"));
+    let mut call = session.begin("ask_many", json!({"n": 2}));
+    for _ in 0..2 {
+        let ask = call.ask("elicitation/create");
+        session.answer(&ask, accept("Ada"));
+    }
+    assert_eq!(text(&end(&mut call)), "Ada, Ada");
 }

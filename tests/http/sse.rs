@@ -295,3 +295,28 @@ fn an_idle_stream_gets_signs_of_life_and_pings_and_ends_without_an_answer() {
     assert!(told.iter().all(|message| message["method"] == "ping") && !told.is_empty(), "{told:?}");
     lives.say(&notification("notifications/initialized", json!({})));
 }
+
+/// What the server's process holds in memory, in kilobytes.
+fn memory(server: &Server) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.child.id())).expect("a process");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
+    line.split_whitespace().next().and_then(|kilobytes| kilobytes.parse().ok()).expect("a number")
+}
+
+#[test]
+fn a_client_that_never_reads_its_answers_costs_no_more_than_its_room() {
+    let server = std::sync::Arc::new(Server::start("faulty_server"));
+    let client = Client::open(&server);
+    let before = memory(&server);
+    let large = json!({"name": "repeat", "arguments": {"text": "x".repeat(200_000)}});
+    for id in 0..600 {
+        let reply = client.post(&request(id, "tools/call", large.clone()));
+        assert!(matches!(reply.status, 202 | 404), "{}", reply.text());
+    }
+    // 120 MB were answered to nobody.
+    let kept = memory(&server).saturating_sub(before);
+    assert!(kept < 60_000, "{kept} KB");
+    Client::open(&server).call("ping", json!({}));
+    drop(client);
+    eventually("the session has ended", || (server.metric("waygate_sessions") == Some(0.0)).then_some(()));
+}
