@@ -214,11 +214,8 @@ async fn build_house(
     let keep_alive = Duration::from_secs(config.mcp.stream_keep_alive_seconds);
     let streams = Streams::new(config.mcp.streams_max, keep_alive, Arc::clone(&roster));
 
-    let sessions = Sessions::new(session_limits(config), Arc::clone(&streams));
-
     let house_arbiter = Arbiter::new();
-    let swept = Arc::clone(&sessions);
-    house_arbiter.spawn_fn(move || swept.keep_swept());
+    let sessions = open_sessions(&house_arbiter, config, &streams);
     let (db, recorder) = start_db(&house_arbiter, &roster, &storage, instance, config).await?;
     let sights = Arc::new(Sights {
         roster: Arc::clone(&roster),
@@ -271,13 +268,18 @@ async fn build_house(
     Ok(house)
 }
 
-fn session_limits(config: &Config) -> SessionLimits {
-    SessionLimits {
+/// The sessions with legacy clients, swept on the thread of `arbiter`.
+fn open_sessions(arbiter: &Arbiter, config: &Config, streams: &Arc<Streams>) -> Arc<Sessions> {
+    let limits = SessionLimits {
         most: config.mcp.sessions_max,
         most_of_one: config.mcp.sessions_per_caller_max,
         idle: Duration::from_secs(config.mcp.session_idle_seconds),
         replay_max_bytes: config.mcp.session_replay_bytes,
-    }
+    };
+    let sessions = Sessions::new(limits, Arc::clone(streams));
+    let swept = Arc::clone(&sessions);
+    arbiter.spawn_fn(move || swept.keep_swept());
+    sessions
 }
 
 fn manner(config: &Config, info: &ServerInfo) -> Manner {
