@@ -195,3 +195,40 @@ pub(super) fn capture(history: &config::History) -> Render {
         Capture::Full => Arc::new(|arguments: &Raw| Some(arguments.as_str().to_owned())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Sources, load};
+
+    #[test]
+    fn programs_are_not_granted_where_there_is_no_guard_to_run_them_under() {
+        let home = tempfile::tempdir().unwrap();
+        let environment = [("WAYGATE_SYSTEM_PROGRAMS", "sh")];
+        let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let home = Some(home.path().to_owned());
+        let config = load(&Sources { environment, home, ..Sources::default() }).unwrap().config;
+        let names = |builder: Builder| -> Result<Vec<String>, String> {
+            let guests = builder.with_builtins().plugins(&config, &Slot::default());
+            guests
+                .map(|all| all.into_iter().map(|guest| guest.name).collect())
+                .map_err(|error| error.to_string())
+        };
+        let why = names(Builder::new("embedded")).unwrap_err();
+        assert!(why.contains("cli::main") && why.contains("Builder::guarded_by"), "{why}");
+        let wanted = ["files", "system", "waygate"].map(str::to_owned);
+        assert_eq!(names(Builder::new("embedded").guarded_by("/usr/bin/waygate-mcp")), Ok(wanted.to_vec()));
+        assert_eq!(names(Builder::new("whole").or_guarded_here()), Ok(wanted.to_vec()));
+    }
+
+    #[test]
+    fn a_program_that_runs_whatever_it_is_told_to_is_known_by_its_file() {
+        let program = |name: &str, path: &str| Program { name: name.to_owned(), path: path.into() };
+        let programs = [
+            program("git", "/usr/bin/git"),
+            program("/opt/sh", "/opt/sh"),
+            program("python3", "/usr/bin/python3"),
+        ];
+        assert_eq!(interpreters(&programs), ["/opt/sh", "python3"]);
+    }
+}

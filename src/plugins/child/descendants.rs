@@ -9,11 +9,17 @@ use procfs::process::{Process, all_processes};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, getpid, kill_process, pidfd_open, pidfd_send_signal};
 
+/// How often a session is looked through.
+const ROUNDS_MAX: usize = 20;
+
 /// A process, as told from another that gets its number later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Kin {
     pid: i32,
     parent: i32,
+    session: i32,
+    /// Whether it ended and only waits to be buried.
+    ended: bool,
     /// In clock ticks since the machine started.
     born: u64,
 }
@@ -21,19 +27,41 @@ struct Kin {
 impl Kin {
     fn of(process: &Process) -> Option<Self> {
         let stat = process.stat().ok()?;
-        Some(Self { pid: stat.pid, parent: stat.ppid, born: stat.starttime })
+        Some(Self {
+            pid: stat.pid,
+            parent: stat.ppid,
+            session: stat.session,
+            ended: stat.state == 'Z',
+            born: stat.starttime,
+        })
     }
 }
 
 /// Sends `signals`, in order, to every process that descends from this one. Whoever is born meanwhile is missed: call
 /// again. Nothing is sent when the processes cannot be listed; that gives `false`.
 pub(super) fn signal_all(signals: &[Signal]) -> bool {
-    let Ok(processes) = all_processes() else { return false };
-    let all: Vec<Kin> = processes.flatten().filter_map(|process| Kin::of(&process)).collect();
+    let Some(all) = everyone() else { return false };
     for kin in below(getpid().as_raw_nonzero().get(), &all) {
         send(kin, signals);
     }
     true
+}
+
+/// Kills every process of the session that the dead process of this number led.
+pub(super) fn kill_session(leader: i32) {
+    // Again, for who was born while the others were killed; no more often than a program could be up to.
+    for _ in 0..ROUNDS_MAX {
+        let all = everyone().unwrap_or_default();
+        let mut left = all.into_iter().filter(|kin| kin.session == leader && !kin.ended).peekable();
+        if left.peek().is_none() {
+            return;
+        }
+        left.for_each(|kin| send(kin, &[Signal::KILL]));
+    }
+}
+
+fn everyone() -> Option<Vec<Kin>> {
+    Some(all_processes().ok()?.flatten().filter_map(|process| Kin::of(&process)).collect())
 }
 
 /// All that descend from `ancestor`, parents before their children.
@@ -80,7 +108,7 @@ mod tests {
     use super::*;
 
     fn kin(pid: i32, parent: i32) -> Kin {
-        Kin { pid, parent, born: 1 }
+        Kin { pid, parent, session: 1, ended: false, born: 1 }
     }
 
     #[test]

@@ -6,16 +6,16 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{IoSliceMut, Write as _};
+use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, recvmsg, send};
 use rustix::process::{
     Pid, Signal, WaitOptions, WaitStatus, fchdir, getpid, kill_process_group, set_child_subreaper, setsid,
     wait,
@@ -32,10 +32,12 @@ use super::report::{Ended, Report};
 
 /// What the program gets: its three streams and its working folder.
 pub(super) const HANDED: usize = 4;
-/// How long killed processes may take to be gone; one that waits for a broken disk cannot be killed at all.
+/// How long killed processes may take to be gone.
 pub(super) const GONE_WITHIN: Duration = Duration::from_secs(10);
 /// How often the rest is looked at while it ends, should a signal be missed.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// The same for those that should be gone already.
+const LOOK_SELDOM: Duration = Duration::from_secs(1);
 /// What a shell says of a program that cannot be started.
 const NOT_STARTED: u8 = 127;
 
@@ -89,16 +91,15 @@ async fn watch(handed: Handed, command: &[OsString], grace: Duration) -> std::io
     let mut births_and_deaths = signal(SignalKind::child())?;
     let [mut terminate, mut interrupt, mut hangup] =
         [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?];
-    let mut control = handed.control;
+    let control = handed.control;
     let child = match start(handed.streams, &handed.folder, command) {
         Ok(child) => child,
         Err(why) => {
-            tell(&mut control, &Report::Failed(why.to_string()));
+            tell(&control, &Report::Failed(why.to_string()));
             return Ok(NOT_STARTED);
         }
     };
     drop(handed.folder);
-    tell(&mut control, &Report::Started(child.as_raw_nonzero().get()));
     control.set_nonblocking(true)?;
     let mut control = UnixStream::from_std(control)?;
     let mut brood = Brood { child, ended: None };
@@ -116,11 +117,14 @@ async fn watch(handed: Handed, command: &[OsString], grace: Duration) -> std::io
             _ = hangup.recv() => break,
         }
     }
-    let told = brood.ended;
-    say(&control, told);
+    // By itself, or not: its end is told as soon as it is known, and what is left of its kin ends after it.
+    if let Some(ended) = brood.ended {
+        tell(&control, &Report::Ended(ended));
+    }
+    let told = brood.ended.is_some();
     brood.end_all(&mut births_and_deaths, grace).await;
-    if told.is_none() {
-        say(&control, brood.ended);
+    if let (Some(ended), false) = (brood.ended, told) {
+        tell(&control, &Report::Ended(ended));
     }
     Ok(brood.ended.map_or(NOT_STARTED, Ended::status))
 }
@@ -149,16 +153,10 @@ fn start(streams: [OwnedFd; 3], folder: &OwnedFd, command: &[OsString]) -> std::
     pid.ok_or_else(|| std::io::ErrorKind::InvalidData.into())
 }
 
-fn tell(control: &mut StdStream, report: &Report) {
-    // Who does not listen any more is not there any more: the guard notices next.
-    drop(control.write_all(report.line().as_bytes()));
-}
-
-fn say(control: &UnixStream, ended: Option<Ended>) {
-    if let Some(ended) = ended {
-        // A few bytes: they fit, or nobody listens.
-        drop(control.try_write(Report::Ended(ended).line().as_bytes()));
-    }
+/// Tells Waygate. Who does not listen any more is not there any more: the guard notices next.
+fn tell(control: impl AsFd, report: &Report) {
+    // Past the runtime, which would first wait to hear that it may write: a few bytes fit.
+    let _nobody_listens = send(control, report.line().as_bytes(), SendFlags::NOSIGNAL);
 }
 
 /// The program and all that came from it.
@@ -195,11 +193,13 @@ impl Brood {
             }
             let _look_again = timeout_at(deadline, timeout(LOOK_EVERY, deaths.recv())).await;
         }
-        let deadline = Instant::now() + GONE_WITHIN;
-        // Again and again, for who was born while the others were killed.
-        while self.reap() && Instant::now() < deadline {
+        let soon = Instant::now() + GONE_WITHIN;
+        // Again and again, for who was born while the others were killed. There is no end to this but theirs: whom the
+        // system cannot kill now, as one that waits for a broken disk, would be left to nobody.
+        while self.reap() {
             self.signal(&[Signal::KILL]);
-            let _look_again = timeout(LOOK_EVERY, deaths.recv()).await;
+            let pause = if Instant::now() < soon { LOOK_EVERY } else { LOOK_SELDOM };
+            let _look_again = timeout(pause, deaths.recv()).await;
         }
     }
 

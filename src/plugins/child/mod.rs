@@ -19,7 +19,6 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, sendmsg, shutdown};
-use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
@@ -76,11 +75,8 @@ pub enum ChildError {
     /// The guard could not start the program.
     #[error("the program could not be started: {0}")]
     Program(String),
-    /// The guard ended before it had anything to say: it is no Waygate, or was killed at once.
-    #[error("the guard ended before it started the program")]
-    NoGuard,
     /// The guard is gone and has not said how the program ended.
-    #[error("the guard of the program was killed, and the program with it")]
+    #[error("the guard of the program was killed before the program ended, and the program with it")]
     GuardLost,
 }
 
@@ -120,7 +116,7 @@ impl Guard {
             stdin: feed.map(|pipe: PipeWriter| pipe::Sender::from_owned_fd(pipe.into())).transpose()?,
             stdout: reader(stdout)?,
             stderr: reader(stderr)?,
-            life: Life { control: UnixStream::from_std(ours)?, process, heard: Vec::new(), group: None },
+            life: Life { control: UnixStream::from_std(ours)?, process, heard: Vec::new() },
         })
     }
 }
@@ -154,8 +150,6 @@ pub struct Life {
     process: GuardProcess,
     /// What the guard said and nobody has read yet.
     heard: Vec<u8>,
-    /// The program's process group, from when it is known to when it has ended.
-    group: Option<Pid>,
 }
 
 impl Life {
@@ -165,15 +159,9 @@ impl Life {
     /// # Errors
     /// When it could not be started, or its guard was killed.
     pub async fn ended(&mut self) -> Result<Ended, ChildError> {
-        loop {
-            match self.hear().await? {
-                Report::Started(pid) => self.group = Pid::from_raw(pid),
-                Report::Failed(why) => return Err(ChildError::Program(why)),
-                Report::Ended(ended) => {
-                    self.group = None;
-                    return Ok(ended);
-                }
-            }
+        match self.hear().await? {
+            Report::Failed(why) => Err(ChildError::Program(why)),
+            Report::Ended(ended) => Ok(ended),
         }
     }
 
@@ -209,15 +197,19 @@ impl Life {
             let mut bytes = [0; 512];
             match self.control.read(&mut bytes).await {
                 Ok(count @ 1..) => self.heard.extend(bytes.iter().take(count)),
-                _ => return Err(self.avenge()),
+                _ => {
+                    self.avenge();
+                    return Err(ChildError::GuardLost);
+                }
             }
         }
     }
 
-    /// Somebody killed the guard: at least the program's own group goes with it.
-    fn avenge(&mut self) -> ChildError {
-        let Some(group) = self.group.take() else { return ChildError::NoGuard };
-        let _gone = kill_process_group(group, Signal::KILL);
-        ChildError::GuardLost
+    /// Somebody killed the guard: at least all that stayed in its session goes with it.
+    fn avenge(&self) {
+        // Not waited for yet, so that its number is nobody else's.
+        if let Some(session) = self.process.id().and_then(|pid| i32::try_from(pid).ok()) {
+            descendants::kill_session(session);
+        }
     }
 }

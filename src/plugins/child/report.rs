@@ -23,8 +23,6 @@ impl Ended {
 /// One word of a guard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Report {
-    /// The program runs, as the leader of the process group of this number.
-    Started(i32),
     /// The program could not be started.
     Failed(String),
     /// The program ended; what it left behind is ended next.
@@ -35,7 +33,6 @@ impl Report {
     /// As it is sent, with its line feed.
     pub(super) fn line(&self) -> String {
         match self {
-            Self::Started(pid) => format!("started {pid}\n"),
             Self::Failed(why) => format!("failed {}\n", why.replace('\n', " ")),
             Self::Ended(Ended::Exited(code)) => format!("exited {code}\n"),
             Self::Ended(Ended::Signaled(signal)) => format!("signaled {signal}\n"),
@@ -46,7 +43,6 @@ impl Report {
     pub(super) fn parse(line: &str) -> Option<Self> {
         let (word, rest) = line.split_once(' ')?;
         match word {
-            "started" => rest.parse().ok().map(Self::Started),
             "failed" => Some(Self::Failed(rest.to_owned())),
             "exited" => rest.parse().ok().map(|code| Self::Ended(Ended::Exited(code))),
             "signaled" => rest.parse().ok().map(|signal| Self::Ended(Ended::Signaled(signal))),
@@ -62,7 +58,6 @@ mod tests {
     #[test]
     fn each_report_is_read_as_it_was_sent() {
         let all = [
-            Report::Started(17),
             Report::Failed("no such file".to_owned()),
             Report::Ended(Ended::Exited(3)),
             Report::Ended(Ended::Signaled(9)),
