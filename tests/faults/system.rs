@@ -127,6 +127,21 @@ fn what_a_program_leaves_in_the_background_ends_with_it() {
 }
 
 #[test]
+fn a_chain_of_processes_that_each_start_the_next_and_end_is_cut() {
+    let server = granting("sh", &[]);
+    // Five runners that are never the same process for long, and deaf to SIGTERM.
+    let chain = "trap '' TERM; echo $$ > alive; setsid sh link & exit";
+    let folder = server.folder.join("files");
+    fs::write(folder.join("link"), chain).expect("written");
+    let result = script(&server, "for n in 1 2 3 4 5; do sh link & done; wait", 1);
+    assert!(!result["structuredContent"].is_null(), "{result}");
+    eventually("its guard is gone, and so are all", || guards(&server).is_empty().then_some(()));
+    fs::remove_file(folder.join("alive")).expect("they ran");
+    assert_eq!(script(&server, "echo well", 5)["structuredContent"]["stdout"]["text"], "well\n");
+    assert!(!folder.join("alive").exists(), "one runs on");
+}
+
+#[test]
 fn a_program_that_would_end_is_given_the_time_to() {
     let server = granting("sh", &[]);
     let result =
