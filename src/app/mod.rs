@@ -37,6 +37,7 @@ use crate::protocol::render::ServerInfo;
 use crate::storage::{DataFolder, Instance, Owned, Storage, StorageError};
 use crate::telemetry::metrics::METRICS;
 
+pub use crate::plugins::child::guard::keep as keep_guard;
 pub use builder::Builder;
 
 /// How long a plugin may take to say what it offers at start.
@@ -317,7 +318,9 @@ async fn start_plugins(
     };
     let arbiter = Arbiter::new();
     let mut addresses = std::collections::HashMap::new();
-    for (name, names, plugin) in builder.plugins(config, host)? {
+    for builder::Guest { name, names, plugin, timeout_seconds } in builder.plugins(config, host)? {
+        let limits =
+            SeatLimits { timeout_seconds: timeout_seconds.unwrap_or(limits.timeout_seconds), ..limits };
         let seat = Arc::new(Seat::new(&name, names, plugin, limits));
         let actor = PluginActor::new(Arc::clone(&seat), Arc::clone(shelf), Arc::clone(streams));
         let roster = Arc::clone(roster);

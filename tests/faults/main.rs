@@ -20,3 +20,5 @@ mod plugins;
 mod start;
 #[cfg(test)]
 mod stop;
+#[cfg(test)]
+mod system;

@@ -31,3 +31,5 @@ mod operations;
 mod rmcp;
 #[cfg(test)]
 mod streams;
+#[cfg(test)]
+mod system;

@@ -8,13 +8,13 @@ mod list;
 mod mime;
 mod read;
 mod resources;
-mod roots;
+pub(in crate::plugins::builtin) mod roots;
 mod search;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
-mod trouble;
+pub(in crate::plugins::builtin) mod trouble;
 mod uri;
 mod usage;
 mod walk;
