@@ -315,7 +315,7 @@ fn rfc3339<S: Serializer>(at: &NaiveDateTime, serializer: S) -> Result<S::Ok, S:
     serializer.collect_str(&at.format("%Y-%m-%dT%H:%M:%S%.6fZ"))
 }
 
-/// Writes all rows or none, in one transaction.
+/// Writes all rows of one instance or none, in one transaction.
 ///
 /// # Errors
 /// What the database says; after a failed commit the rows may still be there: see [`last_seq`].

@@ -18,7 +18,7 @@ const INTO: &str = "INSERT INTO command_history (instance_id, seq, call_id, roun
      client, protocol_version, status, error_code, duration_us, arguments, result_bytes, request_id, trace_id, detail) \
      VALUES ";
 
-/// Writes the rows as they come; the transaction is the caller's.
+/// Writes the rows of one instance as they come; the transaction is the caller's.
 ///
 /// # Errors
 /// What the database says.
@@ -53,10 +53,17 @@ impl<const N: usize> RunQueryDsl<SqliteConnection> for Insert<'_, '_, N> {}
 
 impl<const N: usize> QueryFragment<Sqlite> for Insert<'_, '_, N> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
+        debug_assert!(self.0.windows(2).all(|pair| matches!(pair, [a, b] if a.instance_id == b.instance_id)));
         out.push_sql(INTO);
         let mut mark = "(";
         for row in self.0 {
             out.push_sql(mark);
+            // All rows are of one instance: its name is bound once, and is the first value of them all.
+            if mark == "(" {
+                out.push_bind_param::<Text, &str>(&row.instance_id)?;
+            } else {
+                out.push_sql("?1");
+            }
             bind(row, &mut out)?;
             mark = "), (";
         }
@@ -65,10 +72,9 @@ impl<const N: usize> QueryFragment<Sqlite> for Insert<'_, '_, N> {
     }
 }
 
-/// The values of a row, in the order of [`INTO`].
+/// The values of a row behind its instance, in the order of [`INTO`].
 fn bind<'b>(row: &'b NewEntry<'_>, out: &mut AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
     type MaybeText<'a> = Option<Cow<'a, str>>;
-    out.push_bind_param::<Text, &str>(&row.instance_id)?;
     out.push_sql(", ");
     out.push_bind_param::<BigInt, i64>(&row.seq)?;
     out.push_sql(", ");
