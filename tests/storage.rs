@@ -2,6 +2,11 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails where it stands")]
 
+#[cfg(feature = "postgres")]
+#[path = "support/postgres.rs"]
+#[expect(dead_code, reason = "black-box tests use more of it")]
+mod postgres;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -74,7 +79,8 @@ impl House {
 }
 
 fn at(url: &str) -> Result<Storage, StorageError> {
-    let database = config::Database { url: Some(Secret::new(url)), pool_size: 2, busy_timeout_ms: 20 };
+    let database =
+        config::Database { url: Some(Secret::new(url)), pool_size: 2, busy_timeout_ms: 20, wait_seconds: 0 };
     storage::open(&database, Path::new("/nowhere"))
 }
 
@@ -284,15 +290,80 @@ async fn the_suite_holds_on_sqlite() {
     suite(|| place.open()).await;
 }
 
-// === what only a file can suffer ===
+#[cfg(feature = "postgres")]
+#[actix::test]
+async fn the_suite_holds_on_postgresql() {
+    let Some(url) = postgres::schema_for("the suite") else { return };
+    suite(|| at(&url).unwrap()).await;
+}
+
+#[cfg(feature = "postgres")]
+#[actix::test]
+async fn one_row_that_postgresql_refuses_costs_itself_only() {
+    let Some(url) = postgres::schema_for("one row is refused") else { return };
+    refuses_one_row(
+        at(&url).unwrap(),
+        "ALTER TABLE command_history ADD CONSTRAINT refuse CHECK (call_id <> 'row-2')",
+    )
+    .await;
+}
+
+#[cfg(feature = "postgres")]
+#[test]
+fn a_group_of_any_size_is_written_to_postgresql_whole_or_not_at_all() {
+    let Some(url) = postgres::schema_for("groups") else { return };
+    let storage = at(&url).unwrap();
+    storage.migrate().unwrap();
+    let mut connection = storage.connect().unwrap();
+    let row = |seq: i64, kind: &'static str| storage::history::NewEntry {
+        instance_id: "instance",
+        seq,
+        call_id: "call",
+        round: 0,
+        kind,
+        created_at: storage::stamp::Stamp(storage::history::moment(std::time::SystemTime::now())),
+        method: None,
+        plugin: None,
+        tool: None,
+        caller: None,
+        client: Some("nul\0".into()),
+        protocol_version: None,
+        status: None,
+        error_code: None,
+        duration_us: Some(seq),
+        arguments: None,
+        result_bytes: None,
+        request_id: None,
+        trace_id: None,
+        detail: Some(format!("detail-{seq}").into()),
+    };
+    storage::history::append(&mut connection, (0..3_500).map(|seq| row(seq, "outcome"))).unwrap();
+    // The last one breaks a rule of the table.
+    let spoilt = (4_000..6_500).map(|seq| row(seq, if seq == 6_499 { "nonsense" } else { "outcome" }));
+    let error = storage::history::append(&mut connection, spoilt).unwrap_err();
+    assert!(matches!(storage.failed(&error), StorageError::Refused { .. }), "{error}");
+    storage::history::append(&mut connection, std::iter::empty()).unwrap();
+    let since = std::time::SystemTime::UNIX_EPOCH;
+    assert_eq!(storage::history::last_seq(&mut connection, "instance", since).unwrap(), Some(3_499));
+    let rows = storage::history::show(&mut connection, "call").unwrap();
+    assert!(rows.iter().map(|row| row.seq).eq(0..1_000), "in the order that they came");
+    assert!(rows.iter().all(|row| row.client.as_deref() == Some("nul\u{fffd}")
+        && row.detail == Some(format!("detail-{}", row.seq))
+        && row.duration_us == Some(row.seq)
+        && row.tool.is_none()));
+}
+
+// === what only a file can suffer, or is the same for each ===
 
 #[actix::test]
 async fn one_row_that_is_refused_costs_itself_only() {
-    let place = Place::new();
-    let storage = place.open();
-    storage.migrate().unwrap();
     let refuse = "CREATE TRIGGER refuse BEFORE INSERT ON command_history WHEN NEW.call_id = 'row-2' \
                   BEGIN SELECT RAISE(ABORT, 'string or blob too big'); END";
+    refuses_one_row(Place::new().open(), refuse).await;
+}
+
+async fn refuses_one_row(storage: Storage, refuse: &str) {
+    storage.migrate().unwrap();
     storage.connect().unwrap().batch_execute(refuse).unwrap();
     let house = House::on(storage, Durability::Strict);
     let written = (0..5)
@@ -468,8 +539,12 @@ fn a_migration_waits_for_another_and_then_says_what_holds_it() {
         .map(|_| {
             let url = place.file().display().to_string();
             std::thread::spawn(move || {
-                let patient =
-                    config::Database { url: Some(Secret::new(url)), pool_size: 1, busy_timeout_ms: 10_000 };
+                let patient = config::Database {
+                    url: Some(Secret::new(url)),
+                    pool_size: 1,
+                    busy_timeout_ms: 10_000,
+                    wait_seconds: 0,
+                };
                 storage::open(&patient, Path::new("/nowhere")).unwrap().migrate().unwrap().len()
             })
         })
@@ -481,7 +556,7 @@ fn a_migration_waits_for_another_and_then_says_what_holds_it() {
 #[test]
 fn what_is_not_there_is_not_made_by_reading() {
     let place = Place::new();
-    let database = config::Database { url: None, pool_size: 1, busy_timeout_ms: 10 };
+    let database = config::Database { url: None, pool_size: 1, busy_timeout_ms: 10, wait_seconds: 0 };
     let error = storage::open_existing(&database, &place.file()).err().unwrap();
     assert!(matches!(error, StorageError::Missing(_)));
     assert!(!place.file().exists());
