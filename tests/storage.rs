@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails where it stands")]
 
+#[cfg(test)]
 #[cfg(feature = "postgres")]
 #[path = "support/postgres.rs"]
 #[expect(dead_code, reason = "black-box tests use more of it")]

@@ -50,8 +50,8 @@ pub enum StorageError {
     Locked(String),
     /// It can be read only.
     #[error(
-        "the database {0} is read-only: it can only be read; give the user that runs Waygate write access (to a file \
-         and its folder), or name the server that takes writes (PostgreSQL)"
+        "the database {0} is read-only: it can only be read; give the user that runs Waygate write access to the file \
+         and its folder, or, with PostgreSQL, name the server that takes writes"
     )]
     ReadOnly(String),
     /// No room.

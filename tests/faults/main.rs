@@ -16,7 +16,8 @@ mod ledger;
 mod load;
 #[cfg(test)]
 mod plugins;
-#[cfg(all(test, feature = "postgres"))]
+#[cfg(test)]
+#[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(test)]
 mod start;
