@@ -2,11 +2,9 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails where it stands")]
 
-#[cfg(test)]
 #[cfg(feature = "postgres")]
-#[path = "support/postgres.rs"]
-#[expect(dead_code, reason = "black-box tests use more of it")]
-mod postgres;
+#[path = "storage/on_postgres.rs"]
+mod on_postgres;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -289,69 +287,6 @@ async fn eventually<T>(mut look: impl AsyncFnMut() -> Option<T>) -> T {
 async fn the_suite_holds_on_sqlite() {
     let place = Place::new();
     suite(|| place.open()).await;
-}
-
-#[cfg(feature = "postgres")]
-#[actix::test]
-async fn the_suite_holds_on_postgresql() {
-    let Some(url) = postgres::schema_for("the suite") else { return };
-    suite(|| at(&url).unwrap()).await;
-}
-
-#[cfg(feature = "postgres")]
-#[actix::test]
-async fn one_row_that_postgresql_refuses_costs_itself_only() {
-    let Some(url) = postgres::schema_for("one row is refused") else { return };
-    refuses_one_row(
-        at(&url).unwrap(),
-        "ALTER TABLE command_history ADD CONSTRAINT refuse CHECK (call_id <> 'row-2')",
-    )
-    .await;
-}
-
-#[cfg(feature = "postgres")]
-#[test]
-fn a_group_of_any_size_is_written_to_postgresql_whole_or_not_at_all() {
-    let Some(url) = postgres::schema_for("groups") else { return };
-    let storage = at(&url).unwrap();
-    storage.migrate().unwrap();
-    let mut connection = storage.connect().unwrap();
-    let row = |seq: i64, kind: &'static str| storage::history::NewEntry {
-        instance_id: "instance",
-        seq,
-        call_id: "call",
-        round: 0,
-        kind,
-        created_at: storage::stamp::Stamp(storage::history::moment(std::time::SystemTime::now())),
-        method: None,
-        plugin: None,
-        tool: None,
-        caller: None,
-        client: Some("nul\0".into()),
-        protocol_version: None,
-        status: None,
-        error_code: None,
-        duration_us: Some(seq),
-        arguments: None,
-        result_bytes: None,
-        request_id: None,
-        trace_id: None,
-        detail: Some(format!("detail-{seq}").into()),
-    };
-    storage::history::append(&mut connection, (0..3_500).map(|seq| row(seq, "outcome"))).unwrap();
-    // The last one breaks a rule of the table.
-    let spoilt = (4_000..6_500).map(|seq| row(seq, if seq == 6_499 { "nonsense" } else { "outcome" }));
-    let error = storage::history::append(&mut connection, spoilt).unwrap_err();
-    assert!(matches!(storage.failed(&error), StorageError::Refused { .. }), "{error}");
-    storage::history::append(&mut connection, std::iter::empty()).unwrap();
-    let since = std::time::SystemTime::UNIX_EPOCH;
-    assert_eq!(storage::history::last_seq(&mut connection, "instance", since).unwrap(), Some(3_499));
-    let rows = storage::history::show(&mut connection, "call").unwrap();
-    assert!(rows.iter().map(|row| row.seq).eq(0..1_000), "in the order that they came");
-    assert!(rows.iter().all(|row| row.client.as_deref() == Some("nul\u{fffd}")
-        && row.detail == Some(format!("detail-{}", row.seq))
-        && row.duration_us == Some(row.seq)
-        && row.tool.is_none()));
 }
 
 // === what only a file can suffer, or is the same for each ===

@@ -247,6 +247,38 @@ fn connections_that_are_cut_off_are_opened_again_and_nothing_is_lost() {
 }
 
 #[test]
+fn at_a_failover_the_one_that_takes_writes_is_found_and_what_it_lacks_is_told() {
+    let (Some(mut primary), Some(standby)) = (cluster(&[]), cluster(&[])) else { return };
+    stop(server("echo", &standby.url, &[]));
+    let writable = |how: &str| {
+        let past = standby.with("options=-cdefault_transaction_read_only%3Doff");
+        let mut connection = PgConnection::establish(&past).expect("PostgreSQL answers");
+        let says = format!("ALTER DATABASE postgres SET default_transaction_read_only = {how}");
+        sql_query(says).execute(&mut connection).expect("it is set");
+    };
+    writable("on");
+    let (_, second) = primary.url.rsplit_once('@').expect("a host");
+    let both =
+        format!("{},{second}?target_session_attrs=read-write", standby.url.trim_end_matches("/postgres"));
+    let server = server("echo", &both, &[FULL]);
+    becomes(&server, "healthy");
+    let load = Load::begin(server.address, "failover", 3);
+    load.wait_for(30);
+    let before = load.finish();
+    eventually("all is written", || {
+        (server.metric("waygate_history_rows") == Some(before.answered.len() as f64)).then_some(())
+    });
+    assert_eq!(missing(&primary, &before), (0, 0));
+    primary.tell("crash");
+    writable("off");
+    assert_eq!(echo(server.address, "after").expect("an answer").0, 200);
+    eventually("a gap tells what was left behind", || (missing(&standby, &before).1 > 0).then_some(()));
+    assert_eq!(missing(&standby, &before), (before.answered.len(), before.answered.len() as i64));
+    let after = "SELECT count(*) FROM command_history WHERE arguments LIKE '%after%'";
+    assert_eq!(number(&standby, after), 1);
+}
+
+#[test]
 fn a_postgresql_without_a_free_connection_is_named_and_waited_for() {
     let Some(cluster) = cluster(&["max_connections=8", "superuser_reserved_connections=3"]) else { return };
     cluster
