@@ -187,7 +187,7 @@ async fn open_storage(config: &Config, listener: &TcpListener) -> Result<Storage
     let (database, default) =
         (config.database.clone(), config.server.data_dir.join("data").join("waygate.db"));
     let opening = actix_web::web::block(move || {
-        let storage = crate::storage::open(&database, &default)?;
+        let storage = waiting::until_present(&database, || crate::storage::open(&database, &default))?;
         let applied = storage.migrate()?;
         if !applied.is_empty() {
             log::info!(migrations = applied.len(); "the database was brought up to date: {}", applied.join(", "));

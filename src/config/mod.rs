@@ -206,8 +206,10 @@ pub struct System {
 pub struct Database {
     /// `postgres://…`, `sqlite:path` or a path; none means `<data root>/data/waygate.db`.
     pub url: Option<Secret>,
-    /// Connections.
+    /// Connections for reading; history is written on one more.
     pub pool_size: u32,
+    /// How long a start waits for a database server that cannot be reached.
+    pub wait_seconds: u64,
     /// How long a statement waits for a lock.
     pub busy_timeout_ms: u64,
 }

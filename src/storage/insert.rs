@@ -120,7 +120,8 @@ mod tests {
     #[test]
     fn every_value_of_every_row_comes_to_its_column() {
         let folder = tempfile::tempdir().unwrap();
-        let database = crate::config::Database { url: None, pool_size: 1, busy_timeout_ms: 10 };
+        let database =
+            crate::config::Database { url: None, pool_size: 1, busy_timeout_ms: 10, wait_seconds: 0 };
         let storage = crate::storage::open(&database, &folder.path().join("waygate.db")).unwrap();
         storage.migrate().unwrap();
         let mut connection: DbConnection = storage.connect().unwrap();

@@ -11,7 +11,6 @@ mod bodies;
 #[cfg(test)]
 mod calls;
 #[cfg(test)]
-#[cfg(feature = "sqlite")]
 mod cancel;
 #[cfg(test)]
 mod eras;
