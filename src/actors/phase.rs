@@ -56,8 +56,8 @@ impl Phase {
 }
 
 /// Numbers are written as wide as this, so that names sort as requests came: an index of them then grows at its end only,
-/// which is a good deal cheaper than anywhere else. Enough for some hundred days at the highest rate measured.
-const ZEROS: &str = "000000000000";
+/// which is cheaper than anywhere else. Past the ten thousand millionth request names are longer, and no more is lost.
+const ZEROS: &str = "0000000000";
 
 /// Names requests: unique among all instances, in the order of their coming.
 #[derive(Debug)]
@@ -88,7 +88,7 @@ mod tests {
     fn the_names_of_requests_sort_as_the_requests_came() {
         let ids = RequestIds { instance: "a".to_owned(), next: AtomicU64::new(8) };
         let names = [ids.next(), ids.next(), ids.next()];
-        assert!(names.is_sorted() && *names[2] == *"a-000000000010", "{names:?}");
+        assert!(names.is_sorted() && *names[2] == *"a-0000000010", "{names:?}");
         let last = RequestIds { instance: "a".to_owned(), next: AtomicU64::new(u64::MAX) };
         assert_eq!(*last.next(), *"a-18446744073709551615");
     }

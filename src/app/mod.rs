@@ -103,7 +103,7 @@ impl App {
         let manners = http::Manners {
             workers: config.server.workers,
             connections_max: config.server.connections_max,
-            head_timeout: Duration::from_secs(config.server.head_timeout_seconds),
+            head_timeout: Duration::from_secs(config.server.receive_timeout_seconds),
             keep_alive: Duration::from_secs(config.server.keep_alive_seconds),
         };
         // Before anybody is accepted: all that a request needs is there.
@@ -369,7 +369,7 @@ fn frame(config: &Config, house: &Arc<House>, address: SocketAddr) -> Arc<Frame>
         trusted_proxies: server.trusted_proxies.iter().filter_map(|proxy| Network::parse(proxy)).collect(),
         limits: Limits {
             body_max_bytes: server.body_max_bytes,
-            body_timeout: Duration::from_secs(server.body_timeout_seconds),
+            body_timeout: Duration::from_secs(server.receive_timeout_seconds),
             stream_keep_alive: Duration::from_secs(config.mcp.stream_keep_alive_seconds),
             subscriptions_max: config.mcp.subscriptions_max,
             crash_allowed: server.env == crate::config::Environment::Test,

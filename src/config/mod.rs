@@ -98,10 +98,8 @@ pub struct Server {
     pub connections_max: usize,
     /// Of a request body; more is 413.
     pub body_max_bytes: usize,
-    /// For a request body to arrive; longer is 408.
-    pub body_timeout_seconds: u64,
-    /// For a request head to arrive; longer is 408.
-    pub head_timeout_seconds: u64,
+    /// For a request head, and then a body, to arrive; longer is 408.
+    pub receive_timeout_seconds: u64,
     /// How long an idle connection stays open.
     pub keep_alive_seconds: u64,
     /// How clients reach it, when that is not `http://host:port`.
