@@ -6,6 +6,7 @@ mod client;
 mod config;
 mod db;
 mod exit;
+mod guard;
 mod history;
 mod output;
 mod serve;
@@ -71,6 +72,9 @@ enum Verb {
     },
     /// Tell version, protocol revisions and what is built in
     Version,
+    /// Run a program for Waygate and end it with all that it started
+    #[command(hide = true)]
+    Guard(guard::Guard),
 }
 
 /// Flags of every verb. Values are texts here: the configuration checks them, with all else that is wrong.
@@ -128,7 +132,8 @@ impl Globals {
 /// Reads the command line of this process, does what it says, and tells how it went. `serve` serves what `builder` is.
 pub fn main(builder: Builder) -> ExitCode {
     match Line::try_parse() {
-        Ok(line) => run(line, builder),
+        // This program has the verb `guard`, by being here.
+        Ok(line) => run(line, builder.or_guarded_here()),
         Err(error) => {
             // Help and version are asked for; there is nowhere to say that they cannot be printed.
             drop(error.print());
@@ -149,6 +154,7 @@ fn run(line: Line, builder: Builder) -> ExitCode {
         Verb::Db { command } => with_config(flags, false, |loaded| db::run(command, &loaded.config, json)),
         Verb::Config { command } => config::run(command, flags, json),
         Verb::Version => version::run(json),
+        Verb::Guard(guard) => Ok(guard::run(&guard)),
     };
     done.unwrap_or_else(|error| {
         output::say(&format!("waygate-mcp: {error:#}"));

@@ -16,12 +16,6 @@ use serde::{Serialize, Serializer};
 use super::DbConnection;
 use super::schema::{command_history, command_history_calls};
 use super::stamp::Stamp;
-#[cfg(feature = "postgres")]
-use diesel::Connection as _;
-
-/// Rows of one INSERT on PostgreSQL, which takes 65,535 values at most.
-#[cfg(feature = "postgres")]
-const ROWS_PER_INSERT: usize = 1_000;
 
 /// What a row is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,8 +104,6 @@ impl FromStr for Status {
 
 /// A row to be written.
 #[derive(Debug, Clone)]
-#[cfg_attr(feature = "postgres", derive(diesel::Insertable))]
-#[cfg_attr(feature = "postgres", diesel(table_name = command_history, treat_none_as_default_value = false))]
 pub struct NewEntry<'a> {
     /// Who writes.
     pub instance_id: &'a str,
@@ -158,7 +150,7 @@ pub struct NewEntry<'a> {
 #[cfg(feature = "postgres")]
 impl NewEntry<'_> {
     /// PostgreSQL refuses text with a NUL in it, which a client may send as part of its name.
-    fn without_nul(mut self) -> Self {
+    pub(super) fn without_nul(mut self) -> Self {
         let texts = [
             &mut self.method,
             &mut self.plugin,
@@ -315,7 +307,7 @@ fn rfc3339<S: Serializer>(at: &NaiveDateTime, serializer: S) -> Result<S::Ok, S:
     serializer.collect_str(&at.format("%Y-%m-%dT%H:%M:%S%.6fZ"))
 }
 
-/// Writes all rows or none, in one transaction.
+/// Writes all rows of one instance or none, in one transaction.
 ///
 /// # Errors
 /// What the database says; after a failed commit the rows may still be there: see [`last_seq`].
@@ -329,13 +321,7 @@ pub fn append<'a>(
             sqlite.immediate_transaction(|sqlite| super::insert::insert(sqlite, rows))
         }
         #[cfg(feature = "postgres")]
-        DbConnection::Postgres(postgres) => postgres.transaction(|postgres| {
-            let rows: Vec<NewEntry<'a>> = rows.map(NewEntry::without_nul).collect();
-            for some in rows.chunks(ROWS_PER_INSERT) {
-                diesel::insert_into(command_history::table).values(some).execute(postgres)?;
-            }
-            Ok(())
-        }),
+        DbConnection::Postgres(postgres) => super::unnest::insert(postgres, rows),
     }
 }
 

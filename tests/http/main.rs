@@ -16,7 +16,6 @@ mod bodies;
 #[cfg(test)]
 mod calls;
 #[cfg(test)]
-#[cfg(feature = "sqlite")]
 mod cancel;
 #[cfg(test)]
 mod eras;
@@ -37,7 +36,6 @@ mod rmcp;
 #[cfg(test)]
 mod session_asks;
 #[cfg(test)]
-#[cfg(feature = "sqlite")]
 mod session_streams;
 #[cfg(test)]
 mod sessions;
@@ -45,3 +43,5 @@ mod sessions;
 mod sse;
 #[cfg(test)]
 mod streams;
+#[cfg(test)]
+mod system;

@@ -6,6 +6,10 @@
     dead_code,
     reason = "each test binary uses its own part, and one might use all"
 )]
+pub mod database;
+#[cfg(feature = "postgres")]
+pub mod postgres;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -73,7 +77,7 @@ impl Server {
         let own = tempfile::tempdir().expect("a temporary folder");
         let mut command = Command::new(program(name));
         command.args(["--env", environment, "--port", "0", "--data-dir"]).arg(own.path());
-        command.env_clear().env("HOME", own.path()).current_dir(own.path());
+        command.env_clear().envs(database_of(own.path())).env("HOME", own.path()).current_dir(own.path());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut server = Self::by(command, own.path());
         server._own = Some(own);
@@ -106,7 +110,8 @@ impl Server {
     pub fn command(name: &str, folder: &Path, settings: &[(&str, &str)]) -> Command {
         let mut command = Command::new(program(name));
         command.args(["--env", "test", "--port", "0", "--workers", "2", "--data-dir"]).arg(folder);
-        command.env_clear().env("HOME", folder).envs(settings.iter().copied()).current_dir(folder);
+        command.env_clear().envs(database_of(folder)).env("HOME", folder);
+        command.envs(settings.iter().copied()).current_dir(folder);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
@@ -168,6 +173,10 @@ impl Drop for Server {
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+fn database_of(folder: &Path) -> Option<(&'static str, String)> {
+    Some(("WAYGATE_DATABASE_URL", database::url_of(folder)?))
 }
 
 /// Polls until `look` sees something.

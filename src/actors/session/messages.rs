@@ -76,13 +76,10 @@ pub struct Answered {
     pub answer: Answer,
 }
 
-/// Nobody waits for this answer any more.
+/// Nobody waits any more for the answer to what was asked under this id.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
-pub struct Forget {
-    /// What it was asked under.
-    pub id: u64,
-}
+pub struct Forget(pub u64);
 
 /// Ask the client for a sign of life.
 #[derive(Debug, Clone, Copy, Message)]

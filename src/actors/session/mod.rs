@@ -192,8 +192,8 @@ impl Handler<Answered> for SessionActor {
 
 impl Handler<Forget> for SessionActor {
     type Result = ();
-    fn handle(&mut self, forget: Forget, _: &mut Self::Context) {
-        self.asks.remove(&forget.id);
+    fn handle(&mut self, Forget(id): Forget, _: &mut Self::Context) {
+        self.asks.remove(&id);
     }
 }
 

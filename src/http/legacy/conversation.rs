@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::sync::oneshot::error::TryRecvError;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -17,7 +16,8 @@ use super::voice::Voice;
 use crate::actors::ask::{AskError, ask};
 use crate::actors::executor::messages::{Asks, Done, Listener, Perform, Task};
 use crate::actors::session::messages::{self, Asking, Forget};
-use crate::actors::session::{InFlight, SessionActor};
+use crate::actors::session::outbox::LaneNumber;
+use crate::actors::session::{InFlight, SessionActor, SessionHandle};
 use crate::error::{ErrorCode, Fault};
 use crate::http::views::ANSWER_WITHIN;
 use crate::protocol::legacy;
@@ -135,7 +135,8 @@ impl<'a> Conversation<'a> {
                 AskError::Reply(fault) => fault,
                 error => no_actor(&error),
             })?;
-            waiting.push(Question { actor: actor.clone(), voice: Arc::clone(self.voice), asking });
+            let session = Arc::clone(&self.request.session);
+            waiting.push(Question { session, actor: actor.clone(), lane, asking, is_open: true });
         }
         let limit = Duration::from_secs(self.request.door.frame.house.bench.input_timeout_seconds);
         let answers = timeout(limit, join_all(waiting.iter_mut().map(Question::answered))).await;
@@ -186,27 +187,33 @@ impl<'a> Conversation<'a> {
 
 /// One question to the client; whoever stops waiting takes it back.
 struct Question {
+    session: Arc<SessionHandle>,
     actor: actix::Addr<SessionActor>,
-    voice: Arc<Voice>,
+    lane: LaneNumber,
     asking: Asking,
+    is_open: bool,
 }
 
 impl Question {
     async fn answered(&mut self) -> Option<asks::Answer> {
-        (&mut self.asking.answer).await.ok()
+        let answer = (&mut self.asking.answer).await.ok();
+        self.is_open = answer.is_none();
+        answer
     }
 }
 
 impl Drop for Question {
     fn drop(&mut self) {
-        // Told here and not by the actor, which may come to it when the call's last word is said and its lane has ended.
-        if matches!(self.asking.answer.try_recv(), Err(TryRecvError::Empty)) {
-            let mut params = Object::default();
-            params.put("requestId", self.asking.id);
-            params.put("reason", "nobody waits for the answer any more");
-            self.voice.say(legacy::notification("notifications/cancelled", &params));
+        if !self.is_open {
+            return;
         }
-        // Unbounded, but no more than what was asked through the bounded way; an answered one is forgotten already.
-        self.actor.do_send(Forget { id: self.asking.id });
+        let mut params = Object::default();
+        params.put("requestId", self.asking.id);
+        params.put("reason", "nobody waits for the answer any more");
+        let message = legacy::notification("notifications/cancelled", &params);
+        // Said here and not by the actor: the lane ends as soon as the call does.
+        self.session.outbox.put(self.lane, message, false);
+        // Unbounded, but no more than what was asked through the bounded way.
+        self.actor.do_send(Forget(self.asking.id));
     }
 }
