@@ -250,13 +250,16 @@ fn news_that_nobody_heard_are_heard_on_the_next_stream() {
     let server = Server::start("faulty_server");
     let session = Session::newest(&server);
     drop(session.stream());
-    eventually("the stream is known to be gone", || {
-        touch(&server, "tools");
-        let mut next = session.stream();
-        let told = method(&next.next());
-        drop(next);
-        (told == "notifications/tools/list_changed").then_some(())
+    eventually("the server sees that it is gone", || {
+        // The connection that asks is one.
+        (server.get("/diagnostics/connection").1["connections"]["open"] == 1).then_some(())
     });
+    for what in ["tools", "prompts"] {
+        touch(&server, what);
+    }
+    let mut next = session.stream();
+    assert_eq!(method(&next.next()), "notifications/tools/list_changed");
+    assert_eq!(method(&next.next()), "notifications/prompts/list_changed");
 }
 
 #[test]
