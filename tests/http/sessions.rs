@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use diesel::{QueryableByName, RunQueryDsl as _, sql_query, sql_types};
 use serde_json::{Value, json};
 
 use crate::legacy::{NEWEST, REVISIONS, Session, everything, handshake, notification, request};
+use crate::support::database::open;
 use crate::support::{Http, MODERN, Reply, Server, eventually, raw};
 
 const COUNTER: &str = "test://counter";
@@ -100,6 +102,21 @@ fn a_session_id_is_visible_and_cannot_be_guessed() {
     assert_eq!(beginnings.len(), 50, "{ids:?}");
 }
 
+/// What the history says of whoever called, row by row.
+fn history(server: &Server) -> Vec<String> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = sql_types::Text)]
+        says: String,
+    }
+    let rows = sql_query(
+        "SELECT COALESCE(caller, '') || COALESCE(client, '') || COALESCE(detail, '') AS says FROM command_history",
+    );
+    // Locked for a moment now and then: whoever asks, asks again.
+    let rows: Vec<Row> = rows.load(&mut open(&server.folder)).unwrap_or_default();
+    rows.into_iter().map(|row| row.says).collect()
+}
+
 #[test]
 fn a_session_id_is_in_no_log_and_in_no_view() {
     let server = Server::start("faulty_server");
@@ -116,6 +133,11 @@ fn a_session_id_is_in_no_log_and_in_no_view() {
     assert_eq!(counted, json!({"open": 1, "byRevision": {NEWEST: 1}}));
     session.end();
     assert!(!server.log().contains(&session.id));
+    let known = eventually("the calls are in the history", || {
+        let known = history(&server);
+        (known.len() >= 2).then_some(known)
+    });
+    assert!(known.iter().all(|row| !row.contains(&session.id)), "{known:?}");
 }
 
 #[test]

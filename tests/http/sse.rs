@@ -280,9 +280,8 @@ fn a_client_of_a_newer_revision_may_speak_over_two_urls() {
 }
 
 #[test]
-fn an_idle_stream_gets_signs_of_life_and_pings_and_ends_without_an_answer() {
-    let settings =
-        [("WAYGATE_MCP_SESSION_IDLE_SECONDS", "1"), ("WAYGATE_MCP_STREAM_KEEP_ALIVE_SECONDS", "1")];
+fn an_idle_client_is_pinged_and_its_session_ends_without_an_answer() {
+    let settings = [("WAYGATE_MCP_SESSION_IDLE_SECONDS", "1")];
     let server = std::sync::Arc::new(Server::with("faulty_server", &settings));
     let mut lives = Client::open(&server);
     let mut dies = Client::open(&server);
