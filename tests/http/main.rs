@@ -34,7 +34,11 @@ mod operations;
 #[cfg(test)]
 mod rmcp;
 #[cfg(test)]
+mod session_answers;
+#[cfg(test)]
 mod session_asks;
+#[cfg(test)]
+mod session_calls;
 #[cfg(test)]
 mod session_streams;
 #[cfg(test)]
