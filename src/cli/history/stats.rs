@@ -71,7 +71,7 @@ fn beside(stats: &Stats) -> String {
     let mut text = String::new();
     for (count, what) in [(stats.gaps, "gaps where rows are missing"), (stats.acts, "acts of operators")] {
         if count > 0 {
-            let _infallible = write!(text, ", {count} {what}");
+            let _infallible = write!(text, "; {what}: {count}");
         }
     }
     text
@@ -185,7 +185,7 @@ mod tests {
     #[test]
     fn nothing_is_said_in_numbers_of_nothing() {
         assert_eq!(text(&Stats::default()), "no calls");
-        assert_eq!(text(&Stats { gaps: 2, ..Stats::default() }), "no calls, 2 gaps where rows are missing");
+        assert_eq!(text(&Stats { gaps: 2, ..Stats::default() }), "no calls; gaps where rows are missing: 2");
         assert_eq!((share(&Tally::default()), milliseconds(None)), ("-".to_owned(), "-".to_owned()));
     }
 
