@@ -1,6 +1,6 @@
 //! What an operator types, as the built program answers it: the history's verbs, and the snippets for clients.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails where it stands")]
+#![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
 #[cfg(test)]
 #[path = "../support/mod.rs"]
