@@ -2,13 +2,14 @@
 //!
 //! Must not know how anything is done; it reads the command line, loads the configuration and hands over.
 
-mod client;
+mod clients;
 mod config;
 mod db;
 mod exit;
 mod guard;
 mod history;
 mod output;
+mod remote;
 mod serve;
 mod tools;
 mod version;
@@ -30,6 +31,8 @@ Examples:
   waygate-mcp --port 9000 --data-dir /srv/waygate  the same elsewhere
   waygate-mcp tools list                           what the running server offers
   waygate-mcp tools call files__list_directory --arg path=files
+  waygate-mcp client claude-code                   what connects that client
+  waygate-mcp history tail --follow                what is called, as it happens
   waygate-mcp config show                          what holds, and where each value comes from
   waygate-mcp help tools call                      everything about one verb
 
@@ -60,6 +63,8 @@ enum Verb {
         #[command(subcommand)]
         command: history::HistoryCommand,
     },
+    /// Print what connects an MCP client to this server
+    Client(clients::ClientArgs),
     /// Show and check the configuration
     Config {
         #[command(subcommand)]
@@ -152,6 +157,10 @@ fn run(line: Line, builder: Builder) -> ExitCode {
             with_config(flags, false, |loaded| history::run(command, &loaded.config, json))
         }
         Verb::Db { command } => with_config(flags, false, |loaded| db::run(command, &loaded.config, json)),
+        Verb::Client(args) => {
+            let typed = flags.clone();
+            with_config(flags, true, |loaded| clients::run(&args, &loaded, &typed, json))
+        }
         Verb::Config { command } => config::run(command, flags, json),
         Verb::Version => version::run(json),
         Verb::Guard(guard) => Ok(guard::run(&guard)),
@@ -162,7 +171,7 @@ fn run(line: Line, builder: Builder) -> ExitCode {
     })
 }
 
-/// Loads the configuration for a verb; `.env` of the working folder counts for `serve` alone.
+/// Loads the configuration for a verb; `.env` of the working folder counts for `serve` and what tells of it alone.
 fn with_config(
     flags: Flags,
     reads_env_file: bool,
