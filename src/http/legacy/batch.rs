@@ -18,7 +18,7 @@ use super::{answered, notice, session_of, streams};
 use crate::actors::session::SessionHandle;
 use crate::actors::session::outbox::LaneKind;
 use crate::error::{ErrorCode, Fault};
-use crate::protocol::{Message, Raw, Revision, render};
+use crate::protocol::{Message, Raw, Revision, modern, render};
 
 /// Messages of one batch.
 const BATCH_MAX: usize = 100;
@@ -100,7 +100,7 @@ fn on_a_stream(
     let talks: Vec<_> = requests
         .into_iter()
         .map(|request| {
-            let token = request.params.progress_token();
+            let token = request.params.progress_token().map(modern::Member::raw);
             let voice = Voice::on(Arc::clone(&session), Revision::V20250326, token, hold.lane);
             answers::answer(request, Arc::new(voice))
         })

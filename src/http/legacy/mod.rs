@@ -181,7 +181,7 @@ pub fn notification(call: &Call<'_>, method: &str, params: &Params) -> Result<()
 /// What a client tells of itself: only a cancelled request is of consequence, for roots are asked for anew each time.
 fn notice(session: &SessionHandle, method: &str, params: &Params) {
     if method == "notifications/cancelled"
-        && let Some(id) = params.members.request_id.clone().and_then(Id::read)
+        && let Some(id) = params.request_id().and_then(|id| Id::read(id.raw()))
     {
         session.cancel_call(id.as_str());
     }

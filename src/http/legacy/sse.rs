@@ -20,7 +20,7 @@ use crate::actors::session::SessionHandle;
 use crate::actors::session::outbox::{LaneKind, LaneNumber};
 use crate::error::{ErrorCode, Fault};
 use crate::protocol::legacy::{self, handshake};
-use crate::protocol::modern::Params;
+use crate::protocol::modern::{self, Params};
 use crate::protocol::{Id, Malformed, Message, Revision, render};
 use crate::telemetry::metrics::METRICS;
 
@@ -167,7 +167,12 @@ impl From<'_> {
 
     fn answer(&self, lane: LaneNumber, id: Id, method: String, params: Box<Params>) {
         let revision = self.session.agreed().map_or(Revision::V20241105, |agreed| agreed.revision);
-        let voice = Voice::on(Arc::clone(self.session), revision, params.progress_token(), lane);
+        let voice = Voice::on(
+            Arc::clone(self.session),
+            revision,
+            params.progress_token().map(modern::Member::raw),
+            lane,
+        );
         let request = Request {
             door: self.door.clone(),
             caller: self.caller.clone(),
