@@ -3,6 +3,7 @@
 //! MCP 2026-07-28, basic/index and basic/versioning. Must not know headers' transport, nor who carries a request out.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -258,10 +259,30 @@ struct WireClient<'a> {
     version: Cow<'a, str>,
 }
 
+thread_local! {
+    /// The last `clientInfo` and what it says: most clients say the same of themselves with every request.
+    static LAST_CLIENT: RefCell<(String, Option<Arc<str>>)> = const { RefCell::new((String::new(), None)) };
+}
+
+/// A longer `clientInfo` is not kept.
+const LAST_CLIENT_MAX: usize = 1024;
+
 /// `name/version` out of a `clientInfo`.
 pub fn name_of(client: Member<'_>) -> Option<Arc<str>> {
-    let client: WireClient<'_> = client.read().ok()?;
-    Some([&*client.name, "/", &*client.version].concat().into())
+    let read = || {
+        let client: WireClient<'_> = client.read().ok()?;
+        Some([&*client.name, "/", &*client.version].concat().into())
+    };
+    if client.as_str().len() > LAST_CLIENT_MAX {
+        return read();
+    }
+    LAST_CLIENT.with_borrow_mut(|(said, name)| {
+        if said != client.as_str() {
+            client.as_str().clone_into(said);
+            *name = read();
+        }
+        name.clone()
+    })
 }
 
 /// Whether the body carries a modern `_meta`, which alone makes a request modern.
