@@ -17,6 +17,7 @@ use crate::telemetry::redaction;
 type Named = (String, Names, Arc<dyn Plugin>);
 
 /// A server to be: its name, its plugins, how their names are published.
+#[derive(Clone)]
 pub struct Builder {
     name: String,
     names: Names,

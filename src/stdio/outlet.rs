@@ -1,0 +1,76 @@
+//! To the client: one message a line, each written whole, no faster than the client reads. Must not know what is said.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+
+/// Messages that may wait to be written. Beyond, whoever has something to say waits, up to the plugin that says it.
+const MESSAGES_MAX: usize = 64;
+
+/// The way out.
+#[derive(Debug, Clone)]
+pub struct Outlet(mpsc::Sender<Bytes>);
+
+/// The thread that writes.
+#[derive(Debug)]
+pub struct Writer(oneshot::Receiver<()>);
+
+/// Writes on a thread of its own what the outlet and its clones are given.
+///
+/// # Errors
+/// When no thread can be started.
+pub fn open(mut output: impl Write + Send + 'static) -> io::Result<(Outlet, Writer)> {
+    let (sender, mut messages) = mpsc::channel::<Bytes>(MESSAGES_MAX);
+    let (ends, ended) = oneshot::channel();
+    let work = move || {
+        while let Some(message) = messages.blocking_recv() {
+            if let Err(error) = output.write_all(&message).and_then(|()| output.flush()) {
+                log::info!("stdout cannot be written any more: {error}");
+                break;
+            }
+        }
+        // Nobody may wait for it any more.
+        ends.send(()).ok();
+    };
+    std::thread::Builder::new().name("stdout".to_owned()).spawn(work)?;
+    Ok((Outlet(sender), Writer(ended)))
+}
+
+impl Outlet {
+    /// Writes a message, waiting while the client does not read. After the client's end it goes nowhere.
+    pub async fn say(&self, message: &[u8]) {
+        drop(self.0.send(line(message)).await);
+    }
+
+    /// Returns when nobody can be written to any more.
+    pub async fn closed(&self) {
+        self.0.closed().await;
+    }
+}
+
+impl Writer {
+    /// Waits until all that was said is written, once the last outlet is gone.
+    pub async fn finish(self, within: Duration) {
+        drop(tokio::time::timeout(within, self.0).await);
+    }
+}
+
+/// JSON has line breaks between tokens only, where a blank says the same.
+fn line(message: &[u8]) -> Bytes {
+    let mut line = Vec::with_capacity(message.len() + 1);
+    line.extend(message.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }));
+    line.push(b'\n');
+    line.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_one_line() {
+        assert_eq!(line(b"{\n\"a\":\r\n1}"), Bytes::from_static(b"{ \"a\":  1}\n"));
+    }
+}
