@@ -30,4 +30,7 @@ mod operations;
 #[cfg(test)]
 mod rmcp;
 #[cfg(test)]
+#[cfg(feature = "sqlite")]
+mod stdio;
+#[cfg(test)]
 mod streams;

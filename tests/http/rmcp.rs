@@ -18,8 +18,15 @@ use crate::support::{PATIENCE, Server};
 
 /// A person with a name, who also watches the progress.
 #[derive(Clone, Default)]
-struct Ada {
+pub struct Ada {
     steps: Arc<Mutex<Vec<f64>>>,
+}
+
+impl Ada {
+    /// The progress that was seen.
+    pub fn steps(&self) -> Vec<f64> {
+        self.steps.lock().expect("nobody panics").clone()
+    }
 }
 
 impl ClientHandler for Ada {
@@ -49,12 +56,12 @@ async fn connect(server: &Server, ada: Ada) -> RunningService<RoleClient, Ada> {
     connected.await.expect("in time").expect("the SDK accepts our discovery")
 }
 
-fn arguments(value: serde_json::Value) -> serde_json::Map<String, serde_json::Value> {
+pub fn arguments(value: serde_json::Value) -> serde_json::Map<String, serde_json::Value> {
     value.as_object().cloned().unwrap_or_default()
 }
 
 /// The result's JSON, in which the tests look.
-fn text(result: &impl serde::Serialize) -> String {
+pub fn text(result: &impl serde::Serialize) -> String {
     serde_json::to_string(result).expect("a result is JSON")
 }
 
@@ -121,7 +128,7 @@ async fn the_sdk_hears_progress() {
     let call = CallToolRequestParams::new("steps").with_arguments(arguments(json!({"n": 3})));
     client.call_tool(call).await.expect("a result");
     client.cancel().await.expect("it ends");
-    assert_eq!(*ada.steps.lock().expect("nobody panics"), [1.0, 2.0, 3.0]);
+    assert_eq!(ada.steps(), [1.0, 2.0, 3.0]);
 }
 
 #[tokio::test]

@@ -6,6 +6,8 @@
     dead_code,
     reason = "each test binary uses its own part, and one might use all"
 )]
+pub mod stdio;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
