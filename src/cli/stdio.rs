@@ -100,18 +100,21 @@ async fn live(builder: Builder, config: &Config, streams: (File, File)) -> Exit 
         silence: Duration::from_secs(longest) + SILENCE_MORE,
         drain: Duration::from_secs(server.drain_seconds),
     };
-    let stop = async || {
+    let mut stop = async || {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
     };
-    let translated = stdio::translate(streams, Box::new(Rc::clone(&backing)), manners, stop).await;
+    let translated = stdio::translate(streams, Box::new(Rc::clone(&backing)), manners, &mut stop).await;
     if let Err(error) = translated {
         fail(&format!("stdin and stdout cannot be used: {error}"), Exit::CannotCreate);
         return Exit::CannotCreate;
     }
-    backing.stop().await
+    tokio::select! {
+        exit = backing.stop() => exit,
+        () = stop() => Exit::Internal,
+    }
 }
 
 /// The server behind: the one that runs on the data folder, or an own one.

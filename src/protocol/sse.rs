@@ -48,7 +48,7 @@ impl Events {
     ///
     /// # Errors
     /// When it is too large; the stream is of no use then.
-    pub fn next(&mut self) -> Result<Option<Event>, TooLarge> {
+    pub fn take(&mut self) -> Result<Option<Event>, TooLarge> {
         while let Some(line) = self.line() {
             if !line.is_empty() {
                 self.note(&line);
@@ -120,7 +120,7 @@ mod tests {
         let mut all = Vec::new();
         for piece in pieces {
             events.push(piece.as_bytes());
-            while let Some(event) = events.next().unwrap() {
+            while let Some(event) = events.take().unwrap() {
                 all.push(event);
             }
         }
@@ -149,7 +149,7 @@ mod tests {
             let mut events = Events::new(100);
             let refused = (0..20).any(|_| {
                 events.push(endless.as_bytes());
-                events.next().is_err()
+                events.take().is_err()
             });
             assert!(refused, "{endless}");
         }

@@ -215,7 +215,7 @@ impl Desk {
         let mut events = Events::new(MESSAGE_MAX_BYTES);
         while let Some(chunk) = reply.chunk().await? {
             events.push(&chunk);
-            while let Some(event) = events.next().map_err(|error| Fault::internal(error.to_string()))? {
+            while let Some(event) = events.take().map_err(|error| Fault::internal(error.to_string()))? {
                 left.at = event.id.and_then(|id| HeaderValue::from_str(&id).ok()).or(left.at.take());
                 left.pause = event.retry.or(left.pause);
                 if let Some(message) = event.data.filter(|data| !data.is_empty()) {

@@ -78,14 +78,15 @@ pub async fn translate(
         tasks.close();
         tasks.wait().await;
     };
-    tokio::select! {
+    let ended = tokio::select! {
         biased;
-        () = stop() => {}
-        () = outlet.closed() => {}
-        () = ending => {}
-        () = tokio::time::sleep(manners.drain) => {
-            drop(tokio::time::timeout(FLUSH_WITHIN, desk.give_up()).await);
-        }
+        () = stop() => false,
+        () = outlet.closed() => false,
+        () = ending => true,
+        () = tokio::time::sleep(manners.drain) => false,
+    };
+    if !ended {
+        drop(tokio::time::timeout(FLUSH_WITHIN, desk.give_up()).await);
     }
     desk.end_session().await;
     drop((desk, outlet));
