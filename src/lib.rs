@@ -16,7 +16,7 @@
 //! | [`access`] | who may do what; pure decisions | `protocol`, `config` |
 //! | [`actors`] | who does what, when | `access`, `catalog`, `plugins`, `protocol`, `storage` |
 //! | [`catalog`] | one immutable snapshot of all that is offered | `plugins`, `protocol` |
-//! | [`plugins`] | the seam, and the plugins of the binary | `protocol` |
+//! | [`plugins`] | the seam, the plugins of the binary, child processes | `protocol` |
 //! | [`storage`] | the database: SQLite and PostgreSQL | `protocol`, `config` |
 //! | [`telemetry`] | logs, metrics, redaction, recent errors | `config` |
 //! | [`config`] | one table of settings, layered | – |

@@ -2,6 +2,10 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails where it stands")]
 
+#[cfg(feature = "postgres")]
+#[path = "storage/on_postgres.rs"]
+mod on_postgres;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -74,7 +78,8 @@ impl House {
 }
 
 fn at(url: &str) -> Result<Storage, StorageError> {
-    let database = config::Database { url: Some(Secret::new(url)), pool_size: 2, busy_timeout_ms: 20 };
+    let database =
+        config::Database { url: Some(Secret::new(url)), pool_size: 2, busy_timeout_ms: 20, wait_seconds: 0 };
     storage::open(&database, Path::new("/nowhere"))
 }
 
@@ -284,15 +289,17 @@ async fn the_suite_holds_on_sqlite() {
     suite(|| place.open()).await;
 }
 
-// === what only a file can suffer ===
+// === what only a file can suffer, or is the same for each ===
 
 #[actix::test]
 async fn one_row_that_is_refused_costs_itself_only() {
-    let place = Place::new();
-    let storage = place.open();
-    storage.migrate().unwrap();
     let refuse = "CREATE TRIGGER refuse BEFORE INSERT ON command_history WHEN NEW.call_id = 'row-2' \
                   BEGIN SELECT RAISE(ABORT, 'string or blob too big'); END";
+    refuses_one_row(Place::new().open(), refuse).await;
+}
+
+async fn refuses_one_row(storage: Storage, refuse: &str) {
+    storage.migrate().unwrap();
     storage.connect().unwrap().batch_execute(refuse).unwrap();
     let house = House::on(storage, Durability::Strict);
     let written = (0..5)
@@ -468,8 +475,12 @@ fn a_migration_waits_for_another_and_then_says_what_holds_it() {
         .map(|_| {
             let url = place.file().display().to_string();
             std::thread::spawn(move || {
-                let patient =
-                    config::Database { url: Some(Secret::new(url)), pool_size: 1, busy_timeout_ms: 10_000 };
+                let patient = config::Database {
+                    url: Some(Secret::new(url)),
+                    pool_size: 1,
+                    busy_timeout_ms: 10_000,
+                    wait_seconds: 0,
+                };
                 storage::open(&patient, Path::new("/nowhere")).unwrap().migrate().unwrap().len()
             })
         })
@@ -481,7 +492,7 @@ fn a_migration_waits_for_another_and_then_says_what_holds_it() {
 #[test]
 fn what_is_not_there_is_not_made_by_reading() {
     let place = Place::new();
-    let database = config::Database { url: None, pool_size: 1, busy_timeout_ms: 10 };
+    let database = config::Database { url: None, pool_size: 1, busy_timeout_ms: 10, wait_seconds: 0 };
     let error = storage::open_existing(&database, &place.file()).err().unwrap();
     assert!(matches!(error, StorageError::Missing(_)));
     assert!(!place.file().exists());

@@ -1,20 +1,31 @@
 //! What a server is made of: its name and its plugins. This is where others embed Waygate.
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::StartError;
 use super::host::Slot;
 use crate::actors::db::Render;
 use crate::catalog::Names;
-use crate::config::{self, Capture, Config};
+use crate::config::{self, Capture, Config, PROGRAM_FOLDERS, find_program};
 use crate::plugins::Plugin;
 use crate::plugins::builtin::files::{Files, Options, Root};
+use crate::plugins::builtin::system::{Options as SystemOptions, Program, System, interpreters};
 use crate::plugins::builtin::waygate::Waygate;
+use crate::plugins::child::Guard;
 use crate::protocol::Raw;
 use crate::telemetry::redaction;
 
-/// A plugin under its name, with the way its names are published.
-type Named = (String, Names, Arc<dyn Plugin>);
+/// A plugin under its name.
+pub(super) struct Guest {
+    pub(super) name: String,
+    /// How its names are published.
+    pub(super) names: Names,
+    pub(super) plugin: Arc<dyn Plugin>,
+    /// The deadline of its calls, where it is not the one of all.
+    pub(super) timeout_seconds: Option<u64>,
+}
 
 /// A server to be: its name, its plugins, how their names are published.
 #[derive(Clone)]
@@ -23,15 +34,22 @@ pub struct Builder {
     names: Names,
     builtins: bool,
     plugins: Vec<(String, Arc<dyn Plugin>)>,
+    guard: Option<Guard>,
 }
 
 impl Builder {
     /// A server of this name (as clients see it), without any plugin.
     pub fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), names: Names::Prefixed, builtins: false, plugins: Vec::new() }
+        Self {
+            name: name.to_owned(),
+            names: Names::Prefixed,
+            builtins: false,
+            plugins: Vec::new(),
+            guard: None,
+        }
     }
 
-    /// Adds the built-in plugins: `files` and `waygate`.
+    /// Adds the built-in plugins: `files`, `waygate`, and, when the operator grants programs, `system`.
     pub fn with_builtins(mut self) -> Self {
         self.builtins = true;
         self
@@ -49,28 +67,48 @@ impl Builder {
         self
     }
 
+    /// Names a program that has the verb `guard`, as the binary `waygate-mcp`: child processes run under it. A program
+    /// that goes through [`crate::cli::main`] has the verb itself and need not say so.
+    pub fn guarded_by(mut self, program: impl Into<PathBuf>) -> Self {
+        self.guard = Some(Guard::at(program));
+        self
+    }
+
+    /// Has child processes run under the verb `guard` of this very program, unless another was named.
+    pub(crate) fn or_guarded_here(mut self) -> Self {
+        self.guard.get_or_insert_with(Guard::of_this_program);
+        self
+    }
+
     /// The server's name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
     /// All plugins; the built-in ones are made from the configuration.
-    pub(super) fn plugins(self, config: &Config, host: &Slot) -> Result<Vec<Named>, StartError> {
+    pub(super) fn plugins(self, config: &Config, host: &Slot) -> Result<Vec<Guest>, StartError> {
         let names = self.names;
-        let mut all: Vec<Named> = Vec::new();
+        let guest =
+            |name: &str, plugin| Guest { name: name.to_owned(), names, plugin, timeout_seconds: None };
+        let mut all = Vec::new();
         if self.builtins {
             if config.files.enabled {
-                all.push(("files".to_owned(), names, files(config)?));
+                all.push(guest("files", files(config)?));
             }
-            all.push(("waygate".to_owned(), names, Waygate::new(Arc::new(host.clone()))));
+            if !config.system.programs.is_empty() {
+                let system = system(config, self.guard)?;
+                let timeout_seconds = Some(system.seat_seconds());
+                all.push(Guest { timeout_seconds, ..guest("system", system) });
+            }
+            all.push(guest("waygate", Waygate::new(Arc::new(host.clone()))));
         }
-        all.extend(self.plugins.into_iter().map(|(name, plugin)| (name, names, plugin)));
+        all.extend(self.plugins.into_iter().map(|(name, plugin)| guest(&name, plugin)));
         Ok(all)
     }
 }
 
-/// The built-in `files` plugin on the roots that the operator granted, or on one empty folder of its own.
-fn files(config: &Config) -> Result<Arc<dyn Plugin>, StartError> {
+/// The folders that the operator granted, or one empty folder of Waygate's own.
+fn roots(config: &Config) -> Result<Vec<Root>, StartError> {
     let mut roots: Vec<Root> = config.files.roots.iter().filter_map(|root| read_root(root)).collect();
     if roots.is_empty() {
         let path = config.server.data_dir.join("files");
@@ -78,8 +116,13 @@ fn files(config: &Config) -> Result<Arc<dyn Plugin>, StartError> {
             .map_err(|error| StartError::Plugin(format!("{} cannot be made: {error}", path.display())))?;
         roots.push(Root { name: "files".to_owned(), path, writable: true });
     }
+    Ok(roots)
+}
+
+/// The built-in `files` plugin.
+fn files(config: &Config) -> Result<Arc<dyn Plugin>, StartError> {
     let options = Options {
-        roots,
+        roots: roots(config)?,
         read_max_bytes: config.files.read_max_bytes,
         write_max_bytes: config.files.write_max_bytes,
         quota_bytes: config.files.quota_bytes,
@@ -88,6 +131,45 @@ fn files(config: &Config) -> Result<Arc<dyn Plugin>, StartError> {
     let files = Files::new(options)
         .map_err(|error| StartError::Plugin(format!("the files plugin cannot start: {error}")))?;
     Ok(files)
+}
+
+/// The built-in `system` plugin.
+fn system(config: &Config, guard: Option<Guard>) -> Result<Arc<System>, StartError> {
+    let guard = guard.ok_or_else(|| {
+        let why = "system.programs grants programs, but this server has no guard to run them under; start it through \
+                   waygate_mcp::cli::main, or name a waygate-mcp binary with Builder::guarded_by";
+        StartError::Plugin(why.to_owned())
+    })?;
+    let options = system_options(config)?;
+    for name in interpreters(&options.programs) {
+        log::warn!(
+            "system.programs grants {name}, which runs whatever it is told to: every client may do what this server may"
+        );
+    }
+    System::new(options, guard)
+        .map_err(|error| StartError::Plugin(format!("the system plugin cannot start: {error}")))
+}
+
+fn system_options(config: &Config) -> Result<SystemOptions, StartError> {
+    let programs = config.system.programs.iter().map(|granted| {
+        // The configuration found it a moment ago.
+        let path = find_program(granted)
+            .map_err(|why| StartError::Plugin(format!("system.programs has {granted:?}, {why}")))?;
+        Ok(Program { name: granted.clone(), path })
+    });
+    let own = [("PATH", PROGRAM_FOLDERS), ("LANG", "C.UTF-8")];
+    let mut environment: Vec<_> = own.map(|(name, value)| (name.into(), value.into())).into();
+    let named = &config.system.environment;
+    environment.extend(named.iter().filter_map(|name| Some((name.into(), std::env::var_os(name)?))));
+    Ok(SystemOptions {
+        programs: programs.collect::<Result<_, StartError>>()?,
+        environment,
+        roots: roots(config)?,
+        timeout: Duration::from_secs(config.system.timeout_seconds),
+        wait: Duration::from_secs(config.server.timeout_seconds),
+        output_max_bytes: config.system.output_max_bytes,
+        programs_max: config.system.programs_max,
+    })
 }
 
 /// Reads `name=path:ro|rw`, which the configuration has checked.
@@ -112,5 +194,42 @@ pub(super) fn capture(history: &config::History) -> Render {
             Arc::new(move |arguments: &Raw| Some(redaction::redact(arguments.as_str(), &extra)))
         }
         Capture::Full => Arc::new(|arguments: &Raw| Some(arguments.as_str().to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Sources, load};
+
+    #[test]
+    fn programs_are_not_granted_where_there_is_no_guard_to_run_them_under() {
+        let home = tempfile::tempdir().unwrap();
+        let environment = [("WAYGATE_SYSTEM_PROGRAMS", "sh")];
+        let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let home = Some(home.path().to_owned());
+        let config = load(&Sources { environment, home, ..Sources::default() }).unwrap().config;
+        let names = |builder: Builder| -> Result<Vec<String>, String> {
+            let guests = builder.with_builtins().plugins(&config, &Slot::default());
+            guests
+                .map(|all| all.into_iter().map(|guest| guest.name).collect())
+                .map_err(|error| error.to_string())
+        };
+        let why = names(Builder::new("embedded")).unwrap_err();
+        assert!(why.contains("cli::main") && why.contains("Builder::guarded_by"), "{why}");
+        let wanted = ["files", "system", "waygate"].map(str::to_owned);
+        assert_eq!(names(Builder::new("embedded").guarded_by("/usr/bin/waygate-mcp")), Ok(wanted.to_vec()));
+        assert_eq!(names(Builder::new("whole").or_guarded_here()), Ok(wanted.to_vec()));
+    }
+
+    #[test]
+    fn a_program_that_runs_whatever_it_is_told_to_is_known_by_its_file() {
+        let program = |name: &str, path: &str| Program { name: name.to_owned(), path: path.into() };
+        let programs = [
+            program("git", "/usr/bin/git"),
+            program("/opt/sh", "/opt/sh"),
+            program("python3", "/usr/bin/python3"),
+        ];
+        assert_eq!(interpreters(&programs), ["/opt/sh", "python3"]);
     }
 }

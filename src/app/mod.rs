@@ -38,6 +38,7 @@ use crate::storage::socket::{self, Socket};
 use crate::storage::{DataFolder, Instance, Nook, Owned, Storage, StorageError};
 use crate::telemetry::metrics::METRICS;
 
+pub use crate::plugins::child::guard::keep as keep_guard;
 pub use builder::Builder;
 
 /// How long a plugin may take to say what it offers at start.
@@ -149,7 +150,7 @@ impl App {
         let manners = http::Manners {
             workers: config.server.workers.min(most),
             connections_max: config.server.connections_max,
-            head_timeout: Duration::from_secs(config.server.head_timeout_seconds),
+            head_timeout: Duration::from_secs(config.server.receive_timeout_seconds),
             keep_alive: Duration::from_secs(config.server.keep_alive_seconds),
         };
         // Before anybody is accepted: all that a request needs is there.
@@ -252,7 +253,7 @@ fn data_folder(config: &Config) -> PathBuf {
 async fn open_storage(config: &Config, listener: Option<&TcpListener>) -> Result<Storage, StorageError> {
     let (database, default) = (config.database.clone(), data_folder(config).join("waygate.db"));
     let opening = actix_web::web::block(move || {
-        let storage = crate::storage::open(&database, &default)?;
+        let storage = waiting::until_present(&database, || crate::storage::open(&database, &default))?;
         let applied = storage.migrate()?;
         if !applied.is_empty() {
             log::info!(migrations = applied.len(); "the database was brought up to date: {}", applied.join(", "));
@@ -282,11 +283,8 @@ async fn build_house(
     let keep_alive = Duration::from_secs(config.mcp.stream_keep_alive_seconds);
     let streams = Streams::new(config.mcp.streams_max, keep_alive, Arc::clone(&roster));
 
-    let sessions = Sessions::new(session_limits(config), Arc::clone(&streams));
-
     let house_arbiter = Arbiter::new();
-    let swept = Arc::clone(&sessions);
-    house_arbiter.spawn_fn(move || swept.keep_swept());
+    let sessions = open_sessions(&house_arbiter, config, &streams);
     let (db, recorder) = start_db(&house_arbiter, &roster, &storage, instance, config).await?;
     let sights = Arc::new(Sights {
         roster: Arc::clone(&roster),
@@ -339,13 +337,18 @@ async fn build_house(
     Ok(house)
 }
 
-fn session_limits(config: &Config) -> SessionLimits {
-    SessionLimits {
+/// The sessions with legacy clients, swept on the thread of `arbiter`.
+fn open_sessions(arbiter: &Arbiter, config: &Config, streams: &Arc<Streams>) -> Arc<Sessions> {
+    let limits = SessionLimits {
         most: config.mcp.sessions_max,
         most_of_one: config.mcp.sessions_per_caller_max,
         idle: Duration::from_secs(config.mcp.session_idle_seconds),
         replay_max_bytes: config.mcp.session_replay_bytes,
-    }
+    };
+    let sessions = Sessions::new(limits, Arc::clone(streams));
+    let swept = Arc::clone(&sessions);
+    arbiter.spawn_fn(move || swept.keep_swept());
+    sessions
 }
 
 fn manner(config: &Config, info: &ServerInfo) -> Manner {
@@ -383,7 +386,9 @@ async fn start_plugins(
     };
     let arbiter = Arbiter::new();
     let mut addresses = std::collections::HashMap::new();
-    for (name, names, plugin) in builder.plugins(config, host)? {
+    for builder::Guest { name, names, plugin, timeout_seconds } in builder.plugins(config, host)? {
+        let limits =
+            SeatLimits { timeout_seconds: timeout_seconds.unwrap_or(limits.timeout_seconds), ..limits };
         let seat = Arc::new(Seat::new(&name, names, plugin, limits));
         let actor = PluginActor::new(Arc::clone(&seat), Arc::clone(shelf), Arc::clone(streams));
         let roster = Arc::clone(roster);
@@ -434,7 +439,7 @@ fn frame(config: &Config, house: &Arc<House>, address: Option<SocketAddr>, socke
         trusted_proxies: server.trusted_proxies.iter().filter_map(|proxy| Network::parse(proxy)).collect(),
         limits: Limits {
             body_max_bytes: server.body_max_bytes,
-            body_timeout: Duration::from_secs(server.body_timeout_seconds),
+            body_timeout: Duration::from_secs(server.receive_timeout_seconds),
             stream_keep_alive: Duration::from_secs(config.mcp.stream_keep_alive_seconds),
             subscriptions_max: config.mcp.subscriptions_max,
             crash_allowed: server.env == crate::config::Environment::Test,

@@ -1,4 +1,5 @@
-//! Answering while the house is not built yet: the socket is bound, so callers are told to come back.
+//! Waiting while the house is not built yet: for a database server that is not there, and for callers, who are told to come
+//! back, since the socket is bound.
 //!
 //! A thread of its own accepts one connection at a time and answers it before it looks for the next, so that nobody who
 //! was accepted is left without an answer when the server takes over.
@@ -10,6 +11,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::config;
+use crate::storage::{self, Storage, StorageError};
+
 /// A start that is quicker than this needs no doorman.
 const PATIENCE: Duration = Duration::from_millis(200);
 /// How long one caller may take to say what it wants, and to hear the answer.
@@ -20,6 +24,46 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 const REQUEST_MAX_BYTES: usize = 64 * 1024;
 
 const BODY: &str = r#"{"error":{"code":"unavailable","message":"the server is starting","advice":"retry after a moment"},"status":"starting","ready":false}"#;
+
+/// Between two attempts at a database server, at first and at most.
+const ATTEMPT_MIN: Duration = Duration::from_millis(100);
+const ATTEMPT_MAX: Duration = Duration::from_secs(2);
+/// Between two log lines about it.
+const SAY_EVERY: Duration = Duration::from_secs(5);
+
+/// Opens the database; a server that is away or full is waited for, `database.wait_seconds` long. Blocks.
+///
+/// # Errors
+/// What `open` says last.
+pub fn until_present(
+    database: &config::Database,
+    open: impl Fn() -> Result<Storage, StorageError>,
+) -> Result<Storage, StorageError> {
+    let began = Instant::now();
+    let patience = Duration::from_secs(database.wait_seconds);
+    let (mut pause, mut said) = (ATTEMPT_MIN, None::<Instant>);
+    loop {
+        match open() {
+            Err(error)
+                if storage::is_server(database) && error.is_absence() && began.elapsed() < patience =>
+            {
+                if said.is_none_or(|at| at.elapsed() >= SAY_EVERY) {
+                    let left = patience.saturating_sub(began.elapsed()).as_secs();
+                    log::warn!("the start waits for the database, {left} s more at most: {error}");
+                    said = Some(Instant::now());
+                }
+            }
+            opened => {
+                if opened.is_ok() && said.is_some() {
+                    log::info!(waited_ms = began.elapsed().as_millis() as u64; "the database is there");
+                }
+                return opened;
+            }
+        }
+        std::thread::sleep(pause.min(patience.saturating_sub(began.elapsed())));
+        pause = (pause * 2).min(ATTEMPT_MAX);
+    }
+}
 
 /// Waits for `work`; when it takes long, answers 503 on `listener` meanwhile.
 pub async fn serve_while<T>(work: impl Future<Output = T>, listener: &TcpListener) -> T {

@@ -2,6 +2,7 @@
 //!
 //! MCP 2026-07-28, basic/index#json-schema-usage. `$ref` never leaves the document: nothing is fetched.
 
+use jsonschema::error::ValidationErrorKind;
 use serde_json::Value;
 
 use crate::protocol::Raw;
@@ -57,7 +58,11 @@ impl Schema {
 
 fn place(error: &jsonschema::ValidationError<'_>) -> String {
     let path = error.instance_path().to_string();
-    let mut says = error.to_string();
+    let mut says = match error.kind() {
+        // All of them: a model chooses from what it reads.
+        ValidationErrorKind::Enum { options } => format!("{} is not one of {options}", error.instance()),
+        _ => error.to_string(),
+    };
     if says.len() > 300 {
         says = says.chars().take(300).chain("…".chars()).collect();
     }
@@ -199,5 +204,14 @@ mod tests {
             Schema::compile(&Raw::value(&json!({"properties": {"n": {"type": "integer"}}}))).unwrap();
         assert!(schema.check(&json!({"n": "x"})).unwrap_err().starts_with("at /n: "));
         assert!(schema.check(&json!({"n": 1})).is_ok());
+    }
+
+    #[test]
+    fn a_word_that_is_none_of_those_allowed_is_refused_with_all_of_them() {
+        let schema = Schema::compile(&Raw::value(&json!({"enum": ["a", "b", "c", "d", "e"]}))).unwrap();
+        assert_eq!(
+            schema.check(&json!("x")),
+            Err("\"x\" is not one of [\"a\",\"b\",\"c\",\"d\",\"e\"]".to_owned())
+        );
     }
 }

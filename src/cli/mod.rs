@@ -2,12 +2,14 @@
 //!
 //! Must not know how anything is done; it reads the command line, loads the configuration and hands over.
 
-mod client;
+mod clients;
 mod config;
 mod db;
 mod exit;
+mod guard;
 mod history;
 mod output;
+mod remote;
 mod serve;
 mod stdio;
 mod tools;
@@ -31,6 +33,8 @@ Examples:
   waygate-mcp stdio                                the same server for one desktop client
   waygate-mcp tools list                           what the running server offers
   waygate-mcp tools call files__list_directory --arg path=files
+  waygate-mcp client claude-code                   what connects that client
+  waygate-mcp history tail --follow                what is called, as it happens
   waygate-mcp config show                          what holds, and where each value comes from
   waygate-mcp help tools call                      everything about one verb
 
@@ -64,6 +68,8 @@ enum Verb {
         #[command(subcommand)]
         command: history::HistoryCommand,
     },
+    /// Print what connects an MCP client to this server
+    Client(clients::ClientArgs),
     /// Show and check the configuration
     Config {
         #[command(subcommand)]
@@ -76,6 +82,9 @@ enum Verb {
     },
     /// Tell version, protocol revisions and what is built in
     Version,
+    /// Run a program for Waygate and end it with all that it started
+    #[command(hide = true)]
+    Guard(guard::Guard),
 }
 
 /// Flags of every verb. Values are texts here: the configuration checks them, with all else that is wrong.
@@ -133,7 +142,8 @@ impl Globals {
 /// Reads the command line of this process, does what it says, and tells how it went. `serve` serves what `builder` is.
 pub fn main(builder: Builder) -> ExitCode {
     match Line::try_parse() {
-        Ok(line) => run(line, builder),
+        // This program has the verb `guard`, by being here.
+        Ok(line) => run(line, builder.or_guarded_here()),
         Err(error) => {
             // Help and version are asked for; there is nowhere to say that they cannot be printed.
             drop(error.print());
@@ -153,8 +163,13 @@ fn run(line: Line, builder: Builder) -> ExitCode {
             with_config(flags, false, |loaded| history::run(command, &loaded.config, json))
         }
         Verb::Db { command } => with_config(flags, false, |loaded| db::run(command, &loaded.config, json)),
+        Verb::Client(args) => {
+            let typed = flags.clone();
+            with_config(flags, true, |loaded| clients::run(&args, &loaded, &typed, json))
+        }
         Verb::Config { command } => config::run(command, flags, json),
         Verb::Version => version::run(json),
+        Verb::Guard(guard) => Ok(guard::run(&guard)),
     };
     done.unwrap_or_else(|error| {
         output::say(&format!("waygate-mcp: {error:#}"));
@@ -162,7 +177,7 @@ fn run(line: Line, builder: Builder) -> ExitCode {
     })
 }
 
-/// Loads the configuration for a verb; `.env` of the working folder counts for `serve` alone.
+/// Loads the configuration for a verb; `.env` of the working folder counts for `serve` and what tells of it alone.
 fn with_config(
     flags: Flags,
     reads_env_file: bool,

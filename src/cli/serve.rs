@@ -116,6 +116,7 @@ fn announce(app: &App, loaded: &Loaded) {
 pub(super) fn exit_of(error: &StartError) -> Exit {
     match error {
         StartError::Storage(StorageError::Taken { .. } | StorageError::Locked { .. }) => Exit::Temporary,
+        StartError::Storage(error) if error.is_absence() => Exit::Temporary,
         StartError::Storage(_) => Exit::Storage,
         StartError::Part(_) => Exit::Internal,
         StartError::Listen(_) | StartError::Plugin(_) | StartError::Key(_) => Exit::CannotCreate,

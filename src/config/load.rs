@@ -8,6 +8,7 @@ use super::checks;
 use super::faults::Faults;
 use super::files::{self, Places};
 use super::layers::{self, CONFIG_DIR, Findings, Given, Layer, Origin, Source};
+use super::programs;
 use super::settings::{Kind, SETTINGS, Setting};
 use super::values::Value;
 use super::{Config, Mode};
@@ -107,6 +108,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Faults> {
     let config = merge(&given, &mut findings.faults);
     if let Some(config) = &config {
         checks::check(config, &given, &findings.broken, &mut findings.faults);
+        programs::check(&config.system, &given, &mut findings.faults);
     }
     note_open_secrets(&given, &read, &mut findings.notes);
     match config {

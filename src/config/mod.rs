@@ -8,6 +8,7 @@ pub mod generated;
 mod kubernetes;
 mod layers;
 mod load;
+mod programs;
 mod secret;
 pub mod settings;
 mod values;
@@ -16,6 +17,7 @@ pub use checks::is_loopback;
 pub use faults::{Fault, Faults, did_you_mean};
 pub use layers::{Layer, Origin};
 pub use load::{Flags, Loaded, MASK, Shown, Sources, load};
+pub use programs::{PROGRAM_FOLDERS, find_program};
 pub use secret::Secret;
 pub use values::Value;
 
@@ -60,6 +62,8 @@ pub struct Config {
     pub plugins: Plugins,
     /// The built-in `files` plugin.
     pub files: Files,
+    /// The built-in `system` plugin.
+    pub system: System,
     /// The database.
     pub database: Database,
     /// The ledger of calls.
@@ -94,10 +98,8 @@ pub struct Server {
     pub connections_max: usize,
     /// Of a request body; more is 413.
     pub body_max_bytes: usize,
-    /// For a request body to arrive; longer is 408.
-    pub body_timeout_seconds: u64,
-    /// For a request head to arrive; longer is 408.
-    pub head_timeout_seconds: u64,
+    /// For a request head, and then a body, to arrive; longer is 408.
+    pub receive_timeout_seconds: u64,
     /// How long an idle connection stays open.
     pub keep_alive_seconds: u64,
     /// How clients reach it, when that is not `http://host:port`.
@@ -180,14 +182,32 @@ pub struct Files {
     pub results_max: usize,
 }
 
+/// `[system]`: programs that clients may run.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct System {
+    /// Whole paths, or names to be found with [`find_program`]; each was found once. Empty: the plugin is not there.
+    pub programs: Vec<String>,
+    /// Names of variables that programs get from Waygate's own environment.
+    pub environment: Vec<String>,
+    /// The longest that a program may run.
+    pub timeout_seconds: u64,
+    /// Shown of stdout, and of stderr.
+    pub output_max_bytes: usize,
+    /// Programs at once.
+    pub programs_max: usize,
+}
+
 /// `[database]`: where history and state lie.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Database {
     /// `postgres://…`, `sqlite:path` or a path; none means `<data root>/data/waygate.db`.
     pub url: Option<Secret>,
-    /// Connections.
+    /// Connections for reading; history is written on one more.
     pub pool_size: u32,
+    /// How long a start waits for a database server that cannot be reached.
+    pub wait_seconds: u64,
     /// How long a statement waits for a lock.
     pub busy_timeout_ms: u64,
 }

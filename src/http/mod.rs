@@ -24,6 +24,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actix_web::dev::Server;
+use actix_web::guard::fn_guard;
+use actix_web::http::Method;
 use actix_web::middleware::from_fn;
 use actix_web::rt::net::UnixStream;
 use actix_web::web::{self, Data, ServiceConfig};
@@ -37,7 +39,10 @@ fn routes(urls: &mut ServiceConfig) {
     let get = |path: &str, handler: actix_web::Route| {
         web::resource(path).route(handler).default_service(web::to(ops::not_allowed))
     };
-    let mcp = web::resource("/mcp").route(web::post().to(mcp::post));
+    // `web::post()` would note its method with every request, for a header that the default service makes by itself.
+    let is_post = fn_guard(|context| context.head().method == Method::POST);
+    let post = web::route().guard(is_post).to(mcp::post);
+    let mcp = web::resource("/mcp").route(post);
     let mcp = mcp.route(web::get().to(legacy::get)).route(web::delete().to(legacy::delete));
     urls.service(mcp.default_service(web::to(mcp::other)))
         .service(get("/sse", web::get().to(legacy::sse::open)))

@@ -20,7 +20,7 @@ use crate::actors::ask::ask;
 use crate::actors::metrics::messages::Render;
 use crate::actors::supervision::{Crash, Ping};
 use crate::error::{ErrorCode, Fault};
-use crate::protocol::{MODERN, SERVED};
+use crate::protocol::{MODERN, Revision, SERVED};
 use crate::telemetry::metrics::METRICS;
 
 /// `GET /`
@@ -29,7 +29,7 @@ pub async fn index(request: HttpRequest, door: Data<Door>) -> HttpResponse {
         Ok(json!({
             "service": "waygate-mcp",
             "version": env!("CARGO_PKG_VERSION"),
-            "protocolVersions": SERVED,
+            "protocolVersions": SERVED.iter().copied().chain(Revision::with_sessions()).collect::<Vec<_>>(),
             "links": {
                 "mcp": "/mcp", "health": "/health", "ready": "/ready", "metrics": "/metrics", "plugins": "/plugins",
                 "diagnostics": ["/diagnostics/connection", "/diagnostics/performance", "/diagnostics/errors", "/diagnostics/actors"],
@@ -140,6 +140,7 @@ async fn connections(door: &Door) -> Result<Value, Fault> {
         "listeners": frame.listeners,
         "connections": {"open": by_era.iter().sum::<usize>(), "accepted": frame.connections.accepted(), "byEra": eras},
         "streams": {"open": streams.open, "oldestSeconds": streams.oldest.map(|oldest| oldest.as_secs())},
+        "sessions": {"open": frame.house.sessions.count(), "byRevision": frame.house.sessions.by_revision()},
         "requestsInFlight": METRICS.in_flight.get(),
         "database": {"latencyMs": judgement.db_latency.map(|latency| latency.as_micros() as f64 / 1e3)},
     }))

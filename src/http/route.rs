@@ -2,6 +2,7 @@
 //!
 //! Must not know how the answer travels.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -120,10 +121,10 @@ fn read(catalog: &Snapshot, params: &Params) -> Result<Task, Fault> {
             format!("there is no resource {uri:?}"),
             "list the resources and their templates",
         )
-        .with("uri", uri.as_str())
+        .with("uri", &*uri)
     };
     let entry = Arc::clone(catalog.resource(&uri).ok_or_else(unknown)?);
-    Ok(Task::Read { entry, uri })
+    Ok(Task::Read { entry, uri: uri.into_owned() })
 }
 
 #[derive(Deserialize)]
@@ -179,14 +180,14 @@ fn wanted(params: &Params) -> Result<Wanted, Fault> {
     member(params.members.notifications.as_ref(), "notifications")
 }
 
-fn text(member: Option<&Raw>, key: &str) -> Result<String, Fault> {
+fn text<'a>(member: Option<&'a Raw>, key: &str) -> Result<Cow<'a, str>, Fault> {
     let refuse = || {
         Fault::invalid_params(
             format!("`{key}` is missing or not a string"),
             format!("send `{key}` as a string"),
         )
     };
-    member.and_then(|member| member.read().ok()).ok_or_else(refuse)
+    member.and_then(Raw::text).ok_or_else(refuse)
 }
 
 fn member<T: serde::de::DeserializeOwned>(member: Option<&Raw>, key: &str) -> Result<T, Fault> {

@@ -4,6 +4,7 @@
 //! needs input says so and is called again with the answers. Must not know eras, sessions, HTTP or who is calling.
 
 pub mod builtin;
+pub mod child;
 mod context;
 mod host;
 

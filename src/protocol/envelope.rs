@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::legacy::asks::Answer;
 use super::modern::{ParamPlaces, Params};
-use super::raw::Raw;
+use super::raw::{Raw, text_of};
 use super::scan::Level;
 use crate::error::{ErrorCode, Fault};
 
@@ -141,7 +141,7 @@ impl Message {
             malformed.id = id.clone();
             Err(malformed)
         };
-        let string = |place: Range<usize>| whole.at(place).read::<String>().ok();
+        let string = |place: Range<usize>| text_of(whole.json_at(place));
         if places.jsonrpc.and_then(string).as_deref() != Some("2.0") {
             return refuse("`jsonrpc` is not \"2.0\"", SEND);
         }
@@ -161,10 +161,10 @@ impl Message {
             }
             return refuse("`method` is missing", SEND);
         };
-        let Some(method) = string(method) else {
+        let Some(method) = string(method).map(Cow::into_owned) else {
             return refuse("`method` is not a string", SEND);
         };
-        if places.params.is_some_and(|place| !whole.at(place).is_object()) {
+        if places.params.is_some_and(|place| !whole.json_at(place).starts_with('{')) {
             return refuse("`params` is not an object", "send `params` as an object, or leave it out");
         }
         let params = Box::new(places.inner.take(whole));

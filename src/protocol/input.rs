@@ -54,7 +54,7 @@ impl ClientCapabilities {
     /// When it is not an object, or a capability in it is not.
     pub fn read(raw: &Raw) -> Result<Self, RawError> {
         if raw.as_str() == "{}" {
-            return Ok(Self { raw: Some(raw.clone()), ..Self::default() });
+            return Ok(Self { raw: Some(Raw::empty_object()), ..Self::default() });
         }
         let declared: Declared<'_> = raw.read()?;
         let elicitation = declared.elicitation.as_ref();
@@ -137,7 +137,7 @@ impl InputRequest {
 
     /// Asks for the client's roots.
     pub fn roots() -> Self {
-        Self { method: InputMethod::Roots, params: Raw::trusted("{}") }
+        Self { method: InputMethod::Roots, params: Raw::empty_object() }
     }
 
     /// Its JSON inside `inputRequests`.

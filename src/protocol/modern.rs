@@ -126,13 +126,13 @@ impl Params {
     }
 
     /// The member that `Mcp-Name` repeats, when it is a string: the one that `method` reads, and no other.
-    pub fn target(&self, method: Method) -> Option<String> {
+    pub fn target(&self, method: Method) -> Option<Cow<'_, str>> {
         let member = match method.named() {
             Named::Not => None,
             Named::ByName => self.members.name.as_ref(),
             Named::ByUri => self.members.uri.as_ref(),
         };
-        member?.read().ok()
+        member?.text()
     }
 
     /// `arguments`, `{}` when left out.
@@ -141,7 +141,7 @@ impl Params {
     /// -32602 when it is not an object.
     pub fn arguments(&self) -> Result<Raw, Fault> {
         match &self.members.arguments {
-            None => Ok(Raw::trusted("{}")),
+            None => Ok(Raw::empty_object()),
             Some(arguments) if arguments.is_object() => Ok(arguments.clone()),
             Some(_) => Err(Fault::invalid_params(
                 "`arguments` is not an object",
@@ -244,8 +244,7 @@ impl Meta {
             let what = format!("`_meta` lacks `io.modelcontextprotocol/{key}`, or it has the wrong type");
             Fault::invalid_params(what, META)
         };
-        let version: Option<String> = meta.version.as_ref().and_then(|version| version.read().ok());
-        let version = version.ok_or_else(|| lacks("protocolVersion"))?;
+        let version = text(meta.version.as_ref()).ok_or_else(|| lacks("protocolVersion"))?;
         let capabilities = meta.capabilities.as_ref().filter(|raw| raw.is_object());
         let capabilities = capabilities.ok_or_else(|| lacks("clientCapabilities"))?;
         Ok(Self {
@@ -302,5 +301,5 @@ impl Meta {
 }
 
 fn text(member: Option<&Raw>) -> Option<String> {
-    member?.read().ok()
+    Some(member?.text()?.into_owned())
 }

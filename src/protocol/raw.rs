@@ -3,10 +3,12 @@
 //! Checked means: well-formed UTF-8 JSON, no object with the same key twice (else we would validate one value and a
 //! plugin would read the other), nested no deeper than `DEPTH_MAX`. Must not know what the JSON says.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
 use bytes::Bytes;
+use bytestring::ByteString;
 use serde::de::{Deserializer, Error as _};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
@@ -15,7 +17,7 @@ use super::scan::{Level, scan};
 
 /// A checked JSON value, shared and cheap to clone.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Raw(Bytes);
+pub struct Raw(ByteString);
 
 /// Why bytes are not a `Raw`; the text says where.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -47,14 +49,19 @@ impl Raw {
         found: &mut dyn FnMut(Level, &str, Range<usize>),
     ) -> Result<Self, RawError> {
         let text =
-            std::str::from_utf8(&bytes).map_err(|error| RawError(format!("it is not UTF-8: {error}")))?;
-        scan(text, found).map_err(RawError)?;
-        Ok(Self(bytes))
+            ByteString::try_from(bytes).map_err(|error| RawError(format!("it is not UTF-8: {error}")))?;
+        scan(&text, found).map_err(RawError)?;
+        Ok(Self(text))
     }
 
     /// The value that stands there, as [`Raw::scan`] found it.
     pub(super) fn at(&self, place: Range<usize>) -> Self {
-        Self(self.0.slice(place))
+        Self(self.0.slice_ref(self.json_at(place)))
+    }
+
+    /// The JSON that stands there: for a look at it, which costs nothing.
+    pub(super) fn json_at(&self, place: Range<usize>) -> &str {
+        self.0.get(place).unwrap_or_default()
     }
 
     /// The bytes of a value that we make ourselves.
@@ -62,45 +69,48 @@ impl Raw {
     /// # Errors
     /// What `Serialize` refuses, such as a map with keys that are not strings.
     pub fn of<T: Serialize + ?Sized>(value: &T) -> Result<Self, RawError> {
-        let bytes = serde_json::to_vec(value).map_err(|error| RawError(error.to_string()))?;
-        Ok(Self(Bytes::from(bytes)))
+        let text = serde_json::to_string(value).map_err(|error| RawError(error.to_string()))?;
+        Ok(Self(text.into()))
     }
 
     /// A `Value`, which always has bytes.
     pub fn value(value: &serde_json::Value) -> Self {
-        Self(Bytes::from(value.to_string()))
+        Self(value.to_string().into())
     }
 
     /// JSON written in this program's source or by this program's renderers, trusted unchecked.
-    pub(crate) fn trusted(bytes: impl Into<Bytes>) -> Self {
-        Self(bytes.into())
+    pub(crate) fn trusted(text: impl Into<ByteString>) -> Self {
+        Self(text.into())
+    }
+
+    /// `{}`, which costs nothing.
+    pub(crate) fn empty_object() -> Self {
+        Self(ByteString::from_static("{}"))
     }
 
     /// The same JSON in bytes of its own, for whoever outlives the body it came in.
     pub fn detached(&self) -> Self {
-        Self(Bytes::copy_from_slice(&self.0))
+        Self(self.as_str().into())
     }
 
     /// The part of this document that serde_json borrowed from it.
     pub fn part(&self, part: &RawValue) -> Self {
-        let part = part.get().as_bytes();
-        let within = self.0.as_ptr_range();
-        if within.contains(&part.as_ptr()) {
-            Self(self.0.slice_ref(part))
+        let within = self.0.as_bytes().as_ptr_range();
+        if within.contains(&part.get().as_ptr()) {
+            Self(self.0.slice_ref(part.get()))
         } else {
-            Self(Bytes::copy_from_slice(part))
+            Self(part.get().into())
         }
     }
 
     /// The JSON text.
     pub fn as_str(&self) -> &str {
-        // Checked at construction; the empty text could only show a bug, and parses as nothing.
-        std::str::from_utf8(&self.0).unwrap_or_default()
+        &self.0
     }
 
     /// The JSON text as shared bytes.
     pub fn bytes(&self) -> &Bytes {
-        &self.0
+        self.0.as_bytes()
     }
 
     /// Reads it as a `T`, borrowing where `T` borrows.
@@ -108,17 +118,32 @@ impl Raw {
     /// # Errors
     /// When the JSON has another shape than `T`; the text names the place.
     pub fn read<'a, T: Deserialize<'a>>(&'a self) -> Result<T, RawError> {
-        serde_json::from_slice(&self.0).map_err(|error| RawError(error.to_string()))
+        serde_json::from_str(&self.0).map_err(|error| RawError(error.to_string()))
+    }
+
+    /// The text of a string, borrowed unless something in it is escaped; none when it is no string.
+    pub fn text(&self) -> Option<Cow<'_, str>> {
+        text_of(&self.0)
     }
 
     /// Whether it is `null`.
     pub fn is_null(&self) -> bool {
-        &self.0[..] == b"null"
+        self.0 == "null"
     }
 
     /// Whether it is an object.
     pub fn is_object(&self) -> bool {
-        self.0.first() == Some(&b'{')
+        self.0.starts_with('{')
+    }
+}
+
+/// The text of a string, given its JSON, which was checked.
+pub(super) fn text_of(json: &str) -> Option<Cow<'_, str>> {
+    let inner = json.strip_prefix('"')?.strip_suffix('"')?;
+    if inner.contains('\\') {
+        serde_json::from_str(json).ok().map(Cow::Owned)
+    } else {
+        Some(Cow::Borrowed(inner))
     }
 }
 
@@ -131,7 +156,7 @@ impl fmt::Debug for Raw {
 
 impl Serialize for Raw {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let raw: &RawValue = serde_json::from_slice(&self.0).map_err(serde::ser::Error::custom)?;
+        let raw: &RawValue = serde_json::from_str(&self.0).map_err(serde::ser::Error::custom)?;
         raw.serialize(serializer)
     }
 }
@@ -178,6 +203,22 @@ mod tests {
             assert!(parse(bad).is_err(), "{bad:?}");
         }
         assert!(Raw::parse(Bytes::from_static(b"\"\xff\"")).is_err());
+    }
+
+    #[test]
+    fn the_text_of_a_string_is_what_serde_json_reads() {
+        for string in [r#""""#, r#""plain""#, r#""a\"b""#, r#""\u0061ä\\""#, r#"" { ""#] {
+            let raw = parse(string).unwrap();
+            assert_eq!(
+                raw.text().as_deref(),
+                serde_json::from_str::<String>(string).ok().as_deref(),
+                "{string}"
+            );
+        }
+        for other in ["1", "null", r#"["a"]"#, r#"{"a":"b"}"#] {
+            assert_eq!(parse(other).unwrap().text(), None, "{other}");
+        }
+        assert!(matches!(parse(r#""plain""#).unwrap().text(), Some(Cow::Borrowed("plain"))));
     }
 
     #[test]

@@ -38,7 +38,7 @@ impl ServerInfo {
 /// A result object with `resultType` and `_meta`, ready to be sent under any id.
 #[derive(Debug, Clone)]
 pub struct Finished {
-    bytes: Bytes,
+    json: Raw,
     /// Where the members begin that were there before; 0 when ours stand between them.
     plain: usize,
 }
@@ -46,13 +46,12 @@ pub struct Finished {
 impl Finished {
     /// Its JSON.
     pub fn bytes(&self) -> &Bytes {
-        &self.bytes
+        self.json.bytes()
     }
 
     /// All that stood behind the opening brace before the revision's own members were put there, if that can be told.
     pub fn plain_inner(&self) -> Option<&str> {
-        let inner = self.bytes.get(self.plain..).filter(|_| self.plain > 0)?;
-        std::str::from_utf8(inner).ok()
+        self.json.as_str().get(self.plain..).filter(|_| self.plain > 0)
     }
 
     /// The result without the members that this revision put there.
@@ -60,7 +59,7 @@ impl Finished {
     /// # Errors
     /// When it is not an object.
     pub fn plain(&self) -> Result<Object, RawError> {
-        let mut object = Object::open(&Raw::trusted(self.bytes.clone()))?;
+        let mut object = Object::open(&self.json)?;
         object.remove("resultType");
         let mut meta = object.get("_meta").map(Object::open).transpose()?.unwrap_or_default();
         meta.remove("io.modelcontextprotocol/serverInfo");
@@ -96,7 +95,7 @@ pub fn input_required(requests: &[(String, Raw)], state: Option<&str>, info: &Se
         result.put("requestState", state);
     }
     result.set("_meta", Raw::trusted(format!(r#"{{"io.modelcontextprotocol/serverInfo":{}}}"#, info.json)));
-    Finished { bytes: result.to_raw().bytes().clone(), plain: 0 }
+    Finished { json: result.to_raw(), plain: 0 }
 }
 
 fn finish(result: &Raw, kind: &str, info: &ServerInfo) -> Result<Finished, RawError> {
@@ -113,7 +112,7 @@ fn finish(result: &Raw, kind: &str, info: &ServerInfo) -> Result<Finished, RawEr
         out.push_str(part);
     }
     let plain = out.len() - inner.len();
-    Ok(Finished { bytes: out.into(), plain })
+    Ok(Finished { json: Raw::trusted(out), plain })
 }
 
 /// For results that bring a `_meta` of their own: it is kept, and the server's name added.
@@ -123,14 +122,14 @@ fn finish_slowly(result: &Raw, kind: &str, info: &ServerInfo) -> Result<Finished
     meta.set("io.modelcontextprotocol/serverInfo", Raw::trusted(info.json.clone()));
     object.set("_meta", meta.to_raw());
     object.put("resultType", kind);
-    Ok(Finished { bytes: object.to_raw().bytes().clone(), plain: 0 })
+    Ok(Finished { json: object.to_raw(), plain: 0 })
 }
 
 /// The answer to request `id`.
 pub fn result(id: &Id, result: &Finished) -> Vec<u8> {
-    let mut out = Vec::with_capacity(result.bytes.len() + id.as_str().len() + 40);
+    let mut out = Vec::with_capacity(result.bytes().len() + id.as_str().len() + 40);
     for part in
-        [&b"{\"jsonrpc\":\"2.0\",\"id\":"[..], id.as_str().as_bytes(), b",\"result\":", &result.bytes, b"}"]
+        [&b"{\"jsonrpc\":\"2.0\",\"id\":"[..], id.as_str().as_bytes(), b",\"result\":", result.bytes(), b"}"]
     {
         out.extend_from_slice(part);
     }

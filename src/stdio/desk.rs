@@ -233,7 +233,7 @@ impl Desk {
             return;
         }
         let nameless = matches!(Message::parse(answer.clone()), Ok(Message::Response { id: None, .. }));
-        match Object::open(&Raw::trusted(answer.clone())) {
+        match Raw::parse(answer.clone()).and_then(|whole| Object::open(&whole)) {
             Ok(mut object) if nameless && !ids.is_empty() => {
                 for id in ids {
                     object.set("id", id.raw().clone());

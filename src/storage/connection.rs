@@ -44,6 +44,7 @@ impl Target {
             if !cfg!(feature = "postgres") {
                 return Err(StorageError::Unsupported { place: shown, feature: "postgres" });
             }
+            check_characters(text)?;
             return Ok(Self::Postgres { url: url.clone(), shown });
         }
         if let Some((scheme, _)) = text.split_once("://")
@@ -91,9 +92,39 @@ fn escaped(path: &str) -> String {
 /// A database URL without user, password and parameters.
 fn without_secrets(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").unwrap_or(("postgres", url));
-    let rest = rest.split(['?', '#']).next().unwrap_or_default();
+    let rest = without_parameters(rest);
     let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
+    let place = place.split(['?', '#']).next().unwrap_or_default();
     format!("{scheme}://{place}")
+}
+
+/// Up to the first `?name=`: a question mark may stand in a password, too.
+fn without_parameters(rest: &str) -> &str {
+    let is_name =
+        |text: &str| !text.is_empty() && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'_'));
+    let parameters = rest.match_indices('?').find(|(at, _)| {
+        let after = rest.get(at + 1..).unwrap_or_default();
+        after.split_once('=').is_some_and(|(name, _)| is_name(name))
+    });
+    parameters.and_then(|(at, _)| rest.get(..at)).unwrap_or(rest)
+}
+
+/// Refuses what libpq would read otherwise than it was meant, and then repeat a part of the password in its error.
+fn check_characters(url: &str) -> Result<(), StorageError> {
+    let refuse = |what: &str| Err(StorageError::Address(what.to_owned()));
+    let mut parts = url.split('%').skip(1);
+    if !parts.all(|part| part.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2) {
+        return refuse("a % in it must be followed by two hexadecimal digits; write %25 for the sign itself");
+    }
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let user = without_parameters(rest).rsplit_once('@').map_or("", |(user, _)| user);
+    if user.contains(['/', '@', '?', '#']) {
+        return refuse(
+            "a special character in the user's name or password must be written as its code: %40 for @, %2F for /, \
+             %3F for ?, %23 for #",
+        );
+    }
+    Ok(())
 }
 
 /// Opens connections to one database; the r2d2 pool does it through this.
@@ -104,11 +135,20 @@ pub(super) struct Connector {
     pub(super) busy: Duration,
 }
 
-/// How long PostgreSQL may work on one statement, and a connection may take to stand.
+/// How long PostgreSQL may work on one statement.
 #[cfg(feature = "postgres")]
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
+/// What libpq is told unless the URL says otherwise. Left to itself it would wait for minutes for a host that does not
+/// answer, and a quarter of an hour for one that has gone without a word.
 #[cfg(feature = "postgres")]
-const CONNECT_TIMEOUT_SECONDS: u64 = 5;
+const PARAMETERS: [(&str, &str); 6] = [
+    ("connect_timeout", "5"),
+    ("tcp_user_timeout", "10000"),
+    ("keepalives_idle", "10"),
+    ("keepalives_interval", "5"),
+    ("keepalives_count", "2"),
+    ("application_name", "waygate-mcp"),
+];
 
 impl Connector {
     /// A connection of its own, outside the pool.
@@ -126,7 +166,7 @@ impl Connector {
             }
             #[cfg(feature = "postgres")]
             Target::Postgres { url, .. } => {
-                diesel::PgConnection::establish(&with_connect_timeout(url.expose()))
+                diesel::PgConnection::establish(&with_parameters(url.expose().trim()))
                     .map(DbConnection::Postgres)
             }
             #[cfg(not(all(feature = "sqlite", feature = "postgres")))]
@@ -153,14 +193,19 @@ impl Connector {
     }
 }
 
-/// libpq would wait for minutes for a host that does not answer.
 #[cfg(feature = "postgres")]
-fn with_connect_timeout(url: &str) -> String {
-    if url.contains("connect_timeout=") {
-        return url.to_owned();
+fn with_parameters(url: &str) -> String {
+    let mut whole = url.to_owned();
+    for (name, value) in PARAMETERS {
+        let own = format!("{name}=");
+        if url.split(['?', '&']).skip(1).any(|parameter| parameter.starts_with(&own)) {
+            continue;
+        }
+        whole.push(if whole.contains('?') { '&' } else { '?' });
+        whole.push_str(&own);
+        whole.push_str(value);
     }
-    let mark = if url.contains('?') { '&' } else { '?' };
-    format!("{url}{mark}connect_timeout={CONNECT_TIMEOUT_SECONDS}")
+    whole
 }
 
 impl r2d2::ManageConnection for Connector {
@@ -222,7 +267,7 @@ mod tests {
     fn target(url: &str) -> Result<Target, StorageError> {
         let url = Some(config::Secret::new(url));
         Target::of(
-            &config::Database { url, pool_size: 1, busy_timeout_ms: 1 },
+            &config::Database { url, pool_size: 1, busy_timeout_ms: 1, wait_seconds: 0 },
             Path::new("/default/waygate.db"),
         )
     }
@@ -247,7 +292,40 @@ mod tests {
 
     #[test]
     fn a_shown_url_has_no_secret() {
-        let shown = without_secrets("postgres://me:p@ss@db.example:5432/waygate?password=x");
-        assert_eq!(shown, "postgres://db.example:5432/waygate");
+        for user in ["", "me@", "me:p@ss@", "me:p?ss@", "me:p#s/s@"] {
+            let shown = without_secrets(&format!("postgres://{user}db.example:5432/waygate?password=x"));
+            assert_eq!(shown, "postgres://db.example:5432/waygate");
+        }
+    }
+
+    #[cfg(feature = "postgres")]
+    #[test]
+    fn a_password_that_libpq_would_misread_is_refused_without_showing_it() {
+        for user in ["me:secr@t@", "me:sec/ret@", "me:sec?ret@", "me:sec#ret@", "me:sec%ret@", "me:secret%@"]
+        {
+            let error = target(&format!("postgres://{user}db/waygate")).unwrap_err();
+            assert!(matches!(error, StorageError::Address(_)));
+            assert!(!error.to_string().contains("sec"), "{error}");
+        }
+        for fine in [
+            "me:sec%40ret@db,other/waygate?sslmode=require",
+            "db/waygate?application_name=a@b",
+            "/w?host=/run",
+        ] {
+            assert!(target(&format!("postgres://{fine}")).is_ok(), "{fine}");
+        }
+    }
+
+    #[cfg(feature = "postgres")]
+    #[test]
+    fn what_the_url_says_of_a_connection_counts_more_than_what_we_say() {
+        let whole = with_parameters("postgres://db/waygate?connect_timeout=1&sslmode=require");
+        assert!(
+            whole.starts_with("postgres://db/waygate?connect_timeout=1&sslmode=require&tcp_user_timeout=")
+        );
+        assert_eq!(whole.matches("connect_timeout=").count(), 1);
+        assert!(
+            with_parameters("postgres://db/waygate").starts_with("postgres://db/waygate?connect_timeout=5&")
+        );
     }
 }

@@ -50,7 +50,8 @@ pub enum StorageError {
     Locked(String),
     /// It can be read only.
     #[error(
-        "the database {0} can only be read; give the user that runs Waygate write access to the file and its folder"
+        "the database {0} is read-only: it can only be read; give the user that runs Waygate write access to the file \
+         and its folder, or, with PostgreSQL, name the server that takes writes"
     )]
     ReadOnly(String),
     /// No room.
@@ -71,6 +72,27 @@ pub enum StorageError {
         "the database {place} cannot be reached ({cause}); check that it runs and that the address and password are right"
     )]
     Unreachable {
+        /// Where.
+        place: String,
+        /// What the database said.
+        cause: String,
+    },
+    /// It is there, and lets nobody else in.
+    #[error(
+        "the database {place} has no connection free ({cause}); lower database.pool_size, or raise its max_connections"
+    )]
+    Crowded {
+        /// Where.
+        place: String,
+        /// What the database said.
+        cause: String,
+    },
+    /// It is there, and refuses us.
+    #[error(
+        "the database {place} refuses this server ({cause}); set user, password, database and sslmode right in \
+         WAYGATE_DATABASE_URL, and pg_hba.conf there"
+    )]
+    Denied {
         /// Where.
         place: String,
         /// What the database said.
@@ -116,6 +138,20 @@ pub enum StorageError {
 }
 
 impl StorageError {
+    /// Whether it may be over soon without anybody's doing: a server that restarts, or is full of others.
+    pub fn is_absence(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Crowded { .. })
+    }
+
+    /// Whether the server goes on without the database meanwhile, and history catches up afterwards.
+    pub fn may_pass(&self) -> bool {
+        self.is_absence()
+            || matches!(
+                self,
+                Self::Locked(_) | Self::Full(_) | Self::Busy(_) | Self::Slow(_) | Self::ReadOnly(_)
+            )
+    }
+
     /// From a failed statement.
     pub fn of_query(place: &str, error: &QueryError) -> Self {
         match error {
@@ -131,6 +167,10 @@ impl StorageError {
     pub fn of_connection(place: &str, error: &ConnectionError) -> Self {
         match error {
             ConnectionError::CouldntSetupConfiguration(query) => Self::of_query(place, query),
+            // libpq's own words about a URL repeat parts of it, and so perhaps of the password.
+            other if other.to_string().contains(" URI ") => {
+                Self::Address(format!("the parameters of {place} make no sense to libpq"))
+            }
             other => Self::of_establishing(place, &other.to_string()),
         }
     }
@@ -174,18 +214,19 @@ impl StorageError {
         let (place, cause) = (place.to_owned(), text.trim().to_owned());
         if says(&["is locked", "lock timeout", "database is busy"]) {
             Self::Locked(place)
+        } else if says(&["statement timeout"]) {
+            Self::Slow(place)
+        } else if says(&["too many clients", "too many connections", "connection slots are reserved"]) {
+            Self::Crowded { place, cause }
+        } else if says(DENIALS) {
+            Self::Denied { place, cause }
         } else if says(&["readonly database", "read-only transaction", "read-only file system"]) {
             Self::ReadOnly(place)
         } else if says(&["disk is full", "no space left", "disk full"]) {
             Self::Full(place)
         } else if says(&["not a database", "malformed", "invalid page"]) {
             Self::Corrupt { place, cause }
-        } else if says(&[
-            "server closed the connection",
-            "could not connect",
-            "connection to server",
-            "unable to open",
-        ]) {
+        } else if says(ABSENCES) {
             Self::Unreachable { place, cause }
         } else if says(&[
             "invalid byte sequence",
@@ -199,6 +240,37 @@ impl StorageError {
         }
     }
 }
+
+/// What the databases say when they are not there, or not any more.
+const ABSENCES: &[&str] = &[
+    "server closed the connection",
+    "could not connect",
+    "connection to server",
+    "unable to open",
+    "terminating connection",
+    "the database system is",
+    "no connection to the server",
+    "connection not open",
+    "could not receive data",
+    "could not send data",
+    "ssl syscall error",
+    "ssl connection has been closed",
+    "could not translate host name",
+    "timeout expired",
+];
+
+/// What PostgreSQL says when waiting would not help.
+const DENIALS: &[&str] = &[
+    "authentication failed",
+    "no password supplied",
+    "no pg_hba.conf entry",
+    "certificate",
+    "does not support ssl",
+    "permission denied",
+    "is not permitted to log in",
+    "fatal:  role",
+    "fatal:  database",
+];
 
 #[cfg(test)]
 mod tests {
@@ -215,6 +287,14 @@ mod tests {
         assert!(matches!(of("database disk image is malformed"), StorageError::Corrupt { .. }));
         assert!(matches!(of("server closed the connection unexpectedly"), StorageError::Unreachable { .. }));
         assert!(matches!(of("division by zero"), StorageError::Failed { .. }));
+        let ended = "terminating connection due to administrator command";
+        assert!(matches!(of(ended), StorageError::Unreachable { .. }));
+        let denied =
+            "connection to server at \"db\" failed: FATAL:  password authentication failed for user \"me\"";
+        assert!(matches!(of(denied), StorageError::Denied { .. }));
+        let crowded = "connection to server at \"db\" failed: FATAL:  sorry, too many clients already";
+        assert!(matches!(of(crowded), StorageError::Crowded { .. }));
+        assert!(matches!(of("canceling statement due to statement timeout"), StorageError::Slow(_)));
         let absent = StorageError::of_establishing("here", "Connection refused");
         assert!(matches!(absent, StorageError::Unreachable { .. }));
     }

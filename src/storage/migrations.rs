@@ -4,11 +4,12 @@
 
 use std::error::Error as StdError;
 
+#[cfg(feature = "sqlite")]
+use diesel::QueryResult;
 #[cfg(feature = "postgres")]
 use diesel::connection::{Connection as _, SimpleConnection as _};
 use diesel::migration::{Migration, MigrationSource};
-#[cfg(feature = "sqlite")]
-use diesel::{QueryResult, QueryableByName, RunQueryDsl as _, sql_types};
+use diesel::{QueryableByName, RunQueryDsl as _, sql_types};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use super::{DbConnection, StorageError};
@@ -62,9 +63,13 @@ pub fn run(connection: &mut DbConnection, place: &str) -> Result<Vec<String>, St
 pub fn pending(connection: &mut DbConnection, place: &str) -> Result<Vec<String>, StorageError> {
     let (known, applied) = match connection {
         #[cfg(feature = "sqlite")]
-        DbConnection::Sqlite(sqlite) => state_of(sqlite, SQLITE),
+        DbConnection::Sqlite(sqlite) => sqlite.applied_migrations().and_then(|applied| {
+            state_of::<diesel::sqlite::Sqlite>(&SQLITE, applied.iter().map(ToString::to_string).collect())
+        }),
         #[cfg(feature = "postgres")]
-        DbConnection::Postgres(postgres) => state_of(postgres, POSTGRES),
+        DbConnection::Postgres(postgres) => {
+            applied_on(postgres).and_then(|applied| state_of::<diesel::pg::Pg>(&POSTGRES, applied))
+        }
     }
     .map_err(|error| of_boxed(place, error.as_ref()))?;
     let unknown = applied.iter().find(|version| known.iter().all(|(own, _)| own != *version));
@@ -108,19 +113,34 @@ fn integrity(sqlite: &mut diesel::SqliteConnection) -> QueryResult<Vec<String>> 
 /// Versions and names of what we know, and versions of what was applied.
 type State = (Vec<(String, String)>, Vec<String>);
 
-fn state_of<C, DB>(connection: &mut C, source: EmbeddedMigrations) -> Result<State, Boxed>
-where
-    C: MigrationHarness<DB>,
-    DB: diesel::backend::Backend,
-{
-    let migrations: Vec<Box<dyn Migration<DB>>> = MigrationSource::<DB>::migrations(&source)?;
+fn state_of<DB: diesel::backend::Backend>(
+    source: &EmbeddedMigrations,
+    applied: Vec<String>,
+) -> Result<State, Boxed> {
+    let migrations: Vec<Box<dyn Migration<DB>>> = MigrationSource::<DB>::migrations(source)?;
     let mut known: Vec<(String, String)> = migrations
         .iter()
         .map(|migration| (migration.name().version().to_string(), migration.name().to_string()))
         .collect();
     known.sort();
-    let applied = connection.applied_migrations()?;
-    Ok((known, applied.iter().map(ToString::to_string).collect()))
+    Ok((known, applied))
+}
+
+/// Diesel's own question makes the table first that it asks, which a server that is read-only refuses.
+#[cfg(feature = "postgres")]
+fn applied_on(postgres: &mut diesel::PgConnection) -> Result<Vec<String>, Boxed> {
+    #[derive(QueryableByName)]
+    struct Applied {
+        #[diesel(sql_type = sql_types::Text)]
+        version: String,
+    }
+    let is_there = "SELECT 'there' AS version WHERE to_regclass('__diesel_schema_migrations') IS NOT NULL";
+    if diesel::sql_query(is_there).load::<Applied>(postgres)?.is_empty() {
+        return Ok(Vec::new());
+    }
+    let query = "SELECT version FROM __diesel_schema_migrations";
+    let applied: Vec<Applied> = diesel::sql_query(query).load(postgres)?;
+    Ok(applied.into_iter().map(|row| row.version).collect())
 }
 
 fn run_on<C, DB>(connection: &mut C, source: EmbeddedMigrations) -> Result<Vec<String>, Failure>

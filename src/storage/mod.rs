@@ -12,6 +12,8 @@ pub mod migrations;
 pub mod schema;
 pub mod socket;
 pub mod stamp;
+#[cfg(feature = "postgres")]
+mod unnest;
 
 use std::fs;
 use std::io;
@@ -32,6 +34,9 @@ pub use instances::Instance;
 use crate::config;
 
 type Pool = r2d2::Pool<Connector>;
+
+/// The pool tries a database that is away again at least twice in this time.
+const RETRY_WITHIN: Duration = Duration::from_secs(2);
 
 /// How many connections there are and may be.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -69,6 +74,11 @@ pub fn open(database: &config::Database, default_path: &Path) -> Result<Storage,
         make_file(path)?;
     }
     Storage::on(target, database)
+}
+
+/// Whether the database is a server, which may be away for a while, and not a file.
+pub fn is_server(database: &config::Database) -> bool {
+    database.url.is_some() && matches!(Target::of(database, Path::new("")), Ok(Target::Postgres { .. }))
 }
 
 /// Opens a database that is there already.
@@ -110,6 +120,7 @@ impl Storage {
         let pool = r2d2::Pool::builder()
             .max_size(size)
             .min_idle(Some(0))
+            .connection_timeout(RETRY_WITHIN)
             .error_handler(Box::new(r2d2::NopErrorHandler))
             .build_unchecked(connector.clone());
         let pool = RwLock::new(Some(pool));

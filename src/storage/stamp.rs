@@ -17,31 +17,30 @@ impl Stamp {
     fn text(self) -> String {
         use chrono::{Datelike as _, Timelike as _};
         let (date, time, micros) = (self.0.date(), self.0.time(), self.0.nanosecond() / 1_000);
-        let mut text = String::with_capacity(26);
-        push(&mut text, 4, date.year().unsigned_abs());
-        for (mark, value) in [
-            ('-', date.month()),
-            ('-', date.day()),
-            (' ', time.hour()),
-            (':', time.minute()),
-            (':', time.second()),
-        ] {
-            text.push(mark);
-            push(&mut text, 2, value);
-        }
-        if micros > 0 {
-            text.push('.');
-            let (width, value) = if micros.is_multiple_of(1_000) { (3, micros / 1_000) } else { (6, micros) };
-            push(&mut text, width, value);
-        }
-        text
+        let mut text = *b"0000-00-00 00:00:00.000000";
+        write(text.get_mut(..4), date.year().unsigned_abs());
+        write(text.get_mut(5..7), date.month());
+        write(text.get_mut(8..10), date.day());
+        write(text.get_mut(11..13), time.hour());
+        write(text.get_mut(14..16), time.minute());
+        write(text.get_mut(17..19), time.second());
+        write(text.get_mut(20..), micros);
+        let length = match micros {
+            0 => 19,
+            micros if micros.is_multiple_of(1_000) => 23,
+            _ => 26,
+        };
+        String::from_utf8_lossy(text.get(..length).unwrap_or_default()).into_owned()
     }
 }
 
+/// Writes a number over the zeros that stand in its place.
 #[cfg(any(feature = "sqlite", test))]
-fn push(text: &mut String, width: u32, value: u32) {
-    for place in (0..width).rev() {
-        text.extend(char::from_digit(value / 10_u32.pow(place) % 10, 10));
+fn write(place: Option<&mut [u8]>, number: u32) {
+    let mut left = number;
+    for digit in place.unwrap_or_default().iter_mut().rev() {
+        *digit += u8::try_from(left % 10).unwrap_or_default();
+        left /= 10;
     }
 }
 

@@ -51,31 +51,43 @@ pub fn is_secret_name(key: &str, extra_keys: &[String]) -> bool {
     const WORDS: [&str; 6] = ["pwd", "auth", "jwt", "otp", "pin", "token"];
     /// A token that is no secret: it counts, pages or reports.
     const HARMLESS: [&str; 8] = ["count", "limit", "budget", "usage", "type", "max", "min", "length"];
-    let words = words(key);
-    let flat = words.concat();
-    let is_extra = |extra: &String| self::words(extra).concat() == flat;
-    if TELLTALES.iter().any(|telltale| flat.contains(telltale)) || extra_keys.iter().any(is_extra) {
+    let (words, flat) = words(key);
+    let is_extra = |extra: &String| self::words(extra).1 == flat;
+    // Keys are short: to compare at each place is cheaper than to set up a search for each telltale.
+    let contains =
+        |telltale: &str| flat.as_bytes().windows(telltale.len()).any(|part| part == telltale.as_bytes());
+    if TELLTALES.iter().any(|telltale| contains(telltale)) || extra_keys.iter().any(is_extra) {
         return true;
     }
-    let harmless = flat == "progresstoken" || words.iter().any(|word| HARMLESS.contains(&word.as_str()));
-    !harmless && (flat.ends_with("token") || words.iter().any(|word| WORDS.contains(&word.as_str())))
+    let mut words = words.split_ascii_whitespace();
+    let harmless = flat == "progresstoken" || words.clone().any(|word| HARMLESS.contains(&word));
+    !harmless && (flat.ends_with("token") || words.any(|word| WORDS.contains(&word)))
 }
 
-/// The words of a key, in lower case: at separators, and where a capital follows a small letter.
-fn words(key: &str) -> Vec<String> {
-    let mut words = vec![String::new()];
+/// The words of a key, in lower case: at separators, and where a capital follows a small letter. With blanks between them,
+/// and without.
+fn words(key: &str) -> (String, String) {
+    let (mut words, mut flat) = (String::with_capacity(key.len() * 2), String::with_capacity(key.len()));
     let mut after_small = false;
     for char in key.chars() {
-        if !char.is_alphanumeric() || (char.is_uppercase() && after_small) {
-            words.push(String::new());
+        let in_word = char.is_alphanumeric();
+        if !in_word || (char.is_uppercase() && after_small) {
+            words.push(' ');
         }
         after_small = char.is_lowercase() || char.is_numeric();
-        if let (true, Some(word)) = (char.is_alphanumeric(), words.last_mut()) {
-            word.extend(char.to_lowercase());
+        if !in_word {
+            continue;
+        }
+        // The general way is many times dearer, and nearly all keys are ASCII.
+        if char.is_ascii() {
+            words.push(char.to_ascii_lowercase());
+            flat.push(char.to_ascii_lowercase());
+        } else {
+            words.extend(char.to_lowercase());
+            flat.extend(char.to_lowercase());
         }
     }
-    words.retain(|word| !word.is_empty());
-    words
+    (words, flat)
 }
 
 /// Free text with what looks like a secret masked.
@@ -101,7 +113,7 @@ fn secret_in(text: &str) -> Option<Range<usize>> {
     if text.len() < UNMARKED_MIN && !text.bytes().any(|byte| matches!(byte, b'=' | b':' | b'-')) {
         return None;
     }
-    let pem = text.find("-----BEGIN ").map(|start| {
+    let pem = text.find('-').and_then(|_| text.find("-----BEGIN ")).map(|start| {
         let end = text.get(start + 11..).and_then(|rest| rest.find("-----END ")).map(|end| start + 11 + end);
         // An unfinished block hides all that follows.
         let end = end.and_then(|end| text.get(end + 9..)?.find("-----").map(|dashes| end + 9 + dashes + 5));
@@ -113,10 +125,10 @@ fn secret_in(text: &str) -> Option<Range<usize>> {
 
 /// The stretches of a text that tokens can be: between blanks, quotes, commas and brackets.
 fn tokens(text: &str) -> impl Iterator<Item = Range<usize>> {
-    let ends = |char: char| {
-        char.is_whitespace()
-            || char.is_control()
-            || matches!(char, '"' | '\'' | '`' | ',' | ';' | '<' | '>' | '(' | ')' | '{' | '}')
+    let ends = |char: char| match char {
+        '\0'..=' ' | '"' | '\'' | '`' | ',' | ';' | '<' | '>' | '(' | ')' | '{' | '}' => true,
+        '!'..='~' => false,
+        _ => char.is_whitespace() || char.is_control(),
     };
     let mut at = 0;
     text.split(ends).map(move |token| {
@@ -130,24 +142,36 @@ fn tokens(text: &str) -> impl Iterator<Item = Range<usize>> {
 
 fn secret_token(text: &str, range: Range<usize>) -> Option<Range<usize>> {
     let token = text.get(range.clone())?;
-    if let Some(userinfo) = userinfo(token) {
+    let value_at = token.bytes().position(|byte| matches!(byte, b'=' | b':')).map(|at| at + 1);
+    // Most tokens are words, with no mark of a URL or of a name before them, and too short to follow a scheme.
+    if value_at.is_none() && token.len() < CREDENTIALS_MIN {
+        return None;
+    }
+    if let Some(userinfo) = value_at.and_then(|_| userinfo(token)) {
         return Some(range.start + userinfo.start..range.start + userinfo.end);
     }
     // `key=value` and `key:value` are looked at from the value on; the value of a secret name is one.
-    let value_at = token.find(['=', ':']).map(|at| at + 1).filter(|at| *at < token.len());
+    let value_at = value_at.filter(|at| *at < token.len());
     let value = value_at.and_then(|at| token.get(at..)).unwrap_or(token);
     let start = range.start + value_at.unwrap_or(0);
     let named = value_at.and_then(|at| token.get(..at - 1)).is_some_and(|name| is_secret_name(name, &[]));
-    let after_scheme = ["Bearer ", "bearer ", "BEARER ", "Basic ", "basic "]
-        .iter()
-        .any(|scheme| text.get(..range.start).is_some_and(|before| before.ends_with(scheme)));
-    let scheme_fits = after_scheme && value.len() >= 8;
-    (named && !value.starts_with("//") || scheme_fits || looks_secret(value))
+    let schemed = value.len() >= CREDENTIALS_MIN && follows_scheme(text, range.start);
+    (named && !value.starts_with("//") || schemed || looks_secret(value))
         .then(|| start.min(range.end)..range.end)
+}
+
+/// What follows a scheme such as `Bearer` and is shorter is no secret.
+const CREDENTIALS_MIN: usize = 8;
+
+fn follows_scheme(text: &str, at: usize) -> bool {
+    let before = text.get(..at).unwrap_or_default();
+    ["Bearer ", "bearer ", "BEARER ", "Basic ", "basic "].iter().any(|scheme| before.ends_with(scheme))
 }
 
 /// Keys as well-known services make them, and JWTs.
 fn looks_secret(token: &str) -> bool {
+    /// The shortest JWT: header, claims and no signature.
+    const LOOKS_MIN: usize = "eyJ1234567.1234.".len();
     const PREFIXES: [(&str, usize); 14] = [
         ("sk-", 20),
         ("sk_live_", 20),
@@ -168,7 +192,7 @@ fn looks_secret(token: &str) -> bool {
     let prefixed = |(prefix, length): &(&str, usize)| {
         token.starts_with(prefix) && token.len() >= *length && token.bytes().all(plain)
     };
-    PREFIXES.iter().any(prefixed) || is_jwt(token)
+    token.len() >= LOOKS_MIN && (PREFIXES.iter().any(prefixed) || is_jwt(token))
 }
 
 fn is_jwt(token: &str) -> bool {
@@ -196,7 +220,8 @@ fn userinfo(token: &str) -> Option<Range<usize>> {
 }
 
 fn walk(raw: &str, extra_keys: &[String], shape: bool) -> String {
-    let mut out = Out { text: String::new(), open: Vec::new(), cut: false };
+    let mut out =
+        Out { text: String::with_capacity(raw.len().min(TEXT_MAX_BYTES)), open: Vec::new(), cut: false };
     let mut source = serde_json::Deserializer::from_str(raw);
     let seen = Seen { out: &mut out, extra_keys, shape, before: String::new() }.deserialize(&mut source);
     if seen.and_then(|()| source.end()).is_err() && !out.cut {

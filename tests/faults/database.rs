@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::ledger::{self, Held};
 use crate::load::{Load, echo};
+use crate::support::database::skips_on_postgres;
 use crate::support::{PATIENCE, Server, eventually};
 
 const FULL: (&str, &str) = ("WAYGATE_HISTORY_ARGUMENTS", "full");
@@ -77,7 +78,7 @@ fn used_folder() -> tempfile::TempDir {
 fn with_a_locked_database_batched_calls_go_on_and_their_rows_arrive_later() {
     let mut server = Server::with("echo", &[FULL, IMPATIENT, ROOMY]);
     becomes(&server, "healthy");
-    let held = Held::on(&ledger::file(&server.folder));
+    let held = Held::on(&server.folder);
     let load = Load::begin(server.address, "locked", 3);
     load.wait_for(100);
     becomes(&server, "degraded");
@@ -100,7 +101,7 @@ fn with_a_locked_database_batched_calls_go_on_and_their_rows_arrive_later() {
 fn what_a_locked_database_leaves_no_room_for_is_counted_and_told_by_a_gap() {
     let settings = [FULL, IMPATIENT, ("WAYGATE_HISTORY_QUEUE_MAX", "20")];
     let mut server = Server::with("echo", &settings);
-    let held = Held::on(&ledger::file(&server.folder));
+    let held = Held::on(&server.folder);
     let load = Load::begin(server.address, "full", 3);
     load.wait_for(200);
     let tally = load.finish();
@@ -122,7 +123,7 @@ fn with_a_locked_database_a_strict_call_is_refused_before_its_tool_runs() {
         server.call("resources/read", params).json()["result"]["contents"][0]["text"].clone()
     };
     assert_eq!(counter(), "0");
-    let held = Held::on(&ledger::file(&server.folder));
+    let held = Held::on(&server.folder);
     let refused = server.call("tools/call", json!({"name": "touch", "arguments": {}}));
     assert_eq!((refused.status, refused.code()), (503, -31503), "{}", refused.text());
     assert!(refused.text().contains("the call was not run"), "{}", refused.text());
@@ -135,10 +136,13 @@ fn with_a_locked_database_a_strict_call_is_refused_before_its_tool_runs() {
 
 #[test]
 fn a_database_that_can_only_be_read_is_named_and_nothing_starts() {
+    if skips_on_postgres("a file is opened read-only") {
+        return;
+    }
     let folder = tempfile::tempdir().expect("a folder");
     fs::create_dir(folder.path().join("data")).expect("a folder");
     let file = ledger::file(folder.path());
-    ledger::change(&file, "PRAGMA journal_mode = WAL");
+    ledger::change(folder.path(), "PRAGMA journal_mode = WAL");
     let url = format!("sqlite:{}?mode=ro", file.display());
     let (code, says) = refused_on(folder.path(), &[("WAYGATE_DATABASE_URL", &url)]);
     assert_eq!(code, Some(STORAGE), "{says}");
@@ -147,6 +151,9 @@ fn a_database_that_can_only_be_read_is_named_and_nothing_starts() {
 
 #[test]
 fn a_database_that_cannot_be_written_any_more_degrades_the_health_and_is_told_at_the_end() {
+    if skips_on_postgres("a file is opened read-only") {
+        return;
+    }
     let folder = used_folder();
     let url = format!("sqlite:{}?mode=ro", ledger::file(folder.path()).display());
     let mut server =
@@ -183,6 +190,9 @@ impl Drop for SmallDisk {
 
 #[test]
 fn on_a_full_disk_calls_go_on_and_rows_arrive_once_there_is_room() {
+    if skips_on_postgres("the disk of the data folder is filled") {
+        return;
+    }
     let Some(disk) = SmallDisk::mount() else {
         eprintln!("skipped: this user may not mount a small disk");
         return;
@@ -220,6 +230,9 @@ fn little_room_is_told_before_it_is_none() {
 
 #[test]
 fn a_damaged_file_is_named_and_left_as_it_is() {
+    if skips_on_postgres("a file is damaged") {
+        return;
+    }
     let folder = tempfile::tempdir().expect("a folder");
     fs::create_dir(folder.path().join("data")).expect("a folder");
     let garbage = b"this was never a database\n".repeat(400);
@@ -233,6 +246,9 @@ fn a_damaged_file_is_named_and_left_as_it_is() {
 
 #[test]
 fn a_file_damaged_behind_its_first_page_is_named_and_a_restored_one_serves() {
+    if skips_on_postgres("a file is damaged") {
+        return;
+    }
     let folder = used_folder();
     let file = ledger::file(folder.path());
     let mut bytes = fs::read(&file).expect("the file");
@@ -249,6 +265,9 @@ fn a_file_damaged_behind_its_first_page_is_named_and_a_restored_one_serves() {
 
 #[test]
 fn a_file_that_was_taken_away_is_made_anew_at_the_next_start() {
+    if skips_on_postgres("a file is taken away") {
+        return;
+    }
     let folder = used_folder();
     fs::remove_file(ledger::file(folder.path())).expect("there was one");
     let server = Server::on("echo", folder.path(), &[FULL]);
@@ -259,6 +278,9 @@ fn a_file_that_was_taken_away_is_made_anew_at_the_next_start() {
 
 #[test]
 fn an_empty_file_is_filled() {
+    if skips_on_postgres("a file is empty") {
+        return;
+    }
     let folder = tempfile::tempdir().expect("a folder");
     fs::create_dir(folder.path().join("data")).expect("a folder");
     fs::write(ledger::file(folder.path()), "").expect("written");
@@ -268,9 +290,15 @@ fn an_empty_file_is_filled() {
 
 #[test]
 fn a_schema_of_a_newer_version_is_refused_and_left_as_it_is() {
+    if skips_on_postgres("a file is compared byte by byte; tests/storage.rs has the rest") {
+        return;
+    }
     let folder = used_folder();
     let file = ledger::file(folder.path());
-    ledger::change(&file, "INSERT INTO __diesel_schema_migrations (version) VALUES ('99990101000000')");
+    ledger::change(
+        folder.path(),
+        "INSERT INTO __diesel_schema_migrations (version) VALUES ('99990101000000')",
+    );
     let before = fs::read(&file).expect("the file");
     let (code, says) = refused_on(folder.path(), &[]);
     assert_eq!(code, Some(STORAGE), "{says}");
@@ -280,11 +308,13 @@ fn a_schema_of_a_newer_version_is_refused_and_left_as_it_is() {
 
 #[test]
 fn a_database_that_stays_locked_at_start_is_worth_another_try() {
+    if skips_on_postgres("a file is locked before it is a database") {
+        return;
+    }
     let folder = tempfile::tempdir().expect("a folder");
     fs::create_dir(folder.path().join("data")).expect("a folder");
-    let file = ledger::file(folder.path());
-    ledger::change(&file, "PRAGMA journal_mode = WAL");
-    let held = Held::on(&file);
+    ledger::change(folder.path(), "PRAGMA journal_mode = WAL");
+    let held = Held::on(folder.path());
     let (code, says) = refused_on(folder.path(), &[IMPATIENT]);
     assert_eq!(code, Some(TEMPORARY), "{says}");
     assert!(says.contains("is locked by another process"), "{says}");

@@ -48,7 +48,7 @@ fn strict_history_has_every_answered_call_after_a_kill() {
             tally.answered.iter().filter(|message| !known.contains(*message)).collect();
         assert!(missing.is_empty(), "round {round}: answered and not recorded: {missing:?}");
         stop(Server::on("echo", folder.path(), &[FULL, STRICT]));
-        ledger::change(&ledger::file(folder.path()), "DELETE FROM command_history");
+        ledger::change(folder.path(), "DELETE FROM command_history");
     }
 }
 

@@ -1,21 +1,17 @@
-//! A look into the database's file from outside: what is recorded, and what holds a lock on it.
+//! A look into the database from outside: what is recorded, and what holds a lock on it.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use diesel::connection::SimpleConnection as _;
-use diesel::{Connection as _, RunQueryDsl as _, SqliteConnection, sql_types};
+use diesel::{QueryResult, RunQueryDsl as _, sql_types};
+use waygate_mcp::storage::DbConnection;
 
-/// Where the database of a data folder is.
+use crate::support::database::{is_on_postgres, open};
+
+/// Where the database of a data folder is, unless on PostgreSQL.
 pub fn file(folder: &Path) -> PathBuf {
     folder.join("data/waygate.db")
-}
-
-/// Opens it; whatever is asked waits for locks as long as the server would.
-pub fn open(file: &Path) -> SqliteConnection {
-    let mut connection = SqliteConnection::establish(&file.to_string_lossy()).expect("the database opens");
-    connection.batch_execute("PRAGMA busy_timeout = 10000").expect("a pragma");
-    connection
 }
 
 /// One row of `command_history`, as far as these tests look.
@@ -32,7 +28,7 @@ pub struct Row {
 /// All rows, in the order of their writing.
 pub fn rows(folder: &Path) -> Vec<Row> {
     let query = "SELECT call_id, kind, status FROM command_history ORDER BY id";
-    diesel::sql_query(query).load(&mut open(&file(folder))).expect("the history is read")
+    diesel::sql_query(query).load(&mut open(folder)).expect("the history is read")
 }
 
 /// The messages (argument `message`) of calls whose outcome is one of `status`, by whichever row has the arguments.
@@ -42,38 +38,43 @@ pub fn messages(folder: &Path, status: &[&str]) -> BTreeSet<String> {
         #[diesel(sql_type = sql_types::Text)]
         message: String,
     }
+    let message = if is_on_postgres() {
+        "told.arguments::jsonb->>'message'"
+    } else {
+        "json_extract(told.arguments, '$.message')"
+    };
     let query = format!(
-        "SELECT DISTINCT json_extract(told.arguments, '$.message') AS message \
+        "SELECT DISTINCT {message} AS message \
          FROM command_history AS ended JOIN command_history AS told USING (call_id) \
-         WHERE ended.kind = 'outcome' AND ended.status IN ('{}') \
-         AND json_extract(told.arguments, '$.message') IS NOT NULL",
+         WHERE ended.kind = 'outcome' AND ended.status IN ('{}') AND {message} IS NOT NULL",
         status.join("','")
     );
-    let found: Vec<Message> =
-        diesel::sql_query(query).load(&mut open(&file(folder))).expect("the history is read");
+    let found: Vec<Message> = diesel::sql_query(query).load(&mut open(folder)).expect("the history is read");
     found.into_iter().map(|found| found.message).collect()
 }
 
-/// What SQLite itself says of the file: `ok` when it is sound.
+/// What the database itself says of the history: `ok` when it is sound.
 pub fn integrity(folder: &Path) -> String {
-    #[derive(diesel::QueryableByName)]
-    struct Line {
-        #[diesel(sql_type = sql_types::Text)]
-        integrity_check: String,
-    }
-    let lines: Vec<Line> = diesel::sql_query("PRAGMA integrity_check")
-        .load(&mut open(&file(folder)))
-        .expect("the file can be checked");
-    lines.into_iter().map(|line| line.integrity_check).collect::<Vec<_>>().join("; ")
+    let found = waygate_mcp::storage::migrations::check(&mut open(folder), "the history");
+    let found = found.expect("it can be checked");
+    if found.is_empty() { "ok".to_owned() } else { found.join("; ") }
 }
 
 /// A write transaction of somebody else, held until dropped.
-pub struct Held(SqliteConnection);
+pub struct Held(DbConnection);
 
 impl Held {
-    pub fn on(file: &Path) -> Self {
-        let mut connection = open(file);
-        connection.batch_execute("BEGIN IMMEDIATE").expect("the lock is free");
+    pub fn on(folder: &Path) -> Self {
+        let mut connection = open(folder);
+        let begun: QueryResult<()> = match &mut connection {
+            // Nobody else writes; reading goes on.
+            #[cfg(feature = "postgres")]
+            DbConnection::Postgres(postgres) => {
+                postgres.batch_execute("BEGIN; LOCK TABLE command_history IN EXCLUSIVE MODE")
+            }
+            DbConnection::Sqlite(sqlite) => sqlite.batch_execute("BEGIN IMMEDIATE"),
+        };
+        begun.expect("the lock is free");
         Self(connection)
     }
 }
@@ -84,7 +85,7 @@ impl Drop for Held {
     }
 }
 
-/// Runs a statement on the file.
-pub fn change(file: &Path, statement: &str) {
-    open(file).batch_execute(statement).expect("the statement runs");
+/// Runs a statement.
+pub fn change(folder: &Path, statement: &str) {
+    open(folder).batch_execute(statement).expect("the statement runs");
 }

@@ -17,6 +17,11 @@ mod load;
 #[cfg(test)]
 mod plugins;
 #[cfg(test)]
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(test)]
 mod start;
 #[cfg(test)]
 mod stop;
+#[cfg(test)]
+mod system;

@@ -15,6 +15,7 @@ use serde_json::json;
 use crate::database::{becomes, refused};
 use crate::ledger::{self, Held};
 use crate::load::echo;
+use crate::support::database::skips_on_postgres;
 use crate::support::{Http, Server, eventually, program};
 
 /// The exit code for what cannot be made or taken.
@@ -159,6 +160,9 @@ fn a_data_folder_that_cannot_be_written_is_named() {
 
 #[test]
 fn a_database_of_somebody_else_degrades_the_health_and_is_named() {
+    if skips_on_postgres("a file belongs to somebody else") {
+        return;
+    }
     let place = folder();
     open_to_all(place.path());
     let data = place.path().join("data-root");
@@ -258,7 +262,7 @@ fn piped(mut command: Command) -> Command {
 }
 
 /// The port that a process listens on, once it does.
-fn port_of(child: &Child) -> Option<u16> {
+pub fn port_of(child: &Child) -> Option<u16> {
     let process = Process::new(i32::try_from(child.id()).ok()?).ok()?;
     let sockets: Vec<u64> = process
         .fd()
@@ -274,11 +278,13 @@ fn port_of(child: &Child) -> Option<u16> {
 
 #[test]
 fn while_the_database_is_held_the_server_says_that_it_starts() {
+    if skips_on_postgres("a file is locked before it is a database") {
+        return;
+    }
     let place = folder();
     fs::create_dir(place.path().join("data")).expect("a folder");
-    let file = ledger::file(place.path());
-    ledger::change(&file, "PRAGMA journal_mode = WAL");
-    let held = Held::on(&file);
+    ledger::change(place.path(), "PRAGMA journal_mode = WAL");
+    let held = Held::on(place.path());
     let mut child =
         command(place.path(), &[], &[("WAYGATE_DB_BUSY_TIMEOUT_MS", "60000")]).spawn().expect("it starts");
     let port = eventually("it listens first of all", || port_of(&child));
@@ -300,11 +306,13 @@ fn while_the_database_is_held_the_server_says_that_it_starts() {
 
 #[test]
 fn a_server_that_is_told_to_stop_while_it_starts_stops() {
+    if skips_on_postgres("a file is locked before it is a database") {
+        return;
+    }
     let place = folder();
     fs::create_dir(place.path().join("data")).expect("a folder");
-    let file = ledger::file(place.path());
-    ledger::change(&file, "PRAGMA journal_mode = WAL");
-    let held = Held::on(&file);
+    ledger::change(place.path(), "PRAGMA journal_mode = WAL");
+    let held = Held::on(place.path());
     let mut child =
         command(place.path(), &[], &[("WAYGATE_DB_BUSY_TIMEOUT_MS", "600000")]).spawn().expect("it starts");
     eventually("it listens first of all", || port_of(&child));

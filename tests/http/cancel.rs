@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use diesel::{Connection as _, QueryableByName, RunQueryDsl as _, SqliteConnection, sql_query, sql_types};
+use diesel::{QueryableByName, RunQueryDsl as _, sql_query, sql_types};
 use serde_json::json;
 
+use crate::support::database::open;
 use crate::support::{Http, Server, eventually};
 
 #[derive(QueryableByName)]
@@ -17,13 +18,11 @@ struct Row {
 
 /// What the history says of all calls, oldest first, as `tool status`.
 fn history(folder: &Path) -> Vec<String> {
-    let file = folder.join("data/waygate.db");
-    let mut database = SqliteConnection::establish(&file.display().to_string()).expect("the database opens");
     let rows = sql_query(
         "SELECT COALESCE(tool, '') AS tool, COALESCE(status, '') AS status FROM command_history ORDER BY id",
     );
     // Locked for a moment now and then: whoever asks, asks again.
-    let rows: Vec<Row> = rows.load(&mut database).unwrap_or_default();
+    let rows: Vec<Row> = rows.load(&mut open(folder)).unwrap_or_default();
     rows.iter().map(|row| format!("{} {}", row.tool, row.status)).collect()
 }
 

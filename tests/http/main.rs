@@ -11,7 +11,6 @@ mod bodies;
 #[cfg(test)]
 mod calls;
 #[cfg(test)]
-#[cfg(feature = "sqlite")]
 mod cancel;
 #[cfg(test)]
 mod eras;
@@ -34,3 +33,5 @@ mod rmcp;
 mod stdio;
 #[cfg(test)]
 mod streams;
+#[cfg(test)]
+mod system;

@@ -6,6 +6,9 @@
     dead_code,
     reason = "each test binary uses its own part, and one might use all"
 )]
+pub mod database;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 pub mod stdio;
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -75,7 +78,7 @@ impl Server {
         let own = tempfile::tempdir().expect("a temporary folder");
         let mut command = Command::new(program(name));
         command.args(["--env", environment, "--port", "0", "--data-dir"]).arg(own.path());
-        command.env_clear().env("HOME", own.path()).current_dir(own.path());
+        command.env_clear().envs(database_of(own.path())).env("HOME", own.path()).current_dir(own.path());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut server = Self::by(command, own.path());
         server._own = Some(own);
@@ -108,7 +111,8 @@ impl Server {
     pub fn command(name: &str, folder: &Path, settings: &[(&str, &str)]) -> Command {
         let mut command = Command::new(program(name));
         command.args(["--env", "test", "--port", "0", "--workers", "2", "--data-dir"]).arg(folder);
-        command.env_clear().env("HOME", folder).envs(settings.iter().copied()).current_dir(folder);
+        command.env_clear().envs(database_of(folder)).env("HOME", folder);
+        command.envs(settings.iter().copied()).current_dir(folder);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
@@ -170,6 +174,10 @@ impl Drop for Server {
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+fn database_of(folder: &Path) -> Option<(&'static str, String)> {
+    Some(("WAYGATE_DATABASE_URL", database::url_of(folder)?))
 }
 
 /// Polls until `look` sees something.

@@ -10,7 +10,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{PATIENCE, eventually, message, program};
+use super::{PATIENCE, database_of, eventually, message, program};
 
 /// A running `stdio` process; dropping it kills it.
 pub struct Client {
@@ -62,7 +62,8 @@ impl Client {
     pub fn command(name: &str, folder: &Path, settings: &[(&str, &str)]) -> Command {
         let mut command = Command::new(program(name));
         command.args(["stdio", "--env", "test", "--data-dir"]).arg(folder);
-        command.env_clear().env("HOME", folder).envs(settings.iter().copied()).current_dir(folder);
+        command.env_clear().envs(database_of(folder)).env("HOME", folder);
+        command.envs(settings.iter().copied()).current_dir(folder);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }

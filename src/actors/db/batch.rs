@@ -26,6 +26,8 @@ pub(super) struct Batch {
     pub(super) waiters: Vec<(i64, Waiter)>,
     /// How often it was begun.
     pub(super) tries: u32,
+    /// The newest row that was said to be on disk, with its time.
+    pub(super) kept: Option<(i64, SystemTime)>,
     /// How often the writer panicked over it.
     pub(super) panics: u32,
 }

@@ -28,6 +28,8 @@ use crate::storage::{DbConnection, Instance, PoolState, QueryResult, Storage, St
 
 /// From the question to the answer, the wait for a reader included.
 const READ_DEADLINE: Duration = Duration::from_secs(10);
+/// The same for the small read of a check, whose answer is worth less the later it comes.
+const CHECK_DEADLINE: Duration = Duration::from_millis(1500);
 /// How long a closing writer may try to write what is left.
 pub const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
 /// How often the writer's thread is looked after.
@@ -123,11 +125,11 @@ impl Handler<ShowCall> for DbActor {
 impl Handler<CheckDatabase> for DbActor {
     type Result = ResponseFuture<Result<Duration, StorageError>>;
     fn handle(&mut self, _: CheckDatabase, _: &mut Context<Self>) -> Self::Result {
-        self.read(|connection| {
+        Box::pin(read(self.storage.clone(), Arc::clone(&self.readers), CHECK_DEADLINE, |connection| {
             let began = Instant::now();
             crate::storage::ask(connection)?;
             Ok(began.elapsed())
-        })
+        }))
     }
 }
 
@@ -163,7 +165,7 @@ impl DbActor {
         &self,
         work: impl FnOnce(&mut DbConnection) -> QueryResult<T> + Send + 'static,
     ) -> ResponseFuture<Result<T, StorageError>> {
-        Box::pin(read(self.storage.clone(), Arc::clone(&self.readers), work))
+        Box::pin(read(self.storage.clone(), Arc::clone(&self.readers), READ_DEADLINE, work))
     }
 
     /// Closes the calls of dead instances, beside everything else.
@@ -186,9 +188,10 @@ impl DbActor {
 async fn read<T: Send + 'static>(
     storage: Storage,
     readers: Arc<Semaphore>,
+    deadline: Duration,
     work: impl FnOnce(&mut DbConnection) -> QueryResult<T> + Send + 'static,
 ) -> Result<T, StorageError> {
-    let until = Instant::now() + READ_DEADLINE;
+    let until = Instant::now() + deadline;
     let place = storage.place().to_owned();
     let Ok(Ok(permit)) = timeout_at(until, readers.acquire_owned()).await else {
         return Err(StorageError::Busy(place));
@@ -247,7 +250,7 @@ impl Reaper {
         &self,
         work: impl FnOnce(&mut DbConnection) -> QueryResult<T> + Send + 'static,
     ) -> Result<T, StorageError> {
-        read(self.storage.clone(), Arc::clone(&self.readers), work).await
+        read(self.storage.clone(), Arc::clone(&self.readers), READ_DEADLINE, work).await
     }
 }
 
@@ -261,6 +264,7 @@ fn interrupted(orphan: Entry) -> Record {
     record.tool = shared(orphan.tool);
     record.caller = shared(orphan.caller);
     record.client = shared(orphan.client);
+    record.session = shared(orphan.session);
     record.protocol_version = orphan.protocol_version.map(Cow::Owned);
     record.request_id = shared(orphan.request_id);
     record.trace_id = shared(orphan.trace_id);

@@ -83,11 +83,24 @@ impl Writer {
     /// One group, from the buffer to the disk. False when there will be none any more.
     fn turn(&self, link: &mut Link) -> bool {
         let mut hand = self.shared.hand();
+        if link.connection.is_none() && hand.is_empty() {
+            self.try_out(link);
+        }
         if hand.is_empty() && !self.shared.gather(&mut hand, self.linger, instances::BEAT) {
             return false;
         }
         self.write_until_done(&mut hand, link);
         true
+    }
+
+    /// Before there is anything to write: what stands in the way of it is known then from the start.
+    fn try_out(&self, link: &mut Link) {
+        if let Err(error) = self.connect(link) {
+            *link = Link::default();
+            if self.shared.failed(error.to_string()) {
+                log::error!("history cannot be written, it is tried until it can: {error}");
+            }
+        }
     }
 
     fn write_until_done(&self, hand: &mut Batch, link: &mut Link) {
@@ -113,7 +126,11 @@ impl Writer {
     }
 
     fn write(&self, hand: &mut Batch, link: &mut Link) -> Result<(), StorageError> {
+        let is_new = link.connection.is_none();
         let connection = self.connect(link)?;
+        if is_new {
+            self.find_lost(connection, hand)?;
+        }
         if hand.tries > 0 {
             // A commit may have succeeded although its answer was lost.
             let last = self.last_written(connection, hand)?;
@@ -135,6 +152,25 @@ impl Writer {
         });
         self.tell(history::append(connection, rows))?;
         self.shared.succeeded(hand.rows.len());
+        hand.kept = hand.rows.last().map(|row| (row.seq, row.at));
+        Ok(())
+    }
+
+    /// A server that crashed, or gave way to its replica, may have lost what it said was written: then a gap row tells so.
+    fn find_lost(&self, connection: &mut DbConnection, hand: &mut Batch) -> Result<(), StorageError> {
+        let Some((kept, at)) = hand.kept else { return Ok(()) };
+        let mut last = self.tell(history::last_seq(connection, &self.instance.id, at))?;
+        if last.is_none() {
+            last = self.tell(history::last_seq(connection, &self.instance.id, self.instance.started_at))?;
+        }
+        let lost = kept - last.unwrap_or_default();
+        hand.kept = None;
+        if let Ok(lost @ 1..) = u64::try_from(lost) {
+            log::error!(
+                "the database has lost {lost} history rows that it had taken; a gap row tells of them"
+            );
+            self.shared.lose(lost);
+        }
         Ok(())
     }
 
@@ -195,6 +231,7 @@ impl Writer {
             tool: record.tool.as_deref().map(Cow::Borrowed),
             caller: record.caller.as_deref().map(Cow::Borrowed),
             client: record.client.as_deref().map(Cow::Borrowed),
+            session: record.session.as_deref().map(Cow::Borrowed),
             protocol_version: record.protocol_version.as_deref().map(Cow::Borrowed),
             status: written.map(Status::name),
             error_code: record.error_code.map(Cow::Borrowed),
@@ -272,7 +309,7 @@ mod tests {
     use crate::storage::history::Kind;
 
     fn writer(folder: &std::path::Path) -> Writer {
-        let database = config::Database { url: None, pool_size: 1, busy_timeout_ms: 10 };
+        let database = config::Database { url: None, pool_size: 1, busy_timeout_ms: 10, wait_seconds: 0 };
         let storage = crate::storage::open(&database, &folder.join("waygate.db")).unwrap();
         storage.migrate().unwrap();
         Writer {

@@ -140,17 +140,25 @@ async fn attempt(bench: &Bench, perform: &Perform, round: &Round, began: Instant
     let context = context_of(perform, deadline);
     let plugin = Arc::clone(&seat.plugin);
     let call = AssertUnwindSafe(async move { plugin.handle(request, context).await }).catch_unwind();
+    // Most calls end at once: the timer, and the ear for a client that leaves, are made for those that do not. A call that
+    // never rests must not keep them from being polled.
+    let given_up = tokio::task::unconstrained(async {
+        tokio::select! {
+            biased;
+            () = tokio::time::sleep_until(deadline) => too_late(&perform.task),
+            () = perform.cancel.cancelled() => cancelled(),
+        }
+    });
     let outcome = tokio::select! {
         biased;
-        outcome = tokio::time::timeout_at(deadline, call) => outcome,
-        () = perform.cancel.cancelled() => return Err(cancelled()),
+        outcome = call => outcome,
+        fault = given_up => return Err(fault),
     };
     match outcome {
-        Err(_elapsed) => Err(too_late(&perform.task)),
-        Ok(Err(panic)) => Err(panicked(&perform.task, &message_of(panic.as_ref()))),
-        Ok(Ok(Err(error))) => Err(outcome::fault_of(&perform.task, error)),
-        Ok(Ok(Ok(Outcome::Complete(result)))) => outcome::complete(&perform.task, &result, &bench.info),
-        Ok(Ok(Ok(Outcome::InputRequired { requests, state }))) => {
+        Err(panic) => Err(panicked(&perform.task, &message_of(panic.as_ref()))),
+        Ok(Err(error)) => Err(outcome::fault_of(&perform.task, error)),
+        Ok(Ok(Outcome::Complete(result))) => outcome::complete(&perform.task, &result, &bench.info),
+        Ok(Ok(Outcome::InputRequired { requests, state })) => {
             outcome::check_asks(&perform.task, &requests, state.is_some(), &perform.client)?;
             let sealed = rounds::seal(perform, round, state, &bench.sealer, bench.input_timeout_seconds)?;
             let shown: Vec<_> =

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, ResponseFuture, Supervised};
 
-use super::ask::ask;
+use super::ask::{AskError, ask};
 use super::db::messages::CheckDatabase;
 use super::db::{DbActor, Recorder};
 use super::supervision::{Crash, Part, Ping, Roster, Terms};
@@ -159,6 +159,8 @@ async fn judge(watch: &Watchlist) -> Judgement {
     let latency = ask(&watch.db, CheckDatabase, CHECK_WITHIN).await;
     let history = watch.recorder.state();
     let database = match &latency {
+        // Calls go on meanwhile, so that nobody should end the process for it; history says of itself what it lost.
+        Err(AskError::Reply(error)) if error.may_pass() => Check::Degraded(error.to_string()),
         Err(error) => Check::Failed(error.to_string()),
         Ok(_) if history.degraded => {
             Check::Degraded(history.last_error.unwrap_or_else(|| "history records were dropped".to_owned()))

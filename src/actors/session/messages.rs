@@ -76,15 +76,10 @@ pub struct Answered {
     pub answer: Answer,
 }
 
-/// Nobody waits for this answer any more: the client is told so.
+/// Nobody waits any more for the answer to what was asked under this id.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
-pub struct Forget {
-    /// What it was asked under.
-    pub id: u64,
-    /// On which lane.
-    pub lane: LaneNumber,
-}
+pub struct Forget(pub u64);
 
 /// Ask the client for a sign of life.
 #[derive(Debug, Clone, Copy, Message)]

@@ -192,10 +192,8 @@ impl Handler<Answered> for SessionActor {
 
 impl Handler<Forget> for SessionActor {
     type Result = ();
-    fn handle(&mut self, forget: Forget, _: &mut Self::Context) {
-        if self.asks.remove(&forget.id).is_some() {
-            self.voice.take_back(forget.lane, forget.id);
-        }
+    fn handle(&mut self, Forget(id): Forget, _: &mut Self::Context) {
+        self.asks.remove(&id);
     }
 }
 

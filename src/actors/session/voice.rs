@@ -52,16 +52,6 @@ impl Voice {
             session.outbox.put(lane, legacy::request(id, method, params), false);
         }
     }
-
-    /// Says that a question needs no answer any more.
-    pub(super) fn take_back(&self, lane: LaneNumber, id: u64) {
-        if let Self::Session(session) = self {
-            let mut params = Object::default();
-            params.put("requestId", id);
-            params.put("reason", "nobody waits for the answer any more");
-            session.outbox.put(lane, legacy::notification("notifications/cancelled", &params), false);
-        }
-    }
 }
 
 /// The notifications that say `news` to whoever watches what `filter` does.

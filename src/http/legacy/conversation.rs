@@ -16,7 +16,8 @@ use super::voice::Voice;
 use crate::actors::ask::{AskError, ask};
 use crate::actors::executor::messages::{Asks, Done, Listener, Perform, Task};
 use crate::actors::session::messages::{self, Asking, Forget};
-use crate::actors::session::{InFlight, SessionActor};
+use crate::actors::session::outbox::LaneNumber;
+use crate::actors::session::{InFlight, SessionActor, SessionHandle};
 use crate::error::{ErrorCode, Fault};
 use crate::http::views::ANSWER_WITHIN;
 use crate::protocol::legacy;
@@ -134,7 +135,8 @@ impl<'a> Conversation<'a> {
                 AskError::Reply(fault) => fault,
                 error => no_actor(&error),
             })?;
-            waiting.push(Question { actor: actor.clone(), lane, asking });
+            let session = Arc::clone(&self.request.session);
+            waiting.push(Question { session, actor: actor.clone(), lane, asking, is_open: true });
         }
         self.elicitations.extend(asks.iter().filter_map(|ask| ask.elicitation.clone()));
         let limit = Duration::from_secs(self.request.door.frame.house.bench.input_timeout_seconds);
@@ -183,20 +185,33 @@ impl<'a> Conversation<'a> {
 
 /// One question to the client; whoever stops waiting takes it back.
 struct Question {
+    session: Arc<SessionHandle>,
     actor: actix::Addr<SessionActor>,
-    lane: u32,
+    lane: LaneNumber,
     asking: Asking,
+    is_open: bool,
 }
 
 impl Question {
     async fn answered(&mut self) -> Option<asks::Answer> {
-        (&mut self.asking.answer).await.ok()
+        let answer = (&mut self.asking.answer).await.ok();
+        self.is_open = answer.is_none();
+        answer
     }
 }
 
 impl Drop for Question {
     fn drop(&mut self) {
-        // Unbounded, but no more than what was asked through the bounded way; an answered one is forgotten already.
-        self.actor.do_send(Forget { id: self.asking.id, lane: self.lane });
+        if !self.is_open {
+            return;
+        }
+        let mut params = Object::default();
+        params.put("requestId", self.asking.id);
+        params.put("reason", "nobody waits for the answer any more");
+        let message = legacy::notification("notifications/cancelled", &params);
+        // Said here and not by the actor: the lane ends as soon as the call does.
+        self.session.outbox.put(self.lane, message, false);
+        // Unbounded, but no more than what was asked through the bounded way.
+        self.actor.do_send(Forget(self.asking.id));
     }
 }

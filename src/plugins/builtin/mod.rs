@@ -1,4 +1,5 @@
 //! Plugins that are part of the binary. Must not know actors, storage or HTTP.
 
 pub mod files;
+pub mod system;
 pub mod waygate;

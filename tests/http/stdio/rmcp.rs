@@ -1,9 +1,12 @@
 //! A client that we did not write: the Rust SDK on standard streams, in both eras.
 
+#![expect(deprecated, reason = "clients of earlier revisions still use what the SDK gives up")]
+
 use std::process::Stdio;
 
 use rmcp::model::{
-    CallToolRequestParams, ProtocolVersion, ReadResourceRequestParams, ServerNotification, SubscriptionFilter,
+    CallToolRequestParams, LoggingLevel, ProtocolVersion, ReadResourceRequestParams, ServerNotification,
+    SetLevelRequestParams, SubscribeRequestParams, SubscriptionFilter,
 };
 use rmcp::service::RunningService;
 use rmcp::{ClientLifecycleMode, ClientServiceExt, RoleClient};
@@ -21,9 +24,9 @@ struct Connected {
     _folder: TempDir,
 }
 
-async fn connect(lifecycle: ClientLifecycleMode, ada: Ada) -> Connected {
+async fn connect(name: &str, lifecycle: ClientLifecycleMode, ada: Ada) -> Connected {
     let folder = tempfile::tempdir().expect("a folder");
-    let command = stdio::Client::command("faulty_server", folder.path(), &[]);
+    let command = stdio::Client::command(name, folder.path(), &[]);
     let mut command = Command::from(command);
     let mut child = command.stderr(Stdio::null()).kill_on_drop(true).spawn().expect("it starts");
     let streams = (child.stdout.take().expect("piped"), child.stdin.take().expect("piped"));
@@ -39,7 +42,7 @@ fn modern() -> ClientLifecycleMode {
 /// What works alike in both eras, to the end of the process.
 async fn drive(lifecycle: ClientLifecycleMode) {
     let ada = Ada::default();
-    let Connected { client, mut process, _folder } = connect(lifecycle, ada.clone()).await;
+    let Connected { client, mut process, _folder } = connect("faulty_server", lifecycle, ada.clone()).await;
     let tools = client.list_all_tools().await.expect("tools");
     assert!(tools.len() > 250, "all pages were fetched");
     assert!(text(&client.list_all_resources().await.expect("resources")).contains("test://counter"));
@@ -74,14 +77,42 @@ async fn the_sdk_drives_a_process_with_a_handshake() {
 async fn the_sdk_probes_and_finds_the_stateless_revision() {
     let preferred_versions = vec![ProtocolVersion::V_2026_07_28];
     let lifecycle = ClientLifecycleMode::Auto { preferred_versions, legacy_version: None };
-    let connected = connect(lifecycle, Ada::default()).await;
+    let connected = connect("faulty_server", lifecycle, Ada::default()).await;
     let peer = connected.client.peer_info().expect("discovered");
     assert_eq!(peer.protocol_version, ProtocolVersion::V_2026_07_28);
 }
 
 #[tokio::test]
+async fn the_sdk_lends_its_model_and_shows_its_roots() {
+    for lifecycle in [modern(), ClientLifecycleMode::Initialize] {
+        let connected = connect("conformance_server", lifecycle, Ada::default()).await;
+        let call = CallToolRequestParams::new("test_sampling")
+            .with_arguments(arguments(json!({"prompt": "Where?"})));
+        assert!(text(&connected.client.call_tool(call).await.expect("a result")).contains("Paris"));
+        let call = CallToolRequestParams::new("test_input_required_result_list_roots");
+        assert!(text(&connected.client.call_tool(call).await.expect("a result")).contains("/home/ada"));
+    }
+}
+
+#[tokio::test]
+async fn the_sdk_in_a_session_is_told_logs_and_updates() {
+    let ada = Ada::default();
+    let connected = connect("faulty_server", ClientLifecycleMode::Initialize, ada.clone()).await;
+    let client = &connected.client;
+    client.set_level(SetLevelRequestParams::new(LoggingLevel::Emergency)).await.expect("set");
+    client.call_tool(CallToolRequestParams::new("logs")).await.expect("a result");
+    ada.hears("emergency").await;
+    client.subscribe(SubscribeRequestParams::new("test://counter")).await.expect("subscribed");
+    client.call_tool(CallToolRequestParams::new("touch")).await.expect("touched");
+    ada.hears("test://counter").await;
+    let lists = CallToolRequestParams::new("touch").with_arguments(arguments(json!({"what": "tools"})));
+    client.call_tool(lists).await.expect("touched");
+    ada.hears("tools").await;
+}
+
+#[tokio::test]
 async fn the_sdk_listens() {
-    let connected = connect(modern(), Ada::default()).await;
+    let connected = connect("faulty_server", modern(), Ada::default()).await;
     let mut filter = SubscriptionFilter::default();
     filter.resource_subscriptions = Some(vec!["test://counter".to_owned()]);
     let mut news = connected.client.listen(filter).await.expect("acknowledged");

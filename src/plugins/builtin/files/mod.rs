@@ -8,13 +8,14 @@ mod list;
 mod mime;
 mod read;
 mod resources;
-mod roots;
+pub(in crate::plugins::builtin) mod roots;
 mod search;
+mod sweep;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
-mod trouble;
+pub(in crate::plugins::builtin) mod trouble;
 mod uri;
 mod usage;
 mod walk;
@@ -108,6 +109,7 @@ impl Files {
     /// When a root cannot be opened, or a name does not fit or stands twice.
     pub fn new(options: Options) -> Result<Arc<Self>, FilesError> {
         let roots = Roots::open(options.roots.clone())?;
+        sweep::begin(roots.all());
         let (changes, _) = broadcast::channel(CHANGES_MAX);
         let watches = Watches::new(changes.clone());
         Ok(Arc::new(Self { options, roots, changes, watches }))

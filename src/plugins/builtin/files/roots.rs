@@ -22,7 +22,7 @@ const ROOT_NAME_MAX_BYTES: usize = 64;
 
 /// All roots, in the operator's order.
 #[derive(Debug)]
-pub(super) struct Roots {
+pub(in crate::plugins::builtin) struct Roots {
     all: Vec<Arc<OpenRoot>>,
 }
 
@@ -40,7 +40,7 @@ pub(super) struct OpenRoot {
 
 /// A file or directory that may or may not exist.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
+pub(in crate::plugins::builtin) struct Place {
     pub(super) root: Arc<OpenRoot>,
     /// Relative to the root, `/` between segments, empty for the root itself.
     path: String,
@@ -57,7 +57,7 @@ pub(super) enum Target {
 
 impl Roots {
     /// Opens all.
-    pub(super) fn open(roots: Vec<Root>) -> Result<Self, FilesError> {
+    pub(in crate::plugins::builtin) fn open(roots: Vec<Root>) -> Result<Self, FilesError> {
         let mut all: Vec<Arc<OpenRoot>> = Vec::with_capacity(roots.len());
         for root in roots {
             check_name(&root.name)?;
@@ -117,7 +117,7 @@ impl Roots {
     }
 
     /// Like [`Self::target`], for what must be one place.
-    pub(super) fn place(&self, path: &str) -> Result<Place, Trouble> {
+    pub(in crate::plugins::builtin) fn place(&self, path: &str) -> Result<Place, Trouble> {
         match self.target(path)? {
             Target::At(place) => Ok(place),
             Target::Everything => Err(self.bad(path, "it names no root")),
@@ -171,7 +171,7 @@ fn check_name(name: &str) -> Result<(), FilesError> {
 
 impl Place {
     /// `root/relative/path`, as a model knows it.
-    pub(super) fn shown(&self) -> String {
+    pub(in crate::plugins::builtin) fn shown(&self) -> String {
         if self.path.is_empty() {
             self.root.name.clone()
         } else {
@@ -223,7 +223,7 @@ impl Place {
     }
 
     /// Opens it as a directory.
-    pub(super) fn open_dir(&self) -> Result<Dir, Trouble> {
+    pub(in crate::plugins::builtin) fn open_dir(&self) -> Result<Dir, Trouble> {
         let dir = self.root.dir.open_dir(self.as_path());
         dir.map_err(|error| Trouble::of(&error, &self.shown(), "opened"))
     }

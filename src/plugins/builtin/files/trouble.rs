@@ -8,7 +8,7 @@ use crate::protocol::content::ToolResult;
 
 /// Why a file operation failed. Paths are always `root/relative`, never the host's.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Trouble {
+pub(in crate::plugins::builtin) enum Trouble {
     #[error("there is no {0}; list_directory shows what is there")]
     Missing(String),
     #[error("the path {path:?} cannot be used: {why}; write it as root/folder/file, below one of: {roots}")]

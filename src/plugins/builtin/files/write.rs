@@ -226,7 +226,7 @@ impl Target<'_> {
         context: &Context,
     ) -> Result<Written, Trouble> {
         let trouble = |error: std::io::Error| Trouble::of(&error, &self.place.shown(), "written");
-        let mut temporary = Temporary::create(self.parent, old.is_some()).map_err(trouble)?;
+        let mut temporary = Temporary::create(self.parent).map_err(trouble)?;
         let mut hasher = Sha256::new();
         let mut size = added.len() as u64;
         if let (Mode::Append, Some((file, _))) = (arguments.mode, &old) {
@@ -285,13 +285,15 @@ struct Temporary<'a> {
 }
 
 impl<'a> Temporary<'a> {
-    /// What replaces a file may be as secret as that one, so that only we may read it at first; a new file gets what
-    /// the system gives new files.
-    fn create(parent: &'a Dir, replaces: bool) -> std::io::Result<Self> {
+    /// Only we may read it, like all that we make; what replaces a file gets the mode of that one later. Locked as long as
+    /// we write, so that it is known for one of the living.
+    fn create(parent: &'a Dir) -> std::io::Result<Self> {
         let name = format!("{TEMPORARY}{}", uuid::Uuid::now_v7().simple());
         let mut options = OpenOptions::new();
-        options.write(true).create_new(true).mode(if replaces { 0o600 } else { 0o666 });
+        options.write(true).create_new(true).mode(0o600);
         let file = parent.open_with(&name, &options)?;
+        // A file system without locks has one server at most that sweeps it.
+        let _unlocked = rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive);
         Ok(Self { parent, name, file })
     }
 

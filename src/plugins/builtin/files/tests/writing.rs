@@ -192,6 +192,33 @@ async fn a_write_that_nobody_wants_any_more_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_new_file_can_be_read_by_its_owner_alone() {
+    let bed = Bed::new();
+    bed.done("write_file", write("a", "x", "create")).await;
+    let mode = std::fs::metadata(bed.path("a")).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(mode, 0o600, "{mode:o}");
+}
+
+#[tokio::test]
+async fn unfinished_writes_of_the_dead_are_taken_away_at_the_next_start() {
+    let bed = Bed::new();
+    for path in [".waygate-write-dead", "deep/er/.waygate-write-dead", ".waygate-write-alive", "deep/kept"] {
+        bed.put(path, "half");
+    }
+    bed.link("deep/kept", ".waygate-write-link");
+    // Another server writes this one.
+    let alive = std::fs::File::open(bed.path(".waygate-write-alive")).unwrap();
+    alive.lock().unwrap();
+    let _again = Files::new(options(vec![root("files", &bed.path(""), true)])).unwrap();
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while leftovers(&bed) > 2 || bed.path("deep/er/.waygate-write-dead").exists() {
+        assert!(std::time::Instant::now() < until, "nothing was swept");
+        std::thread::yield_now();
+    }
+    assert!(bed.path(".waygate-write-alive").exists() && bed.path("deep/kept").exists());
+}
+
+#[tokio::test]
 async fn unfinished_writes_are_not_shown() {
     let bed = Bed::new();
     bed.put(".waygate-write-0123", "half");

@@ -1,0 +1,215 @@
+//! Child processes: a program is run under a guard, and with its [`Life`] end the program and everything it started.
+//!
+//! Reading order: here, how Waygate starts a program and hears of it; `guard`, the process between the two;
+//! `descendants`, how none is overlooked. Must not know what a program is run for.
+
+mod descendants;
+pub mod guard;
+mod report;
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, IoSlice, PipeReader, PipeWriter};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream as StdStream;
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, sendmsg, shutdown};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::UnixStream;
+use tokio::net::unix::pipe;
+use tokio::process::{Child as GuardProcess, Command};
+
+pub use report::Ended;
+use report::Report;
+
+/// How long a guard may take to end everything, once it was told to and the grace of its order is over.
+pub const ENDS_WITHIN: Duration = guard::GONE_WITHIN.saturating_add(Duration::from_secs(2));
+
+/// Where the hidden verb `guard` is found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Guard {
+    program: PathBuf,
+}
+
+/// What is to be run.
+#[derive(Debug)]
+pub struct Order {
+    /// The program's whole path.
+    pub program: PathBuf,
+    /// What it gets, without its own name.
+    pub arguments: Vec<OsString>,
+    /// All that stands in its environment.
+    pub environment: Vec<(OsString, OsString)>,
+    /// The folder that it works in, open.
+    pub folder: OwnedFd,
+    /// Whether something will be written to its stdin; else there is nothing to read.
+    pub feeds: bool,
+    /// How long its processes may take to end once they are asked to; then they are killed.
+    pub grace: Duration,
+}
+
+/// A program that was started: what goes in, what comes out, and its life.
+#[derive(Debug)]
+pub struct Child {
+    /// Its stdin; dropping it is its end of file. None when nothing is fed.
+    pub stdin: Option<pipe::Sender>,
+    /// Its stdout.
+    pub stdout: pipe::Receiver,
+    /// Its stderr.
+    pub stderr: pipe::Receiver,
+    /// Whoever drops this ends the program and everything it started.
+    pub life: Life,
+}
+
+/// Why a program does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum ChildError {
+    /// Waygate could not start the guard.
+    #[error("no process could be started: {0}")]
+    Start(#[from] io::Error),
+    /// The guard could not start the program.
+    #[error("the program could not be started: {0}")]
+    Program(String),
+    /// The guard is gone and has not said how the program ended.
+    #[error("the guard of the program was killed before the program ended, and the program with it")]
+    GuardLost,
+}
+
+impl Guard {
+    /// The verb of this very program, which goes through `cli::main`; also after its file was replaced by a newer one.
+    pub fn of_this_program() -> Self {
+        Self::at("/proc/self/exe")
+    }
+
+    /// The verb of the program at this path.
+    pub fn at(program: impl Into<PathBuf>) -> Self {
+        Self { program: program.into() }
+    }
+
+    /// Starts a program under a guard. Blocks for about a millisecond; needs a tokio runtime around it.
+    ///
+    /// # Errors
+    /// When no process or pipe can be made, as where the arguments are too long for the system. A program that cannot
+    /// be started is told by [`Life::ended`].
+    pub fn start(&self, order: Order) -> Result<Child, ChildError> {
+        let (ours, theirs) = StdStream::pair()?;
+        let (input, feed) = input(order.feeds)?;
+        let (stdout, output) = io::pipe()?;
+        let (stderr, errors) = io::pipe()?;
+        hand_over(&ours, [&input, &output.into(), &errors.into(), &order.folder])?;
+        ours.set_nonblocking(true)?;
+        let mut command = std::process::Command::new(&self.program);
+        // Its name in lists of processes, where it would be `/proc/self/exe`.
+        command.arg0("waygate-mcp");
+        command.arg("guard").arg("--grace-ms").arg(order.grace.as_millis().to_string());
+        command.arg("--").arg(&order.program).args(&order.arguments);
+        command.env_clear().envs(order.environment);
+        command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(Stdio::inherit());
+        let process = Command::from(command).spawn()?;
+        let reader = |pipe: PipeReader| pipe::Receiver::from_owned_fd(pipe.into());
+        Ok(Child {
+            stdin: feed.map(|pipe: PipeWriter| pipe::Sender::from_owned_fd(pipe.into())).transpose()?,
+            stdout: reader(stdout)?,
+            stderr: reader(stderr)?,
+            life: Life { control: UnixStream::from_std(ours)?, process, heard: Vec::new() },
+        })
+    }
+}
+
+/// The end that the program reads from, and the end that is written to.
+fn input(feeds: bool) -> io::Result<(OwnedFd, Option<PipeWriter>)> {
+    if feeds {
+        let (reader, writer) = io::pipe()?;
+        Ok((reader.into(), Some(writer)))
+    } else {
+        Ok((File::open("/dev/null")?.into(), None))
+    }
+}
+
+/// Puts the program's files into the guard's socket: they wait there for it.
+fn hand_over(socket: &StdStream, files: [&OwnedFd; guard::HANDED]) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(guard::HANDED))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    let files = files.map(|file| file.as_fd());
+    if !ancillary.push(SendAncillaryMessage::ScmRights(&files)) {
+        return Err(io::ErrorKind::OutOfMemory.into());
+    }
+    sendmsg(socket, &[IoSlice::new(b"!")], &mut ancillary, SendFlags::empty())?;
+    Ok(())
+}
+
+/// The life of a program and all that it started. It lasts no longer than this value.
+#[derive(Debug)]
+pub struct Life {
+    control: UnixStream,
+    process: GuardProcess,
+    /// What the guard said and nobody has read yet.
+    heard: Vec<u8>,
+}
+
+impl Life {
+    /// How the program ended; waits for it. What it left behind is ended next: see [`Self::gone`]. May be dropped and
+    /// asked again, but not after it has answered.
+    ///
+    /// # Errors
+    /// When it could not be started, or its guard was killed.
+    pub async fn ended(&mut self) -> Result<Ended, ChildError> {
+        match self.hear().await? {
+            Report::Failed(why) => Err(ChildError::Program(why)),
+            Report::Ended(ended) => Ok(ended),
+        }
+    }
+
+    /// Has the guard end everything. [`Self::ended`] and [`Self::gone`] tell when that is done.
+    pub fn end(&self) {
+        // It fails only where the guard is gone already.
+        let _gone = shutdown(&self.control, Shutdown::Write);
+    }
+
+    /// Ends everything and returns when the guard is gone: then nothing is left but what the system cannot kill. Waits
+    /// no longer than the order's `grace` and [`ENDS_WITHIN`].
+    pub async fn gone(mut self, grace: Duration) {
+        self.end();
+        let ends = async {
+            let mut nothing = [0; 64];
+            while matches!(self.control.read(&mut nothing).await, Ok(1..)) {}
+            drop(self.process.wait().await);
+        };
+        // Should it take longer, dropping the rest is all that can be done: the runtime reaps the guard when it ends.
+        drop(tokio::time::timeout(grace.saturating_add(ENDS_WITHIN), ends).await);
+    }
+
+    /// The guard's next word.
+    async fn hear(&mut self) -> Result<Report, ChildError> {
+        loop {
+            if let Some(end) = self.heard.iter().position(|&byte| byte == b'\n') {
+                let line: Vec<u8> = self.heard.drain(..=end).collect();
+                if let Some(report) = Report::parse(String::from_utf8_lossy(&line).trim_end()) {
+                    return Ok(report);
+                }
+                continue;
+            }
+            let mut bytes = [0; 512];
+            match self.control.read(&mut bytes).await {
+                Ok(count @ 1..) => self.heard.extend(bytes.iter().take(count)),
+                _ => {
+                    self.avenge();
+                    return Err(ChildError::GuardLost);
+                }
+            }
+        }
+    }
+
+    /// Somebody killed the guard: at least all that stayed in its session goes with it.
+    fn avenge(&self) {
+        // Not waited for yet, so that its number is nobody else's.
+        if let Some(session) = self.process.id().and_then(|pid| i32::try_from(pid).ok()) {
+            descendants::kill_session(session);
+        }
+    }
+}

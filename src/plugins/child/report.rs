@@ -1,0 +1,76 @@
+//! What a guard tells Waygate of the program it runs: one line each, over the socket between the two. Pure.
+
+/// How a program ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// By itself, with this code.
+    Exited(i32),
+    /// By the signal of this number.
+    Signaled(i32),
+}
+
+impl Ended {
+    /// What a shell would say: 128 and the number for a signal.
+    pub fn status(self) -> u8 {
+        let status = match self {
+            Self::Exited(code) => code,
+            Self::Signaled(signal) => signal.saturating_add(128),
+        };
+        u8::try_from(status).unwrap_or(u8::MAX)
+    }
+}
+
+/// One word of a guard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Report {
+    /// The program could not be started.
+    Failed(String),
+    /// The program ended; what it left behind is ended next.
+    Ended(Ended),
+}
+
+impl Report {
+    /// As it is sent, with its line feed.
+    pub(super) fn line(&self) -> String {
+        match self {
+            Self::Failed(why) => format!("failed {}\n", why.replace('\n', " ")),
+            Self::Ended(Ended::Exited(code)) => format!("exited {code}\n"),
+            Self::Ended(Ended::Signaled(signal)) => format!("signaled {signal}\n"),
+        }
+    }
+
+    /// Reads a line without its line feed; nothing when no guard would say so.
+    pub(super) fn parse(line: &str) -> Option<Self> {
+        let (word, rest) = line.split_once(' ')?;
+        match word {
+            "failed" => Some(Self::Failed(rest.to_owned())),
+            "exited" => rest.parse().ok().map(|code| Self::Ended(Ended::Exited(code))),
+            "signaled" => rest.parse().ok().map(|signal| Self::Ended(Ended::Signaled(signal))),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_report_is_read_as_it_was_sent() {
+        let all = [
+            Report::Failed("no such file".to_owned()),
+            Report::Ended(Ended::Exited(3)),
+            Report::Ended(Ended::Signaled(9)),
+        ];
+        for report in all {
+            assert_eq!(Report::parse(report.line().trim_end()), Some(report));
+        }
+        assert_eq!(Report::parse("exited soon"), None);
+        assert_eq!(Report::parse("hello 1"), None);
+    }
+
+    #[test]
+    fn the_status_is_the_one_a_shell_would_give() {
+        assert_eq!((Ended::Exited(7).status(), Ended::Signaled(9).status()), (7, 137));
+    }
+}

@@ -1,0 +1,95 @@
+//! The ledger on PostgreSQL: the suite, and what its own way of writing must keep.
+
+#[cfg(test)]
+#[path = "../support/postgres.rs"]
+#[expect(dead_code, reason = "black-box tests use more of it")]
+mod postgres;
+
+use waygate_mcp::storage::history::NewEntry;
+use waygate_mcp::storage::stamp::Stamp;
+
+use super::*;
+
+#[actix::test]
+async fn the_suite_holds_on_postgresql() {
+    let Some(url) = postgres::schema_for("the suite") else { return };
+    suite(|| at(&url).unwrap()).await;
+}
+
+#[actix::test]
+async fn one_row_that_postgresql_refuses_costs_itself_only() {
+    let Some(url) = postgres::schema_for("one row is refused") else { return };
+    refuses_one_row(
+        at(&url).unwrap(),
+        "ALTER TABLE command_history ADD CONSTRAINT refuse CHECK (call_id <> 'row-2')",
+    )
+    .await;
+}
+
+#[test]
+fn a_group_of_any_size_is_written_to_postgresql_whole_or_not_at_all() {
+    let Some(url) = postgres::schema_for("groups") else { return };
+    let storage = at(&url).unwrap();
+    storage.migrate().unwrap();
+    let mut connection = storage.connect().unwrap();
+    let at = storage::history::moment(std::time::SystemTime::now());
+    let told = |what: &str, seq: i64| (seq % 2 == 0).then(|| format!("{what}-{seq}"));
+    let row = |seq: i64, kind: &'static str| NewEntry {
+        instance_id: "instance",
+        seq,
+        call_id: "call",
+        round: 7,
+        kind,
+        created_at: Stamp(at),
+        method: told("method", seq).map(Into::into),
+        plugin: told("plugin", seq).map(Into::into),
+        tool: told("tool", seq).map(Into::into),
+        caller: told("caller", seq).map(Into::into),
+        client: Some("nul\0".into()),
+        session: told("session", seq).map(Into::into),
+        protocol_version: told("version", seq).map(Into::into),
+        status: Some("success"),
+        error_code: told("error", seq).map(Into::into),
+        duration_us: (seq % 3 == 0).then_some(seq),
+        arguments: told("arguments", seq).map(Into::into),
+        result_bytes: (seq % 5 == 0).then_some(seq),
+        request_id: told("request", seq).map(Into::into),
+        trace_id: told("trace", seq).map(Into::into),
+        detail: told("detail", seq).map(Into::into),
+    };
+    storage::history::append(&mut connection, (0..3_500).map(|seq| row(seq, "outcome"))).unwrap();
+    // The last one breaks a rule of the table.
+    let spoilt = (4_000..6_500).map(|seq| row(seq, if seq == 6_499 { "nonsense" } else { "outcome" }));
+    let error = storage::history::append(&mut connection, spoilt).unwrap_err();
+    assert!(matches!(storage.failed(&error), StorageError::Refused { .. }), "{error}");
+    storage::history::append(&mut connection, std::iter::empty()).unwrap();
+    let since = std::time::SystemTime::UNIX_EPOCH;
+    assert_eq!(storage::history::last_seq(&mut connection, "instance", since).unwrap(), Some(3_499));
+    let rows = storage::history::show(&mut connection, "call").unwrap();
+    let expected = |(seq, row): (i64, &Entry)| Entry {
+        id: row.id,
+        instance_id: "instance".to_owned(),
+        seq,
+        call_id: "call".to_owned(),
+        round: 7,
+        kind: "outcome".to_owned(),
+        created_at: at,
+        method: told("method", seq),
+        plugin: told("plugin", seq),
+        tool: told("tool", seq),
+        caller: told("caller", seq),
+        client: Some("nul\u{fffd}".to_owned()),
+        session: told("session", seq),
+        protocol_version: told("version", seq),
+        status: Some("success".to_owned()),
+        error_code: told("error", seq),
+        duration_us: (seq % 3 == 0).then_some(seq),
+        arguments: told("arguments", seq),
+        result_bytes: (seq % 5 == 0).then_some(seq),
+        request_id: told("request", seq),
+        trace_id: told("trace", seq),
+        detail: told("detail", seq),
+    };
+    assert_eq!(rows.len(), 1_000, "a page of it, in the order that they came");
+    assert_eq!(rows, (0..).zip(&rows).map(expected).collect::<Vec<_>>());
+}
