@@ -2,8 +2,6 @@
 //!
 //! WHATWG HTML, "server-sent events". Must not know where the bytes come from, nor what the events mean.
 
-use std::time::Duration;
-
 use bytes::{Buf as _, BytesMut};
 
 /// One event, or what stood between two empty lines.
@@ -12,7 +10,7 @@ pub struct Event {
     /// By which the stream can be taken up again behind it.
     pub id: Option<String>,
     /// How long to wait before that.
-    pub retry: Option<Duration>,
+    pub retry_ms: Option<u64>,
     /// What it says; none for an event that only carries an id or a pause.
     pub data: Option<Vec<u8>>,
 }
@@ -103,7 +101,7 @@ impl Events {
             },
             b"id" => self.event.id = text().filter(|id| !id.contains('\0')).map(str::to_owned),
             b"retry" => {
-                self.event.retry = text().and_then(|text| text.parse().ok()).map(Duration::from_millis);
+                self.event.retry_ms = text().and_then(|text| text.parse().ok());
             }
             // `event` says nothing here, and a line that begins with a colon is a sign of life.
             _ => {}
@@ -136,7 +134,7 @@ mod tests {
         let text = ":\n\nid: 1-0\ndata: \n\nid: 1-1\ndata: {\"a\":1}\r\n\r\nretry: 10\n\nevent: x\rdata:y\rdata: z\r\rdata: cut";
         let primed = Event { id: Some("1-0".into()), ..said("") };
         let first = Event { id: Some("1-1".into()), ..said("{\"a\":1}") };
-        let pause = Event { retry: Some(Duration::from_millis(10)), ..Event::default() };
+        let pause = Event { retry_ms: Some(10), ..Event::default() };
         let wanted = [primed, first, pause, said("y\nz")];
         assert_eq!(all(&[text]), wanted);
         let bytes: Vec<String> = text.chars().map(String::from).collect();

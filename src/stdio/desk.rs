@@ -217,7 +217,7 @@ impl Desk {
             events.push(&chunk);
             while let Some(event) = events.take().map_err(|error| Fault::internal(error.to_string()))? {
                 left.at = event.id.and_then(|id| HeaderValue::from_str(&id).ok()).or(left.at.take());
-                left.pause = event.retry.or(left.pause);
+                left.pause = event.retry_ms.map(Duration::from_millis).or(left.pause);
                 if let Some(message) = event.data.filter(|data| !data.is_empty()) {
                     self.pass(message.into()).await;
                 }
