@@ -88,23 +88,28 @@ async fn live(builder: Builder, config: &Config, streams: (File, File)) -> Exit 
         return Exit::Internal;
     };
     let backing = Backing::new(builder, config);
-    // Before anything is read: what keeps a server from starting is better said by an exit code than to each request.
-    if let Err(error) = backing.reach().await {
-        fail(&error.to_string(), exit_of(&error));
-        return exit_of(&error);
-    }
-    let server = &config.server;
-    let longest = server.timeout_seconds.saturating_add(config.mcp.input_timeout_seconds);
-    let manners = Manners {
-        line_max_bytes: server.body_max_bytes,
-        silence: Duration::from_secs(longest) + SILENCE_MORE,
-        drain: Duration::from_secs(server.drain_seconds),
-    };
     let mut stop = async || {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
+    };
+    // Before anything is read: what keeps a server from starting is better said by an exit code than to each request.
+    let reached = tokio::select! {
+        reached = backing.reach() => reached,
+        () = stop() => return Exit::Ok,
+    };
+    if let Err(error) = reached {
+        fail(&error.to_string(), exit_of(&error));
+        return exit_of(&error);
+    }
+    let server = &config.server;
+    let longest = [config.system.timeout_seconds, config.mcp.input_timeout_seconds];
+    let longest = longest.into_iter().fold(server.timeout_seconds, u64::saturating_add);
+    let manners = Manners {
+        line_max_bytes: server.body_max_bytes,
+        silence: Duration::from_secs(longest) + SILENCE_MORE,
+        drain: Duration::from_secs(server.drain_seconds),
     };
     let translated = stdio::translate(streams, Box::new(Rc::clone(&backing)), manners, &mut stop).await;
     if let Err(error) = translated {

@@ -118,6 +118,29 @@ mod tests {
         lines
     }
 
+    /// A client that never stops writing.
+    struct Endless(std::sync::Arc<std::sync::atomic::AtomicUsize>);
+
+    impl Read for Endless {
+        fn read(&mut self, chunk: &mut [u8]) -> io::Result<usize> {
+            self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            let line = b"12345\n";
+            chunk[..line.len()].copy_from_slice(line);
+            Ok(line.len())
+        }
+    }
+
+    #[test]
+    fn no_more_is_read_than_is_taken() {
+        let reads = std::sync::Arc::default();
+        let mut lines = read(Endless(std::sync::Arc::clone(&reads)), 5).unwrap();
+        for _ in 0..100 {
+            assert_eq!(lines.blocking_recv(), Some(whole("12345")));
+        }
+        // One line may be in the reader's hand, and one is read behind the last that was taken.
+        assert!(reads.load(std::sync::atomic::Ordering::SeqCst) <= 100 + LINES_MAX + 2);
+    }
+
     fn whole(text: &'static str) -> Line {
         Line::Whole(Bytes::from_static(text.as_bytes()))
     }

@@ -67,7 +67,37 @@ fn line(message: &[u8]) -> Bytes {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
+
+    /// Takes nothing until it is let, as a client that does not read.
+    struct Stuck(std::sync::mpsc::Receiver<()>, Vec<u8>);
+
+    impl Write for Stuck {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            // Let go of when its test ends, too.
+            drop(self.0.recv());
+            self.1.extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn who_speaks_waits_for_a_client_that_does_not_read() {
+        let (lets, let_go) = std::sync::mpsc::channel();
+        let (outlet, writer) = open(Stuck(let_go, Vec::new())).unwrap();
+        let said = (0..=MESSAGES_MAX * 2).take_while(|_| outlet.say(b"{}").now_or_never().is_some());
+        // One may be in the writer's hand.
+        assert!(said.count() <= MESSAGES_MAX + 1);
+        drop(lets);
+        outlet.say(b"{}").await;
+        drop(outlet);
+        writer.finish(Duration::from_secs(20)).await;
+    }
 
     #[test]
     fn a_message_is_one_line() {
