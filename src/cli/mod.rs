@@ -11,6 +11,7 @@ mod history;
 mod output;
 mod remote;
 mod serve;
+mod stdio;
 mod tools;
 mod version;
 
@@ -29,6 +30,7 @@ const EXAMPLES: &str = "\
 Examples:
   waygate-mcp                                      start the server on http://127.0.0.1:8000/mcp
   waygate-mcp --port 9000 --data-dir /srv/waygate  the same elsewhere
+  waygate-mcp stdio                                the same server for one desktop client
   waygate-mcp tools list                           what the running server offers
   waygate-mcp tools call files__list_directory --arg path=files
   waygate-mcp client claude-code                   what connects that client
@@ -53,6 +55,9 @@ struct Line {
 enum Verb {
     /// Start the server; what happens when no verb is given
     Serve,
+    /// Serve one client on stdin and stdout, as desktop clients want it
+    #[command(long_about = stdio::ABOUT, after_long_help = stdio::EXAMPLES)]
+    Stdio,
     /// List and call the tools of a running server
     Tools {
         #[command(subcommand)]
@@ -152,6 +157,7 @@ fn run(line: Line, builder: Builder) -> ExitCode {
     let flags = line.globals.flags();
     let done = match line.verb.unwrap_or(Verb::Serve) {
         Verb::Serve => with_config(flags, true, |loaded| Ok(serve::run(builder, &loaded))),
+        Verb::Stdio => with_config(flags, false, |loaded| Ok(stdio::run(builder, &loaded))),
         Verb::Tools { command } => with_config(flags, false, |loaded| tools::run(command, &loaded, json)),
         Verb::History { command } => {
             with_config(flags, false, |loaded| history::run(command, &loaded.config, json))

@@ -29,6 +29,9 @@ mod operations;
 #[cfg(test)]
 mod rmcp;
 #[cfg(test)]
+#[cfg(feature = "sqlite")]
+mod stdio;
+#[cfg(test)]
 mod streams;
 #[cfg(test)]
 mod system;

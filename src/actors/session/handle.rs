@@ -39,6 +39,9 @@ pub struct SessionHandle {
     /// When it was last used, in milliseconds since `began`.
     used_ms: AtomicU64,
     began: Instant,
+    /// The number of the first request to the client. Numbers begin anywhere, so that a client that answers what an
+    /// earlier session asked answers nothing in this one.
+    first_ask: u64,
     asks: AtomicU64,
     calls: Mutex<Vec<(Id, CancellationToken)>>,
     actor: Mutex<Option<Addr<SessionActor>>>,
@@ -65,6 +68,7 @@ impl SessionHandle {
         path: &'static str,
         replay_max_bytes: usize,
     ) -> Self {
+        let first_ask = u64::from(getrandom::u32().unwrap_or(1));
         Self {
             id,
             label,
@@ -76,7 +80,8 @@ impl SessionHandle {
             log_level: AtomicU8::new(u8::MAX),
             used_ms: AtomicU64::new(0),
             began: Instant::now(),
-            asks: AtomicU64::new(1),
+            first_ask,
+            asks: AtomicU64::new(first_ask),
             calls: Mutex::default(),
             actor: Mutex::default(),
             ended: AtomicBool::new(false),
@@ -135,7 +140,7 @@ impl SessionHandle {
 
     /// Whether a request of this number was ever sent to the client.
     pub fn has_asked(&self, number: u64) -> bool {
-        (1..self.asks.load(Ordering::Relaxed)).contains(&number)
+        (self.first_ask..self.asks.load(Ordering::Relaxed)).contains(&number)
     }
 
     /// Counts a call as in flight, so that it can be cancelled, until the guard is dropped.

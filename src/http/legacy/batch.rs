@@ -9,7 +9,7 @@ use actix_web::HttpResponse;
 use futures_util::future::join_all;
 use serde_json::value::RawValue;
 
-use super::super::call::{Call, Mirrors};
+use super::super::call::Call;
 use super::super::limits::Accepts;
 use super::super::reply;
 use super::answers::{self, Request};
@@ -30,7 +30,7 @@ const BATCH_MAX: usize = 100;
 pub async fn batch(call: &Call<'_>, accepts: Accepts, whole: &Raw) -> Result<HttpResponse, Fault> {
     let refuse = |why: String, advice: &'static str| Fault::new(ErrorCode::InvalidRequest, why, advice);
     let one = "send one message a request; batches ended with revision 2025-03-26";
-    let session = session_of(&call.door, &call.caller, &Mirrors(call.headers)).map_err(|fault| {
+    let session = session_of(&call.door, &call.caller, &call.mirrors()).map_err(|fault| {
         if fault.code == ErrorCode::NotFound {
             fault
         } else {

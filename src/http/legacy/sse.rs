@@ -109,7 +109,7 @@ fn find(
 ) -> Result<Arc<SessionHandle>, Box<Malformed>> {
     let session = door.frame.house.sessions.find(id, caller, PATH);
     let session = session.ok_or_else(|| refused(None, session_unknown()))?;
-    check_version(&session, &Mirrors(request.headers())).map_err(|fault| refused(None, fault))?;
+    check_version(&session, &Mirrors::of(request.headers())).map_err(|fault| refused(None, fault))?;
     session.touch();
     Ok(session)
 }
