@@ -287,7 +287,7 @@ impl Desk {
 
     async fn notification(self: &Rc<Self>, line: Bytes, method: &str, params: &Params) {
         if method == "notifications/cancelled" {
-            let id = params.members.request_id.clone().and_then(Id::read);
+            let id = params.request_id().and_then(|id| Id::read(id.raw()));
             match id.and_then(|id| self.flights.cancel(id.as_str())) {
                 Some(Kind::InSession) => {}
                 _ => return,

@@ -87,7 +87,7 @@ impl Session {
 
     /// Notes what the next session must be told, too, should this one be lost.
     pub fn note(&self, method: &str, params: &Params, line: &Bytes) {
-        let uri = || params.members.uri.as_ref().map_or_else(String::new, |uri| uri.as_str().to_owned());
+        let uri = || params.uri().map_or_else(String::new, |uri| uri.as_str().to_owned());
         let (key, sets) = match method {
             "logging/setLevel" => (String::new(), true),
             "resources/subscribe" => (uri(), true),

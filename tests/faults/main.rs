@@ -1,6 +1,9 @@
 //! What Waygate promises when things go wrong, chapter by chapter: faults are made in and around a real server process.
 
 #[cfg(test)]
+#[path = "../support/legacy.rs"]
+mod legacy;
+#[cfg(test)]
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -19,6 +22,8 @@ mod plugins;
 #[cfg(test)]
 #[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(test)]
+mod sessions;
 #[cfg(test)]
 mod start;
 #[cfg(test)]

@@ -17,7 +17,7 @@ struct Row {
 }
 
 /// What the history says of all calls, oldest first, as `tool status`.
-fn history(folder: &Path) -> Vec<String> {
+pub fn history(folder: &Path) -> Vec<String> {
     let rows = sql_query(
         "SELECT COALESCE(tool, '') AS tool, COALESCE(status, '') AS status FROM command_history ORDER BY id",
     );

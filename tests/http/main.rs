@@ -1,11 +1,16 @@
 //! What Waygate promises over HTTP, chapter by chapter: black-box tests against a real server process.
 
 #[cfg(test)]
+#[path = "../support/legacy.rs"]
+mod legacy;
+#[cfg(test)]
 #[path = "../support/mod.rs"]
 mod support;
 
 #[cfg(test)]
 mod access;
+#[cfg(test)]
+mod batches;
 #[cfg(test)]
 mod bodies;
 #[cfg(test)]
@@ -28,6 +33,14 @@ mod lists;
 mod operations;
 #[cfg(test)]
 mod rmcp;
+#[cfg(test)]
+mod session_asks;
+#[cfg(test)]
+mod session_streams;
+#[cfg(test)]
+mod sessions;
+#[cfg(test)]
+mod sse;
 #[cfg(test)]
 #[cfg(feature = "sqlite")]
 mod stdio;

@@ -71,6 +71,12 @@ impl Faulty {
             "ask" => Ok(asks::ask(&given, answers)),
             "ask_forever" => Ok(asks::ask_forever(answers)),
             "ask_sampling" => Ok(asks::ask_sampling(answers)),
+            "ask_times" => Ok(asks::ask_times(&given, answers, context)),
+            "ask_many" => Ok(asks::ask_many(&given, answers)),
+            "ask_url" => Ok(asks::ask_url(answers)),
+            "ask_model_with_tools" => Ok(asks::ask_model_with_tools(answers)),
+            "ask_roots" => Ok(asks::ask_roots(answers)),
+            "ask_choices" => Ok(asks::ask_choices(answers)),
             "come_back" => Ok(asks::come_back(answers)),
             _ => tools::call(tool, arguments, &given, context).await,
         }
@@ -121,6 +127,11 @@ fn prompt(name: &str, arguments: &Raw, answers: &Answers) -> Result<Outcome, Plu
             Ok(Outcome::Complete(content::prompt("A greeting", vec![says])))
         }
         "prompt_asks" => Ok(asks::prompt(answers)),
+        "rich" => {
+            let says = content::message("user", content::audio("AAAA", "audio/wav"));
+            let links = content::message("user", content::link("test://counter", "counter"));
+            Ok(Outcome::Complete(content::prompt("Of every age", vec![says, links])))
+        }
         "prompt_nonsense" => Ok(Outcome::Complete(Raw::value(&json!({"description": "no messages"})))),
         unknown => Err(PluginError::Unknown(format!("prompt {unknown}"))),
     }

@@ -352,7 +352,10 @@ impl Open {
             |name: &str| headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
         let mut body = Vec::new();
         if find("transfer-encoding").is_some() {
+            let deadline = Instant::now() + PATIENCE * 2;
             loop {
+                // A stream that was not expected may go on for ever, with signs of life.
+                assert!(Instant::now() < deadline, "the reply does not end: {headers:?}");
                 let mut size = String::new();
                 self.reader.read_line(&mut size).expect("a chunk's size");
                 let size = usize::from_str_radix(size.trim(), 16).unwrap_or(0);

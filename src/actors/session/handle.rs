@@ -10,7 +10,7 @@ use std::time::Instant;
 use actix::Addr;
 use tokio_util::sync::CancellationToken;
 
-use super::messages::Close;
+use super::messages::{Close, Probe};
 use super::outbox::{LaneNumber, Outbox};
 use super::{SessionActor, Streams};
 use crate::access::Caller;
@@ -38,6 +38,8 @@ pub struct SessionHandle {
     log_level: AtomicU8,
     /// When it was last used, in milliseconds since `began`.
     used_ms: AtomicU64,
+    /// When it was last used before its client was asked for a sign of life.
+    probed_ms: AtomicU64,
     began: Instant,
     /// The number of the first request to the client. Numbers begin anywhere, so that a client that answers what an
     /// earlier session asked answers nothing in this one.
@@ -45,6 +47,7 @@ pub struct SessionHandle {
     asks: AtomicU64,
     calls: Mutex<Vec<(Id, CancellationToken)>>,
     actor: Mutex<Option<Addr<SessionActor>>>,
+    answering: Mutex<Answers>,
     ended: AtomicBool,
 }
 
@@ -79,11 +82,13 @@ impl SessionHandle {
             agreed: OnceLock::new(),
             log_level: AtomicU8::new(u8::MAX),
             used_ms: AtomicU64::new(0),
+            probed_ms: AtomicU64::new(u64::MAX),
             began: Instant::now(),
             first_ask,
             asks: AtomicU64::new(first_ask),
             calls: Mutex::default(),
             actor: Mutex::default(),
+            answering: Mutex::default(),
             ended: AtomicBool::new(false),
         }
     }
@@ -121,6 +126,18 @@ impl SessionHandle {
         }
         let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         now.saturating_sub(self.used_ms.load(Ordering::Relaxed))
+    }
+
+    /// Asks its client for a sign of life, if that was not done since it was last used.
+    pub(super) fn probe(&self) {
+        let used = self.used_ms.load(Ordering::Relaxed);
+        if self.probed_ms.load(Ordering::Relaxed) == used {
+            return;
+        }
+        // With a full mailbox it is not idle, and asked at the next look if it still is.
+        if self.actor_if_any().is_some_and(|actor| actor.try_send(Probe).is_ok()) {
+            self.probed_ms.store(used, Ordering::Relaxed);
+        }
     }
 
     /// The least level of log messages that its client wants; none before it said so.
@@ -212,9 +229,45 @@ impl SessionHandle {
         first
     }
 
+    /// Counts an answer that will be said on the session's one stream, until the guard is dropped.
+    pub fn begin_answer(self: &Arc<Self>) -> Answering {
+        self.answering.lock().unwrap_or_else(PoisonError::into_inner).pending += 1;
+        Answering(Arc::clone(self))
+    }
+
+    /// Ends the streams on which nothing is said any more: at once, or behind the answers that will still be said there.
+    pub(super) fn end_standing(&self) {
+        let mut answers = self.answering.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.last = true;
+        if answers.pending == 0 {
+            self.outbox.end_standing();
+        }
+    }
+
     /// Whether it has ended.
     pub fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
+    }
+}
+
+/// Answers that will be said on a stream that may have to end.
+#[derive(Debug, Default)]
+struct Answers {
+    pending: usize,
+    /// Whether nothing more comes behind them.
+    last: bool,
+}
+
+/// One answer that will be said on the session's one stream.
+pub struct Answering(Arc<SessionHandle>);
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        let mut answers = self.0.answering.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.pending -= 1;
+        if answers.last && answers.pending == 0 {
+            self.0.outbox.end_standing();
+        }
     }
 }
 
@@ -226,6 +279,8 @@ pub struct InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
+        // Its idle time begins here: a call may take longer than a session may be idle.
+        self.session.touch();
         let mut calls = self.session.calls.lock().unwrap_or_else(PoisonError::into_inner);
         // Ids are the client's, who may use one twice; tokens are ours.
         if let Some(at) = calls.iter().position(|(_, cancel)| *cancel == self.cancel) {
@@ -234,5 +289,27 @@ impl Drop for InFlight {
         if calls.is_empty() {
             calls.shrink_to(4);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::protocol::Raw;
+
+    #[test]
+    fn a_session_is_idle_from_the_end_of_its_last_call_on() {
+        let mut session = SessionHandle::new("id".into(), "label".into(), &Caller::anonymous(), "/mcp", 0);
+        let long_ago = Instant::now().checked_sub(Duration::from_secs(3600));
+        session.began = long_ago.unwrap_or_else(Instant::now);
+        assert!(session.idle_ms() >= 3_600_000);
+        let session = Arc::new(session);
+        let id = Id::read(Raw::trusted("1")).unwrap();
+        let call = session.begin_call(&id, &CancellationToken::new()).unwrap();
+        assert_eq!(session.idle_ms(), 0);
+        drop(call);
+        assert!(session.idle_ms() < 3_000_000);
     }
 }

@@ -85,6 +85,8 @@ struct Lane {
     last_number: u64,
     /// The number up to which nothing is kept any more.
     forgotten: u64,
+    /// The number of the last message that is no longer kept and that nobody may miss.
+    missed: u64,
     turn: u64,
     held: bool,
     ended: bool,
@@ -123,6 +125,7 @@ impl Outbox {
             sent: 0,
             last_number: 0,
             forgotten: 0,
+            missed: 0,
             turn: 1,
             held: true,
             ended: false,
@@ -146,11 +149,13 @@ impl Outbox {
         if after > lane.last_number {
             return Err(ResumeError::Unknown);
         }
-        if after < lane.forgotten {
+        if after < lane.missed {
             return Err(ResumeError::Gone);
         }
         lane.entries.retain(|entry| matches!(entry, Entry::Message { .. }));
-        lane.sent = usize::try_from(after - lane.forgotten).unwrap_or(usize::MAX).min(lane.entries.len());
+        lane.sent = usize::try_from(after.saturating_sub(lane.forgotten))
+            .unwrap_or(usize::MAX)
+            .min(lane.entries.len());
         lane.turn += 1;
         lane.held = true;
         let turn = lane.turn;
@@ -294,8 +299,11 @@ impl Lane {
     /// Forgets its oldest entry; the bytes that gives.
     fn forget_first(&mut self) -> usize {
         let Some(entry) = self.entries.pop_front() else { return 0 };
-        if let Entry::Message { number, .. } = entry {
+        if let Entry::Message { number, may_be_lost, .. } = entry {
             self.forgotten = number;
+            if !may_be_lost {
+                self.missed = number;
+            }
         }
         if self.sent == 0 {
             // What was not sent is lost: the connection ends, so that its client sees that something is missing.

@@ -13,7 +13,6 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use dashmap::DashMap;
 
 use super::handle::SessionHandle;
-use super::messages::Probe;
 use super::streams::Streams;
 use crate::access::{Caller, session_handle};
 use crate::error::{ErrorCode, Fault};
@@ -158,10 +157,7 @@ impl Sessions {
             let (_, listens) = session.outbox.is_held();
             // Its answer is a use; without one it ends after as long again.
             if listens && session.idle_ms() < idle_ms.saturating_mul(2) {
-                if let Some(actor) = session.actor_if_any() {
-                    // Lost when its mailbox is full: then it is not idle.
-                    drop(actor.try_send(Probe));
-                }
+                session.probe();
                 continue;
             }
             log::debug!(session = &*session.label; "a session that nobody used ends");

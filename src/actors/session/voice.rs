@@ -42,7 +42,7 @@ impl Voice {
     pub(super) fn end(&self) {
         match self {
             Self::Listen(feed) => feed.end(),
-            Self::Session(session) => session.outbox.end_standing(),
+            Self::Session(session) => session.end_standing(),
         }
     }
 

@@ -138,7 +138,6 @@ impl<'a> Conversation<'a> {
             let session = Arc::clone(&self.request.session);
             waiting.push(Question { session, actor: actor.clone(), lane, asking, is_open: true });
         }
-        self.elicitations.extend(asks.iter().filter_map(|ask| ask.elicitation.clone()));
         let limit = Duration::from_secs(self.request.door.frame.house.bench.input_timeout_seconds);
         let answers = timeout(limit, join_all(waiting.iter_mut().map(Question::answered))).await;
         let answers = answers.map_err(|_elapsed| {
@@ -155,6 +154,9 @@ impl<'a> Conversation<'a> {
             let answer = asked.read(answer).map_err(|why| {
                 Fault::new(ErrorCode::InvalidRequest, why, "answer with the result that the schema describes")
             })?;
+            if asks::is_accepted(&answer) {
+                self.elicitations.extend(asked.elicitation.clone());
+            }
             responses.set(key, answer);
         }
         Ok(responses)

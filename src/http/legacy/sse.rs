@@ -182,9 +182,10 @@ impl From<'_> {
             method,
             params,
         };
-        let busy = Busy::begin();
+        // Dropped after the answer was said: the stream may end then, and the server stop.
+        let guards = (self.session.begin_answer(), Busy::begin());
         drop(actix_web::rt::spawn(async move {
-            let _busy = busy;
+            let _guards = guards;
             answers::answer(request, Arc::new(voice)).await
         }));
     }

@@ -96,6 +96,11 @@ impl Ask {
     }
 }
 
+/// Whether an answer says that the user did as asked.
+pub fn is_accepted(answer: &Raw) -> bool {
+    Object::open(answer).is_ok_and(|answer| answer.text("action").as_deref() == Some("accept"))
+}
+
 /// What a client says to a request of ours.
 #[derive(Debug, Clone)]
 pub enum Answer {

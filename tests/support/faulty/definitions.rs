@@ -18,6 +18,7 @@ pub fn inventory(touches: [u64; 3]) -> Inventory {
                 .argument("who", "Whom to greet", true)
                 .argument("style", "How", false),
             Definition::prompt("prompt_asks", "Asks for a name first"),
+            Definition::prompt("rich", "Of every age").with("title", "Rich").with("icons", icons()),
             Definition::prompt("prompt_nonsense", "Answers without messages"),
             Definition::prompt("touched", &prompts_touched),
         ],
@@ -25,10 +26,12 @@ pub fn inventory(touches: [u64; 3]) -> Inventory {
             Definition::resource("test://counter", "counter").with("description", "Counts its touches"),
             Definition::resource("test://grüße", "grüße").with("mimeType", "text/plain"),
             Definition::resource("test://asks", "asks"),
-            Definition::resource("test://empty", "empty"),
+            Definition::resource("test://empty", "empty").with("title", "Empty").with("icons", icons()),
             Definition::resource("test://touched", "touched").with("description", resources_touched),
         ],
-        templates: vec![Definition::template("test://item/{id}", "item")],
+        templates: vec![
+            Definition::template("test://item/{id}", "item").with("title", "Item").with("icons", icons()),
+        ],
         instructions: Some("Nothing here is of use but to tests.".to_owned()),
         completes: true,
         subscribes: true,
@@ -56,6 +59,18 @@ fn plain() -> Vec<Definition> {
         tool("ask", "Asks for a name and greets", &[], &["city"]),
         tool("ask_forever", "Asks again and again", &[], &[]),
         tool("ask_sampling", "Asks the client's model", &[], &[]),
+        tool("ask_times", "Asks n times, one thing after another", &["n"], &[]),
+        tool("ask_many", "Asks for n names at once", &["n"], &[]),
+        tool("ask_url", "Asks the user to open a URL", &[], &[]),
+        tool("ask_model_with_tools", "Asks the client's model, which may use a tool", &[], &[]),
+        tool("ask_roots", "Asks for the client's roots", &[], &[]),
+        tool("ask_choices", "Asks for a choice of each kind", &[], &[]),
+        tool("quiet", "Says that it is quiet for ms, and is", &["ms"], &[]),
+        tool("rich", "Answers with blocks of every age", &[], &[])
+            .with("title", "Rich")
+            .with("icons", icons())
+            .with("annotations", json!({"readOnlyHint": true}))
+            .with("_meta", json!({"example.org/own": 1})),
         tool("come_back", "Wants to be called again", &[], &[]),
         tool("precise", "Answers what must not be rounded", &[], &[]),
         tool("whoami", "Says who calls", &[], &[]),
@@ -64,6 +79,10 @@ fn plain() -> Vec<Definition> {
         tool("refuse", "Fails as a plugin does", &[], &["kind"]),
         tool("touch", "Changes the counter, or what it is told", &[], &["what"]),
     ]
+}
+
+fn icons() -> Value {
+    json!([{"src": "https://example.com/icon.png", "mimeType": "image/png"}])
 }
 
 fn with_schemas() -> Vec<Definition> {

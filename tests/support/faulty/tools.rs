@@ -39,6 +39,8 @@ pub async fn call(tool: &str, arguments: &Raw, given: &Value, context: &Context)
             tokio::time::sleep(Duration::from_millis(number(given, "ms", 1000))).await;
             says("slept")
         }
+        "quiet" => quiet(given, context).await,
+        "rich" => Ok(rich()),
         "repeat" => says(arguments.as_str()),
         "precise" => precise(),
         "shout" => shout(),
@@ -93,6 +95,20 @@ async fn steps(given: &Value, context: &Context) -> Answer {
         tokio::time::sleep(Duration::from_millis(ms)).await;
     }
     says("arrived")
+}
+
+/// Says that it will be quiet, and is, four times as long.
+async fn quiet(given: &Value, context: &Context) -> Answer {
+    let time = Duration::from_millis(number(given, "ms", 50));
+    context.quiet_for(time);
+    tokio::time::sleep(time * 4).await;
+    says("quiet is over")
+}
+
+/// Blocks that came with one revision after another, and structure that only the newest knows.
+fn rich() -> Outcome {
+    let blocks = vec![content::audio("AAAA", "audio/wav"), content::link("test://counter", "counter")];
+    Outcome::Complete(ToolResult::of(blocks).with_structured(json!(["one", 2])).into_raw())
 }
 
 /// Logs once on every level, and progress that goes back, halves and stands still.

@@ -146,3 +146,19 @@ fn lanes_that_ended_are_kept_for_a_while_and_not_for_ever() {
     let lanes = outbox.lock();
     assert!(lanes.lanes.len() <= ENDED_MAX + 1 && lanes.bytes <= ENDED_MAX + 1);
 }
+
+#[test]
+fn what_may_be_lost_is_no_reason_to_refuse_whoever_comes_back() {
+    let outbox = Outbox::new(20);
+    let lane = outbox.open(LaneKind::Reply);
+    outbox.release(lane);
+    for notice in ["noticeA", "noticeB", "noticeC"] {
+        outbox.put(lane.lane, notice, true);
+    }
+    outbox.put(lane.lane, "the long result", false);
+    outbox.end(lane.lane);
+    let again = outbox.resume(lane.lane, 0).unwrap();
+    let read = read(&outbox, again);
+    assert_eq!(read.last().unwrap(), "3:the long result");
+    assert!(read.len() < 3 && is_over(&outbox, again));
+}
