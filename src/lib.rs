@@ -8,9 +8,10 @@
 //!
 //! | room | what it is for | what it may use |
 //! |---|---|---|
-//! | [`cli`] | what an operator can type | `app`, `config`, `storage` |
+//! | [`cli`] | what an operator can type | `app`, `stdio`, `config`, `storage` |
 //! | [`app`] | builds the house bottom-up, stops it top-down | everything |
 //! | [`http`] | the door: bytes to protocol and back | `actors`, `access`, `catalog`, `protocol` |
+//! | [`stdio`] | MCP on standard streams: lines to HTTP and back | `protocol` |
 //! | [`protocol`] | MCP as data: no I/O, no clock | – |
 //! | [`access`] | who may do what; pure decisions | `protocol`, `config` |
 //! | [`actors`] | who does what, when | `access`, `catalog`, `plugins`, `protocol`, `storage` |
@@ -64,6 +65,7 @@ pub mod error;
 pub mod http;
 pub mod plugins;
 pub mod protocol;
+pub mod stdio;
 pub mod storage;
 pub mod telemetry;
 

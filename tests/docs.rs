@@ -84,8 +84,14 @@ fn every_error_code_is_documented() {
 
 #[test]
 fn every_link_to_a_file_leads_to_one() {
-    for page in ["README.md", "CONTRIBUTING.md", "docs/operations.md", "docs/protocol.md", "docs/plugins.md"]
-    {
+    for page in [
+        "README.md",
+        "CONTRIBUTING.md",
+        "docs/operations.md",
+        "docs/protocol.md",
+        "docs/plugins.md",
+        "docs/clients.md",
+    ] {
         let text = fs::read_to_string(path(page)).unwrap();
         let folder = path(page).parent().unwrap().to_owned();
         let links = text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link);

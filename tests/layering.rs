@@ -17,7 +17,7 @@ const FILE_LINES_MAX: usize = 500;
 const ARROWS: &[(&str, &[&str])] = &[
     // The binary is the smallest embedder: it names its plugins and hands over.
     ("main", &["app", "cli"]),
-    ("cli", &["app", "config", "storage", "error", "telemetry"]),
+    ("cli", &["app", "stdio", "config", "storage", "error", "telemetry"]),
     (
         "app",
         &[
@@ -40,6 +40,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "actors",
         &["access", "catalog", "plugins", "protocol", "storage", "cache", "config", "telemetry", "error"],
     ),
+    ("stdio", &["protocol", "telemetry", "error"]),
     ("catalog", &["plugins", "protocol", "config", "telemetry", "error"]),
     ("plugins", &["protocol", "config", "telemetry", "error"]),
     ("access", &["protocol", "config", "telemetry", "error"]),

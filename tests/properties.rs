@@ -20,7 +20,7 @@ use waygate_mcp::access::{SealError, Sealed, Sealer};
 use waygate_mcp::catalog::{Manner, Names, Seat, SeatLimits, Shelf};
 use waygate_mcp::plugins::{Change, Context, Inventory, Outcome, Plugin, PluginError, Request};
 use waygate_mcp::protocol::headers::{Header, Headers, check_method, check_name, check_param, check_version};
-use waygate_mcp::protocol::modern::Meta;
+use waygate_mcp::protocol::modern::{Member, Meta};
 use waygate_mcp::protocol::render::ServerInfo;
 use waygate_mcp::protocol::{Definition, Message, Method, Object, Raw};
 
@@ -139,14 +139,13 @@ fn a_message_that_is_accepted_reads_the_same_again() {
         let body: Value = serde_json::from_slice(&data).unwrap();
         prop_assert_eq!(&body["id"], &id.raw().read::<Value>().unwrap());
         prop_assert_eq!(body["method"].as_str(), Some(&*method));
-        let shown = |member: &Option<Raw>| member.as_ref().map_or(Value::Null, |raw| raw.read().unwrap());
-        let members = &params.members;
+        let shown = |member: Option<Member<'_>>| member.map_or(Value::Null, |member| member.read().unwrap());
         for (key, member) in [
-            ("_meta", &members.meta),
-            ("name", &members.name),
-            ("arguments", &members.arguments),
-            ("cursor", &members.cursor),
-            ("requestState", &members.state),
+            ("_meta", params.meta()),
+            ("name", params.name()),
+            ("arguments", params.given()),
+            ("cursor", params.cursor()),
+            ("requestState", params.request_state()),
         ] {
             prop_assert_eq!(&body["params"][key], &shown(member), "{}", key);
         }

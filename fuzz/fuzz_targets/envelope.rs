@@ -4,8 +4,8 @@
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
-use waygate_mcp::protocol::modern::Meta;
-use waygate_mcp::protocol::{Message, Method, Raw};
+use waygate_mcp::protocol::modern::{Member, Meta};
+use waygate_mcp::protocol::{Message, Method};
 
 fuzz_target!(|data: &[u8]| {
     let Ok(Message::Request { id, method, params }) = Message::parse(Bytes::copy_from_slice(data)) else { return };
@@ -14,16 +14,15 @@ fuzz_target!(|data: &[u8]| {
     let body: Value = serde_json::from_slice(data).expect("what was accepted is JSON");
     assert_eq!(body["id"], id.raw().read::<Value>().expect("JSON"));
     assert_eq!(body["method"].as_str(), Some(&*method));
-    let shown = |member: &Option<Raw>| member.as_ref().map_or(Value::Null, |raw| raw.read().expect("JSON"));
-    let members = &params.members;
+    let shown = |member: Option<Member<'_>>| member.map_or(Value::Null, |member| member.read().expect("JSON"));
     for (key, member) in [
-        ("_meta", &members.meta),
-        ("name", &members.name),
-        ("uri", &members.uri),
-        ("cursor", &members.cursor),
-        ("arguments", &members.arguments),
-        ("inputResponses", &members.responses),
-        ("requestState", &members.state),
+        ("_meta", params.meta()),
+        ("name", params.name()),
+        ("uri", params.uri()),
+        ("cursor", params.cursor()),
+        ("arguments", params.given()),
+        ("inputResponses", params.answers()),
+        ("requestState", params.request_state()),
     ] {
         assert_eq!(body["params"][key], shown(member), "{key}");
     }

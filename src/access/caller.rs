@@ -10,9 +10,9 @@ use crate::config::Secret;
 /// Who is calling.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
-    /// `anonymous`, or the id of the key; sealed state is bound to it, history names it.
+    /// `anonymous`, `local`, or the id of the key; sealed state is bound to it, history names it.
     pub principal: Arc<str>,
-    /// Whether the caller proved to hold the operator's key.
+    /// Whether the caller is the operator: by the key, or as the user whose server this is.
     pub operator: bool,
     /// A number that is the same for the same caller and says nothing else; plugins know callers by it.
     pub key: u64,
@@ -23,6 +23,13 @@ impl Caller {
     pub fn anonymous() -> Self {
         static ANONYMOUS: LazyLock<Arc<str>> = LazyLock::new(|| "anonymous".into());
         Self { principal: Arc::clone(&ANONYMOUS), operator: false, key: 0 }
+    }
+
+    /// The user whose server this is, known by the permissions of a file. Keys have numbers of 64 bits of a hash: 1 is
+    /// none of them.
+    pub fn local() -> Self {
+        static LOCAL: LazyLock<Arc<str>> = LazyLock::new(|| "local".into());
+        Self { principal: Arc::clone(&LOCAL), operator: true, key: 1 }
     }
 }
 

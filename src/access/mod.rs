@@ -5,7 +5,9 @@
 mod caller;
 mod origins;
 mod seal;
+mod session;
 
 pub use caller::{Caller, Keys};
 pub use origins::Gate;
 pub use seal::{SealError, Sealed, Sealer, digest_of};
+pub use session::session_handle;

@@ -28,6 +28,7 @@ pub(super) struct Guest {
 }
 
 /// A server to be: its name, its plugins, how their names are published.
+#[derive(Clone)]
 pub struct Builder {
     name: String,
     names: Names,

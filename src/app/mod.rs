@@ -7,7 +7,7 @@ mod sealing;
 mod waiting;
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -34,7 +34,8 @@ use crate::config::{Config, Durability};
 use crate::http;
 use crate::http::door::{Connections, Frame, Limits, Network};
 use crate::protocol::render::ServerInfo;
-use crate::storage::{DataFolder, Instance, Owned, Storage, StorageError};
+use crate::storage::socket::{self, Socket};
+use crate::storage::{DataFolder, Instance, Nook, Owned, Storage, StorageError};
 use crate::telemetry::metrics::METRICS;
 
 pub use crate::plugins::child::guard::keep as keep_guard;
@@ -78,38 +79,84 @@ pub enum Ended {
 pub struct App {
     house: Arc<House>,
     server: ServerHandle,
-    address: SocketAddr,
+    address: Option<SocketAddr>,
+    socket: Socket,
     drain: Duration,
     doom: watch::Receiver<Option<String>>,
-    folder: Owned,
+    ground: Ground,
+}
+
+/// What a server stands on, let go of when it has stopped.
+enum Ground {
+    /// The data folder, which is this server's.
+    Owned(Owned),
+    /// A place of its own in the data folder, which may be another's.
+    Beside(Nook),
+}
+
+impl Ground {
+    /// Where its socket is.
+    fn place(&self) -> &Path {
+        match self {
+            Self::Owned(folder) => folder.path(),
+            Self::Beside(nook) => nook.path(),
+        }
+    }
 }
 
 impl App {
-    /// Starts everything and returns when requests are served.
+    /// Starts everything and returns when requests are served: from the network, and over the socket in the data folder.
     ///
     /// # Errors
     /// See [`StartError`]; nothing is left running then.
     pub async fn start(builder: Builder, config: &Config) -> Result<Self, StartError> {
         let began = Instant::now();
         let listener = listener::bind(&config.server.host, config.server.port)?;
-        let address = listener.local_addr().map_err(|error| StartError::Listen(error.to_string()))?;
-        let folder = DataFolder::own(&config.server.data_dir.join("data"))?;
-        let storage = open_storage(config, &listener).await?;
+        let folder = DataFolder::own(&data_folder(config))?;
+        let storage = open_storage(config, Some(&listener)).await?;
+        let site = Site { ground: Ground::Owned(folder), network: Some(listener), storage, began };
+        Self::build(builder, config, Instance::begin(), site).await
+    }
+
+    /// Starts a server for the one client of this process: beside whatever runs on the data folder, and reached over
+    /// [`App::place`] alone.
+    ///
+    /// # Errors
+    /// See [`StartError`]; nothing is left running then.
+    pub async fn start_beside(builder: Builder, config: &Config) -> Result<Self, StartError> {
+        let began = Instant::now();
         let instance = Instance::begin();
+        let nook = DataFolder::nook(&data_folder(config), &instance.id)?;
+        let storage = open_storage(config, None).await?;
+        let site = Site { ground: Ground::Beside(nook), network: None, storage, began };
+        Self::build(builder, config, instance, site).await
+    }
+
+    async fn build(
+        builder: Builder,
+        config: &Config,
+        instance: Instance,
+        site: Site,
+    ) -> Result<Self, StartError> {
+        let Site { ground, network, storage, began } = site;
+        let address = network.as_ref().map(TcpListener::local_addr).transpose();
+        let address = address.map_err(|error| StartError::Listen(error.to_string()))?;
         let phase = Arc::new(Phase::default());
-        let house =
-            build_house(builder, config, storage, &instance, &folder, Arc::clone(&phase), began).await?;
-        let frame = frame(config, &house, address);
+        let house = build_house(builder, config, storage, &instance, Arc::clone(&phase), began).await?;
+        let (user, socket) = socket::bind(ground.place())?;
+        let frame = frame(config, &house, address, &socket);
+        // One client needs no more than one worker, and a second one beside a call that computes.
+        let most = if network.is_some() { usize::MAX } else { 2 };
         let manners = http::Manners {
-            workers: config.server.workers,
+            workers: config.server.workers.min(most),
             connections_max: config.server.connections_max,
             head_timeout: Duration::from_secs(config.server.receive_timeout_seconds),
             keep_alive: Duration::from_secs(config.server.keep_alive_seconds),
         };
         // Before anybody is accepted: all that a request needs is there.
         phase.serve();
-        let server =
-            http::serve(listener, frame, manners).map_err(|error| StartError::Part(error.to_string()))?;
+        let server = http::serve(http::Entrances { network, user }, frame, manners)
+            .map_err(|error| StartError::Part(error.to_string()))?;
         let handle = server.handle();
         actix_rt::spawn(server);
         let doom = house.roster.doomed();
@@ -118,15 +165,21 @@ impl App {
             house,
             server: handle,
             address,
+            socket,
             drain: Duration::from_secs(config.server.drain_seconds),
             doom,
-            folder,
+            ground,
         })
     }
 
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
+    /// Where it listens, if it does so on the network.
+    pub fn address(&self) -> Option<SocketAddr> {
         self.address
+    }
+
+    /// The folder with the socket that it listens on.
+    pub fn place(&self) -> &Path {
+        self.ground.place()
     }
 
     /// How long the start took.
@@ -165,7 +218,8 @@ impl App {
         if let Err(error) = self.close_history().await {
             cut.push(format!("the history could not be written out: {error}"));
         }
-        drop(self.folder);
+        drop(self.socket);
+        drop(self.ground);
         if cut.is_empty() { Ended::Clean } else { Ended::Cut(cut.join("; ")) }
     }
 }
@@ -182,10 +236,22 @@ impl App {
     }
 }
 
+/// What a house is built on.
+struct Site {
+    ground: Ground,
+    network: Option<TcpListener>,
+    storage: Storage,
+    began: Instant,
+}
+
+/// Where database, keys and lock are.
+fn data_folder(config: &Config) -> PathBuf {
+    config.server.data_dir.join("data")
+}
+
 /// Opens and migrates the database beside the listener: who calls meanwhile is told to come back.
-async fn open_storage(config: &Config, listener: &TcpListener) -> Result<Storage, StorageError> {
-    let (database, default) =
-        (config.database.clone(), config.server.data_dir.join("data").join("waygate.db"));
+async fn open_storage(config: &Config, listener: Option<&TcpListener>) -> Result<Storage, StorageError> {
+    let (database, default) = (config.database.clone(), data_folder(config).join("waygate.db"));
     let opening = actix_web::web::block(move || {
         let storage = waiting::until_present(&database, || crate::storage::open(&database, &default))?;
         let applied = storage.migrate()?;
@@ -194,7 +260,10 @@ async fn open_storage(config: &Config, listener: &TcpListener) -> Result<Storage
         }
         Ok(storage)
     });
-    let opened = waiting::serve_while(opening, listener).await;
+    let opened = match listener {
+        Some(listener) => waiting::serve_while(opening, listener).await,
+        None => opening.await,
+    };
     opened
         .unwrap_or_else(|error| Err(StorageError::Folder { path: PathBuf::new(), cause: error.to_string() }))
 }
@@ -205,7 +274,6 @@ async fn build_house(
     config: &Config,
     storage: Storage,
     instance: &Instance,
-    folder: &Owned,
     phase: Arc<Phase>,
     began: Instant,
 ) -> Result<Arc<House>, StartError> {
@@ -224,7 +292,7 @@ async fn build_house(
         streams: Arc::clone(&streams),
         recorder: recorder.clone(),
         storage,
-        data_folder: folder.path().to_owned(),
+        data_folder: data_folder(config),
         began,
     });
     let metrics = on(&house_arbiter, {
@@ -236,7 +304,7 @@ async fn build_house(
         shelf: Arc::clone(&shelf),
         db: db.clone(),
         recorder: recorder.clone(),
-        data_folder: folder.path().to_owned(),
+        data_folder: data_folder(config),
         disk_min_bytes: config.health.disk_min_bytes,
         beat: Duration::from_secs(config.health.beat_seconds),
         stuck: Duration::from_secs(config.health.stuck_seconds),
@@ -250,7 +318,7 @@ async fn build_house(
             roster.start("health".to_owned(), "health", health::TERMS, |_| HealthMonitor::new(watchlist)).0
         }
     });
-    let bench = Arc::new(bench(config, folder, recorder, info)?);
+    let bench = Arc::new(bench(config, recorder, info)?);
     let house = Arc::new(House {
         metrics: metrics.await?,
         health: health.await?,
@@ -335,9 +403,9 @@ async fn start_plugins(
     Ok(addresses)
 }
 
-fn bench(config: &Config, folder: &Owned, recorder: Recorder, info: ServerInfo) -> Result<Bench, StartError> {
+fn bench(config: &Config, recorder: Recorder, info: ServerInfo) -> Result<Bench, StartError> {
     Ok(Bench {
-        sealer: sealer(config, folder)?,
+        sealer: sealer(config)?,
         recorder,
         info,
         input_timeout_seconds: config.mcp.input_timeout_seconds,
@@ -345,17 +413,19 @@ fn bench(config: &Config, folder: &Owned, recorder: Recorder, info: ServerInfo) 
     })
 }
 
-fn sealer(config: &Config, folder: &Owned) -> Result<Sealer, StartError> {
+fn sealer(config: &Config) -> Result<Sealer, StartError> {
     match &config.access.sealing_key {
         Some(key) => Ok(Sealer::new([key.expose().as_bytes()])),
         None => {
-            let keys = sealing::keys(&folder.path().join("sealing.key")).map_err(StartError::Key)?;
+            let keys = sealing::keys(&data_folder(config).join("sealing.key")).map_err(StartError::Key)?;
             Ok(Sealer::new(keys.iter().map(|key| key.expose().as_bytes())))
         }
     }
 }
 
-fn frame(config: &Config, house: &Arc<House>, address: SocketAddr) -> Arc<Frame> {
+fn frame(config: &Config, house: &Arc<House>, address: Option<SocketAddr>, socket: &Socket) -> Arc<Frame> {
+    let network = address.map(|address| format!("http://{address}"));
+    let user = format!("unix:{}", socket.path().display());
     let server = &config.server;
     Arc::new(Frame {
         house: Arc::clone(house),
@@ -375,7 +445,7 @@ fn frame(config: &Config, house: &Arc<House>, address: SocketAddr) -> Arc<Frame>
             crash_allowed: server.env == crate::config::Environment::Test,
         },
         connections: Arc::new(Connections::default()),
-        listeners: vec![format!("http://{address}")],
+        listeners: network.into_iter().chain([user]).collect(),
     })
 }
 

@@ -1,7 +1,7 @@
 //! The file of sealing keys: made at the first start, readable by its owner alone, one key a line, the newest first.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
@@ -43,14 +43,20 @@ fn make(path: &Path) -> Result<String, String> {
     let mut bytes = [0; KEY_BYTES];
     getrandom::fill(&mut bytes).map_err(|error| failed(&error))?;
     let key: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(|error| failed(&error))?;
-    writeln!(file, "{key}").and_then(|()| file.sync_all()).map_err(|error| failed(&error))?;
-    Ok(key)
+    // Written aside and then put there whole: of several that start at once, one makes the key, and all read it.
+    let aside = path.with_extension(format!("{}.new", uuid::Uuid::now_v7().simple()));
+    let written = write(&aside, &key).and_then(|()| match fs::hard_link(&aside, path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        linked => linked,
+    });
+    drop(fs::remove_file(&aside));
+    written.and_then(|()| fs::read_to_string(path)).map_err(|error| failed(&error))
+}
+
+fn write(path: &Path, key: &str) -> std::io::Result<()> {
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    writeln!(file, "{key}")?;
+    file.sync_all()
 }
 
 #[cfg(test)]

@@ -2,14 +2,16 @@
 //!
 //! Must not know how anything is done; it reads the command line, loads the configuration and hands over.
 
-mod client;
+mod clients;
 mod config;
 mod db;
 mod exit;
 mod guard;
 mod history;
 mod output;
+mod remote;
 mod serve;
+mod stdio;
 mod tools;
 mod version;
 
@@ -28,8 +30,11 @@ const EXAMPLES: &str = "\
 Examples:
   waygate-mcp                                      start the server on http://127.0.0.1:8000/mcp
   waygate-mcp --port 9000 --data-dir /srv/waygate  the same elsewhere
+  waygate-mcp stdio                                the same server for one desktop client
   waygate-mcp tools list                           what the running server offers
   waygate-mcp tools call files__list_directory --arg path=files
+  waygate-mcp client claude-code                   what connects that client
+  waygate-mcp history tail --follow                what is called, as it happens
   waygate-mcp config show                          what holds, and where each value comes from
   waygate-mcp help tools call                      everything about one verb
 
@@ -50,6 +55,9 @@ struct Line {
 enum Verb {
     /// Start the server; what happens when no verb is given
     Serve,
+    /// Serve one client on stdin and stdout, as desktop clients want it
+    #[command(long_about = stdio::ABOUT, after_long_help = stdio::EXAMPLES)]
+    Stdio,
     /// List and call the tools of a running server
     Tools {
         #[command(subcommand)]
@@ -60,6 +68,8 @@ enum Verb {
         #[command(subcommand)]
         command: history::HistoryCommand,
     },
+    /// Print what connects an MCP client to this server
+    Client(clients::ClientArgs),
     /// Show and check the configuration
     Config {
         #[command(subcommand)]
@@ -147,11 +157,16 @@ fn run(line: Line, builder: Builder) -> ExitCode {
     let flags = line.globals.flags();
     let done = match line.verb.unwrap_or(Verb::Serve) {
         Verb::Serve => with_config(flags, true, |loaded| Ok(serve::run(builder, &loaded))),
+        Verb::Stdio => with_config(flags, false, |loaded| Ok(stdio::run(builder, &loaded))),
         Verb::Tools { command } => with_config(flags, false, |loaded| tools::run(command, &loaded, json)),
         Verb::History { command } => {
             with_config(flags, false, |loaded| history::run(command, &loaded.config, json))
         }
         Verb::Db { command } => with_config(flags, false, |loaded| db::run(command, &loaded.config, json)),
+        Verb::Client(args) => {
+            let typed = flags.clone();
+            with_config(flags, true, |loaded| clients::run(&args, &loaded, &typed, json))
+        }
         Verb::Config { command } => config::run(command, flags, json),
         Verb::Version => version::run(json),
         Verb::Guard(guard) => Ok(guard::run(&guard)),
@@ -162,7 +177,7 @@ fn run(line: Line, builder: Builder) -> ExitCode {
     })
 }
 
-/// Loads the configuration for a verb; `.env` of the working folder counts for `serve` alone.
+/// Loads the configuration for a verb; `.env` of the working folder counts for `serve` and what tells of it alone.
 fn with_config(
     flags: Flags,
     reads_env_file: bool,

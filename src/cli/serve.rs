@@ -86,7 +86,8 @@ fn leave(log: &LogHandle, exit: Exit) -> ! {
 /// Says where it listens and what to do next: to a person on stdout, to a collector as a log line.
 fn announce(app: &App, loaded: &Loaded) {
     let config = &loaded.config;
-    let url = config.server.public_url.clone().unwrap_or_else(|| format!("http://{}", app.address()));
+    let address = app.address().map(|address| format!("http://{address}")).unwrap_or_default();
+    let url = config.server.public_url.clone().unwrap_or(address);
     log::info!(url = url.as_str(), workers = config.server.workers, took_ms = app.age().as_millis() as u64; "serving {url}/mcp");
     let open = config.access.api_key.is_none();
     if open {
@@ -112,7 +113,7 @@ fn announce(app: &App, loaded: &Loaded) {
     drop(std::io::stdout().write_all(text.as_bytes()));
 }
 
-fn exit_of(error: &StartError) -> Exit {
+pub(super) fn exit_of(error: &StartError) -> Exit {
     match error {
         StartError::Storage(StorageError::Taken { .. } | StorageError::Locked { .. }) => Exit::Temporary,
         StartError::Storage(error) if error.is_absence() => Exit::Temporary,
@@ -122,7 +123,7 @@ fn exit_of(error: &StartError) -> Exit {
     }
 }
 
-fn fail(why: &str, exit: Exit) -> ExitCode {
+pub(super) fn fail(why: &str, exit: Exit) -> ExitCode {
     log::error!("the server does not start: {why}");
     log::logger().flush();
     output::say(&format!("waygate-mcp: {why}"));

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use serde_json::{Map, Value, json};
 
-use super::client::{Ask, Client, ClientError};
+use super::remote::{Ask, Client, ClientError};
 use super::{Exit, output};
 use crate::config::{Loaded, did_you_mean};
 

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::client::REVISION;
+use super::remote::REVISION;
 use super::{Exit, output};
 
 /// Tells version, protocol revisions and features.

@@ -31,6 +31,14 @@ pub struct Call<'a> {
     pub connection: Option<&'a Connection>,
 }
 
+impl<'a> Call<'a> {
+    /// Its headers that repeat the body.
+    pub fn mirrors(&self) -> Mirrors<'a> {
+        let required = !self.connection.is_some_and(Connection::is_of_this_user);
+        Mirrors { required, ..Mirrors::of(self.headers) }
+    }
+}
+
 /// A request, before its parameters.
 pub struct Asked {
     /// To be repeated in the answer.
@@ -72,12 +80,20 @@ static NAME: HeaderName = HeaderName::from_static("mcp-name");
 pub static SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 
 /// The headers that repeat the body, out of an HTTP request.
-pub struct Mirrors<'a>(pub &'a HeaderMap);
+pub struct Mirrors<'a> {
+    headers: &'a HeaderMap,
+    required: bool,
+}
 
-impl Mirrors<'_> {
+impl<'a> Mirrors<'a> {
+    /// All of them are required, where the revision has them.
+    pub fn of(headers: &'a HeaderMap) -> Self {
+        Self { headers, required: true }
+    }
+
     /// The header of this name.
     pub fn find(&self, name: impl AsHeaderName) -> Header<'_> {
-        let mut values = self.0.get_all(name);
+        let mut values = self.headers.get_all(name);
         match (values.next(), values.next()) {
             (None, _) => Header::Absent,
             (Some(value), None) => Header::Once(value.as_bytes().trim_ascii()),
@@ -98,5 +114,8 @@ impl Headers for Mirrors<'_> {
     }
     fn param(&self, name: &str) -> Header<'_> {
         self.find(format!("mcp-param-{}", name.to_ascii_lowercase()))
+    }
+    fn are_required(&self) -> bool {
+        self.required
     }
 }

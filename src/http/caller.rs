@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use actix_web::HttpRequest;
 use actix_web::http::header::{self, HeaderMap};
 
-use super::door::Frame;
+use super::door::{Connection, Frame};
 use crate::access::Caller;
 use crate::error::{ErrorCode, Fault};
 
@@ -17,6 +17,9 @@ const FORWARDING: [&str; 4] = ["forwarded", "x-forwarded-for", "x-forwarded-host
 /// # Errors
 /// `Unauthenticated` when a key is required and the request has none, or a wrong one.
 pub fn admit(request: &HttpRequest, frame: &Frame) -> Result<Caller, Fault> {
+    if is_this_user(request) {
+        return Ok(Caller::local());
+    }
     let proof = if frame.keys.are_required() { proof(request.headers()) } else { None };
     frame.keys.admit(proof).ok_or_else(|| {
         Fault::new(
@@ -30,7 +33,17 @@ pub fn admit(request: &HttpRequest, frame: &Frame) -> Result<Caller, Fault> {
 /// Whether the request comes from this machine, and from nobody who forwards for others.
 pub fn is_local(request: &HttpRequest) -> bool {
     let loopback = request.peer_addr().is_some_and(|peer| peer.ip().to_canonical().is_loopback());
-    loopback && !FORWARDING.iter().any(|name| request.headers().contains_key(*name))
+    is_this_user(request) || loopback && !is_forwarded(request)
+}
+
+/// Whether the request comes from the user whose server this is, and from nobody who forwards for others: it came over
+/// the socket that the file system keeps for this user.
+pub fn is_this_user(request: &HttpRequest) -> bool {
+    request.conn_data::<Connection>().is_some_and(Connection::is_of_this_user) && !is_forwarded(request)
+}
+
+fn is_forwarded(request: &HttpRequest) -> bool {
+    FORWARDING.iter().any(|name| request.headers().contains_key(*name))
 }
 
 /// The client's address: the peer's, or what a trusted proxy says of it.

@@ -102,10 +102,10 @@ pub struct Connections {
 
 impl Connections {
     /// Counts a connection until the returned value is dropped.
-    pub fn open(self: &Arc<Self>) -> Connection {
+    pub fn open(self: &Arc<Self>, from: From) -> Connection {
         self.accepted.fetch_add(1, Ordering::Relaxed);
         self.add(0, 1);
-        Connection { all: Arc::clone(self), era: AtomicU8::new(0) }
+        Connection { all: Arc::clone(self), era: AtomicU8::new(0), from }
     }
 
     fn add(&self, era: u8, by: isize) {
@@ -125,14 +125,29 @@ impl Connections {
     }
 }
 
+/// Where a connection comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum From {
+    /// The network, which this machine's loopback is a part of.
+    Network,
+    /// The socket in the data folder, which the file system opens to the user whose server this is, and nobody else.
+    ThisUser,
+}
+
 /// One open connection.
 #[derive(Debug)]
 pub struct Connection {
     all: Arc<Connections>,
     era: AtomicU8,
+    from: From,
 }
 
 impl Connection {
+    /// Whether whoever called is the user whose server this is.
+    pub fn is_of_this_user(&self) -> bool {
+        self.from == From::ThisUser
+    }
+
     /// Notes what it spoke last.
     pub fn speaks(&self, era: u8) {
         let before = self.era.swap(era, Ordering::Relaxed);
@@ -166,7 +181,7 @@ mod tests {
     #[test]
     fn a_connection_is_counted_under_what_it_spoke_last() {
         let all = Arc::new(Connections::default());
-        let one = all.open();
+        let one = all.open(From::Network);
         one.speaks(1);
         assert_eq!(all.by_era(), [0, 1, 0]);
         drop(one);

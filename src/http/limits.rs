@@ -14,7 +14,7 @@ use actix_web::{Error, HttpRequest};
 use futures_util::{FutureExt as _, StreamExt as _};
 
 use super::door::{Door, Frame};
-use super::reply;
+use super::{caller, reply};
 use crate::actors::supervision::message_of;
 use crate::error::{ErrorCode, Fault};
 use crate::telemetry::metrics::METRICS;
@@ -25,7 +25,9 @@ pub async fn guard(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
     let door = request.app_data::<Data<Door>>().cloned();
-    if let Some(fault) = door.as_ref().and_then(|door| foreign(request.headers(), &door.frame)) {
+    // No page in a browser reaches a socket in a folder.
+    let guarded = door.as_ref().filter(|_| !caller::is_this_user(request.request()));
+    if let Some(fault) = guarded.and_then(|door| foreign(request.headers(), &door.frame)) {
         METRICS.refused.with_label_values(&["foreign"]).inc();
         return Err(answer(&fault, door.as_ref().map(|door| &***door)));
     }

@@ -117,12 +117,12 @@ pub async fn answer(call: &Call<'_>, body: Bytes) -> HttpResponse {
         }
         Ok(Message::Request { id, method, params }) => {
             let asked = Asked { id, method, accepts };
-            let is_modern = is_modern(&Mirrors(call.headers), &asked.method, &params);
+            let is_modern = is_modern(&call.mirrors(), &asked.method, &params);
             speaks(call, if is_modern { 1 } else { 2 });
             let (id, name) = (asked.id.clone(), asked.method.clone());
             let refuse = |fault: &Fault| call::refuse(call, &id, &name, fault);
             if !is_modern {
-                if let Some(fault) = refuse_legacy(&Mirrors(call.headers), &asked.method) {
+                if let Some(fault) = refuse_legacy(&call.mirrors(), &asked.method) {
                     return refuse(&fault);
                 }
                 return legacy::request(call, asked, params).await.unwrap_or_else(|fault| refuse(&fault));
@@ -139,7 +139,7 @@ pub async fn answer(call: &Call<'_>, body: Bytes) -> HttpResponse {
 
 async fn serve(call: &Call<'_>, asked: &Asked, params: &Params) -> Result<HttpResponse, Fault> {
     let began = Instant::now();
-    let headers = Mirrors(call.headers);
+    let headers = call.mirrors();
     let meta = Meta::open(params)?;
     headers::check_version(&headers, &meta.version)?;
     headers::check_method(&headers, &asked.method)?;
@@ -182,7 +182,7 @@ fn refuse_legacy(headers: &Mirrors<'_>, method: &str) -> Option<Fault> {
 
 /// Whether a message that is no request belongs to a session, or should: its headers say so.
 fn is_of_session(call: &Call<'_>) -> bool {
-    let headers = Mirrors(call.headers);
+    let headers = call.mirrors();
     let known = |version: &[u8]| std::str::from_utf8(version).ok().and_then(Revision::parse);
     match headers.protocol_version() {
         Header::Once(version) if known(version).is_some_and(|revision| !revision.has_sessions()) => false,

@@ -18,6 +18,7 @@ mod tally;
 pub mod views;
 
 use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -26,6 +27,7 @@ use actix_web::dev::Server;
 use actix_web::guard::fn_guard;
 use actix_web::http::Method;
 use actix_web::middleware::from_fn;
+use actix_web::rt::net::UnixStream;
 use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{App, HttpServer};
 
@@ -72,11 +74,20 @@ pub struct Manners {
     pub keep_alive: Duration,
 }
 
-/// Serves `frame` on `listener`. Each worker gets an executor of its own, on its own thread.
+/// Where clients come in.
+#[derive(Debug)]
+pub struct Entrances {
+    /// From the network; a server of one client has none.
+    pub network: Option<TcpListener>,
+    /// From the user whose server this is.
+    pub user: UnixListener,
+}
+
+/// Serves `frame` at `entrances`. Each worker gets an executor of its own, on its own thread.
 ///
 /// # Errors
-/// When the listener cannot be used.
-pub fn serve(listener: TcpListener, frame: Arc<Frame>, manners: Manners) -> std::io::Result<Server> {
+/// When a listener cannot be used.
+pub fn serve(entrances: Entrances, frame: Arc<Frame>, manners: Manners) -> std::io::Result<Server> {
     let connections = Arc::clone(&frame.connections);
     let executors = Arc::new(AtomicUsize::new(0));
     let factory = move || {
@@ -97,7 +108,16 @@ pub fn serve(listener: TcpListener, frame: Arc<Frame>, manners: Manners) -> std:
         // With it a client that went away is not noticed while its call runs.
         .h1_allow_half_closed(false)
         .disable_signals()
-        .on_connect(move |_, extensions| drop(extensions.insert(connections.open())))
-        .shutdown_timeout(1);
-    Ok(server.listen(listener)?.run())
+        .on_connect(move |stream, extensions| {
+            let user = stream.is::<UnixStream>();
+            let from = if user { door::From::ThisUser } else { door::From::Network };
+            drop(extensions.insert(connections.open(from)));
+        })
+        .shutdown_timeout(1)
+        .listen_uds(entrances.user)?;
+    let server = match entrances.network {
+        Some(network) => server.listen(network)?,
+        None => server,
+    };
+    Ok(server.run())
 }

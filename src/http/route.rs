@@ -14,7 +14,7 @@ use crate::actors::House;
 use crate::actors::executor::messages::{Reference, Task};
 use crate::catalog::{Listing, Page, Snapshot};
 use crate::error::{ErrorCode, Fault};
-use crate::protocol::modern::Params;
+use crate::protocol::modern::{Member, Params};
 use crate::protocol::{Method, Raw, headers};
 
 /// What answers a request.
@@ -76,13 +76,13 @@ fn page(list: &Listing, params: &Params) -> Result<Routed, Fault> {
         )
     };
     let cursor: Option<String> =
-        params.members.cursor.as_ref().map(|cursor| cursor.read().map_err(|_| refuse())).transpose()?;
+        params.cursor().map(|cursor| cursor.read().map_err(|_| refuse())).transpose()?;
     let page = list.page(cursor.as_deref()).map_err(|_| refuse())?;
     Ok(Routed::Page(Arc::clone(page)))
 }
 
 fn tool(catalog: &Snapshot, params: &Params, mirrors: Option<&Mirrors<'_>>) -> Result<Task, Fault> {
-    let name = text(params.members.name.as_ref(), "name")?;
+    let name = text(params.name(), "name")?;
     let unknown = || {
         Fault::invalid_params(
             format!("there is no tool {name:?}"),
@@ -103,7 +103,7 @@ fn tool(catalog: &Snapshot, params: &Params, mirrors: Option<&Mirrors<'_>>) -> R
 }
 
 fn prompt(catalog: &Snapshot, params: &Params) -> Result<Task, Fault> {
-    let name = text(params.members.name.as_ref(), "name")?;
+    let name = text(params.name(), "name")?;
     let unknown = || {
         Fault::invalid_params(
             format!("there is no prompt {name:?}"),
@@ -115,7 +115,7 @@ fn prompt(catalog: &Snapshot, params: &Params) -> Result<Task, Fault> {
 }
 
 fn read(catalog: &Snapshot, params: &Params) -> Result<Task, Fault> {
-    let uri = text(params.members.uri.as_ref(), "uri")?;
+    let uri = text(params.uri(), "uri")?;
     let unknown = || {
         Fault::invalid_params(
             format!("there is no resource {uri:?}"),
@@ -147,13 +147,10 @@ struct WireContext {
 }
 
 fn complete(catalog: &Snapshot, params: &Params) -> Result<Task, Fault> {
-    let reference: WireReference = member(params.members.reference.as_ref(), "ref")?;
-    let argument: WireArgument = member(params.members.argument.as_ref(), "argument")?;
-    let context: WireContext = params
-        .members
-        .context
-        .as_ref()
-        .map_or(Ok(WireContext::default()), |context| member(Some(context), "context"))?;
+    let reference: WireReference = member(params.reference(), "ref")?;
+    let argument: WireArgument = member(params.argument(), "argument")?;
+    let context: WireContext =
+        params.context().map_or(Ok(WireContext::default()), |context| member(Some(context), "context"))?;
     let unknown = |what: &str| {
         Fault::invalid_params(
             format!("`ref` names nothing here: {what:?}"),
@@ -177,20 +174,20 @@ fn complete(catalog: &Snapshot, params: &Params) -> Result<Task, Fault> {
 }
 
 fn wanted(params: &Params) -> Result<Wanted, Fault> {
-    member(params.members.notifications.as_ref(), "notifications")
+    member(params.notifications(), "notifications")
 }
 
-fn text<'a>(member: Option<&'a Raw>, key: &str) -> Result<Cow<'a, str>, Fault> {
+fn text<'a>(member: Option<Member<'a>>, key: &str) -> Result<Cow<'a, str>, Fault> {
     let refuse = || {
         Fault::invalid_params(
             format!("`{key}` is missing or not a string"),
             format!("send `{key}` as a string"),
         )
     };
-    member.and_then(Raw::text).ok_or_else(refuse)
+    member.and_then(Member::text).ok_or_else(refuse)
 }
 
-fn member<T: serde::de::DeserializeOwned>(member: Option<&Raw>, key: &str) -> Result<T, Fault> {
+fn member<T: serde::de::DeserializeOwned>(member: Option<Member<'_>>, key: &str) -> Result<T, Fault> {
     let member = member.ok_or_else(|| {
         Fault::new(
             ErrorCode::InvalidParams,

@@ -167,7 +167,7 @@ impl Message {
         if places.params.is_some_and(|place| !whole.json_at(place).starts_with('{')) {
             return refuse("`params` is not an object", "send `params` as an object, or leave it out");
         }
-        let params = Box::new(places.inner.take(whole));
+        let params = Box::new(places.inner.of(whole.clone()));
         Ok(match id {
             Some(id) => Self::Request { id, method, params },
             None => Self::Notification { method, params },

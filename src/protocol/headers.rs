@@ -35,6 +35,11 @@ pub trait Headers {
     fn name(&self) -> Header<'_>;
     /// `Mcp-Param-{name}`.
     fn param(&self, name: &str) -> Header<'_>;
+    /// Whether one that is absent is missed: not where a client has no headers to send (stdio). One that is there must
+    /// agree with the body in any case.
+    fn are_required(&self) -> bool {
+        true
+    }
 }
 
 /// Checks `MCP-Protocol-Version` against the body's version, and that against what is served.
@@ -42,7 +47,7 @@ pub trait Headers {
 /// # Errors
 /// -32020 when the header is missing or differs, -32022 when both agree on a revision that is not served.
 pub fn check_version(headers: &dyn Headers, body: &str) -> Result<(), Fault> {
-    expect("MCP-Protocol-Version", headers.protocol_version(), body)?;
+    expect(headers, "MCP-Protocol-Version", headers.protocol_version(), body)?;
     if body == MODERN { Ok(()) } else { Err(unsupported(body)) }
 }
 
@@ -62,7 +67,7 @@ pub fn unsupported(requested: &str) -> Fault {
 /// # Errors
 /// -32020 when it is missing or differs.
 pub fn check_method(headers: &dyn Headers, body: &str) -> Result<(), Fault> {
-    expect("Mcp-Method", headers.method(), body)
+    expect(headers, "Mcp-Method", headers.method(), body)
 }
 
 /// Checks `Mcp-Name` where the method has one and the body has the member that it repeats.
@@ -73,7 +78,7 @@ pub fn check_name(headers: &dyn Headers, method: Method, body: Option<&str>) -> 
     match (method.named(), body) {
         (Named::Not, _) | (_, None) => Ok(()),
         (_, Some(body)) => {
-            let value = once("Mcp-Name", headers.name())?.ok_or_else(|| missing("Mcp-Name"))?;
+            let Some(value) = said(headers, "Mcp-Name", headers.name())? else { return Ok(()) };
             same("Mcp-Name", &decode("Mcp-Name", value)?, body)
         }
     }
@@ -88,7 +93,8 @@ pub fn check_param(headers: &dyn Headers, name: &str, argument: Option<&Value>) 
     let value = once(&title, headers.param(name))?;
     match (value, argument.filter(|argument| !argument.is_null())) {
         (None, None) => Ok(()),
-        (None, Some(_)) => Err(missing(&title)),
+        (None, Some(_)) if headers.are_required() => Err(missing(&title)),
+        (None, Some(_)) => Ok(()),
         (Some(_), None) => {
             Err(mismatch(format!("{title} is there, but the argument that it repeats is not")))
         }
@@ -117,8 +123,8 @@ fn same_number(number: &Number, said: &str) -> bool {
             .is_ok_and(|said| said.abs() <= SAFE_INTEGER_MAX && number.as_f64() == Some(said))
 }
 
-fn expect(title: &str, header: Header<'_>, body: &str) -> Result<(), Fault> {
-    let value = once(title, header)?.ok_or_else(|| missing(title))?;
+fn expect(headers: &dyn Headers, title: &str, header: Header<'_>, body: &str) -> Result<(), Fault> {
+    let Some(value) = said(headers, title, header)? else { return Ok(()) };
     let text = std::str::from_utf8(value)
         .map_err(|_| mismatch(format!("{title} has characters that no header may have")))?;
     same(title, text, body)
@@ -129,6 +135,14 @@ fn same(title: &str, header: &str, body: &str) -> Result<(), Fault> {
         Ok(())
     } else {
         Err(mismatch(format!("{title} says {header:?}, the body says {body:?}")))
+    }
+}
+
+/// What a header says that repeats something which is there; nothing where it may be absent, and is.
+fn said<'a>(headers: &dyn Headers, title: &str, header: Header<'a>) -> Result<Option<&'a [u8]>, Fault> {
+    match once(title, header)? {
+        None if headers.are_required() => Err(missing(title)),
+        value => Ok(value),
     }
 }
 

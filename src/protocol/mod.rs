@@ -14,6 +14,7 @@ mod raw;
 pub mod render;
 mod revision;
 mod scan;
+pub mod sse;
 
 pub use definition::Definition;
 pub use envelope::{Id, Malformed, Message};

@@ -3,6 +3,7 @@
 //! MCP 2026-07-28, basic/index and basic/versioning. Must not know headers' transport, nor who carries a request out.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -13,56 +14,104 @@ use super::legacy::handshake::Agreed;
 use super::level::{LogLevel, Trace};
 use super::methods::{Method, Named};
 use super::object::Object;
-use super::raw::Raw;
+use super::raw::{self, Raw, RawError};
+use super::revision::Revision;
 use super::scan::Level;
 use crate::error::Fault;
 
-/// Makes a struct of raw members, and the places that they are taken from.
+/// Where a value stands in its body; bodies are far smaller than 4 GiB.
+#[derive(Debug, Default, Clone, Copy)]
+struct Place {
+    begin: u32,
+    /// 0 when there is none.
+    end: u32,
+}
+
+impl Place {
+    fn new(place: Range<usize>) -> Self {
+        let [begin, end] = [place.start, place.end].map(|at| u32::try_from(at).unwrap_or(0));
+        Self { begin, end }
+    }
+}
+
+/// One member of a body, looked at where it stands; that costs nothing.
+#[derive(Clone, Copy)]
+pub struct Member<'a> {
+    whole: &'a Raw,
+    json: &'a str,
+}
+
+impl<'a> Member<'a> {
+    /// Its JSON.
+    pub fn as_str(self) -> &'a str {
+        self.json
+    }
+
+    /// The member as a value of its own, which shares the body's bytes.
+    pub fn raw(self) -> Raw {
+        self.whole.share(self.json)
+    }
+
+    /// Reads it as a `T`.
+    ///
+    /// # Errors
+    /// When the JSON has another shape than `T`; the text names the place.
+    pub fn read<T: Deserialize<'a>>(self) -> Result<T, RawError> {
+        raw::read(self.json)
+    }
+
+    /// The text of a string, borrowed unless something in it is escaped; none when it is no string.
+    pub fn text(self) -> Option<Cow<'a, str>> {
+        raw::text_of(self.json)
+    }
+
+    /// Whether it is an object.
+    pub fn is_object(self) -> bool {
+        self.json.starts_with('{')
+    }
+}
+
+/// Makes the places of an object's members, and how they are looked at. A member that is `null` is one that is not there.
 macro_rules! members {
-    ($(#[$doc:meta])* $name:ident, $places:ident { $($field:ident = $key:literal),+ $(,)? }) => {
+    ($(#[$doc:meta])* $places:ident of $object:ident { $($field:ident = $key:literal),+ $(,)? }) => {
         $(#[$doc])*
         #[derive(Debug, Default, Clone)]
-        pub struct $name {
-            $(#[doc = concat!("`", $key, "`")] pub $field: Option<Raw>,)+
-        }
-
-        /// Where they stand in a body.
-        #[derive(Default)]
         struct $places {
-            $($field: Option<Range<usize>>,)+
+            $($field: Place,)+
         }
 
         impl $places {
             fn note(&mut self, key: &str, place: Range<usize>) {
                 match key {
-                    $($key => self.$field = Some(place),)+
+                    $($key => self.$field = Place::new(place),)+
                     _ => {}
                 }
             }
+        }
 
-            /// A member that is `null` is one that is not there.
-            fn take(self, whole: &Raw) -> $name {
-                let take = |place: Option<Range<usize>>| place.map(|place| whole.at(place)).filter(|raw| !raw.is_null());
-                $name { $($field: take(self.$field),)+ }
-            }
+        impl Params {
+            $(#[doc = concat!("`", $key, "`")]
+            pub fn $field(&self) -> Option<Member<'_>> {
+                self.at(self.$object.$field).filter(|member| member.json != "null")
+            })+
         }
     };
 }
 
 members! {
-    /// The members of `params` that any method may have.
-    Members, MemberPlaces {
+    /// Where the members of `params` stand that any method may have.
+    MemberPlaces of members {
         meta = "_meta",
         name = "name",
         uri = "uri",
         cursor = "cursor",
-        arguments = "arguments",
+        given = "arguments",
         argument = "argument",
         reference = "ref",
         context = "context",
         notifications = "notifications",
-        responses = "inputResponses",
-        state = "requestState",
+        answers = "inputResponses",
+        request_state = "requestState",
         revision = "protocolVersion",
         capabilities = "capabilities",
         client = "clientInfo",
@@ -72,12 +121,12 @@ members! {
 }
 
 members! {
-    /// The members of `_meta` that this server reads.
-    MetaMembers, MetaPlaces {
-        version = "io.modelcontextprotocol/protocolVersion",
-        capabilities = "io.modelcontextprotocol/clientCapabilities",
-        client = "io.modelcontextprotocol/clientInfo",
-        log_level = "io.modelcontextprotocol/logLevel",
+    /// Where the members of `_meta` stand that this server reads.
+    MetaPlaces of in_meta {
+        said_version = "io.modelcontextprotocol/protocolVersion",
+        said_capabilities = "io.modelcontextprotocol/clientCapabilities",
+        said_client = "io.modelcontextprotocol/clientInfo",
+        said_log_level = "io.modelcontextprotocol/logLevel",
         progress_token = "progressToken",
         traceparent = "traceparent",
         tracestate = "tracestate",
@@ -85,19 +134,19 @@ members! {
     }
 }
 
-/// `params` of a request, still raw.
-#[derive(Debug, Default, Clone)]
+/// `params` of a request, in the body that they came in.
+#[derive(Debug, Clone)]
 pub struct Params {
-    /// Its own members.
-    pub members: Members,
-    meta: MetaMembers,
+    whole: Raw,
+    members: MemberPlaces,
+    in_meta: MetaPlaces,
 }
 
 /// Where the members of `params` stand in a body.
 #[derive(Default)]
 pub(super) struct ParamPlaces {
     members: MemberPlaces,
-    meta: MetaPlaces,
+    in_meta: MetaPlaces,
 }
 
 impl ParamPlaces {
@@ -105,32 +154,29 @@ impl ParamPlaces {
     pub(super) fn note(&mut self, level: Level, key: &str, place: Range<usize>) {
         match level {
             Level::Params => self.members.note(key, place),
-            Level::Meta => self.meta.note(key, place),
+            Level::Meta => self.in_meta.note(key, place),
             Level::Message => {}
         }
     }
 
-    /// Takes the members out of the body.
-    pub(super) fn take(self, whole: &Raw) -> Params {
-        // An answer of `null` is not the absence of answers: it is malformed, and must be seen to be refused.
-        let responses = self.members.responses.clone().map(|place| whole.at(place));
-        let members = Members { responses, ..self.members.take(whole) };
-        Params { members, meta: self.meta.take(whole) }
+    /// The params that stand so in `whole`.
+    pub(super) fn of(self, whole: Raw) -> Params {
+        Params { whole, members: self.members, in_meta: self.in_meta }
     }
 }
 
 impl Params {
-    /// The progress token as it came, right or wrong.
-    pub fn progress_token(&self) -> Option<Raw> {
-        self.meta.progress_token.clone()
+    fn at(&self, place: Place) -> Option<Member<'_>> {
+        let range = usize::try_from(place.begin).ok()?..usize::try_from(place.end).ok()?;
+        (place.end > 0).then(|| Member { whole: &self.whole, json: self.whole.json_at(range) })
     }
 
     /// The member that `Mcp-Name` repeats, when it is a string: the one that `method` reads, and no other.
     pub fn target(&self, method: Method) -> Option<Cow<'_, str>> {
         let member = match method.named() {
             Named::Not => None,
-            Named::ByName => self.members.name.as_ref(),
-            Named::ByUri => self.members.uri.as_ref(),
+            Named::ByName => self.name(),
+            Named::ByUri => self.uri(),
         };
         member?.text()
     }
@@ -140,9 +186,9 @@ impl Params {
     /// # Errors
     /// -32602 when it is not an object.
     pub fn arguments(&self) -> Result<Raw, Fault> {
-        match &self.members.arguments {
+        match self.given() {
             None => Ok(Raw::empty_object()),
-            Some(arguments) if arguments.is_object() => Ok(arguments.clone()),
+            Some(arguments) if arguments.is_object() => Ok(arguments.raw()),
             Some(_) => Err(Fault::invalid_params(
                 "`arguments` is not an object",
                 "send `arguments` as an object, or leave it out",
@@ -155,8 +201,9 @@ impl Params {
     /// # Errors
     /// -32602 when it is not an object.
     pub fn responses(&self) -> Result<Object, Fault> {
-        let Some(responses) = &self.members.responses else { return Ok(Object::default()) };
-        Object::open(responses).map_err(|_| {
+        // An answer of `null` is not the absence of answers: it is malformed, and must be seen to be refused.
+        let Some(responses) = self.at(self.members.answers) else { return Ok(Object::default()) };
+        Object::open(&responses.raw()).map_err(|_| {
             Fault::invalid_params(
                 "`inputResponses` is not an object",
                 "send each answer under the key that it was asked under",
@@ -169,7 +216,7 @@ impl Params {
     /// # Errors
     /// -32602 when it is not a string.
     pub fn state(&self) -> Result<Option<String>, Fault> {
-        let Some(state) = &self.members.state else { return Ok(None) };
+        let Some(state) = self.request_state() else { return Ok(None) };
         state.read().map(Some).map_err(|_| {
             Fault::invalid_params(
                 "`requestState` is not a string",
@@ -177,13 +224,23 @@ impl Params {
             )
         })
     }
+
+    /// W3C trace context.
+    fn trace(&self) -> Trace {
+        let text = |member: Option<Member<'_>>| member?.text().map(Cow::into_owned);
+        Trace {
+            parent: text(self.traceparent()).filter(|parent| Trace::is_parent(parent)),
+            state: text(self.tracestate()),
+            baggage: text(self.baggage()),
+        }
+    }
 }
 
 /// What a request says of its client and its wishes.
 #[derive(Debug, Clone, Default)]
 pub struct Meta {
     /// The revision that the body names.
-    pub version: String,
+    pub version: Cow<'static, str>,
     /// What the client can be asked.
     pub client: ClientCapabilities,
     /// `name/version` of the client, unverified.
@@ -202,25 +259,35 @@ struct WireClient<'a> {
     version: Cow<'a, str>,
 }
 
-/// `name/version` out of a `clientInfo`.
-pub fn name_of(client: &Raw) -> Option<Arc<str>> {
-    let client: WireClient<'_> = client.read().ok()?;
-    Some(format!("{}/{}", client.name, client.version).into())
+thread_local! {
+    /// The last `clientInfo` and what it says: most clients say the same of themselves with every request.
+    static LAST_CLIENT: RefCell<(String, Option<Arc<str>>)> = const { RefCell::new((String::new(), None)) };
 }
 
-impl MetaMembers {
-    fn trace(&self) -> Trace {
-        Trace {
-            parent: text(self.traceparent.as_ref()).filter(|parent| Trace::is_parent(parent)),
-            state: text(self.tracestate.as_ref()),
-            baggage: text(self.baggage.as_ref()),
-        }
+/// A longer `clientInfo` is not kept.
+const LAST_CLIENT_MAX: usize = 1024;
+
+/// `name/version` out of a `clientInfo`.
+pub fn name_of(client: Member<'_>) -> Option<Arc<str>> {
+    let read = || {
+        let client: WireClient<'_> = client.read().ok()?;
+        Some([&*client.name, "/", &*client.version].concat().into())
+    };
+    if client.as_str().len() > LAST_CLIENT_MAX {
+        return read();
     }
+    LAST_CLIENT.with_borrow_mut(|(said, name)| {
+        if said != client.as_str() {
+            client.as_str().clone_into(said);
+            *name = read();
+        }
+        name.clone()
+    })
 }
 
 /// Whether the body carries a modern `_meta`, which alone makes a request modern.
 pub fn is_modern(params: &Params) -> bool {
-    params.meta.version.is_some()
+    params.said_version().is_some()
 }
 
 const META: &str = "send `_meta` with `io.modelcontextprotocol/protocolVersion` (this server serves 2026-07-28) and \
@@ -232,39 +299,41 @@ impl Meta {
     /// # Errors
     /// -32602 when it, its version or its capabilities are missing or of the wrong type.
     pub fn open(params: &Params) -> Result<Self, Fault> {
-        match &params.members.meta {
+        match params.meta() {
             None => return Err(Fault::invalid_params("`params._meta` is missing", META)),
             Some(meta) if !meta.is_object() => {
                 return Err(Fault::invalid_params("`params._meta` is not an object", META));
             }
             Some(_) => {}
         }
-        let meta = &params.meta;
         let lacks = |key: &str| {
             let what = format!("`_meta` lacks `io.modelcontextprotocol/{key}`, or it has the wrong type");
             Fault::invalid_params(what, META)
         };
-        let version = text(meta.version.as_ref()).ok_or_else(|| lacks("protocolVersion"))?;
-        let capabilities = meta.capabilities.as_ref().filter(|raw| raw.is_object());
+        let version = params.said_version().and_then(Member::text).ok_or_else(|| lacks("protocolVersion"))?;
+        let capabilities = params.said_capabilities().filter(|capabilities| capabilities.is_object());
         let capabilities = capabilities.ok_or_else(|| lacks("clientCapabilities"))?;
         Ok(Self {
-            version,
-            client: ClientCapabilities::read(capabilities).map_err(|_| lacks("clientCapabilities"))?,
-            client_name: meta.client.as_ref().and_then(name_of),
-            trace: meta.trace(),
-            progress_token: meta.progress_token.clone(),
-            log_level: meta.log_level.clone(),
+            version: match Revision::parse(&version) {
+                Some(known) => Cow::Borrowed(known.name()),
+                None => Cow::Owned(version.into_owned()),
+            },
+            client: ClientCapabilities::read(&capabilities.raw()).map_err(|_| lacks("clientCapabilities"))?,
+            client_name: params.said_client().and_then(name_of),
+            trace: params.trace(),
+            progress_token: params.progress_token().map(Member::raw),
+            log_level: params.said_log_level().map(Member::raw),
         })
     }
 
     /// What a request in a session says; who its client is and what it can be asked is known from the handshake.
     pub fn in_session(params: &Params, agreed: &Agreed) -> Self {
         Self {
-            version: agreed.revision.name().to_owned(),
+            version: Cow::Borrowed(agreed.revision.name()),
             client: agreed.client.clone(),
             client_name: agreed.client_name.clone(),
-            trace: params.meta.trace(),
-            progress_token: params.meta.progress_token.clone(),
+            trace: params.trace(),
+            progress_token: params.progress_token().map(Member::raw),
             log_level: None,
         }
     }
@@ -298,8 +367,4 @@ impl Meta {
             )
         })
     }
-}
-
-fn text(member: Option<&Raw>) -> Option<String> {
-    Some(member?.text()?.into_owned())
 }

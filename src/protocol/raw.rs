@@ -56,7 +56,12 @@ impl Raw {
 
     /// The value that stands there, as [`Raw::scan`] found it.
     pub(super) fn at(&self, place: Range<usize>) -> Self {
-        Self(self.0.slice_ref(self.json_at(place)))
+        self.share(self.json_at(place))
+    }
+
+    /// A part of this document as a value of its own, which shares its bytes.
+    pub(super) fn share(&self, json: &str) -> Self {
+        Self(self.0.slice_ref(json))
     }
 
     /// The JSON that stands there: for a look at it, which costs nothing.
@@ -118,7 +123,7 @@ impl Raw {
     /// # Errors
     /// When the JSON has another shape than `T`; the text names the place.
     pub fn read<'a, T: Deserialize<'a>>(&'a self) -> Result<T, RawError> {
-        serde_json::from_str(&self.0).map_err(|error| RawError(error.to_string()))
+        read(&self.0)
     }
 
     /// The text of a string, borrowed unless something in it is escaped; none when it is no string.
@@ -135,6 +140,11 @@ impl Raw {
     pub fn is_object(&self) -> bool {
         self.0.starts_with('{')
     }
+}
+
+/// Reads JSON that was checked as a `T`.
+pub(super) fn read<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, RawError> {
+    serde_json::from_str(json).map_err(|error| RawError(error.to_string()))
 }
 
 /// The text of a string, given its JSON, which was checked.

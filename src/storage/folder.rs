@@ -2,18 +2,45 @@
 
 use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use procfs::LockType;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use super::StorageError;
 
 const LOCK_NAME: &str = "waygate.lock";
+/// How the names of nooks begin.
+const NOOK: &str = "beside-";
+/// A nook that is younger may just be about to be locked.
+const NOOK_SETTLED: Duration = Duration::from_secs(60);
 
 /// The folder that a server keeps its database, keys and lock in.
 pub struct DataFolder;
+
+/// A folder in the data folder for a process that works there beside its owner; removed when dropped.
+#[derive(Debug)]
+pub struct Nook {
+    path: PathBuf,
+    /// Held for as long as the process lives: one that nobody holds was left behind.
+    _lock: File,
+}
+
+impl Nook {
+    /// Which folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Nook {
+    fn drop(&mut self) {
+        drop(fs::remove_dir_all(&self.path));
+    }
+}
 
 /// A folder owned by this process until dropped.
 #[derive(Debug)]
@@ -47,7 +74,56 @@ impl DataFolder {
         }
         let written = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id()));
         written.and_then(|()| lock.rewind()).map_err(unusable)?;
+        sweep(path);
         Ok(Owned { _lock: lock, folder: path.to_owned() })
+    }
+
+    /// Whether a server owns the folder, as far as the kernel tells. It does not touch the lock: a server that starts
+    /// at this moment gets it.
+    pub fn is_owned(path: &Path) -> bool {
+        let Ok(mut lock) = File::open(path.join(LOCK_NAME)) else { return false };
+        let Ok(inode) = lock.metadata().map(|about| about.ino()) else { return false };
+        let pid = pid_in(&mut lock);
+        let locks = procfs::locks().unwrap_or_default();
+        // Some file systems have another device number here than there: the owner's process tells their files apart.
+        let is_it = |held: &procfs::Lock| {
+            held.lock_type == LockType::FLock && held.inode == inode && (pid.is_none() || held.pid == pid)
+        };
+        locks.iter().any(is_it)
+    }
+
+    /// Makes the folder if need be, and a nook of this name in it; removes those that others left behind.
+    ///
+    /// # Errors
+    /// `Folder` when it cannot be made or written.
+    pub fn nook(path: &Path, name: &str) -> Result<Nook, StorageError> {
+        make(path)?;
+        sweep(path);
+        let nook = path.join(format!("{NOOK}{name}"));
+        let made = fs::DirBuilder::new().mode(0o700).create(&nook).and_then(|()| {
+            let lock = File::open(&nook)?;
+            flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+            Ok(lock)
+        });
+        match made {
+            Ok(lock) => Ok(Nook { path: nook, _lock: lock }),
+            Err(error) => Err(StorageError::Folder { path: nook, cause: error.to_string() }),
+        }
+    }
+}
+
+/// Removes the nooks of processes that ended without doing it. What cannot be removed costs nothing but its place.
+fn sweep(path: &Path) {
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        let settled = entry.metadata().and_then(|about| about.modified());
+        let settled = settled.is_ok_and(|then| then.elapsed().is_ok_and(|age| age > NOOK_SETTLED));
+        if !settled || !entry.file_name().to_string_lossy().starts_with(NOOK) {
+            continue;
+        }
+        let Ok(lock) = File::open(entry.path()) else { continue };
+        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            drop(fs::remove_dir_all(entry.path()));
+        }
     }
 }
 
@@ -69,17 +145,22 @@ pub(super) fn make(path: &Path) -> Result<(), StorageError> {
 
 /// The owner writes its process id just after it has the lock: a reader may be that much too early.
 fn owner_of(lock: &mut File) -> String {
+    pid_in(lock).map_or_else(
+        || "a process that has not said its number yet".to_owned(),
+        |pid| format!("process {pid}"),
+    )
+}
+
+fn pid_in(lock: &mut File) -> Option<i32> {
     let mut text = String::new();
-    let read = lock.take(32).read_to_string(&mut text);
-    match (read, text.trim().parse::<u32>()) {
-        (Ok(_), Ok(pid)) => format!("process {pid}"),
-        _ => "a process that has not said its number yet".to_owned(),
-    }
+    lock.take(32).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
+    use std::time::SystemTime;
 
     use super::*;
 
@@ -90,11 +171,31 @@ mod tests {
         let owned = DataFolder::own(&folder).unwrap();
         let refused = DataFolder::own(&folder).unwrap_err().to_string();
         assert!(refused.contains(&format!("process {}", std::process::id())), "{refused}");
+        assert!(DataFolder::is_owned(&folder));
         drop(owned);
+        assert!(!DataFolder::is_owned(&folder));
         let again = DataFolder::own(&folder).unwrap();
         assert_eq!(again.path(), folder);
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&folder), mode(&folder.join(LOCK_NAME))), (0o700, 0o600));
+    }
+
+    #[test]
+    fn a_nook_goes_with_its_process_and_one_that_was_left_behind_with_the_next() {
+        let place = tempfile::tempdir().unwrap();
+        let kept = DataFolder::nook(place.path(), "1").unwrap();
+        let left = place.path().join("beside-2");
+        fs::create_dir(&left).unwrap();
+        for nook in [kept.path(), &left] {
+            File::open(nook).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        }
+        let fresh = place.path().join("beside-3");
+        fs::create_dir(&fresh).unwrap();
+        drop(DataFolder::own(place.path()).unwrap());
+        assert!(kept.path().exists() && fresh.exists() && !left.exists());
+        let path = kept.path().to_owned();
+        drop(kept);
+        assert!(!path.exists());
     }
 
     #[test]

@@ -1,21 +1,26 @@
 //! `command_history`: append-only rows, and the calls that they tell of. Must not know who records or why.
 
+mod calls;
+pub mod stats;
+
 use std::borrow::Cow;
-use std::fmt;
 use std::str::FromStr;
 use std::time::SystemTime;
 
 use chrono::{DateTime, NaiveDateTime};
 use diesel::dsl::{exists, max, not};
 use diesel::{
-    BoolExpressionMethods as _, EscapeExpressionMethods as _, ExpressionMethods as _, QueryDsl as _,
-    QueryResult, Queryable, RunQueryDsl as _, Selectable, SelectableHelper as _, TextExpressionMethods as _,
+    ExpressionMethods as _, QueryDsl as _, QueryResult, Queryable, RunQueryDsl as _, Selectable,
+    SelectableHelper as _,
 };
 use serde::{Serialize, Serializer};
 
 use super::DbConnection;
-use super::schema::{command_history, command_history_calls};
+use super::schema::command_history;
 use super::stamp::Stamp;
+pub use calls::{
+    Call, Cursor, Filter, LIMIT_DEFAULT, LIMIT_MAX, Page, added, last_id, list, walk, walk_rows,
+};
 
 /// What a row is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +36,9 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Intent, Self::Outcome, Self::Admin, Self::Gap];
+
     /// The word in the table.
     pub const fn name(self) -> &'static str {
         match self {
@@ -39,6 +47,17 @@ impl Kind {
             Self::Admin => "admin",
             Self::Gap => "gap",
         }
+    }
+}
+
+impl FromStr for Kind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|kind| kind.name() == text).ok_or_else(|| {
+            let names = Self::ALL.map(Self::name).join(", ");
+            format!("{text:?} is no kind of row; use one of {names}")
+        })
     }
 }
 
@@ -127,6 +146,8 @@ pub struct NewEntry<'a> {
     pub caller: Option<Cow<'a, str>>,
     /// Name and version as the client gives them.
     pub client: Option<Cow<'a, str>>,
+    /// The handle of a session; never its id, which is a secret.
+    pub session: Option<Cow<'a, str>>,
     /// MCP revision.
     pub protocol_version: Option<Cow<'a, str>>,
     /// See [`Status`].
@@ -157,6 +178,7 @@ impl NewEntry<'_> {
             &mut self.tool,
             &mut self.caller,
             &mut self.client,
+            &mut self.session,
             &mut self.protocol_version,
             &mut self.error_code,
             &mut self.arguments,
@@ -189,6 +211,7 @@ pub struct Entry {
     pub tool: Option<String>,
     pub caller: Option<String>,
     pub client: Option<String>,
+    pub session: Option<String>,
     pub protocol_version: Option<String>,
     pub status: Option<String>,
     pub error_code: Option<String>,
@@ -200,101 +223,32 @@ pub struct Entry {
     pub detail: Option<String>,
 }
 
-/// A call as it stands: its latest row, with the status that follows from all of them.
-#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Serialize)]
-#[diesel(table_name = command_history_calls)]
-#[expect(missing_docs, reason = "see `NewEntry`")]
-pub struct Call {
-    pub id: i64,
-    pub call_id: String,
-    pub round: i32,
-    pub kind: String,
-    #[serde(serialize_with = "rfc3339")]
-    pub created_at: NaiveDateTime,
-    pub instance_id: String,
-    pub method: Option<String>,
-    pub plugin: Option<String>,
-    pub tool: Option<String>,
-    pub caller: Option<String>,
-    pub client: Option<String>,
-    pub protocol_version: Option<String>,
-    pub status: String,
-    pub error_code: Option<String>,
-    pub duration_us: Option<i64>,
-    pub result_bytes: Option<i64>,
-    pub request_id: Option<String>,
-    pub trace_id: Option<String>,
-    pub detail: Option<String>,
-}
-
-/// Which calls are wanted; what is none is not asked for.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Filter {
-    /// From here on, UTC.
-    pub since: Option<NaiveDateTime>,
-    /// Before this, UTC.
-    pub until: Option<NaiveDateTime>,
-    /// Published name, prompt name or URI.
-    pub tool: Option<String>,
-    /// MCP method.
-    pub method: Option<String>,
-    /// How the call stands.
-    pub status: Option<Status>,
-    /// `name/version`, or `name` for all its versions.
-    pub client: Option<String>,
-    /// Opaque principal.
-    pub caller: Option<String>,
-    /// One call.
-    pub call_id: Option<String>,
-    /// At most so many; 0 means [`LIMIT_DEFAULT`], and never more than [`LIMIT_MAX`].
-    pub limit: u32,
-    /// Where the page before ended.
-    pub before: Option<Cursor>,
-}
-
-/// Calls of one page when nothing is said.
-pub const LIMIT_DEFAULT: u32 = 50;
-/// Calls of one page at most.
-pub const LIMIT_MAX: u32 = 1_000;
-
-/// The place between two pages; as text it is opaque to clients.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cursor {
-    created_at: NaiveDateTime,
-    id: i64,
-}
-
-impl fmt::Display for Cursor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.created_at.and_utc().timestamp_micros(), self.id)
-    }
-}
-
-impl FromStr for Cursor {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let parsed = text.split_once('-').and_then(|(micros, id)| {
-            let created_at = DateTime::from_timestamp_micros(micros.parse().ok()?)?.naive_utc();
-            Some(Self { created_at, id: id.parse().ok()? })
-        });
-        parsed.ok_or_else(|| format!("{text:?} is no cursor; use the `next` of the page before"))
-    }
-}
-
-impl Serialize for Cursor {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-/// Some calls, the newest first.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Page {
-    /// The calls.
-    pub calls: Vec<Call>,
-    /// Where older ones begin, if there are any.
-    pub next: Option<Cursor>,
+impl Entry {
+    /// The names of its members, as they are serialized and in that order.
+    pub const COLUMNS: [&str; 22] = [
+        "id",
+        "instance_id",
+        "seq",
+        "call_id",
+        "round",
+        "kind",
+        "created_at",
+        "method",
+        "plugin",
+        "tool",
+        "caller",
+        "client",
+        "session",
+        "protocol_version",
+        "status",
+        "error_code",
+        "duration_us",
+        "arguments",
+        "result_bytes",
+        "request_id",
+        "trace_id",
+        "detail",
+    ];
 }
 
 /// A clock's time as the tables keep it.
@@ -339,61 +293,6 @@ pub fn last_seq(
         .filter(command_history::instance_id.eq(instance_id))
         .select(max(command_history::seq))
         .first(connection)
-}
-
-/// The calls that `filter` asks for, the newest first.
-///
-/// # Errors
-/// What the database says.
-pub fn list(connection: &mut DbConnection, filter: &Filter) -> QueryResult<Page> {
-    use command_history_calls::dsl;
-    let limit = if filter.limit == 0 { LIMIT_DEFAULT } else { filter.limit.min(LIMIT_MAX) };
-    let mut query = dsl::command_history_calls
-        .select(Call::as_select())
-        .order((dsl::created_at.desc(), dsl::id.desc()))
-        .limit(i64::from(limit) + 1)
-        .into_boxed();
-    if let Some(since) = filter.since {
-        query = query.filter(dsl::created_at.ge(since));
-    }
-    if let Some(until) = filter.until {
-        query = query.filter(dsl::created_at.lt(until));
-    }
-    if let Some(tool) = &filter.tool {
-        query = query.filter(dsl::tool.eq(tool));
-    }
-    if let Some(method) = &filter.method {
-        query = query.filter(dsl::method.eq(method));
-    }
-    if let Some(status) = filter.status {
-        query = query.filter(dsl::status.eq(status.name()));
-    }
-    if let Some(client) = &filter.client {
-        let versions = format!("{}/%", like_literal(client));
-        query = query.filter(dsl::client.eq(client).or(dsl::client.like(versions).escape('\\')));
-    }
-    if let Some(caller) = &filter.caller {
-        query = query.filter(dsl::caller.eq(caller));
-    }
-    if let Some(call_id) = &filter.call_id {
-        query = query.filter(dsl::call_id.eq(call_id));
-    }
-    if let Some(Cursor { created_at, id }) = filter.before {
-        // The first half alone lets the index find the place.
-        let older = dsl::created_at.lt(created_at).or(dsl::id.lt(id));
-        query = query.filter(dsl::created_at.le(created_at)).filter(older);
-    }
-    let mut calls: Vec<Call> = query.load(connection)?;
-    let more = calls.len() > limit as usize;
-    calls.truncate(limit as usize);
-    let last = calls.last().filter(|_| more);
-    let next = last.map(|call| Cursor { created_at: call.created_at, id: call.id });
-    Ok(Page { calls, next })
-}
-
-/// Text that LIKE takes for itself.
-fn like_literal(text: &str) -> String {
-    text.replace('\\', r"\\").replace('%', r"\%").replace('_', r"\_")
 }
 
 /// Every row of one call, in the order it was lived.

@@ -17,7 +17,7 @@ const MANY: usize = 32;
 const FEW: usize = 8;
 
 const INTO: &str = "INSERT INTO command_history (instance_id, seq, call_id, round, kind, created_at, method, plugin, tool, caller, \
-     client, protocol_version, status, error_code, duration_us, arguments, result_bytes, request_id, trace_id, detail) \
+     client, session, protocol_version, status, error_code, duration_us, arguments, result_bytes, request_id, trace_id, detail) \
      VALUES ";
 
 /// Writes the rows of one instance as they come; the transaction is the caller's.
@@ -101,7 +101,8 @@ fn bind<'b, const PLAIN: bool>(row: &'b NewEntry<'_>, out: &mut AstPass<'_, 'b, 
     out.push_bind_param::<Text, &str>(&row.kind)?;
     out.push_sql(", ");
     out.push_bind_param::<Timestamp, Stamp>(&row.created_at)?;
-    let texts = [&row.method, &row.plugin, &row.tool, &row.caller, &row.client, &row.protocol_version];
+    let texts =
+        [&row.method, &row.plugin, &row.tool, &row.caller, &row.client, &row.session, &row.protocol_version];
     for text in texts {
         out.push_sql(", ");
         out.push_bind_param::<Nullable<Text>, MaybeText<'_>>(text)?;
@@ -165,6 +166,7 @@ mod tests {
             tool: told(number, "tool"),
             caller: told(number, "caller"),
             client: told(number, "client"),
+            session: told(number, "session"),
             protocol_version: told(number, "version"),
             status: Some("success"),
             error_code: told(number, "error"),
@@ -190,6 +192,7 @@ mod tests {
             tool: own(number, "tool"),
             caller: own(number, "caller"),
             client: own(number, "client"),
+            session: own(number, "session"),
             protocol_version: own(number, "version"),
             status: Some("success".to_owned()),
             error_code: own(number, "error"),

@@ -10,6 +10,7 @@ mod insert;
 pub mod instances;
 pub mod migrations;
 pub mod schema;
+pub mod socket;
 pub mod stamp;
 #[cfg(feature = "postgres")]
 mod unnest;
@@ -27,7 +28,7 @@ pub use connection::DbConnection;
 use connection::{Connector, Target};
 pub use diesel::QueryResult;
 pub use error::StorageError;
-pub use folder::{DataFolder, Owned};
+pub use folder::{DataFolder, Nook, Owned};
 pub use instances::Instance;
 
 use crate::config;

@@ -16,7 +16,7 @@ use super::stamp::Stamp;
 const ROWS: usize = 1_000;
 
 const INTO: &str = "INSERT INTO command_history (instance_id, seq, call_id, round, kind, created_at, method, plugin, tool, caller, \
-     client, protocol_version, status, error_code, duration_us, arguments, result_bytes, request_id, trace_id, detail) \
+     client, session, protocol_version, status, error_code, duration_us, arguments, result_bytes, request_id, trace_id, detail) \
      SELECT * FROM unnest(";
 
 /// Writes all rows or none. One statement is a transaction by itself, and so one round trip.
@@ -57,6 +57,7 @@ struct Columns<'a> {
     tool: Vec<MaybeText<'a>>,
     caller: Vec<MaybeText<'a>>,
     client: Vec<MaybeText<'a>>,
+    session: Vec<MaybeText<'a>>,
     protocol_version: Vec<MaybeText<'a>>,
     status: Vec<Option<&'static str>>,
     error_code: Vec<MaybeText<'a>>,
@@ -83,6 +84,7 @@ impl<'a> FromIterator<NewEntry<'a>> for Columns<'a> {
             columns.tool.push(row.tool);
             columns.caller.push(row.caller);
             columns.client.push(row.client);
+            columns.session.push(row.session);
             columns.protocol_version.push(row.protocol_version);
             columns.status.push(row.status);
             columns.error_code.push(row.error_code);
@@ -122,9 +124,8 @@ impl QueryFragment<Pg> for Columns<'_> {
         out.push_bind_param::<Texts, _>(&self.kind)?;
         out.push_sql(", ");
         out.push_bind_param::<Array<Timestamp>, _>(&self.created_at)?;
-        let texts =
-            [&self.method, &self.plugin, &self.tool, &self.caller, &self.client, &self.protocol_version];
-        for column in texts {
+        let texts = [&self.method, &self.plugin, &self.tool, &self.caller];
+        for column in texts.into_iter().chain([&self.client, &self.session, &self.protocol_version]) {
             out.push_sql(", ");
             out.push_bind_param::<MaybeTexts, _>(column)?;
         }

@@ -46,6 +46,9 @@ mod sessions;
 #[cfg(test)]
 mod sse;
 #[cfg(test)]
+#[cfg(feature = "sqlite")]
+mod stdio;
+#[cfg(test)]
 mod streams;
 #[cfg(test)]
 mod system;

@@ -143,7 +143,9 @@ fn diagnostics_show_connections_times_actors_and_errors() {
     let server = Server::start("faulty_server");
     provoke(&server);
     let (_, connection) = server.get("/diagnostics/connection");
-    assert_eq!(connection["listeners"], json!([format!("http://{}", server.address)]));
+    let socket = server.folder.join("data/waygate.sock");
+    let listeners = [format!("http://{}", server.address), format!("unix:{}", socket.display())];
+    assert_eq!(connection["listeners"], json!(listeners));
     assert!(
         connection["connections"]["open"].as_u64() >= Some(1)
             && connection["connections"]["byEra"].is_object()

@@ -31,17 +31,22 @@ const ERAS: [Era; 2] = [Era::Stateless, Era::Session];
 
 /// A person with a name, a model and a folder, who also watches what is told.
 #[derive(Clone, Default)]
-struct Ada {
+pub struct Ada {
     steps: Arc<Mutex<Vec<f64>>>,
     told: Arc<Mutex<Vec<String>>>,
 }
 
 impl Ada {
+    /// The progress that was seen.
+    pub fn steps(&self) -> Vec<f64> {
+        self.steps.lock().expect("nobody panics").clone()
+    }
+
     fn told(&self, what: String) {
         self.told.lock().expect("nobody panics").push(what);
     }
 
-    async fn hears(&self, what: &str) {
+    pub async fn hears(&self, what: &str) {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         while !self.told.lock().expect("nobody panics").iter().any(|told| told.contains(what)) {
             assert!(tokio::time::Instant::now() < deadline, "{what} was not told");
@@ -120,12 +125,12 @@ async fn connect(server: &Server, ada: Ada) -> RunningService<RoleClient, Ada> {
     connect_in(Era::Stateless, server, ada).await
 }
 
-fn arguments(value: serde_json::Value) -> serde_json::Map<String, serde_json::Value> {
+pub fn arguments(value: serde_json::Value) -> serde_json::Map<String, serde_json::Value> {
     value.as_object().cloned().unwrap_or_default()
 }
 
 /// The result's JSON, in which the tests look.
-fn text(result: &impl serde::Serialize) -> String {
+pub fn text(result: &impl serde::Serialize) -> String {
     serde_json::to_string(result).expect("a result is JSON")
 }
 
@@ -210,7 +215,7 @@ async fn the_sdk_hears_progress() {
         let call = CallToolRequestParams::new("steps").with_arguments(arguments(json!({"n": 3})));
         client.call_tool(call).await.expect("a result");
         client.cancel().await.expect("it ends");
-        assert_eq!(*ada.steps.lock().expect("nobody panics"), [1.0, 2.0, 3.0]);
+        assert_eq!(ada.steps(), [1.0, 2.0, 3.0]);
     }
 }
 

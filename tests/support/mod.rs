@@ -9,6 +9,7 @@
 pub mod database;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+pub mod stdio;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};

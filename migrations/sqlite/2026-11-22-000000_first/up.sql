@@ -15,6 +15,7 @@ CREATE TABLE command_history (
     tool             TEXT,
     caller           TEXT,
     client           TEXT,
+    session          TEXT,
     protocol_version TEXT,
     status           TEXT CHECK (status = 'success' OR status = 'failed' OR status = 'timeout' OR status = 'cancelled'
                                  OR status = 'interrupted' OR status = 'input_required'),
@@ -35,7 +36,7 @@ CREATE INDEX idx_command_history_intents ON command_history (instance_id) WHERE 
 -- Administrative acts and gaps stand for themselves.
 CREATE VIEW command_history_calls AS
 SELECT entry.id, entry.call_id, entry.round, entry.kind, entry.created_at, entry.instance_id, entry.method, entry.plugin, entry.tool,
-       entry.caller, entry.client, entry.protocol_version,
+       entry.caller, entry.client, entry.session, entry.protocol_version,
        CASE entry.kind WHEN 'intent' THEN 'pending' WHEN 'gap' THEN 'gap' ELSE COALESCE(entry.status, 'success') END AS status,
        entry.error_code, entry.duration_us, entry.result_bytes, entry.request_id, entry.trace_id, entry.detail
 FROM command_history AS entry

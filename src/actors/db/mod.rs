@@ -264,6 +264,7 @@ fn interrupted(orphan: Entry) -> Record {
     record.tool = shared(orphan.tool);
     record.caller = shared(orphan.caller);
     record.client = shared(orphan.client);
+    record.session = shared(orphan.session);
     record.protocol_version = orphan.protocol_version.map(Cow::Owned);
     record.request_id = shared(orphan.request_id);
     record.trace_id = shared(orphan.trace_id);

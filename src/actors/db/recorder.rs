@@ -33,6 +33,8 @@ pub struct Record {
     pub caller: Option<Arc<str>>,
     /// Name and version as the client gives them.
     pub client: Option<Arc<str>>,
+    /// What `access::session_handle` makes of a session's id; never the id, which is a secret.
+    pub session: Option<Arc<str>>,
     /// MCP revision.
     pub protocol_version: Option<Cow<'static, str>>,
     /// How the round ended; none in an intent.
@@ -65,6 +67,7 @@ impl Record {
             tool: None,
             caller: None,
             client: None,
+            session: None,
             protocol_version: None,
             status: None,
             error_code: None,

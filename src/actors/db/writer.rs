@@ -231,6 +231,7 @@ impl Writer {
             tool: record.tool.as_deref().map(Cow::Borrowed),
             caller: record.caller.as_deref().map(Cow::Borrowed),
             client: record.client.as_deref().map(Cow::Borrowed),
+            session: record.session.as_deref().map(Cow::Borrowed),
             protocol_version: record.protocol_version.as_deref().map(Cow::Borrowed),
             status: written.map(Status::name),
             error_code: record.error_code.map(Cow::Borrowed),

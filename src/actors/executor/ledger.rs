@@ -80,6 +80,7 @@ fn describe(kind: Kind, perform: &Perform, round: &Round) -> Record {
         tool: Some(task.target()),
         caller: Some(Arc::clone(&perform.caller.principal)),
         client: perform.client_name.clone(),
+        session: perform.session.clone(),
         protocol_version: Some(perform.revision.name().into()),
         request_id: Some(Arc::clone(&perform.request_id)),
         trace_id: perform.trace.id().map(Arc::from),

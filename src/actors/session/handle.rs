@@ -41,6 +41,9 @@ pub struct SessionHandle {
     /// When it was last used before its client was asked for a sign of life.
     probed_ms: AtomicU64,
     began: Instant,
+    /// The number of the first request to the client. Numbers begin anywhere, so that a client that answers what an
+    /// earlier session asked answers nothing in this one.
+    first_ask: u64,
     asks: AtomicU64,
     calls: Mutex<Vec<(Id, CancellationToken)>>,
     actor: Mutex<Option<Addr<SessionActor>>>,
@@ -68,6 +71,7 @@ impl SessionHandle {
         path: &'static str,
         replay_max_bytes: usize,
     ) -> Self {
+        let first_ask = u64::from(getrandom::u32().unwrap_or(1));
         Self {
             id,
             label,
@@ -80,7 +84,8 @@ impl SessionHandle {
             used_ms: AtomicU64::new(0),
             probed_ms: AtomicU64::new(u64::MAX),
             began: Instant::now(),
-            asks: AtomicU64::new(1),
+            first_ask,
+            asks: AtomicU64::new(first_ask),
             calls: Mutex::default(),
             actor: Mutex::default(),
             answering: Mutex::default(),
@@ -152,7 +157,7 @@ impl SessionHandle {
 
     /// Whether a request of this number was ever sent to the client.
     pub fn has_asked(&self, number: u64) -> bool {
-        (1..self.asks.load(Ordering::Relaxed)).contains(&number)
+        (self.first_ask..self.asks.load(Ordering::Relaxed)).contains(&number)
     }
 
     /// Counts a call as in flight, so that it can be cancelled, until the guard is dropped.

@@ -11,11 +11,10 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use dashmap::DashMap;
-use sha2::{Digest as _, Sha256};
 
 use super::handle::SessionHandle;
 use super::streams::Streams;
-use crate::access::Caller;
+use crate::access::{Caller, session_handle};
 use crate::error::{ErrorCode, Fault};
 use crate::telemetry::metrics::METRICS;
 
@@ -72,8 +71,13 @@ impl Sessions {
             return Err(Fault::internal(format!("no randomness for a session id: {error}")));
         }
         let id: Arc<str> = URL_SAFE_NO_PAD.encode(random).into();
-        let session =
-            SessionHandle::new(Arc::clone(&id), label_of(&id), caller, path, self.limits.replay_max_bytes);
+        let session = SessionHandle::new(
+            Arc::clone(&id),
+            session_handle(&id),
+            caller,
+            path,
+            self.limits.replay_max_bytes,
+        );
         let session = Arc::new(session);
         self.by_id.insert(id, Arc::clone(&session));
         METRICS.sessions_opened.inc();
@@ -179,13 +183,6 @@ impl Sessions {
     pub fn streams(&self) -> &Arc<Streams> {
         &self.streams
     }
-}
-
-/// What logs and history call the session of this id.
-fn label_of(id: &str) -> Arc<str> {
-    let hash = Sha256::digest(id);
-    let short = hash.iter().take(6).fold(String::from("s-"), |text, byte| text + &format!("{byte:02x}"));
-    short.into()
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::cli::client::encode;
+use crate::cli::remote::encode;
 
 type Arguments = Map<String, Value>;
 

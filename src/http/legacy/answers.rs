@@ -156,7 +156,7 @@ fn unknown(request: &Request, agreed: &Agreed) -> Fault {
 }
 
 fn set_level(request: &Request) -> Result<Answer, Fault> {
-    let level = request.params.members.level.as_ref().and_then(|level| level.read().ok());
+    let level = request.params.level().and_then(|level| level.read().ok());
     let level = level.ok_or_else(|| {
         Fault::invalid_params(
             "`level` is no log level",
@@ -168,7 +168,7 @@ fn set_level(request: &Request) -> Result<Answer, Fault> {
 }
 
 fn uri(request: &Request) -> Result<Arc<str>, Fault> {
-    let uri: Option<String> = request.params.members.uri.as_ref().and_then(|uri| uri.read().ok());
+    let uri: Option<String> = request.params.uri().and_then(|uri| uri.read().ok());
     uri.map(Arc::from)
         .ok_or_else(|| Fault::invalid_params("`uri` is missing or not a string", "send `uri` as a string"))
 }

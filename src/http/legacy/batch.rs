@@ -9,7 +9,7 @@ use actix_web::HttpResponse;
 use futures_util::future::join_all;
 use serde_json::value::RawValue;
 
-use super::super::call::{Call, Mirrors};
+use super::super::call::Call;
 use super::super::limits::Accepts;
 use super::super::reply;
 use super::answers::{self, Request};
@@ -18,7 +18,7 @@ use super::{answered, notice, session_of, streams};
 use crate::actors::session::SessionHandle;
 use crate::actors::session::outbox::LaneKind;
 use crate::error::{ErrorCode, Fault};
-use crate::protocol::{Message, Raw, Revision, render};
+use crate::protocol::{Message, Raw, Revision, modern, render};
 
 /// Messages of one batch.
 const BATCH_MAX: usize = 100;
@@ -30,7 +30,7 @@ const BATCH_MAX: usize = 100;
 pub async fn batch(call: &Call<'_>, accepts: Accepts, whole: &Raw) -> Result<HttpResponse, Fault> {
     let refuse = |why: String, advice: &'static str| Fault::new(ErrorCode::InvalidRequest, why, advice);
     let one = "send one message a request; batches ended with revision 2025-03-26";
-    let session = session_of(&call.door, &call.caller, &Mirrors(call.headers)).map_err(|fault| {
+    let session = session_of(&call.door, &call.caller, &call.mirrors()).map_err(|fault| {
         if fault.code == ErrorCode::NotFound {
             fault
         } else {
@@ -100,7 +100,7 @@ fn on_a_stream(
     let talks: Vec<_> = requests
         .into_iter()
         .map(|request| {
-            let token = request.params.progress_token();
+            let token = request.params.progress_token().map(modern::Member::raw);
             let voice = Voice::on(Arc::clone(&session), Revision::V20250326, token, hold.lane);
             answers::answer(request, Arc::new(voice))
         })

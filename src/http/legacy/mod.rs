@@ -114,7 +114,7 @@ fn check_version(session: &SessionHandle, headers: &Mirrors<'_>) -> Result<(), F
 /// # Errors
 /// Before it is known to belong to a session: 400 and 404. After that every fault is an answer in the session.
 pub async fn request(call: &Call<'_>, asked: Asked, params: Box<Params>) -> Result<HttpResponse, Fault> {
-    let headers = Mirrors(call.headers);
+    let headers = call.mirrors();
     if asked.method == "initialize" {
         return initialize(call, &asked, &params, &headers);
     }
@@ -173,7 +173,7 @@ fn welcome(door: &Door, revision: Revision) -> crate::protocol::Raw {
 /// # Errors
 /// 400 without a session, 404 for one that is unknown.
 pub fn notification(call: &Call<'_>, method: &str, params: &Params) -> Result<(), Fault> {
-    let session = session_of(&call.door, &call.caller, &Mirrors(call.headers))?;
+    let session = session_of(&call.door, &call.caller, &call.mirrors())?;
     notice(&session, method, params);
     Ok(())
 }
@@ -181,7 +181,7 @@ pub fn notification(call: &Call<'_>, method: &str, params: &Params) -> Result<()
 /// What a client tells of itself: only a cancelled request is of consequence, for roots are asked for anew each time.
 fn notice(session: &SessionHandle, method: &str, params: &Params) {
     if method == "notifications/cancelled"
-        && let Some(id) = params.members.request_id.clone().and_then(Id::read)
+        && let Some(id) = params.request_id().and_then(|id| Id::read(id.raw()))
     {
         session.cancel_call(id.as_str());
     }
@@ -192,7 +192,7 @@ fn notice(session: &SessionHandle, method: &str, params: &Params) {
 /// # Errors
 /// 400 without a session and for an answer to nothing, 404 for a session that is unknown.
 pub fn response(call: &Call<'_>, id: Option<&Id>, answer: Answer) -> Result<(), Fault> {
-    let session = session_of(&call.door, &call.caller, &Mirrors(call.headers))?;
+    let session = session_of(&call.door, &call.caller, &call.mirrors())?;
     answered(&session, id, answer)
 }
 
@@ -216,7 +216,7 @@ fn answered(session: &SessionHandle, id: Option<&Id>, answer: Answer) -> Result<
 pub async fn delete(request: HttpRequest, door: Data<Door>) -> HttpResponse {
     let request_id = door.frame.house.ids.next();
     let ended = caller::admit(&request, &door.frame).and_then(|caller| {
-        let session = session_of(&door, &caller, &Mirrors(request.headers()))?;
+        let session = session_of(&door, &caller, &Mirrors::of(request.headers()))?;
         door.frame.house.sessions.end(&session);
         Ok(())
     });

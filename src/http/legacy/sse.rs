@@ -20,7 +20,7 @@ use crate::actors::session::SessionHandle;
 use crate::actors::session::outbox::{LaneKind, LaneNumber};
 use crate::error::{ErrorCode, Fault};
 use crate::protocol::legacy::{self, handshake};
-use crate::protocol::modern::Params;
+use crate::protocol::modern::{self, Params};
 use crate::protocol::{Id, Malformed, Message, Revision, render};
 use crate::telemetry::metrics::METRICS;
 
@@ -109,7 +109,7 @@ fn find(
 ) -> Result<Arc<SessionHandle>, Box<Malformed>> {
     let session = door.frame.house.sessions.find(id, caller, PATH);
     let session = session.ok_or_else(|| refused(None, session_unknown()))?;
-    check_version(&session, &Mirrors(request.headers())).map_err(|fault| refused(None, fault))?;
+    check_version(&session, &Mirrors::of(request.headers())).map_err(|fault| refused(None, fault))?;
     session.touch();
     Ok(session)
 }
@@ -167,7 +167,12 @@ impl From<'_> {
 
     fn answer(&self, lane: LaneNumber, id: Id, method: String, params: Box<Params>) {
         let revision = self.session.agreed().map_or(Revision::V20241105, |agreed| agreed.revision);
-        let voice = Voice::on(Arc::clone(self.session), revision, params.progress_token(), lane);
+        let voice = Voice::on(
+            Arc::clone(self.session),
+            revision,
+            params.progress_token().map(modern::Member::raw),
+            lane,
+        );
         let request = Request {
             door: self.door.clone(),
             caller: self.caller.clone(),

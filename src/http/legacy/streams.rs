@@ -33,7 +33,7 @@ pub async fn get(request: HttpRequest, door: Data<Door>) -> HttpResponse {
 
 fn open(request: &HttpRequest, door: &Door) -> Result<HttpResponse, Fault> {
     let caller = caller::admit(request, &door.frame)?;
-    let headers = Mirrors(request.headers());
+    let headers = Mirrors::of(request.headers());
     let modern = matches!(headers.protocol_version(), Header::Once(version) if version >= MODERN.as_bytes());
     if modern || matches!(headers.find(&super::SESSION_ID), Header::Absent) {
         return Err(Fault::new(

@@ -18,7 +18,7 @@ use super::answers::{self, Request};
 use super::streams;
 use super::voice::Voice;
 use crate::actors::session::outbox::Hold;
-use crate::protocol::Revision;
+use crate::protocol::{Revision, modern};
 
 /// An answer that takes longer comes on a stream, so that the connection shows signs of life and can be taken up again.
 const STREAM_AFTER: Duration = Duration::from_secs(1);
@@ -28,7 +28,7 @@ pub async fn answer(request: Request, accepts: Accepts) -> HttpResponse {
     let session = Arc::clone(&request.session);
     let revision = session.agreed().map_or(Revision::NEWEST_LEGACY, |agreed| agreed.revision);
     let keep_alive = request.door.frame.limits.stream_keep_alive;
-    let token = request.params.progress_token();
+    let token = request.params.progress_token().map(modern::Member::raw);
     let voice = Arc::new(Voice::new(Arc::clone(&session), revision, token, accepts.events));
     let talk = Box::pin(answers::answer(request, Arc::clone(&voice)));
     match (Waiting { talk: Some(talk), voice, later: None }).await {

@@ -28,23 +28,23 @@ pub struct Agreed {
 /// -32602 when the revision or the capabilities are missing or of the wrong type.
 pub fn read(params: &Params) -> Result<Agreed, Fault> {
     let refuse = |what: &'static str, advice: &'static str| Fault::invalid_params(what, advice);
-    let requested: Option<String> =
-        params.members.revision.as_ref().and_then(|revision| revision.read().ok());
+    let requested: Option<String> = params.revision().and_then(|revision| revision.read().ok());
     let requested = requested.ok_or_else(|| {
         refuse("`protocolVersion` is missing or not a string", "name the newest revision that you speak")
     })?;
-    let capabilities = params.members.capabilities.as_ref().filter(|raw| raw.is_object());
-    let capabilities = capabilities.and_then(|raw| ClientCapabilities::read(raw).ok()).ok_or_else(|| {
-        refuse(
-            "`capabilities` is missing or not an object of objects",
-            "send `capabilities`, `{}` if you have none",
-        )
-    })?;
+    let capabilities = params.capabilities().filter(|capabilities| capabilities.is_object());
+    let capabilities =
+        capabilities.and_then(|raw| ClientCapabilities::read(&raw.raw()).ok()).ok_or_else(|| {
+            refuse(
+                "`capabilities` is missing or not an object of objects",
+                "send `capabilities`, `{}` if you have none",
+            )
+        })?;
     let revision = Revision::negotiate(&requested);
     Ok(Agreed {
         revision,
         client: within(&capabilities, revision),
-        client_name: params.members.client.as_ref().and_then(modern::name_of),
+        client_name: params.client().and_then(modern::name_of),
     })
 }
 

@@ -74,6 +74,7 @@ fn plain() -> Vec<Definition> {
         tool("come_back", "Wants to be called again", &[], &[]),
         tool("precise", "Answers what must not be rounded", &[], &[]),
         tool("whoami", "Says who calls", &[], &[]),
+        tool("shout", "Prints on stdout", &[], &[]),
         tool("fail", "Fails as a tool does", &[], &[]),
         tool("refuse", "Fails as a plugin does", &[], &["kind"]),
         tool("touch", "Changes the counter, or what it is told", &[], &["what"]),

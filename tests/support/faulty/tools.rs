@@ -1,5 +1,6 @@
 //! What goes wrong, or right, without asking anybody.
 
+use std::io::Write as _;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -42,6 +43,7 @@ pub async fn call(tool: &str, arguments: &Raw, given: &Value, context: &Context)
         "rich" => Ok(rich()),
         "repeat" => says(arguments.as_str()),
         "precise" => precise(),
+        "shout" => shout(),
         "structured" => Ok(structured(number(given, "n", 1))),
         "mirrored" | "strict_schema" => says(&given.to_string()),
         "whoami" => Ok(whoami(context)),
@@ -54,6 +56,14 @@ pub async fn call(tool: &str, arguments: &Raw, given: &Value, context: &Context)
 #[expect(clippy::panic, reason = "the tests want to see what becomes of a panic")]
 fn explode(why: &str) -> Answer {
     panic!("{why}")
+}
+
+/// Prints where only the protocol may be.
+fn shout() -> Answer {
+    let mut stdout = std::io::stdout();
+    let printed = stdout.write_all(b"this is no message\n").and_then(|()| stdout.flush());
+    printed.map_err(|error| PluginError::Failed(error.to_string()))?;
+    says("shouted")
 }
 
 /// Blocks a thread for `ms`, without an argument for ever.

@@ -212,7 +212,7 @@ impl Client {
 }
 
 /// Where the server of this configuration listens, as seen from this machine.
-fn url_of(config: &Config) -> String {
+pub fn url_of(config: &Config) -> String {
     let host = match config.server.host.as_str() {
         "0.0.0.0" => "127.0.0.1".to_owned(),
         "::" => "[::1]".to_owned(),

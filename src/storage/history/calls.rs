@@ -1,0 +1,350 @@
+//! Calls as they stand, and how they are asked for: by filter, in pages, from either end. Must not know who asks.
+
+use std::fmt;
+use std::str::FromStr;
+
+use chrono::{DateTime, NaiveDateTime};
+use diesel::dsl::{max, sql};
+use diesel::sql_types::{Bool, Nullable, Text};
+use diesel::{
+    BoolExpressionMethods as _, ExpressionMethods as _, QueryDsl as _, QueryResult, Queryable,
+    RunQueryDsl as _, Selectable, SelectableHelper as _,
+};
+use serde::{Serialize, Serializer};
+
+use super::super::DbConnection;
+use super::super::schema::{command_history, command_history_calls};
+use super::{Entry, Kind, Status, rfc3339};
+
+/// A call as it stands: its latest row, with the status that follows from all of them.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Serialize)]
+#[diesel(table_name = command_history_calls)]
+#[expect(missing_docs, reason = "see `NewEntry`")]
+pub struct Call {
+    pub id: i64,
+    pub call_id: String,
+    pub round: i32,
+    pub kind: String,
+    #[serde(serialize_with = "rfc3339")]
+    pub created_at: NaiveDateTime,
+    pub instance_id: String,
+    pub method: Option<String>,
+    pub plugin: Option<String>,
+    pub tool: Option<String>,
+    pub caller: Option<String>,
+    pub client: Option<String>,
+    pub session: Option<String>,
+    pub protocol_version: Option<String>,
+    pub status: String,
+    pub error_code: Option<String>,
+    pub duration_us: Option<i64>,
+    pub result_bytes: Option<i64>,
+    pub request_id: Option<String>,
+    pub trace_id: Option<String>,
+    pub detail: Option<String>,
+}
+
+impl Call {
+    /// The names of its members, as they are serialized and in that order.
+    pub const COLUMNS: [&str; 20] = [
+        "id",
+        "call_id",
+        "round",
+        "kind",
+        "created_at",
+        "instance_id",
+        "method",
+        "plugin",
+        "tool",
+        "caller",
+        "client",
+        "session",
+        "protocol_version",
+        "status",
+        "error_code",
+        "duration_us",
+        "result_bytes",
+        "request_id",
+        "trace_id",
+        "detail",
+    ];
+
+    /// Its place among all calls.
+    pub fn cursor(&self) -> Cursor {
+        Cursor { created_at: self.created_at, id: self.id }
+    }
+}
+
+impl Entry {
+    /// Its place among all rows.
+    pub fn cursor(&self) -> Cursor {
+        Cursor { created_at: self.created_at, id: self.id }
+    }
+}
+
+/// Which calls are wanted; what is none is not asked for. In texts, `*` stands for anything.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// From here on, UTC.
+    pub since: Option<NaiveDateTime>,
+    /// Before this, UTC.
+    pub until: Option<NaiveDateTime>,
+    /// Published name, prompt name or URI.
+    pub tool: Option<String>,
+    /// MCP method.
+    pub method: Option<String>,
+    /// How the call stands.
+    pub status: Option<Status>,
+    /// What the row is.
+    pub kind: Option<Kind>,
+    /// `name/version`, or `name` for all its versions.
+    pub client: Option<String>,
+    /// The handle of a session.
+    pub session: Option<String>,
+    /// Opaque principal.
+    pub caller: Option<String>,
+    /// One call.
+    pub call_id: Option<String>,
+    /// Only what took longer, in microseconds.
+    pub slower_than_us: Option<i64>,
+    /// At most so many; 0 means [`LIMIT_DEFAULT`], and never more than [`LIMIT_MAX`].
+    pub limit: u32,
+    /// Where the page before ended, for pages that go back in time.
+    pub before: Option<Cursor>,
+    /// Where the page before ended, for pages that go on in time.
+    pub after: Option<Cursor>,
+}
+
+/// Calls of one page when nothing is said.
+pub const LIMIT_DEFAULT: u32 = 50;
+/// Calls of one page at most.
+pub const LIMIT_MAX: u32 = 1_000;
+
+impl Filter {
+    fn limit(&self) -> u32 {
+        if self.limit == 0 { LIMIT_DEFAULT } else { self.limit.min(LIMIT_MAX) }
+    }
+}
+
+/// The place between two pages; as text it is opaque to clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cursor {
+    pub(super) created_at: NaiveDateTime,
+    pub(super) id: i64,
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.created_at.and_utc().timestamp_micros(), self.id)
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parsed = text.split_once('-').and_then(|(micros, id)| {
+            let created_at = DateTime::from_timestamp_micros(micros.parse().ok()?)?.naive_utc();
+            Some(Self { created_at, id: id.parse().ok()? })
+        });
+        parsed.ok_or_else(|| format!("{text:?} is no cursor; use the `next` of the page before"))
+    }
+}
+
+impl Serialize for Cursor {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Some calls, the newest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Page {
+    /// The calls.
+    pub calls: Vec<Call>,
+    /// Where older ones begin, if there are any.
+    pub next: Option<Cursor>,
+}
+
+/// How a database spells a pattern that minds upper and lower case: SQLite's LIKE does not, and PostgreSQL has no GLOB.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Dialect {
+    #[cfg_attr(not(any(feature = "sqlite", test)), expect(dead_code, reason = "SQLite's"))]
+    Glob,
+    #[cfg_attr(not(any(feature = "postgres", test)), expect(dead_code, reason = "PostgreSQL's"))]
+    Like,
+}
+
+impl Dialect {
+    pub(super) fn of(connection: &DbConnection) -> Self {
+        match connection {
+            #[cfg(feature = "sqlite")]
+            DbConnection::Sqlite(_) => Self::Glob,
+            #[cfg(feature = "postgres")]
+            DbConnection::Postgres(_) => Self::Like,
+        }
+    }
+
+    pub(super) const fn operator(self) -> &'static str {
+        match self {
+            Self::Glob => "GLOB",
+            Self::Like => "LIKE",
+        }
+    }
+
+    /// `text` as a pattern in which `*` alone has a meaning.
+    pub(super) fn pattern(self, text: &str) -> String {
+        let mut pattern = String::with_capacity(text.len());
+        for letter in text.chars() {
+            match (self, letter) {
+                (Self::Glob, '?' | '[') => pattern.extend(['[', letter, ']']),
+                (Self::Like, '*') => pattern.push('%'),
+                (Self::Like, '%' | '_' | '\\') => pattern.extend(['\\', letter]),
+                _ => pattern.push(letter),
+            }
+        }
+        pattern
+    }
+}
+
+/// A condition on one text column.
+macro_rules! spelled {
+    ($column:literal, $text:expr, $dialect:expr) => {
+        sql::<Nullable<Bool>>(&format!("{} {} ", $column, $dialect.operator()))
+            .bind::<Text, String>($dialect.pattern($text))
+    };
+}
+
+/// The rows of a table or view that a filter wants, in no order yet. The ledger and its calls share their columns' names.
+macro_rules! wanted {
+    ($table:ident, $filter:expr, $dialect:expr) => {{
+        let (filter, dialect): (&Filter, Dialect) = ($filter, $dialect);
+        let mut query = $table::table.into_boxed();
+        if let Some(since) = filter.since {
+            query = query.filter($table::created_at.ge(since));
+        }
+        if let Some(until) = filter.until {
+            query = query.filter($table::created_at.lt(until));
+        }
+        if let Some(tool) = &filter.tool {
+            query = query.filter(spelled!("tool", tool, dialect));
+        }
+        if let Some(method) = &filter.method {
+            query = query.filter(spelled!("method", method, dialect));
+        }
+        if let Some(status) = filter.status {
+            query = query.filter($table::status.eq(status.name()));
+        }
+        if let Some(kind) = filter.kind {
+            query = query.filter($table::kind.eq(kind.name()));
+        }
+        if let Some(client) = &filter.client {
+            let versions = format!("{client}/*");
+            query =
+                query.filter(spelled!("client", client, dialect).or(spelled!("client", &versions, dialect)));
+        }
+        if let Some(session) = &filter.session {
+            query = query.filter(spelled!("session", session, dialect));
+        }
+        if let Some(caller) = &filter.caller {
+            query = query.filter(spelled!("caller", caller, dialect));
+        }
+        if let Some(call_id) = &filter.call_id {
+            query = query.filter($table::call_id.eq(call_id));
+        }
+        if let Some(us) = filter.slower_than_us {
+            query = query.filter($table::duration_us.gt(us));
+        }
+        // The first half of each place alone lets the index find it.
+        if let Some(place) = filter.before {
+            let older = $table::created_at.lt(place.created_at).or($table::id.lt(place.id));
+            query = query.filter($table::created_at.le(place.created_at)).filter(older);
+        }
+        if let Some(place) = filter.after {
+            let newer = $table::created_at.gt(place.created_at).or($table::id.gt(place.id));
+            query = query.filter($table::created_at.ge(place.created_at)).filter(newer);
+        }
+        query
+    }};
+}
+pub(super) use {spelled, wanted};
+
+/// The calls that `filter` asks for, the newest first.
+///
+/// # Errors
+/// What the database says.
+pub fn list(connection: &mut DbConnection, filter: &Filter) -> QueryResult<Page> {
+    use command_history_calls::{created_at, id};
+    let limit = filter.limit();
+    let mut calls: Vec<Call> = wanted!(command_history_calls, filter, Dialect::of(connection))
+        .select(Call::as_select())
+        .order((created_at.desc(), id.desc()))
+        .limit(i64::from(limit) + 1)
+        .load(connection)?;
+    let more = calls.len() > limit as usize;
+    calls.truncate(limit as usize);
+    let next = calls.last().filter(|_| more).map(Call::cursor);
+    Ok(Page { calls, next })
+}
+
+/// The same calls, the oldest first: one page, to be gone on with from the last one's cursor.
+///
+/// # Errors
+/// What the database says.
+pub fn walk(connection: &mut DbConnection, filter: &Filter) -> QueryResult<Vec<Call>> {
+    use command_history_calls::{created_at, id};
+    wanted!(command_history_calls, filter, Dialect::of(connection))
+        .select(Call::as_select())
+        .order((created_at.asc(), id.asc()))
+        .limit(i64::from(filter.limit()))
+        .load(connection)
+}
+
+/// The rows themselves, intents and all, the oldest first; a status is then that of the row.
+///
+/// # Errors
+/// What the database says.
+pub fn walk_rows(connection: &mut DbConnection, filter: &Filter) -> QueryResult<Vec<Entry>> {
+    use command_history::{created_at, id};
+    wanted!(command_history, filter, Dialect::of(connection))
+        .select(Entry::as_select())
+        .order((created_at.asc(), id.asc()))
+        .limit(i64::from(filter.limit()))
+        .load(connection)
+}
+
+/// Calls whose latest row was added after the row `after_id`, in the order in which they were added.
+///
+/// # Errors
+/// What the database says.
+pub fn added(connection: &mut DbConnection, filter: &Filter, after_id: i64) -> QueryResult<Vec<Call>> {
+    use command_history_calls::id;
+    wanted!(command_history_calls, filter, Dialect::of(connection))
+        .filter(id.gt(after_id))
+        .select(Call::as_select())
+        .order(id.asc())
+        .limit(i64::from(filter.limit()))
+        .load(connection)
+}
+
+/// The row that was added last; 0 while there is none.
+///
+/// # Errors
+/// What the database says.
+pub fn last_id(connection: &mut DbConnection) -> QueryResult<i64> {
+    command_history::table
+        .select(max(command_history::id))
+        .first::<Option<i64>>(connection)
+        .map(Option::unwrap_or_default)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_star_means_more_than_itself() {
+        assert_eq!(Dialect::Glob.pattern("a*b?[c]%_"), "a*b[?][[]c]%_");
+        assert_eq!(Dialect::Like.pattern(r"a*b?[c]%_\"), r"a%b?[c]\%\_\\");
+    }
+}

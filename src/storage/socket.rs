@@ -1,0 +1,127 @@
+//! The socket in a data folder, over which the folder's user reaches the server that runs on it.
+//!
+//! Must not know what is said over it.
+
+use std::io;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags, fchmod, open};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+use super::StorageError;
+
+/// Its name in the folder.
+pub const NAME: &str = "waygate.sock";
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 128;
+
+/// A bound socket's name, taken away when dropped.
+#[derive(Debug)]
+pub struct Socket {
+    path: PathBuf,
+}
+
+impl Socket {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        // Whoever has the folder removed its files, perhaps.
+        drop(std::fs::remove_file(&self.path));
+    }
+}
+
+/// Listens at the socket in `folder`, for its user alone (mode 0600). One that an earlier owner of the folder left
+/// behind is removed: call it as the owner of the folder only.
+///
+/// # Errors
+/// `Folder` when it cannot be made.
+pub fn bind(folder: &Path) -> Result<(UnixListener, Socket), StorageError> {
+    let path = folder.join(NAME);
+    let bound = try_bind(folder, &path);
+    bound
+        .map(|listener| (listener, Socket { path: path.clone() }))
+        .map_err(|error| StorageError::Folder { path, cause: error.to_string() })
+}
+
+fn try_bind(folder: &Path, path: &Path) -> io::Result<UnixListener> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let socket = socket()?;
+    // Before it has a name: there is no moment at which others could use it.
+    fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+    at(folder, |address| rustix::net::bind(&socket, address))?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(UnixListener::from(socket))
+}
+
+/// Connects to the server that listens in `folder`; the stream does not block.
+///
+/// # Errors
+/// `NotFound` and `ConnectionRefused` when none does, `WouldBlock` when it has no time now.
+pub fn connect(folder: &Path) -> io::Result<UnixStream> {
+    let socket = socket()?;
+    at(folder, |address| rustix::net::connect(&socket, address))?;
+    Ok(UnixStream::from(socket))
+}
+
+fn socket() -> Result<OwnedFd, Errno> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+}
+
+/// Does something with the socket's address. The kernel takes 107 bytes of a path: a longer one goes by the folder's
+/// open file.
+fn at<T>(folder: &Path, act: impl Fn(&SocketAddrUnix) -> Result<T, Errno>) -> io::Result<T> {
+    match SocketAddrUnix::new(folder.join(NAME)) {
+        Ok(address) => Ok(act(&address)?),
+        Err(Errno::NAMETOOLONG) => {
+            let folder = open(folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+            let short = format!("/proc/self/fd/{}/{NAME}", folder.as_raw_fd());
+            Ok(act(&SocketAddrUnix::new(short)?)?)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_socket_is_its_users_alone_and_goes_with_its_owner() {
+        let place = tempfile::tempdir().unwrap();
+        assert_eq!(connect(place.path()).unwrap_err().kind(), io::ErrorKind::NotFound);
+        let (listener, socket) = bind(place.path()).unwrap();
+        assert!(connect(place.path()).is_ok());
+        let mode = std::fs::metadata(socket.path()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        drop(listener);
+        assert_eq!(connect(place.path()).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        // One that was left behind is no hindrance.
+        let (_listener, again) = bind(place.path()).unwrap();
+        drop(socket);
+        drop(again);
+        assert_eq!(connect(place.path()).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_long_path_is_no_hindrance() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = place.path().join("long".repeat(40));
+        std::fs::create_dir(&folder).unwrap();
+        let (_listener, _socket) = bind(&folder).unwrap();
+        assert!(connect(&folder).is_ok());
+    }
+}

@@ -1,0 +1,122 @@
+//! The server behind goes away: what was in flight is told so, and what comes next is served.
+
+use serde_json::json;
+
+use crate::support::Server;
+use crate::support::stdio::Client;
+
+fn killed(server: &mut Server) {
+    server.signal("-KILL");
+    server.wait();
+}
+
+#[test]
+fn a_call_in_flight_gets_an_error_that_can_be_retried_and_the_next_one_is_served() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut server = Server::on("faulty_server", folder.path(), &[]);
+    let mut client = Client::on("faulty_server", folder.path(), &[]);
+    let listen = client.ask("subscriptions/listen", json!({"notifications": {"toolsListChanged": true}}));
+    client.notice("notifications/subscriptions/acknowledged");
+    let meta = json!({"progressToken": 1});
+    let steps = json!({"name": "steps", "arguments": {"n": 2, "ms": 60_000}, "_meta": meta});
+    let call = client.ask("tools/call", steps);
+    client.notice("notifications/progress");
+    killed(&mut server);
+    for id in [call, listen] {
+        let answer = client.answer(id);
+        assert_eq!(answer["error"]["code"], -31503, "{answer}");
+        assert!(answer["error"]["data"]["advice"].as_str().is_some_and(|advice| advice.contains("retry")));
+    }
+    assert_eq!(client.notice("notifications/cancelled")["params"]["requestId"], listen);
+    client.tool("structured", json!({"n": 1}));
+    assert!(client.stderr().contains("a stack of its own"), "{}", client.stderr());
+    assert_eq!(client.end(), (Some(0), Vec::new()));
+}
+
+#[test]
+fn a_server_that_is_back_serves_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut server = Server::on("faulty_server", folder.path(), &[]);
+    let mut client = Client::on("faulty_server", folder.path(), &[]);
+    client.tool("touch", json!({}));
+    killed(&mut server);
+    let server = Server::on("faulty_server", folder.path(), &[]);
+    client.tool("touch", json!({}));
+    let seen = server.call("resources/read", json!({"uri": "test://counter"})).result();
+    assert_eq!(seen["contents"][0]["text"], "1", "the new server was touched");
+    assert!(!client.stderr().contains("a stack of its own"), "{}", client.stderr());
+}
+
+#[test]
+fn a_stop_in_order_is_waited_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut server = Server::on("faulty_server", folder.path(), &[]);
+    let mut client = Client::on("faulty_server", folder.path(), &[]);
+    let meta = json!({"progressToken": 1});
+    let steps = json!({"name": "steps", "arguments": {"n": 2, "ms": 200}, "_meta": meta});
+    let call = client.ask("tools/call", steps);
+    client.notice("notifications/progress");
+    server.signal("-TERM");
+    assert!(client.answer(call)["result"].is_object(), "the server lets it finish");
+    assert_eq!(server.wait(), Some(0));
+    client.tool("structured", json!({"n": 1}));
+}
+
+#[test]
+fn a_session_goes_on_as_it_was() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut server = Server::on("faulty_server", folder.path(), &[]);
+    let mut client = Client::on("faulty_server", folder.path(), &[]);
+    client.initialize("2025-11-25");
+    client.call_in_session("resources/subscribe", json!({"uri": "test://counter"}));
+    client.call_in_session("logging/setLevel", json!({"level": "emergency"}));
+    killed(&mut server);
+    let touched = client.call_in_session("tools/call", json!({"name": "touch", "arguments": {}}));
+    assert!(touched["result"].is_object(), "{touched}");
+    // The subscription, the log level and the stream for what nobody asked for are all there again.
+    client.call_in_session("tools/call", json!({"name": "touch", "arguments": {}}));
+    client.notice("notifications/resources/updated");
+    client.call_in_session("tools/call", json!({"name": "logs", "arguments": {}}));
+    assert_eq!(client.notice("notifications/message")["params"]["level"], "emergency");
+    let call = client.ask_in_session("tools/call", json!({"name": "ask", "arguments": {"city": "Rom"}}));
+    let asked = client.notice("elicitation/create");
+    let accepted = json!({"action": "accept", "content": {"name": "Ada"}});
+    client.send(&json!({"jsonrpc": "2.0", "id": asked["id"], "result": accepted}));
+    assert!(client.answer(call).to_string().contains("Hello, Ada of Rom!"));
+}
+
+#[test]
+fn an_answer_to_what_a_lost_server_asked_answers_nobody_else() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut server = Server::on("faulty_server", folder.path(), &[]);
+    let mut client = Client::on("faulty_server", folder.path(), &[]);
+    client.initialize("2025-11-25");
+    let call = client.ask_in_session("tools/call", json!({"name": "ask", "arguments": {"city": "Rom"}}));
+    let old = client.notice("elicitation/create");
+    killed(&mut server);
+    assert_eq!(client.answer(call)["error"]["code"], -31503);
+    let call = client.ask_in_session("tools/call", json!({"name": "ask", "arguments": {"city": "Rom"}}));
+    let new = client.notice("elicitation/create");
+    for (asked, name) in [(old, "Eve"), (new, "Ada")] {
+        let accepted = json!({"action": "accept", "content": {"name": name}});
+        client.send(&json!({"jsonrpc": "2.0", "id": asked["id"], "result": accepted}));
+    }
+    assert!(client.answer(call).to_string().contains("Hello, Ada of Rom!"));
+}
+
+#[test]
+fn changes_are_told_to_a_client_that_only_waits() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut server = Server::on("faulty_server", folder.path(), &[]);
+    let mut client = Client::on("faulty_server", folder.path(), &[]);
+    client.initialize("2025-11-25");
+    client.call_in_session("resources/subscribe", json!({"uri": "test://counter"}));
+    killed(&mut server);
+    let server = Server::on("faulty_server", folder.path(), &[]);
+    // It finds its way back to the new server by itself.
+    crate::support::eventually("the change is told", || {
+        server.tool("touch", json!({}));
+        let told = client.kept().iter().any(|message| message["method"] == "notifications/resources/updated");
+        told.then_some(())
+    });
+}
