@@ -7,6 +7,7 @@ mod sealing;
 mod waiting;
 
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -80,7 +81,7 @@ pub struct App {
     house: Arc<House>,
     server: ServerHandle,
     address: Option<SocketAddr>,
-    socket: Socket,
+    socket: Option<Socket>,
     drain: Duration,
     doom: watch::Receiver<Option<String>>,
     ground: Ground,
@@ -143,8 +144,8 @@ impl App {
         let address = address.map_err(|error| StartError::Listen(error.to_string()))?;
         let phase = Arc::new(Phase::default());
         let house = build_house(builder, config, storage, &instance, Arc::clone(&phase), began).await?;
-        let (user, socket) = socket::bind(ground.place())?;
-        let frame = frame(config, &house, address, &socket);
+        let (user, socket) = entrance(&ground)?.unzip();
+        let frame = frame(config, &house, address, socket.as_ref());
         // One client needs no more than one worker, and a second one beside a call that computes.
         let most = if network.is_some() { usize::MAX } else { 2 };
         let manners = http::Manners {
@@ -188,11 +189,13 @@ impl App {
     }
 
     /// Returns when something vital was given up, with the reason.
-    pub async fn doomed(&self) -> String {
+    pub fn doomed(&self) -> impl Future<Output = String> + use<> {
         let mut doom = self.doom.clone();
-        match doom.wait_for(Option::is_some).await {
-            Ok(why) => why.clone().unwrap_or_default(),
-            Err(_) => "the roster is gone".to_owned(),
+        async move {
+            match doom.wait_for(Option::is_some).await {
+                Ok(why) => why.clone().unwrap_or_default(),
+                Err(_) => "the roster is gone".to_owned(),
+            }
         }
     }
 
@@ -242,6 +245,18 @@ struct Site {
     network: Option<TcpListener>,
     storage: Storage,
     began: Instant,
+}
+
+/// The socket for this user. A server of the network goes on without it, as on a file system that has no sockets.
+fn entrance(ground: &Ground) -> Result<Option<(UnixListener, Socket)>, StorageError> {
+    match (socket::bind(ground.place()), ground) {
+        (Ok(bound), _) => Ok(Some(bound)),
+        (Err(error), Ground::Owned(_)) => {
+            log::warn!("`waygate-mcp stdio` cannot reach this server, and will serve by itself: {error}");
+            Ok(None)
+        }
+        (Err(error), Ground::Beside(_)) => Err(error),
+    }
 }
 
 /// Where database, keys and lock are.
@@ -423,9 +438,14 @@ fn sealer(config: &Config) -> Result<Sealer, StartError> {
     }
 }
 
-fn frame(config: &Config, house: &Arc<House>, address: Option<SocketAddr>, socket: &Socket) -> Arc<Frame> {
+fn frame(
+    config: &Config,
+    house: &Arc<House>,
+    address: Option<SocketAddr>,
+    socket: Option<&Socket>,
+) -> Arc<Frame> {
     let network = address.map(|address| format!("http://{address}"));
-    let user = format!("unix:{}", socket.path().display());
+    let user = socket.map(|socket| format!("unix:{}", socket.path().display()));
     let server = &config.server;
     Arc::new(Frame {
         house: Arc::clone(house),
@@ -445,7 +465,7 @@ fn frame(config: &Config, house: &Arc<House>, address: Option<SocketAddr>, socke
             crash_allowed: server.env == crate::config::Environment::Test,
         },
         connections: Arc::new(Connections::default()),
-        listeners: network.into_iter().chain([user]).collect(),
+        listeners: network.into_iter().chain(user).collect(),
     })
 }
 

@@ -4,11 +4,16 @@ use std::fs;
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use crate::config::Secret;
 
 /// Bytes of a new key.
 const KEY_BYTES: usize = 32;
+/// How long a file that another process has made may stay empty.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(1);
+/// Between two looks at it.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// Reads the keys, making the file if there is none.
 ///
@@ -16,9 +21,9 @@ const KEY_BYTES: usize = 32;
 /// A sentence, when it can be neither read nor made, or has no key.
 pub fn keys(path: &Path) -> Result<Vec<Secret>, String> {
     let shown = path.display();
-    let text = match fs::read_to_string(path) {
+    let text = match read(path) {
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => make(path)?,
+        Err(error) if error.kind() == ErrorKind::NotFound => make(path)?,
         Err(error) => {
             return Err(format!("the sealing key {shown} cannot be read: {error}; mend its permissions"));
         }
@@ -43,25 +48,45 @@ fn make(path: &Path) -> Result<String, String> {
     let mut bytes = [0; KEY_BYTES];
     getrandom::fill(&mut bytes).map_err(|error| failed(&error))?;
     let key: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    // Written aside and then put there whole: of several that start at once, one makes the key, and all read it.
-    let aside = path.with_extension(format!("{}.new", uuid::Uuid::now_v7().simple()));
-    let written = write(&aside, &key).and_then(|()| match fs::hard_link(&aside, path) {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-        linked => linked,
-    });
-    drop(fs::remove_file(&aside));
-    written.and_then(|()| fs::read_to_string(path)).map_err(|error| failed(&error))
+    let made = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let made = match made {
+        // Another one that starts at the same moment was quicker.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => read(path),
+        made => made.and_then(|mut file| {
+            file.write_all(format!("{key}\n").as_bytes())?;
+            file.sync_all()?;
+            Ok(key)
+        }),
+    };
+    made.map_err(|error| failed(&error))
 }
 
-fn write(path: &Path, key: &str) -> std::io::Result<()> {
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    writeln!(file, "{key}")?;
-    file.sync_all()
+/// Reads the file. One that is empty was perhaps made just now, and is about to be written.
+fn read(path: &Path) -> std::io::Result<String> {
+    let until = Instant::now() + WRITTEN_WITHIN;
+    loop {
+        let text = fs::read_to_string(path)?;
+        if !text.trim().is_empty() || Instant::now() >= until {
+            return Ok(text);
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_several_that_start_at_once_one_makes_the_key_and_all_have_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sealing.key");
+        let all: Vec<_> = std::thread::scope(|scope| {
+            let starts: Vec<_> = (0..8).map(|_| scope.spawn(|| keys(&path).unwrap())).collect();
+            starts.into_iter().map(|start| start.join().unwrap()).collect()
+        });
+        assert!(all.windows(2).all(|two| two[0] == two[1]));
+    }
 
     #[test]
     fn the_key_is_made_once_and_kept_from_others() {

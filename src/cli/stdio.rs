@@ -14,6 +14,8 @@ use rustix::io::fcntl_dupfd_cloexec;
 use tokio::net::UnixStream;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::serve::{exit_of, fail};
 use super::{Exit, output};
@@ -88,7 +90,7 @@ async fn live(builder: Builder, config: &Config, streams: (File, File)) -> Exit 
         return Exit::Internal;
     };
     let backing = Backing::new(builder, config);
-    let mut stop = async || {
+    let mut signalled = async || {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
@@ -97,7 +99,7 @@ async fn live(builder: Builder, config: &Config, streams: (File, File)) -> Exit 
     // Before anything is read: what keeps a server from starting is better said by an exit code than to each request.
     let reached = tokio::select! {
         reached = backing.reach() => reached,
-        () = stop() => return Exit::Ok,
+        () = signalled() => return Exit::Ok,
     };
     if let Err(error) = reached {
         fail(&error.to_string(), exit_of(&error));
@@ -111,14 +113,20 @@ async fn live(builder: Builder, config: &Config, streams: (File, File)) -> Exit 
         silence: Duration::from_secs(longest) + SILENCE_MORE,
         drain: Duration::from_secs(server.drain_seconds),
     };
-    let translated = stdio::translate(streams, Box::new(Rc::clone(&backing)), manners, &mut stop).await;
+    let stop = async || {
+        tokio::select! {
+            () = signalled() => {}
+            () = backing.doom.cancelled() => {}
+        }
+    };
+    let translated = stdio::translate(streams, Box::new(Rc::clone(&backing)), manners, stop).await;
     if let Err(error) = translated {
         fail(&format!("stdin and stdout cannot be used: {error}"), Exit::CannotCreate);
         return Exit::CannotCreate;
     }
     tokio::select! {
         exit = backing.stop() => exit,
-        () = stop() => Exit::Internal,
+        () = signalled() => Exit::Internal,
     }
 }
 
@@ -127,9 +135,17 @@ struct Backing {
     builder: Builder,
     config: Config,
     folder: PathBuf,
-    own: Mutex<Option<App>>,
+    own: Mutex<Option<Own>>,
+    /// Tripped when the own stack is not live any more.
+    doom: CancellationToken,
     /// Whom the client was last connected with, for the log.
     told: RefCell<&'static str>,
+}
+
+/// A stack of this process, and who watches it.
+struct Own {
+    app: App,
+    watch: AbortOnDropHandle<()>,
 }
 
 impl Backing {
@@ -140,6 +156,7 @@ impl Backing {
             config: config.clone(),
             folder,
             own: Mutex::default(),
+            doom: CancellationToken::new(),
             told: RefCell::default(),
         })
     }
@@ -152,10 +169,11 @@ impl Backing {
                 self.tell("the server that runs on the data folder");
                 return Ok(stream);
             }
-            *own = Some(App::start_beside(self.builder.clone(), &self.config).await?);
+            let app = App::start_beside(self.builder.clone(), &self.config).await?;
+            *own = Some(Own { watch: self.watch(&app), app });
             self.tell("a stack of its own, for no server runs on the data folder");
         }
-        let place = own.as_ref().map_or(&*self.folder, App::place);
+        let place = own.as_ref().map_or(&*self.folder, |own| own.app.place());
         let connected = connect(place, || false).await;
         connected.map_err(|error| StartError::Part(error.to_string()))
     }
@@ -172,6 +190,16 @@ impl Backing {
         connected.ok()
     }
 
+    /// Ends this process when something vital in its own stack was given up: its client starts it again.
+    fn watch(&self, app: &App) -> AbortOnDropHandle<()> {
+        let (doomed, doom) = (app.doomed(), self.doom.clone());
+        AbortOnDropHandle::new(tokio::task::spawn_local(async move {
+            let why = doomed.await;
+            log::error!("not live any more, so this process ends: {why}");
+            doom.cancel();
+        }))
+    }
+
     fn tell(&self, by: &'static str) {
         if self.told.replace(by) != by {
             log::info!("serving one client on stdin and stdout by {by}");
@@ -180,7 +208,10 @@ impl Backing {
 
     async fn stop(&self) -> Exit {
         let Some(own) = self.own.lock().await.take() else { return Exit::Ok };
-        match own.stop().await {
+        // Its end is no news now.
+        drop(own.watch);
+        match own.app.stop().await {
+            _ if self.doom.is_cancelled() => Exit::Internal,
             Ended::Clean => Exit::Ok,
             Ended::Cut(why) => {
                 log::error!("stopped, but {why}");

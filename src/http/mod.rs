@@ -17,6 +17,7 @@ mod stream;
 mod tally;
 pub mod views;
 
+use std::cell::RefCell;
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
@@ -79,8 +80,13 @@ pub struct Manners {
 pub struct Entrances {
     /// From the network; a server of one client has none.
     pub network: Option<TcpListener>,
-    /// From the user whose server this is.
-    pub user: UnixListener,
+    /// From the user whose server this is, where the file system has sockets.
+    pub user: Option<UnixListener>,
+}
+
+thread_local! {
+    /// What the worker on this thread has at hand. A thread is one server's alone, and ends with it.
+    static DOOR: RefCell<Option<Data<Door>>> = const { RefCell::new(None) };
 }
 
 /// Serves `frame` at `entrances`. Each worker gets an executor of its own, on its own thread.
@@ -90,12 +96,16 @@ pub struct Entrances {
 pub fn serve(entrances: Entrances, frame: Arc<Frame>, manners: Manners) -> std::io::Result<Server> {
     let connections = Arc::clone(&frame.connections);
     let executors = Arc::new(AtomicUsize::new(0));
-    let factory = move || {
+    let make = move || {
         let number = executors.fetch_add(1, Ordering::Relaxed);
         let executor = CommandExecutor::new(Arc::clone(&frame.house.bench));
         let (executor, part) =
             frame.house.roster.start(format!("executor-{number}"), "executor", executor::TERMS, |_| executor);
-        let door = Data::new(Door { frame: Arc::clone(&frame), executor, part });
+        Data::new(Door { frame: Arc::clone(&frame), executor, part })
+    };
+    // A worker builds its service anew for each entrance.
+    let factory = move || {
+        let door = DOOR.with_borrow_mut(|door| door.get_or_insert_with(&make).clone());
         App::new().app_data(door).wrap(from_fn(limits::guard)).configure(routes)
     };
     let server = HttpServer::new(factory)
@@ -113,8 +123,11 @@ pub fn serve(entrances: Entrances, frame: Arc<Frame>, manners: Manners) -> std::
             let from = if user { door::From::ThisUser } else { door::From::Network };
             drop(extensions.insert(connections.open(from)));
         })
-        .shutdown_timeout(1)
-        .listen_uds(entrances.user)?;
+        .shutdown_timeout(1);
+    let server = match entrances.user {
+        Some(user) => server.listen_uds(user)?,
+        None => server,
+    };
     let server = match entrances.network {
         Some(network) => server.listen(network)?,
         None => server,

@@ -106,6 +106,23 @@ fn a_socket_that_was_left_behind_hinders_nobody() {
 }
 
 #[test]
+fn a_server_that_can_have_no_socket_serves_the_network_all_the_same() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::create_dir_all(folder.path().join("data/waygate.sock/in the way")).expect("a folder");
+    let server = Server::on("faulty_server", folder.path(), &[]);
+    assert_eq!(server.get("/ready").0, 200);
+    assert!(server.log().contains("waygate.sock"), "{}", server.log());
+}
+
+#[test]
+fn a_worker_has_one_executor_for_all_its_entrances() {
+    let server = Server::start("faulty_server");
+    let actors = server.get("/diagnostics/actors").1;
+    let executors = actors["actors"].as_array().expect("actors").iter();
+    assert_eq!(executors.filter(|actor| actor["kind"] == "executor").count(), 2, "{actors}");
+}
+
+#[test]
 fn several_serve_beside_each_other_and_a_server_may_come() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut clients: Vec<Client> = (0..3).map(|_| Client::on("faulty_server", folder.path(), &[])).collect();

@@ -1,5 +1,8 @@
 //! The server behind goes away: what was in flight is told so, and what comes next is served.
 
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+
 use serde_json::json;
 
 use crate::support::Server;
@@ -119,4 +122,23 @@ fn changes_are_told_to_a_client_that_only_waits() {
         let told = client.kept().iter().any(|message| message["method"] == "notifications/resources/updated");
         told.then_some(())
     });
+}
+
+#[test]
+fn a_stack_of_its_own_that_is_beyond_repair_ends_the_process() {
+    let mut client = Client::start("faulty_server", &[("WAYGATE_DRAIN_SECONDS", "1")]);
+    client.tool("structured", json!({"n": 1}));
+    let places = std::fs::read_dir(client.folder.join("data")).expect("a folder").flatten();
+    let nook = places.map(|place| place.path()).find(|path| path.to_string_lossy().contains("beside-"));
+    let socket = nook.expect("a place of its own").join("waygate.sock");
+    let crash = "POST /diagnostics/actors/db/crash HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n";
+    let ended = crate::support::eventually("it ends", || {
+        // The budget of restarts is used up by and by, and then nobody listens.
+        if let Ok(mut stream) = UnixStream::connect(&socket) {
+            drop(stream.write_all(crash.as_bytes()));
+            drop(stream.read(&mut [0; 64]));
+        }
+        client.child.try_wait().expect("a child can be waited for")
+    });
+    assert_eq!(ended.code(), Some(70), "{}", client.stderr());
 }
