@@ -39,6 +39,9 @@
 //! http/reply        the one place where an error becomes a status
 //! ```
 //!
+//! A request of a session (2025-11-25 and before) leaves this road at `http/mcp` for `http/legacy`, which finds its session
+//! and comes back to `http/route`; what the plugin asks is asked of the client, and the call is made again with the answers.
+//!
 //! ## What must always be true
 //!
 //! 1. A client always gets an answer: a result, a tool error, or an error that says what to do next.
