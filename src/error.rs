@@ -50,6 +50,8 @@ pub enum ErrorCode {
     Unavailable,
     /// The call did not end before its deadline.
     DeadlineExceeded,
+    /// The client did not answer in time what it was asked during its call.
+    InputTimeout,
     /// Our fault, or a plugin's.
     Internal,
 }
@@ -78,6 +80,7 @@ impl ErrorCode {
             Self::UnsupportedMediaType => -31415,
             Self::Unavailable => -31503,
             Self::DeadlineExceeded => -31504,
+            Self::InputTimeout => -31408,
         }
     }
 
@@ -103,6 +106,7 @@ impl ErrorCode {
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::Unavailable => "unavailable",
             Self::DeadlineExceeded => "deadline_exceeded",
+            Self::InputTimeout => "input_timeout",
             Self::Internal => "internal",
         }
     }

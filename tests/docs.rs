@@ -70,7 +70,8 @@ fn every_error_code_is_documented() {
         ErrorCode::DeadlineExceeded => Some(ErrorCode::Internal),
         ErrorCode::Internal => Some(ErrorCode::UrlElicitationRequired),
         ErrorCode::UrlElicitationRequired => Some(ErrorCode::ResourceNotFound),
-        ErrorCode::ResourceNotFound => None,
+        ErrorCode::ResourceNotFound => Some(ErrorCode::InputTimeout),
+        ErrorCode::InputTimeout => None,
     };
     let text = fs::read_to_string(path("docs/protocol.md")).unwrap();
     for code in std::iter::successors(Some(ErrorCode::ParseError), |code| next(*code)) {

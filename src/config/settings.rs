@@ -229,7 +229,7 @@ pub const SETTINGS: &[Setting] = &[
         "Open sessions of one caller; without keys all callers are one.").unit("sessions"),
     setting("mcp.session_idle_seconds", "WAYGATE_MCP_SESSION_IDLE_SECONDS", from_to(1, 30 * DAY), Is("3600"),
         "A session that nobody used for so long ends.").unit("seconds"),
-    setting("mcp.session_replay_bytes", "WAYGATE_MCP_SESSION_REPLAY_BYTES", from_to(0, GIB), Is("262144"),
+    setting("mcp.session_replay_bytes", "WAYGATE_MCP_SESSION_REPLAY_BYTES", from_to(1024, GIB), Is("262144"),
         "What each session keeps of what it said, so that a broken stream can be taken up again.").unit("bytes"),
 
     setting("plugins.concurrency", "WAYGATE_PLUGINS_CONCURRENCY", from_to(1, 100_000), Is("64"),

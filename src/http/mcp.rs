@@ -160,9 +160,13 @@ async fn serve(call: &Call<'_>, asked: &Asked, params: &Params) -> Result<HttpRe
 
 /// Whether the stateless revision rules over this request.
 fn is_modern(headers: &Mirrors<'_>, method: &str, params: &Params) -> bool {
-    // Revisions are ISO dates, so that they compare as text.
-    let header = matches!(headers.protocol_version(), Header::Once(version) if version >= MODERN.as_bytes() && is_date(version));
-    header || method == "server/discover" || modern::is_modern(params)
+    names_modern(headers) || method == "server/discover" || modern::is_modern(params)
+}
+
+/// Whether the version header names the stateless revision or a later one. Revisions are ISO dates, so that they compare
+/// as text.
+pub fn names_modern(headers: &Mirrors<'_>) -> bool {
+    matches!(headers.protocol_version(), Header::Once(version) if version >= MODERN.as_bytes() && is_date(version))
 }
 
 fn is_date(version: &[u8]) -> bool {

@@ -229,3 +229,14 @@ fn a_batch_whose_client_leaves_goes_on_and_can_be_taken_up() {
     let rest = session.resume(&seen).rest();
     assert_eq!(ids(&rest), ids(&[json!({"id": 2}), json!({"id": 3})]));
 }
+
+#[test]
+fn answers_larger_than_what_a_session_keeps_all_arrive() {
+    let server = Server::shared();
+    let session = session(&server);
+    let text = "x".repeat(100_000);
+    let batch: Vec<Value> = (0..8).map(|id| tool(id, "repeat", json!({"text": text}))).collect();
+    let answers = Stream::open(&session.request(&Value::from(batch)), server.address).rest();
+    assert_eq!(answers.len(), 8, "of eight answers");
+    assert!(answers.iter().all(|answer| answer["result"]["content"][0]["text"].as_str().is_some()));
+}

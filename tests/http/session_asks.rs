@@ -361,7 +361,7 @@ fn whoever_does_not_answer_in_time_is_told_and_a_late_answer_does_nothing() {
     let void = call.next();
     assert_eq!(void["method"], "notifications/cancelled", "{void}");
     assert_eq!(void["params"]["requestId"], ask["id"]);
-    let says = error(&call.next(), -31504);
+    let says = error(&call.next(), -31408);
     assert!(says.contains("input_timeout_seconds"), "{says}");
     assert!(call.message().is_none());
     session.answer(&ask, accept("late"));

@@ -4,17 +4,25 @@
 //! MCP 2025-11-25, basic/transports#resumability-and-redelivery. Every message stands on one lane; a lane is one stream
 //! of the session, whichever connection carries it. Bounded in bytes. Must not know JSON, sockets or who speaks.
 
-use std::collections::{BTreeMap, VecDeque};
+mod lane;
+
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use lane::Lane;
+
 /// Streams that a client may hold open with GET; one more closes the oldest.
 const STANDING_MAX: usize = 16;
-/// Lanes that have ended and are kept for clients that missed their end.
+/// Lanes that were sent whole and are kept for clients that missed their end.
 const ENDED_MAX: usize = 32;
+/// Lanes that have ended and whose clients have yet to come back.
+const UNSENT_MAX: usize = 1024;
+/// How many times the room may be owed to connections that read slowly.
+const OWED_TIMES: usize = 16;
 
 /// Which stream of the session.
 pub type LaneNumber = u32;
@@ -61,43 +69,10 @@ pub struct Hold {
     turn: u64,
 }
 
-#[derive(Debug)]
-enum Entry {
-    Message { number: u64, message: Bytes, may_be_lost: bool },
-    Pause(Duration),
-}
-
-impl Entry {
-    fn bytes(&self) -> usize {
-        match self {
-            Self::Message { message, .. } => message.len(),
-            Self::Pause(_) => 0,
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Lane {
-    kind: LaneKind,
-    /// Sent ones first, for those who come back; then those to be sent.
-    entries: VecDeque<Entry>,
-    sent: usize,
-    last_number: u64,
-    /// The number up to which nothing is kept any more.
-    forgotten: u64,
-    /// The number of the last message that is no longer kept and that nobody may miss.
-    missed: u64,
-    turn: u64,
-    held: bool,
-    ended: bool,
-    waker: Option<Waker>,
-}
-
 #[derive(Debug, Default)]
 struct Lanes {
     lanes: BTreeMap<LaneNumber, Lane>,
     next: LaneNumber,
-    bytes: usize,
 }
 
 /// All lanes of one session.
@@ -116,27 +91,15 @@ impl Outbox {
     /// Opens a lane and holds it.
     pub fn open(&self, kind: LaneKind) -> Hold {
         let mut lanes = self.lock();
-        let moved = if kind == LaneKind::Standing { lanes.retire_standing() } else { VecDeque::new() };
+        let moved = if kind == LaneKind::Standing { lanes.retire_standing() } else { Vec::new() };
         let number = lanes.next;
         lanes.next = lanes.next.wrapping_add(1);
-        let mut lane = Lane {
-            kind,
-            entries: VecDeque::new(),
-            sent: 0,
-            last_number: 0,
-            forgotten: 0,
-            missed: 0,
-            turn: 1,
-            held: true,
-            ended: false,
-            waker: None,
-        };
-        for message in moved {
-            lane.push(message, true);
-        }
+        let mut lane = Lane::new(kind);
+        moved.into_iter().for_each(|message| lane.push(message, false));
+        let hold = Hold { lane: number, turn: lane.turn };
         lanes.lanes.insert(number, lane);
         lanes.forget_ended();
-        Hold { lane: number, turn: 1 }
+        hold
     }
 
     /// Takes up a lane behind its `after`th message; whoever held it holds it no more.
@@ -146,19 +109,7 @@ impl Outbox {
     pub fn resume(&self, number: LaneNumber, after: u64) -> Result<Hold, ResumeError> {
         let mut lanes = self.lock();
         let lane = lanes.lanes.get_mut(&number).ok_or(ResumeError::Unknown)?;
-        if after > lane.last_number {
-            return Err(ResumeError::Unknown);
-        }
-        if after < lane.missed {
-            return Err(ResumeError::Gone);
-        }
-        lane.entries.retain(|entry| matches!(entry, Entry::Message { .. }));
-        lane.sent = usize::try_from(after.saturating_sub(lane.forgotten))
-            .unwrap_or(usize::MAX)
-            .min(lane.entries.len());
-        lane.turn += 1;
-        lane.held = true;
-        let turn = lane.turn;
+        let turn = lane.resume(after)?;
         wake(lane.waker.take());
         Ok(Hold { lane: number, turn })
     }
@@ -174,21 +125,7 @@ impl Outbox {
 
     /// Puts a message on a lane. One that may be lost is, when the session's room is full.
     pub fn put(&self, number: LaneNumber, message: impl Into<Bytes>, may_be_lost: bool) {
-        let message = message.into();
-        let mut lanes = self.lock();
-        if may_be_lost
-            && lanes.bytes + message.len() > self.max_bytes
-            && !lanes.make_room(message.len(), self.max_bytes)
-        {
-            return;
-        }
-        let bytes = message.len();
-        let Some(lane) = lanes.lanes.get_mut(&number).filter(|lane| !lane.ended) else { return };
-        lane.push(message, may_be_lost);
-        let waker = lane.waker.take();
-        lanes.bytes += bytes;
-        lanes.shrink(self.max_bytes, number);
-        drop(lanes);
+        let waker = self.lock().put(number, message.into(), may_be_lost, self.max_bytes);
         wake(waker);
     }
 
@@ -196,26 +133,23 @@ impl Outbox {
     /// Nobody hears it when there is no such lane.
     pub fn tell(&self, message: impl Into<Bytes>) {
         let message = message.into();
-        let lanes = self.lock();
+        let mut lanes = self.lock();
         let standing = lanes.lanes.iter().filter(|(_, lane)| lane.kind == LaneKind::Standing && !lane.ended);
-        let Some(number) = standing.max_by_key(|(_, lane)| lane.held).map(|(number, _)| *number) else {
+        let Some((number, lane)) = standing.max_by_key(|(_, lane)| lane.held) else { return };
+        if lane.waits(&message) {
             return;
-        };
-        let waits = lanes.lanes.get(&number).is_some_and(|lane| {
-            let mut waiting = lane.entries.iter().skip(lane.sent);
-            waiting.any(|entry| matches!(entry, Entry::Message { message: known, .. } if *known == message))
-        });
-        drop(lanes);
-        if !waits {
-            self.put(number, message, false);
         }
+        let number = *number;
+        let waker = lanes.put(number, message, false, self.max_bytes);
+        drop(lanes);
+        wake(waker);
     }
 
     /// Asks the lane's client to hang up and to come back after `retry`.
     pub fn pause(&self, number: LaneNumber, retry: Duration) {
         let mut lanes = self.lock();
         let Some(lane) = lanes.lanes.get_mut(&number).filter(|lane| lane.held && !lane.ended) else { return };
-        lane.entries.push_back(Entry::Pause(retry));
+        lane.pause(retry);
         let waker = lane.waker.take();
         drop(lanes);
         wake(waker);
@@ -264,25 +198,16 @@ impl Outbox {
         let Some(lane) = lanes.lanes.get_mut(&hold.lane).filter(|lane| lane.turn == hold.turn) else {
             return Poll::Ready(None);
         };
-        match lane.entries.get(lane.sent) {
-            Some(Entry::Message { number, message, .. }) => {
-                let said = Said::Message { number: *number, message: message.clone() };
-                lane.sent += 1;
-                Poll::Ready(Some(said))
-            }
-            Some(Entry::Pause(retry)) => {
-                let retry = *retry;
-                lane.entries.remove(lane.sent);
-                // It holds the lane no more: the next poll ends the connection.
-                (lane.turn, lane.held) = (lane.turn + 1, false);
-                Poll::Ready(Some(Said::Pause(retry)))
-            }
-            None if lane.ended => Poll::Ready(None),
-            None => {
-                lane.waker = Some(cx.waker().clone());
-                Poll::Pending
-            }
+        if let Some(said) = lane.next() {
+            // What was owed is kept from now on, as far as there is room.
+            lanes.make_room(0, self.max_bytes);
+            return Poll::Ready(Some(said));
         }
+        if lane.ended {
+            return Poll::Ready(None);
+        }
+        lane.waker = Some(cx.waker().clone());
+        Poll::Pending
     }
 
     fn lock(&self) -> MutexGuard<'_, Lanes> {
@@ -290,101 +215,102 @@ impl Outbox {
     }
 }
 
-impl Lane {
-    fn push(&mut self, message: Bytes, may_be_lost: bool) {
-        self.last_number += 1;
-        self.entries.push_back(Entry::Message { number: self.last_number, message, may_be_lost });
+impl Lanes {
+    /// Puts a message on a lane, and keeps all of them within bounds; gives whom to wake.
+    fn put(
+        &mut self,
+        number: LaneNumber,
+        message: Bytes,
+        may_be_lost: bool,
+        max_bytes: usize,
+    ) -> Option<Waker> {
+        if may_be_lost && !self.make_room(message.len(), max_bytes) {
+            return None;
+        }
+        let lane = self.lanes.get_mut(&number).filter(|lane| !lane.ended)?;
+        lane.push(message, may_be_lost);
+        let waker = lane.waker.take();
+        if !self.make_room(0, max_bytes) {
+            self.give_up_what_nobody_waits_for(number, max_bytes);
+        }
+        self.give_up_a_client_that_does_not_read(number, max_bytes);
+        waker
     }
 
-    /// Forgets its oldest entry; the bytes that gives.
-    fn forget_first(&mut self) -> usize {
-        let Some(entry) = self.entries.pop_front() else { return 0 };
-        if let Entry::Message { number, may_be_lost, .. } = entry {
-            self.forgotten = number;
-            if !may_be_lost {
-                self.missed = number;
+    fn room(&self) -> usize {
+        self.lanes.values().map(Lane::room).sum()
+    }
+
+    /// Forgets what was sent, oldest lanes first, until `more` bytes have room; whether they have.
+    fn make_room(&mut self, more: usize, max_bytes: usize) -> bool {
+        let mut room = self.room() + more;
+        for lane in self.lanes.values_mut() {
+            while room > max_bytes {
+                let before = lane.room();
+                if !lane.forget_sent() {
+                    break;
+                }
+                room = room + lane.room() - before;
             }
         }
-        if self.sent == 0 {
-            // What was not sent is lost: the connection ends, so that its client sees that something is missing.
-            self.turn += 1;
-            (self.held, self.ended) = (false, true);
-            wake(self.waker.take());
-        }
-        self.sent = self.sent.saturating_sub(1);
-        entry.bytes()
+        room <= max_bytes
     }
-}
 
-impl Lanes {
+    /// Forgets what lies on lanes that no connection holds, the oldest first; of `newest` all but its last message.
+    fn give_up_what_nobody_waits_for(&mut self, newest: LaneNumber, max_bytes: usize) {
+        let mut room = self.room();
+        for (number, lane) in self.lanes.iter_mut().filter(|(_, lane)| !lane.held) {
+            let keep = usize::from(*number == newest);
+            while room > max_bytes && lane.len() > keep {
+                let before = lane.room();
+                lane.forget_first();
+                room = room + lane.room() - before;
+            }
+        }
+    }
+
+    /// Ends the connection of `newest` when the session owes far more than it keeps: its client sees that something is
+    /// missing. One message, however large, is no reason.
+    fn give_up_a_client_that_does_not_read(&mut self, newest: LaneNumber, max_bytes: usize) {
+        let owed: usize = self.lanes.values().map(Lane::owed).sum();
+        let Some(lane) = self.lanes.get_mut(&newest) else { return };
+        if owed <= max_bytes.saturating_mul(OWED_TIMES) || !lane.is_behind() {
+            return;
+        }
+        (lane.turn, lane.held, lane.ended) = (lane.turn + 1, false, true);
+        while lane.len() > 0 {
+            lane.forget_first();
+        }
+        wake(lane.waker.take());
+    }
+
     /// Makes room for a new standing lane: lanes that nobody holds give what they have not sent to the new one, and the
     /// oldest ends when there are too many.
-    fn retire_standing(&mut self) -> VecDeque<Bytes> {
-        let mut unsent = VecDeque::new();
+    fn retire_standing(&mut self) -> Vec<Bytes> {
+        let mut unsent = Vec::new();
         let standing = self.lanes.iter().filter(|(_, lane)| lane.kind == LaneKind::Standing);
         let (held, let_go): (Vec<_>, Vec<_>) =
             standing.map(|(number, lane)| (*number, lane.held)).partition(|(_, held)| *held);
         let surplus = (held.len() + 1).saturating_sub(STANDING_MAX);
         for (number, _) in let_go.iter().chain(held.iter().take(surplus)) {
-            let Some(mut lane) = self.lanes.remove(number) else { continue };
-            wake(lane.waker.take());
-            for entry in lane.entries.drain(lane.sent..) {
-                if let Entry::Message { message, .. } = entry {
-                    unsent.push_back(message);
-                }
+            if let Some(mut lane) = self.lanes.remove(number) {
+                wake(lane.waker.take());
+                unsent.extend(lane.take_unsent());
             }
-            self.bytes -= lane.entries.iter().map(Entry::bytes).sum::<usize>();
         }
         unsent
     }
 
-    /// Drops the oldest lanes that have ended, beyond those that are kept.
+    /// Drops the oldest lanes that have ended, beyond those that are kept: those that were sent whole long before those
+    /// whose clients have yet to come back.
     fn forget_ended(&mut self) {
-        let ended: Vec<LaneNumber> = self
-            .lanes
-            .iter()
-            .filter(|(_, lane)| lane.ended && !lane.held)
-            .map(|(number, _)| *number)
-            .collect();
-        for number in ended.iter().take(ended.len().saturating_sub(ENDED_MAX)) {
-            if let Some(lane) = self.lanes.remove(number) {
-                self.bytes -= lane.entries.iter().map(Entry::bytes).sum::<usize>();
-            }
-        }
-    }
-
-    /// Forgets what was sent, oldest lanes first, until `more` bytes have room; whether they have.
-    fn make_room(&mut self, more: usize, max_bytes: usize) -> bool {
-        for lane in self.lanes.values_mut() {
-            while self.bytes + more > max_bytes && lane.sent > 0 {
-                self.bytes -= lane.forget_first();
-            }
-        }
-        self.bytes + more <= max_bytes
-    }
-
-    /// Forgets until the bytes are within bounds: what was sent, then notices, then whole lanes, the oldest first; never
-    /// the last message of `newest`.
-    fn shrink(&mut self, max_bytes: usize, newest: LaneNumber) {
-        if self.bytes <= max_bytes || self.make_room(0, max_bytes) {
-            return;
-        }
-        for lane in self.lanes.values_mut() {
-            // Numbers must stay without gaps behind what was forgotten, so only the beginning may go.
-            while self.bytes > max_bytes
-                && matches!(lane.entries.front(), Some(Entry::Message { may_be_lost: true, .. }))
-                && lane.entries.len() > 1
-            {
-                if let Some(Entry::Message { number, message, .. }) = lane.entries.pop_front() {
-                    (lane.forgotten, self.bytes) = (number, self.bytes - message.len());
-                }
-            }
-        }
-        for (number, lane) in &mut self.lanes {
-            let keep = usize::from(*number == newest);
-            while self.bytes > max_bytes && lane.entries.len() > keep {
-                self.bytes -= lane.forget_first();
-            }
+        let ended = self.lanes.iter().filter(|(_, lane)| lane.ended && !lane.held);
+        let (delivered, unsent): (Vec<_>, Vec<_>) =
+            ended.map(|(number, lane)| (*number, lane.is_delivered())).partition(|(_, delivered)| *delivered);
+        let surplus = |lanes: &Vec<_>, most: usize| lanes.len().saturating_sub(most);
+        let old = delivered.iter().take(surplus(&delivered, ENDED_MAX));
+        for (number, _) in old.chain(unsent.iter().take(surplus(&unsent, UNSENT_MAX))) {
+            self.lanes.remove(number);
         }
     }
 }

@@ -19,8 +19,8 @@ use crate::telemetry::metrics::METRICS;
 struct Stream {
     address: Addr<SessionActor>,
     filter: Filter,
-    /// Where news go when the mailbox is full; none for a session, whose clients look again by themselves.
-    feed: Option<Arc<Feed>>,
+    /// How it is told that news were missed, when its mailbox is full.
+    voice: Voice,
     since: Instant,
 }
 
@@ -88,8 +88,12 @@ impl Streams {
             asks: HashMap::new(),
         };
         let (address, _) = self.roster.start(format!("session-{number}"), "session", TERMS, |_| session);
-        let stream =
-            Stream { address: address.clone(), filter, feed: Some(Arc::clone(&feed)), since: Instant::now() };
+        let stream = Stream {
+            address: address.clone(),
+            filter,
+            voice: Voice::Listen(Arc::clone(&feed)),
+            since: Instant::now(),
+        };
         open.insert(number, stream);
         METRICS.streams.set(i64::try_from(listening(&open).count()).unwrap_or(i64::MAX));
         Ok(Opened { feed, address })
@@ -115,7 +119,15 @@ impl Streams {
             asks: HashMap::new(),
         };
         let (address, _) = self.roster.start(format!("session-{number}"), "session", TERMS, |_| actor);
-        open.insert(number, Stream { address: address.clone(), filter, feed: None, since: Instant::now() });
+        open.insert(
+            number,
+            Stream {
+                address: address.clone(),
+                filter,
+                voice: Voice::Session(Arc::clone(session)),
+                since: Instant::now(),
+            },
+        );
         Ok(address)
     }
 
@@ -123,10 +135,8 @@ impl Streams {
     pub fn tell(&self, news: &News) {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         for stream in open.values().filter(|stream| stream.filter.watches(news)) {
-            if stream.address.try_send(Tell(news.clone())).is_err()
-                && let Some(feed) = &stream.feed
-            {
-                feed.tell(&stream.filter, &News::Unknown);
+            if stream.address.try_send(Tell(news.clone())).is_err() {
+                stream.voice.tell(&stream.filter, &News::Unknown);
             }
         }
     }
@@ -136,10 +146,8 @@ impl Streams {
         self.closing.store(true, Ordering::Relaxed);
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         for stream in open.values() {
-            if stream.address.try_send(End).is_err()
-                && let Some(feed) = &stream.feed
-            {
-                feed.end();
+            if stream.address.try_send(End).is_err() {
+                stream.voice.end();
             }
         }
     }
@@ -154,7 +162,7 @@ impl Streams {
 
 /// Those that are listen streams, and not sessions.
 fn listening(open: &HashMap<u64, Stream>) -> impl Iterator<Item = &Stream> {
-    open.values().filter(|stream| stream.feed.is_some())
+    open.values().filter(|stream| matches!(stream.voice, Voice::Listen(_)))
 }
 
 /// A stream's place on the list.

@@ -142,7 +142,7 @@ impl<'a> Conversation<'a> {
         let answers = timeout(limit, join_all(waiting.iter_mut().map(Question::answered))).await;
         let answers = answers.map_err(|_elapsed| {
             Fault::new(
-                ErrorCode::DeadlineExceeded,
+                ErrorCode::InputTimeout,
                 format!("the client did not answer within {} s", limit.as_secs()),
                 "call again and answer sooner, or have the operator raise mcp.input_timeout_seconds",
             )

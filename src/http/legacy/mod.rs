@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::call::{Asked, Call, Mirrors, SESSION_ID};
 use super::door::Door;
-use super::{caller, limits, reply};
+use super::{caller, limits, mcp, reply};
 use crate::access::Caller;
 use crate::actors::session::SessionHandle;
 use crate::actors::session::messages::Answered;
@@ -216,6 +216,11 @@ fn answered(session: &SessionHandle, id: Option<&Id>, answer: Answer) -> Result<
 pub async fn delete(request: HttpRequest, door: Data<Door>) -> HttpResponse {
     let request_id = door.frame.house.ids.next();
     let ended = caller::admit(&request, &door.frame).and_then(|caller| {
+        if mcp::names_modern(&Mirrors::of(request.headers())) {
+            let why = "there is nothing to DELETE in revisions without sessions";
+            let fault = Fault::new(ErrorCode::MethodNotAllowed, why, "send every message as a POST");
+            return Err(fault.with("allow", "POST"));
+        }
         let session = session_of(&door, &caller, &Mirrors::of(request.headers()))?;
         door.frame.house.sessions.end(&session);
         Ok(())

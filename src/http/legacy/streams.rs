@@ -15,13 +15,13 @@ use futures_util::stream;
 
 use super::super::call::Mirrors;
 use super::super::door::Door;
-use super::super::{caller, limits, reply};
+use super::super::{caller, limits, mcp, reply};
 use super::sse::Ends;
 use super::{events_required, session_of};
 use crate::actors::session::SessionHandle;
 use crate::actors::session::outbox::{Hold, LaneKind, LaneNumber, Said};
 use crate::error::{ErrorCode, Fault};
-use crate::protocol::headers::{Header, Headers as _};
+use crate::protocol::headers::Header;
 use crate::protocol::{MODERN, render};
 use crate::telemetry::metrics::METRICS;
 
@@ -34,8 +34,7 @@ pub async fn get(request: HttpRequest, door: Data<Door>) -> HttpResponse {
 fn open(request: &HttpRequest, door: &Door) -> Result<HttpResponse, Fault> {
     let caller = caller::admit(request, &door.frame)?;
     let headers = Mirrors::of(request.headers());
-    let modern = matches!(headers.protocol_version(), Header::Once(version) if version >= MODERN.as_bytes());
-    if modern || matches!(headers.find(&super::SESSION_ID), Header::Absent) {
+    if mcp::names_modern(&headers) || matches!(headers.find(&super::SESSION_ID), Header::Absent) {
         return Err(Fault::new(
             ErrorCode::MethodNotAllowed,
             "GET opens a stream of a session, and the header Mcp-Session-Id is missing",
@@ -45,20 +44,24 @@ fn open(request: &HttpRequest, door: &Door) -> Result<HttpResponse, Fault> {
         )
         .with("allow", "POST"));
     }
-    door.frame.house.phase.admits()?;
+    let lost = request.headers().get("last-event-id");
+    // Whoever comes back for an answer gets it, also while the server waits for its last calls.
+    if lost.is_none() {
+        door.frame.house.phase.admits()?;
+    }
     let session = session_of(door, &caller, &headers)?;
     events_required(limits::accepts(request.headers()))?;
-    let hold = match request.headers().get("last-event-id") {
+    let hold = match lost {
         Some(id) => resume(&session, id)?,
         None => session.outbox.open(LaneKind::Standing),
     };
     // From now on it is told of changes.
-    if let Err(fault) = session.actor(&door.frame.house.streams) {
+    let told = session.actor(&door.frame.house.streams);
+    if let (Err(fault), true) = (told, door.frame.house.phase.is_serving()) {
         session.outbox.release(hold);
         return Err(fault);
     }
-    let fresh = request.headers().get("last-event-id").is_none();
-    Ok(respond(session, hold, door.frame.limits.stream_keep_alive, fresh))
+    Ok(respond(session, hold, door.frame.limits.stream_keep_alive, lost.is_none()))
 }
 
 /// Takes up the stream that the client lost, behind the last event that it saw.

@@ -90,17 +90,23 @@ impl Voice {
         self.hold.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// The client left before the first word: nothing that is said from now on could be found again. Whether it did.
+    /// The client left before the first word: nothing that is said from now on could be found again.
     pub fn deafen(&self) {
-        let _hold = self.hold.lock().unwrap_or_else(PoisonError::into_inner);
+        let hold = self.hold.lock().unwrap_or_else(PoisonError::into_inner);
         if self.opened().is_none() {
             self.deaf.store(true, Ordering::Release);
         }
+        drop(hold);
+        self.let_go();
     }
 
-    /// Says the last word, if a lane is open; else gives it back, to be the whole answer.
+    /// Says the last word, if a lane is open; else gives it back, to be the whole answer. Nothing is heard after it.
     pub fn conclude(&self, answer: Option<Vec<u8>>) -> Option<Vec<u8>> {
-        let Some(lane) = self.opened() else { return answer };
+        let _hold = self.hold.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(lane) = self.opened() else {
+            self.deaf.store(true, Ordering::Release);
+            return answer;
+        };
         if let Some(answer) = answer {
             self.session.outbox.put(lane, answer, false);
         }
@@ -108,6 +114,13 @@ impl Voice {
             self.session.outbox.end(lane);
         }
         None
+    }
+
+    /// Lets go of a lane that no connection took.
+    fn let_go(&self) {
+        if let Some(hold) = self.hold.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            self.session.outbox.release(hold);
+        }
     }
 
     /// Says something that must not be lost.

@@ -17,7 +17,7 @@ use super::super::stream;
 use super::answers::{self, Request};
 use super::streams;
 use super::voice::Voice;
-use crate::actors::session::outbox::Hold;
+use crate::actors::session::outbox::{Hold, LaneKind};
 use crate::protocol::{Revision, modern};
 
 /// An answer that takes longer comes on a stream, so that the connection shows signs of life and can be taken up again.
@@ -32,8 +32,16 @@ pub async fn answer(request: Request, accepts: Accepts) -> HttpResponse {
     let voice = Arc::new(Voice::new(Arc::clone(&session), revision, token, accepts.events));
     let talk = Box::pin(answers::answer(request, Arc::clone(&voice)));
     match (Waiting { talk: Some(talk), voice, later: None }).await {
-        Begun::Ended(Some(answer)) => stream::send(answer, accepts),
+        Begun::Ended(Some(answer)) if accepts.json => stream::send(answer, accepts),
+        // A client that takes streams alone can come back to them.
+        Begun::Ended(Some(answer)) => {
+            let hold = session.outbox.open(LaneKind::Reply);
+            session.outbox.put(hold.lane, answer, false);
+            session.outbox.end(hold.lane);
+            streams::respond(session, hold, keep_alive, true)
+        }
         // Cancelled: the client wants no answer, and its POST needs an end.
+        Begun::Ended(None) if accepts.events => stream::events(""),
         Begun::Ended(None) => HttpResponse::Accepted().finish(),
         Begun::Speaks(hold) => streams::respond(session, hold, keep_alive, true),
     }
@@ -65,10 +73,9 @@ impl Future for Waiting {
         };
         if let Poll::Ready(answer) = ended {
             this.talk = None;
-            return Poll::Ready(match this.voice.take_hold(cx) {
-                Some(hold) => Begun::Speaks(hold),
-                None => Begun::Ended(answer),
-            });
+            // With an answer in hand no lane is open, and none can be opened any more.
+            let hold = if answer.is_none() { this.voice.take_hold(cx) } else { None };
+            return Poll::Ready(hold.map_or(Begun::Ended(answer), Begun::Speaks));
         }
         if let Some(hold) = this.voice.take_hold(cx) {
             this.detach();

@@ -132,14 +132,15 @@ fn simplify(schema: &mut Value) -> Vec<String> {
         if let Some(choices) = field.remove("oneOf") {
             titled(field, &choices);
         }
+        // Only those of booleans were known then.
+        if field.get("type").and_then(Value::as_str) != Some("boolean") {
+            field.remove("default");
+        }
         if field.get("type").and_then(Value::as_str) == Some("array") {
             let items = field.remove("items").unwrap_or_default();
             field.insert("type".to_owned(), "string".into());
             field.remove("minItems");
             field.remove("maxItems");
-            if let Some(first) = field.remove("default").as_ref().and_then(|list| list.get(0)) {
-                field.insert("default".to_owned(), first.clone());
-            }
             match (items.get("enum"), items.get("anyOf")) {
                 (Some(values), _) => drop(field.insert("enum".to_owned(), values.clone())),
                 (None, Some(choices)) => titled(field, choices),
@@ -195,7 +196,7 @@ mod tests {
         assert_eq!(
             params["requestedSchema"]["properties"],
             json!({"one": {"type": "string", "enum": ["a", "b"], "enumNames": ["A", "B"]},
-                   "many": {"type": "string", "default": "y", "enum": ["x", "y"]}})
+                   "many": {"type": "string", "enum": ["x", "y"]}})
         );
         let answer = old.read(result(&json!({"action": "accept", "content": {"one": "a", "many": "x"}})));
         let answer: Value = answer.unwrap().read().unwrap();

@@ -69,6 +69,7 @@ fn is_foreign(method: Method, inner: &str, revision: Revision) -> bool {
     match method {
         Method::ToolsCall | Method::PromptsGet => {
             inner.contains("\"structuredContent\"")
+                || (!revision.has_url_elicitation() && inner.contains("\"icons\""))
                 || (!revision.has_structured_results() && inner.contains("\"resource_link\""))
                 || (!revision.has_audio_and_annotations() && inner.contains("\"audio\""))
         }
@@ -116,6 +117,11 @@ fn block(raw: &Raw, revision: Revision) -> Result<Raw, RawError> {
         }
         Some("audio") if !revision.has_audio_and_annotations() => {
             text_block(&format!("[{}, which revision {} cannot carry]", member("mimeType"), revision.name()))
+        }
+        Some("resource_link") if !revision.has_url_elicitation() => {
+            let mut link = block;
+            link.remove("icons");
+            link.to_raw()
         }
         _ => raw.clone(),
     })

@@ -65,18 +65,62 @@ fn an_event_that_was_never_sent_or_is_no_longer_kept_cannot_be_resumed_from() {
     assert_eq!(read(&outbox, again), ["2:bbbbb", "3:ccccc"]);
 }
 
+fn kept(outbox: &Outbox) -> usize {
+    outbox.lock().lanes.values().map(|lane| lane.room() + lane.owed()).sum()
+}
+
 #[test]
-fn what_nobody_reads_takes_no_more_than_its_room_and_the_reader_learns_that_something_is_lost() {
+fn what_nobody_reads_has_its_bounds_and_the_reader_learns_that_something_is_lost() {
     let outbox = Outbox::new(10);
     let lane = outbox.open(LaneKind::Reply);
-    outbox.put(lane.lane, "aaaaa", false);
-    outbox.put(lane.lane, "notice", true);
-    assert_eq!(read(&outbox, lane), ["1:aaaaa"]);
-    for _ in 0..5 {
+    outbox.put(lane.lane, "a notice too many", true);
+    for _ in 0..10 * OWED_TIMES {
         outbox.put(lane.lane, "bbbbbbb", false);
     }
-    assert!(outbox.lock().bytes <= 10);
-    assert!(is_over(&outbox, lane));
+    assert!(kept(&outbox) <= 10 * OWED_TIMES && is_over(&outbox, lane));
+    assert_eq!(outbox.resume(lane.lane, 0), Err(ResumeError::Gone));
+}
+
+#[test]
+fn answers_that_are_on_their_way_need_no_room_of_those_who_come_back() {
+    let outbox = Outbox::new(10);
+    let lane = outbox.open(LaneKind::Reply);
+    for text in ["first answer", "second answer", "third answer"] {
+        outbox.put(lane.lane, text, false);
+    }
+    outbox.end(lane.lane);
+    assert_eq!(read(&outbox, lane), ["1:first answer", "2:second answer", "3:third answer"]);
+}
+
+#[test]
+fn a_large_answer_on_one_stream_does_not_end_another() {
+    let outbox = Outbox::new(20);
+    let (lost, other) = (outbox.open(LaneKind::Reply), outbox.open(LaneKind::Reply));
+    outbox.put(lost.lane, "notice", true);
+    assert_eq!(read(&outbox, lost), ["1:notice"]);
+    outbox.release(lost);
+    outbox.put(lost.lane, "another", true);
+    outbox.put(other.lane, "an answer that takes all of the room there is", false);
+    outbox.put(lost.lane, "result", false);
+    outbox.end(lost.lane);
+    let again = outbox.resume(lost.lane, 1).unwrap();
+    assert!(read(&outbox, again).last().unwrap().ends_with(":result"));
+}
+
+#[test]
+fn what_was_not_sent_outlives_what_was() {
+    let outbox = Outbox::new(10_000);
+    let waiting: Vec<Hold> = (0..ENDED_MAX * 2).map(|_| outbox.open(LaneKind::Reply)).collect();
+    for lane in &waiting {
+        outbox.put(lane.lane, "a", false);
+        outbox.end(lane.lane);
+        outbox.release(*lane);
+    }
+    outbox.release(outbox.open(LaneKind::Reply));
+    for lane in waiting {
+        let again = outbox.resume(lane.lane, 0).unwrap();
+        assert_eq!(read(&outbox, again), ["1:a"]);
+    }
 }
 
 #[test]
@@ -144,7 +188,7 @@ fn lanes_that_ended_are_kept_for_a_while_and_not_for_ever() {
         outbox.release(lane);
     }
     let lanes = outbox.lock();
-    assert!(lanes.lanes.len() <= ENDED_MAX + 1 && lanes.bytes <= ENDED_MAX + 1);
+    assert!(lanes.lanes.len() <= ENDED_MAX + 1 && lanes.room() <= ENDED_MAX + 1);
 }
 
 #[test]
