@@ -82,7 +82,9 @@ pub enum ChildError {
     #[error("the guard of the program was killed before the program ended, and the program with it")]
     GuardLost,
     /// The guard did not do what it was told to, as one that is stopped.
-    #[error("the program could not be ended: its guard did nothing in time; both were killed, but look for what is left")]
+    #[error(
+        "the program could not be ended: its guard did nothing in time; both were killed, but look for what is left"
+    )]
     GuardSilent,
 }
 
