@@ -3,6 +3,7 @@
 mod builder;
 mod host;
 mod listener;
+mod means;
 mod sealing;
 mod waiting;
 
@@ -41,6 +42,7 @@ use crate::telemetry::metrics::METRICS;
 
 pub use crate::plugins::child::guard::keep as keep_guard;
 pub use builder::Builder;
+use means::Means;
 
 /// How long a plugin may take to say what it offers at start.
 const PUBLISH_WITHIN: Duration = Duration::from_secs(10);
@@ -142,9 +144,11 @@ impl App {
         let Site { ground, network, storage, began } = site;
         let address = network.as_ref().map(TcpListener::local_addr).transpose();
         let address = address.map_err(|error| StartError::Listen(error.to_string()))?;
-        let phase = Arc::new(Phase::default());
-        let house = build_house(builder, config, storage, &instance, Arc::clone(&phase), began).await?;
+        // Before the first thread runs: it may well fail, and `stdio` tries again.
+        let means = Means::gather(builder, config)?;
         let (user, socket) = entrance(&ground)?.unzip();
+        let phase = Arc::new(Phase::default());
+        let house = build_house(means, config, storage, &instance, Arc::clone(&phase), began).await?;
         let frame = frame(config, &house, address, socket.as_ref());
         // One client needs no more than one worker, and a second one beside a call that computes.
         let most = if network.is_some() { usize::MAX } else { 2 };
@@ -285,15 +289,15 @@ async fn open_storage(config: &Config, listener: Option<&TcpListener>) -> Result
 
 /// Everyone who works behind the door.
 async fn build_house(
-    builder: Builder,
+    means: Means,
     config: &Config,
     storage: Storage,
     instance: &Instance,
     phase: Arc<Phase>,
     began: Instant,
 ) -> Result<Arc<House>, StartError> {
+    let Means { info, host, guests, sealer } = means;
     let roster = Arc::new(Roster::default());
-    let info = ServerInfo::new(builder.name(), env!("CARGO_PKG_VERSION"));
     let shelf = Arc::new(Shelf::new(manner(config, &info)));
     let keep_alive = Duration::from_secs(config.mcp.stream_keep_alive_seconds);
     let streams = Streams::new(config.mcp.streams_max, keep_alive, Arc::clone(&roster));
@@ -324,8 +328,7 @@ async fn build_house(
         beat: Duration::from_secs(config.health.beat_seconds),
         stuck: Duration::from_secs(config.health.stuck_seconds),
     };
-    let host = host::Slot::default();
-    let plugins = start_plugins(builder, config, &host, &roster, &shelf, &streams).await?;
+    let plugins = start_plugins(guests, config, &roster, &shelf, &streams).await?;
     // Last, so that its first judgement finds the plugins published; on a thread of its own, so that no other can block it.
     let health = on(&Arbiter::new(), {
         let roster = Arc::clone(&roster);
@@ -333,7 +336,7 @@ async fn build_house(
             roster.start("health".to_owned(), "health", health::TERMS, |_| HealthMonitor::new(watchlist)).0
         }
     });
-    let bench = Arc::new(bench(config, recorder, info)?);
+    let bench = Arc::new(bench(config, recorder, info, sealer));
     let house = Arc::new(House {
         metrics: metrics.await?,
         health: health.await?,
@@ -385,9 +388,8 @@ async fn start_db(
 
 /// Starts an actor for each plugin and has each publish what it offers. One that does not is quarantined.
 async fn start_plugins(
-    builder: Builder,
+    guests: Vec<builder::Guest>,
     config: &Config,
-    host: &host::Slot,
     roster: &Arc<Roster>,
     shelf: &Arc<Shelf>,
     streams: &Arc<Streams>,
@@ -401,7 +403,7 @@ async fn start_plugins(
     };
     let arbiter = Arbiter::new();
     let mut addresses = std::collections::HashMap::new();
-    for builder::Guest { name, names, plugin, timeout_seconds } in builder.plugins(config, host)? {
+    for builder::Guest { name, names, plugin, timeout_seconds } in guests {
         let limits =
             SeatLimits { timeout_seconds: timeout_seconds.unwrap_or(limits.timeout_seconds), ..limits };
         let seat = Arc::new(Seat::new(&name, names, plugin, limits));
@@ -418,23 +420,13 @@ async fn start_plugins(
     Ok(addresses)
 }
 
-fn bench(config: &Config, recorder: Recorder, info: ServerInfo) -> Result<Bench, StartError> {
-    Ok(Bench {
-        sealer: sealer(config)?,
+fn bench(config: &Config, recorder: Recorder, info: ServerInfo, sealer: Sealer) -> Bench {
+    Bench {
+        sealer,
         recorder,
         info,
         input_timeout_seconds: config.mcp.input_timeout_seconds,
         strict: config.history.durability == Durability::Strict,
-    })
-}
-
-fn sealer(config: &Config) -> Result<Sealer, StartError> {
-    match &config.access.sealing_key {
-        Some(key) => Ok(Sealer::new([key.expose().as_bytes()])),
-        None => {
-            let keys = sealing::keys(&data_folder(config).join("sealing.key")).map_err(StartError::Key)?;
-            Ok(Sealer::new(keys.iter().map(|key| key.expose().as_bytes())))
-        }
     }
 }
 

@@ -23,7 +23,7 @@ use crate::app::{App, Builder, Ended, StartError};
 use crate::config::{Config, Loaded};
 use crate::stdio::{self, Manners, Way};
 use crate::storage::{DataFolder, socket};
-use crate::telemetry::logging;
+use crate::telemetry::logging::{self, LogHandle};
 
 pub const ABOUT: &str = "\
 Serve one client on stdin and stdout, as desktop clients want it: one JSON-RPC message a line.
@@ -50,6 +50,8 @@ pub const EXAMPLES: &str = r#"Examples:
 const SERVER_WITHIN: Duration = Duration::from_secs(10);
 /// Between two looks for it.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// After an own stack could not be started for a reason that waiting does not mend, until it is tried again.
+const TRY_EVERY: Duration = Duration::from_secs(5);
 /// Beyond the longest call, until a server that says nothing is given up.
 const SILENCE_MORE: Duration = Duration::from_secs(60);
 
@@ -68,7 +70,7 @@ pub fn run(builder: Builder, loaded: &Loaded) -> ExitCode {
     for note in &loaded.notes {
         log::info!("{note}");
     }
-    let exit = actix_rt::System::new().block_on(live(builder, config, streams));
+    let exit = actix_rt::System::new().block_on(live(builder, config, streams, &log));
     log.flush();
     // A blocked thread of a plugin, or the one that reads stdin, would hold it.
     std::process::exit(i32::from(exit.code()))
@@ -83,22 +85,26 @@ fn take_streams() -> std::io::Result<(File, File)> {
     Ok((input, output))
 }
 
-async fn live(builder: Builder, config: &Config, streams: (File, File)) -> Exit {
-    let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
-    let [Ok(mut terminate), Ok(mut interrupt)] = signals else {
+async fn live(builder: Builder, config: &Config, streams: (File, File), log: &LogHandle) -> Exit {
+    let signals = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::user_defined1()].map(signal);
+    let [Ok(mut terminate), Ok(mut interrupt), Ok(mut reopen)] = signals else {
         output::say("waygate-mcp: signals cannot be received");
         return Exit::Internal;
     };
     let backing = Backing::new(builder, config);
     let mut signalled = async || {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return,
+                _ = interrupt.recv() => return,
+                _ = reopen.recv() => log.reopen(),
+            }
         }
     };
     // Before anything is read: what keeps a server from starting is better said by an exit code than to each request.
     let reached = tokio::select! {
-        reached = backing.reach() => reached,
+        // A connection that nobody speaks over would only count as one.
+        reached = backing.reach() => reached.map(drop),
         () = signalled() => return Exit::Ok,
     };
     if let Err(error) = reached {
@@ -138,6 +144,8 @@ struct Backing {
     own: Mutex<Option<Own>>,
     /// Tripped when the own stack is not live any more.
     doom: CancellationToken,
+    /// Why the own stack could not be started, and when that was tried.
+    failed: RefCell<Option<(Instant, Rc<StartError>)>>,
     /// Whom the client was last connected with, for the log.
     told: RefCell<&'static str>,
 }
@@ -157,25 +165,40 @@ impl Backing {
             folder,
             own: Mutex::default(),
             doom: CancellationToken::new(),
+            failed: RefCell::default(),
             told: RefCell::default(),
         })
     }
 
     /// A connection to the server; an own one is started where none runs.
-    async fn reach(&self) -> Result<std::os::unix::net::UnixStream, StartError> {
+    async fn reach(&self) -> Result<std::os::unix::net::UnixStream, Rc<StartError>> {
         let mut own = self.own.lock().await;
         if own.is_none() {
             if let Some(stream) = self.reach_running().await {
                 self.tell("the server that runs on the data folder");
                 return Ok(stream);
             }
-            let app = App::start_beside(self.builder.clone(), &self.config).await?;
+            let app = self.start_own().await?;
             *own = Some(Own { watch: self.watch(&app), app });
             self.tell("a stack of its own, for no server runs on the data folder");
         }
         let place = own.as_ref().map_or(&*self.folder, |own| own.app.place());
         let connected = connect(place, || false).await;
-        connected.map_err(|error| StartError::Part(error.to_string()))
+        connected.map_err(|error| Rc::new(StartError::Part(error.to_string())))
+    }
+
+    /// Starts an own stack. What nobody but the operator can mend is not tried again for each request.
+    async fn start_own(&self) -> Result<App, Rc<StartError>> {
+        let failed = self.failed.borrow().clone();
+        if let Some((when, error)) = failed
+            && when.elapsed() < TRY_EVERY
+        {
+            return Err(error);
+        }
+        let started = App::start_beside(self.builder.clone(), &self.config).await.map_err(Rc::new);
+        let failed = started.as_ref().err().filter(|error| exit_of(error) != Exit::Temporary);
+        *self.failed.borrow_mut() = failed.map(|error| (Instant::now(), Rc::clone(error)));
+        started
     }
 
     /// The server that owns the data folder. One that has just got it, or is about to let it go, is waited for.

@@ -132,13 +132,19 @@ impl Desk {
 
     async fn batch(self: &Rc<Self>, line: Bytes, whole: &Raw) {
         let items: Vec<&RawValue> = whole.read().unwrap_or_default();
-        let messages = items.iter().map(|item| Message::parse(whole.part(item).bytes().clone()));
-        let ids: Vec<Id> = messages
-            .filter_map(|message| match message {
-                Ok(Message::Request { id, .. }) => Some(id),
-                _ => None,
-            })
-            .collect();
+        let (mut ids, mut kept): (Vec<Id>, Vec<&str>) = (Vec::new(), Vec::new());
+        for item in &items {
+            if let Ok(Message::Request { id, .. }) = Message::parse(whole.part(item).bytes().clone()) {
+                if ids.iter().any(|other| other.as_str() == id.as_str()) {
+                    self.refuse(Some(&id), &twice(&id)).await;
+                    continue;
+                }
+                ids.push(id);
+            }
+            kept.push(item.get());
+        }
+        let is_whole = kept.len() == items.len();
+        let line = if is_whole { line } else { Bytes::from(format!("[{}]", kept.join(","))) };
         match self.flights.begin(&ids, Kind::InSession) {
             Ok(cancel) => self.begin(line, ids, Kind::InSession, cancel),
             Err(fault) => self.refuse(None, &fault).await,
@@ -422,4 +428,13 @@ fn is_unknown_session(reply: &Reply) -> bool {
 
 fn is_lost(ended: &Result<StatusCode, Fault>) -> bool {
     matches!(ended, Ok(StatusCode::NOT_FOUND) | Err(_))
+}
+
+/// The second request of a batch under one id: its answer could not be told from the first one's.
+fn twice(id: &Id) -> Fault {
+    Fault::new(
+        ErrorCode::InvalidRequest,
+        format!("a request before this one in the batch has the id {}, too", id.as_str()),
+        "give each request an id of its own",
+    )
 }

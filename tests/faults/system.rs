@@ -224,6 +224,31 @@ fn a_program_that_kills_its_guard_goes_with_it_and_the_call_is_answered() {
 }
 
 #[test]
+fn what_outlives_its_program_and_kills_the_guard_goes_with_it() {
+    let (server, brood) = (granting("sh", &[]), Brood::new());
+    let kills = format!("(trap '' TERM; sleep 0.3; kill -9 $guard; exec sleep {})", brood.seconds);
+    let result = script(&server, &format!("guard=$PPID; {kills} & exit 0"), 20);
+    assert_eq!(result["structuredContent"]["exit_code"], 0, "{result}");
+    assert_eq!(brood.count(), 0, "the answer comes after the end");
+    let apart = format!("guard=$PPID; {kills} >/dev/null 2>&1 & exit 0");
+    assert_eq!(script(&server, &apart, 20)["structuredContent"]["exit_code"], 0);
+    assert_eq!(brood.count(), 0, "also where it holds no stream");
+    eventually("it is buried", || guards(&server).is_empty().then_some(()));
+}
+
+#[test]
+fn a_program_that_stops_its_guard_is_killed_with_all_that_it_started() {
+    let (server, brood) = (granting("sh", &[]), Brood::new());
+    let says = |result: &Value| result["content"][0]["text"].as_str().expect("a text").to_owned();
+    let sleep = format!("sleep {}", brood.seconds);
+    let result = script(&server, &format!("setsid {sleep} & kill -STOP $PPID; exec {sleep}"), 1);
+    assert_eq!(result["isError"], true);
+    assert!(says(&result).contains("could not be ended"), "{result}");
+    assert_eq!(brood.count(), 0, "the answer comes after the end");
+    eventually("it is buried", || guards(&server).is_empty().then_some(()));
+}
+
+#[test]
 fn a_program_that_kills_its_own_group_does_not_kill_its_guard() {
     let server = granting("sh", &[]);
     let result = script(&server, "kill -9 0", 20);

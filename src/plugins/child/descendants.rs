@@ -47,16 +47,23 @@ pub(super) fn signal_all(signals: &[Signal]) -> bool {
     true
 }
 
-/// Kills every process of the session that the dead process of this number led.
+/// Kills every process of the session that the process of this number leads or led, and all that descend from it while
+/// it lives; last of all the leader itself. Nobody else may get the number meanwhile.
 pub(super) fn kill_session(leader: i32) {
     // Again, for who was born while the others were killed; no more often than a program could be up to.
     for _ in 0..ROUNDS_MAX {
         let all = everyone().unwrap_or_default();
-        let mut left = all.into_iter().filter(|kin| kin.session == leader && !kin.ended).peekable();
-        if left.peek().is_none() {
-            return;
+        let mut kin = below(leader, &all);
+        kin.extend(all.iter().filter(|kin| kin.session == leader));
+        kin.retain(|kin| !kin.ended && kin.pid != leader);
+        if kin.is_empty() {
+            break;
         }
-        left.for_each(|kin| send(kin, &[Signal::KILL]));
+        kin.into_iter().for_each(|kin| send(kin, &[Signal::KILL]));
+    }
+    // Whoever lost it could not be found below it.
+    if let Some(kin) = Process::new(leader).ok().as_ref().and_then(Kin::of).filter(|kin| !kin.ended) {
+        send(kin, &[Signal::KILL]);
     }
 }
 

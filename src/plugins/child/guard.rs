@@ -126,6 +126,7 @@ async fn watch(handed: Handed, command: &[OsString], grace: Duration) -> std::io
     if let (Some(ended), false) = (brood.ended, told) {
         tell(&control, &Report::Ended(ended));
     }
+    tell(&control, &Report::Gone);
     Ok(brood.ended.map_or(NOT_STARTED, Ended::status))
 }
 

@@ -23,12 +23,15 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 use tokio::process::{Child as GuardProcess, Command};
+use tokio::time::{Instant, timeout, timeout_at};
 
 pub use report::Ended;
 use report::Report;
 
 /// How long a guard may take to end everything, once it was told to and the grace of its order is over.
 pub const ENDS_WITHIN: Duration = guard::GONE_WITHIN.saturating_add(Duration::from_secs(2));
+/// How long a guard that was killed may take to be buried.
+const BURIED_WITHIN: Duration = Duration::from_millis(500);
 
 /// Where the hidden verb `guard` is found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +81,11 @@ pub enum ChildError {
     /// The guard is gone and has not said how the program ended.
     #[error("the guard of the program was killed before the program ended, and the program with it")]
     GuardLost,
+    /// The guard did not do what it was told to, as one that is stopped.
+    #[error(
+        "the program could not be ended: its guard did nothing in time; both were killed, but look for what is left"
+    )]
+    GuardSilent,
 }
 
 impl Guard {
@@ -116,7 +124,7 @@ impl Guard {
             stdin: feed.map(|pipe: PipeWriter| pipe::Sender::from_owned_fd(pipe.into())).transpose()?,
             stdout: reader(stdout)?,
             stderr: reader(stderr)?,
-            life: Life { control: UnixStream::from_std(ours)?, process, heard: Vec::new() },
+            life: Life { control: UnixStream::from_std(ours)?, process, heard: Vec::new(), over: false },
         })
     }
 }
@@ -150,6 +158,8 @@ pub struct Life {
     process: GuardProcess,
     /// What the guard said and nobody has read yet.
     heard: Vec<u8>,
+    /// Whether the guard has nothing more to say or do.
+    over: bool,
 }
 
 impl Life {
@@ -162,6 +172,7 @@ impl Life {
         match self.hear().await? {
             Report::Failed(why) => Err(ChildError::Program(why)),
             Report::Ended(ended) => Ok(ended),
+            Report::Gone => Err(ChildError::GuardLost),
         }
     }
 
@@ -171,17 +182,30 @@ impl Life {
         let _gone = shutdown(&self.control, Shutdown::Write);
     }
 
+    /// Returns when what the program left behind is ended, too; or when the guard was killed, and with it all that
+    /// could be found. May be dropped and asked again, but only after [`Self::ended`] has answered.
+    pub async fn over(&mut self) {
+        while !self.over && self.hear().await.is_ok() {}
+    }
+
     /// Ends everything and returns when the guard is gone: then nothing is left but what the system cannot kill. Waits
-    /// no longer than the order's `grace` and [`ENDS_WITHIN`].
-    pub async fn gone(mut self, grace: Duration) {
+    /// little longer than the order's `grace` and [`ENDS_WITHIN`]; then the guard is killed, and all below it.
+    pub async fn gone(self, grace: Duration) {
+        self.gone_by(Instant::now() + grace.saturating_add(ENDS_WITHIN)).await;
+    }
+
+    /// The same as [`Self::gone`], but waits until `deadline`, for who told it to end before.
+    pub async fn gone_by(mut self, deadline: Instant) {
         self.end();
         let ends = async {
-            let mut nothing = [0; 64];
-            while matches!(self.control.read(&mut nothing).await, Ok(1..)) {}
+            self.over().await;
             drop(self.process.wait().await);
         };
-        // Should it take longer, dropping the rest is all that can be done: the runtime reaps the guard when it ends.
-        drop(tokio::time::timeout(grace.saturating_add(ENDS_WITHIN), ends).await);
+        if timeout_at(deadline, ends).await.is_err() {
+            self.avenge();
+            // Should it take longer, dropping the rest is all that can be done: the runtime reaps the guard then.
+            drop(timeout(BURIED_WITHIN, self.process.wait()).await);
+        }
     }
 
     /// The guard's next word.
@@ -190,6 +214,7 @@ impl Life {
             if let Some(end) = self.heard.iter().position(|&byte| byte == b'\n') {
                 let line: Vec<u8> = self.heard.drain(..=end).collect();
                 if let Some(report) = Report::parse(String::from_utf8_lossy(&line).trim_end()) {
+                    self.over |= matches!(report, Report::Gone | Report::Failed(_));
                     return Ok(report);
                 }
                 continue;
@@ -198,6 +223,7 @@ impl Life {
             match self.control.read(&mut bytes).await {
                 Ok(count @ 1..) => self.heard.extend(bytes.iter().take(count)),
                 _ => {
+                    self.over = true;
                     self.avenge();
                     return Err(ChildError::GuardLost);
                 }
@@ -205,7 +231,8 @@ impl Life {
         }
     }
 
-    /// Somebody killed the guard: at least all that stayed in its session goes with it.
+    /// Kills what a guard leaves that was killed itself, which is all that stayed in its session; or a guard that does
+    /// nothing, and all below it.
     fn avenge(&self) {
         // Not waited for yet, so that its number is nobody else's.
         if let Some(session) = self.process.id().and_then(|pid| i32::try_from(pid).ok()) {

@@ -27,6 +27,8 @@ pub(super) enum Report {
     Failed(String),
     /// The program ended; what it left behind is ended next.
     Ended(Ended),
+    /// Nothing that the program started is left; the guard ends now. One that was killed does not say so.
+    Gone,
 }
 
 impl Report {
@@ -36,13 +38,15 @@ impl Report {
             Self::Failed(why) => format!("failed {}\n", why.replace('\n', " ")),
             Self::Ended(Ended::Exited(code)) => format!("exited {code}\n"),
             Self::Ended(Ended::Signaled(signal)) => format!("signaled {signal}\n"),
+            Self::Gone => "gone\n".to_owned(),
         }
     }
 
     /// Reads a line without its line feed; nothing when no guard would say so.
     pub(super) fn parse(line: &str) -> Option<Self> {
-        let (word, rest) = line.split_once(' ')?;
+        let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
         match word {
+            "gone" => Some(Self::Gone),
             "failed" => Some(Self::Failed(rest.to_owned())),
             "exited" => rest.parse().ok().map(|code| Self::Ended(Ended::Exited(code))),
             "signaled" => rest.parse().ok().map(|signal| Self::Ended(Ended::Signaled(signal))),
@@ -61,12 +65,15 @@ mod tests {
             Report::Failed("no such file".to_owned()),
             Report::Ended(Ended::Exited(3)),
             Report::Ended(Ended::Signaled(9)),
+            Report::Gone,
         ];
         for report in all {
             assert_eq!(Report::parse(report.line().trim_end()), Some(report));
         }
         assert_eq!(Report::parse("exited soon"), None);
         assert_eq!(Report::parse("hello 1"), None);
+        assert_eq!(Report::parse("failed"), Some(Report::Failed(String::new())));
+        assert_eq!(Report::parse(""), None);
     }
 
     #[test]

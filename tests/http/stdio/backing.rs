@@ -8,7 +8,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::support::stdio::Client;
-use crate::support::{Http, PATIENCE, Server};
+use crate::support::{Http, PATIENCE, Server, eventually};
 
 const KEY: &str = "a-key-that-nobody-could-guess-0123456789";
 
@@ -43,6 +43,27 @@ fn a_running_server_serves_and_the_folder_is_the_key() {
     let (status, _) = server.get("/plugins");
     assert_eq!(status, 401, "others need the key");
     assert_eq!(client.end(), (Some(0), Vec::new()));
+}
+
+#[test]
+fn a_client_that_says_nothing_holds_no_connection() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::on("faulty_server", folder.path(), &[]);
+    let connections = || {
+        let counts = server.get("/diagnostics/connection").1["connections"].clone();
+        ["open", "accepted"].map(|count| counts[count].as_u64().unwrap_or_else(|| panic!("{counts}")))
+    };
+    let [_, mut accepted] = connections();
+    let client = Client::on("faulty_server", folder.path(), &[]);
+    eventually("it has looked for the server", || {
+        client.stderr().contains("the server that runs on the data folder").then_some(())
+    });
+    eventually("only the one that asks is open, and the client's was seen", || {
+        let [open, seen] = connections();
+        // One more since the last look is the one that asks.
+        accepted += 1;
+        (open == 1 && seen > accepted).then_some(())
+    });
 }
 
 #[test]

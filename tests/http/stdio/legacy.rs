@@ -170,6 +170,20 @@ fn a_batch_is_answered_where_the_revision_has_it() {
 }
 
 #[test]
+fn an_id_that_is_twice_in_a_batch_is_answered_once_and_refused_once() {
+    let ping = |id: u64| json!({"jsonrpc": "2.0", "id": id, "method": "ping"});
+    let mut client = Client::start("faulty_server", &[]);
+    client.initialize("2025-03-26");
+    client.send(&json!([ping(1), ping(2), ping(1)]));
+    assert_eq!(client.answer(2)["result"], json!({}));
+    let is_refused = |message: &Value| message["error"]["code"] == -32600;
+    let refused = client.wait_for("a refusal", is_refused);
+    assert_eq!(refused["id"], 1, "{refused}");
+    assert_eq!(client.answer(1)["result"], json!({}));
+    assert_eq!(client.end(), (Some(0), Vec::new()));
+}
+
+#[test]
 fn the_session_ends_with_the_client() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = Server::on("faulty_server", folder.path(), &[]);

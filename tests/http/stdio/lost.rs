@@ -1,12 +1,13 @@
 //! The server behind goes away: what was in flight is told so, and what comes next is served.
 
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 
 use serde_json::json;
 
-use crate::support::Server;
 use crate::support::stdio::Client;
+use crate::support::{Server, eventually};
 
 fn killed(server: &mut Server) {
     server.signal("-KILL");
@@ -34,6 +35,39 @@ fn a_call_in_flight_gets_an_error_that_can_be_retried_and_the_next_one_is_served
     client.tool("structured", json!({"n": 1}));
     assert!(client.stderr().contains("a stack of its own"), "{}", client.stderr());
     assert_eq!(client.end(), (Some(0), Vec::new()));
+}
+
+/// The threads of a process that arbiters run on.
+fn arbiters(client: &Client) -> usize {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", client.child.id())).expect("it lives").flatten();
+    let names = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
+    names.filter(|name| name.starts_with("actix-rt|")).count()
+}
+
+#[test]
+fn a_stack_of_its_own_that_cannot_be_started_is_told_and_leaves_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut server = Server::on("faulty_server", folder.path(), &[]);
+    let mut client = Client::on("faulty_server", folder.path(), &[]);
+    client.tool("touch", json!({}));
+    killed(&mut server);
+    let key = folder.path().join("data/sealing.key");
+    let open_to = |mode| std::fs::set_permissions(&key, std::fs::Permissions::from_mode(mode));
+    open_to(0o644).expect("a mode");
+    let before = arbiters(&client);
+    for _ in 0..5 {
+        let answer = client.call("tools/list", json!({}));
+        assert_eq!(answer["error"]["code"], -31503, "{answer}");
+    }
+    eventually("the log says why", || client.stderr().contains("chmod 600").then_some(()));
+    assert_eq!(arbiters(&client), before);
+    let beside = std::fs::read_dir(folder.path().join("data")).expect("a folder").flatten();
+    assert!(beside.into_iter().all(|entry| !entry.file_name().to_string_lossy().starts_with("beside-")));
+    open_to(0o600).expect("a mode");
+    eventually("it is tried again", || {
+        client.call("tools/list", json!({}))["result"].is_object().then_some(())
+    });
+    assert!(arbiters(&client) > before, "these are the threads of a stack");
 }
 
 #[test]

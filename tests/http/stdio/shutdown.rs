@@ -20,6 +20,21 @@ fn what_is_in_flight_when_stdin_ends_is_answered_first() {
 }
 
 #[test]
+fn a_signal_that_the_log_file_was_moved_ends_nothing() {
+    let mut client = Client::start("faulty_server", &[]);
+    client.tool("touch", json!({}));
+    let (log, moved) = (client.folder.join("logs/waygate.log"), client.folder.join("logs/moved.log"));
+    std::fs::rename(&log, &moved).expect("there is a log");
+    client.signal("-USR1");
+    eventually("the log is opened anew", || {
+        client.tool("touch", json!({}));
+        client.call("no/such", json!({}));
+        log.exists().then_some(())
+    });
+    assert_eq!(client.end(), (Some(0), Vec::new()));
+}
+
+#[test]
 fn the_last_line_counts_without_its_end() {
     let mut client = Client::start("faulty_server", &[]);
     client.write(message("tools/list", json!({})).to_string().as_bytes());

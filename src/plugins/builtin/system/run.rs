@@ -58,24 +58,36 @@ pub(super) async fn run(
     let mut progress = Progress::new();
     let feed = feed(pipe, stdin);
     tokio::pin!(feed);
-    let (mut fed, mut ended, mut ending, mut timed_out) = (false, None, false, false);
+    let (mut fed, mut ended, mut over, mut ending, mut timed_out) = (false, None, false, false, false);
     // When it is told to end; then, when it is not waited for any longer.
     let mut deadline = began + limits.timeout;
     // Whoever holds a pipe is of the program's kin, and ends soon after it.
     while ended.is_none() || output.open || errors.open {
+        let known = ended.is_some();
+        let news = async {
+            if known {
+                life.over().await;
+                return None;
+            }
+            Some(life.ended().await)
+        };
         tokio::select! {
             count = output.read(), if output.open => progress.note(output.newest(count)),
             count = errors.read(), if errors.open => progress.note(errors.newest(count)),
             () = &mut feed, if !fed => fed = true,
-            how = life.ended(), if ended.is_none() => {
+            how = news, if !over => {
+                let Some(how) = how else {
+                    over = true;
+                    continue;
+                };
+                if !ending {
+                    ending = true;
+                    deadline = Instant::now() + limits.grace + ENDS_WITHIN;
+                }
                 let lost = how.is_err();
                 ended = Some(how);
                 if lost {
                     break;
-                }
-                if !ending {
-                    ending = true;
-                    deadline = Instant::now() + limits.grace + ENDS_WITHIN;
                 }
             }
             () = progress.due() => progress.tell(context),
@@ -95,8 +107,8 @@ pub(super) async fn run(
         }
     }
     let took = began.elapsed();
-    life.gone(limits.grace).await;
-    let ended = ended.unwrap_or(Err(ChildError::GuardLost));
+    life.gone_by(deadline).await;
+    let ended = ended.unwrap_or(Err(ChildError::GuardSilent));
     Ran { ended, timed_out, stdout: output.capture.show(), stderr: errors.capture.show(), took }
 }
 

@@ -1,0 +1,41 @@
+//! What a server is made with: all of its start that the operator can get wrong, done before the first thread runs. Must
+//! not know actors.
+
+use super::builder::{Builder, Guest};
+use super::{StartError, data_folder, host, sealing};
+use crate::access::Sealer;
+use crate::config::Config;
+use crate::protocol::render::ServerInfo;
+
+/// The parts of a server that nothing runs on yet.
+pub(super) struct Means {
+    pub(super) info: ServerInfo,
+    /// Where the plugins will find the house.
+    pub(super) host: host::Slot,
+    pub(super) guests: Vec<Guest>,
+    pub(super) sealer: Sealer,
+}
+
+impl Means {
+    /// Makes the plugins and reads the sealing key.
+    ///
+    /// # Errors
+    /// When a built-in plugin cannot be made, or the key neither read nor made.
+    pub(super) fn gather(builder: Builder, config: &Config) -> Result<Self, StartError> {
+        let info = ServerInfo::new(builder.name(), env!("CARGO_PKG_VERSION"));
+        let host = host::Slot::default();
+        let sealer = sealer(config)?;
+        let guests = builder.plugins(config, &host)?;
+        Ok(Self { info, host, guests, sealer })
+    }
+}
+
+fn sealer(config: &Config) -> Result<Sealer, StartError> {
+    match &config.access.sealing_key {
+        Some(key) => Ok(Sealer::new([key.expose().as_bytes()])),
+        None => {
+            let keys = sealing::keys(&data_folder(config).join("sealing.key")).map_err(StartError::Key)?;
+            Ok(Sealer::new(keys.iter().map(|key| key.expose().as_bytes())))
+        }
+    }
+}
