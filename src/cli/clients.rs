@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, anyhow};
 use clap::{Args, ValueEnum};
 
-use super::remote::url_of;
+use super::remote::{is_own, url_of};
 use super::{Exit, output};
 use crate::config::{Flags, Loaded, Secret};
 use snippet::{Key, Snippet, Way};
@@ -148,6 +148,17 @@ pub fn run(args: &ClientArgs, loaded: &Loaded, typed: &Flags, json: bool) -> any
         )),
         Transport::Http if args.url.is_none() && loaded.config.server.port == 0 => {
             Some("server.port is 0, so the port is not known; name the server with --url".to_owned())
+        }
+        Transport::Http
+            if args.show_key
+                && loaded.config.access.api_key.is_some()
+                && args.url.as_ref().is_some_and(|url| !is_own(url, &loaded.config)) =>
+        {
+            Some(
+                "the key of this server is not shown to another one; leave --show-key out, or, if that URL is this \
+                 server's, set server.public_url to its origin"
+                    .to_owned(),
+            )
         }
         Transport::Stdio if args.url.is_some() => {
             Some("over stdio there is no URL; leave --url or --transport stdio out".to_owned())

@@ -173,7 +173,7 @@ fn run(line: Line, builder: Builder) -> ExitCode {
     };
     done.unwrap_or_else(|error| {
         output::say(&format!("waygate-mcp: {error:#}"));
-        Exit::Failure.into()
+        error.downcast_ref().map_or(Exit::Failure, serve::exit_of_storage).into()
     })
 }
 

@@ -222,6 +222,25 @@ pub fn url_of(config: &Config) -> String {
     format!("http://{host}:{}/mcp", config.server.port)
 }
 
+/// Whether a URL leads to the server of this configuration: to its `public_url`, or to where it listens on this machine.
+pub fn is_own(url: &str, config: &Config) -> bool {
+    let Some(asked) = origin_of(url) else { return false };
+    let listening = origin_of(&url_of(config));
+    let by_name = listening.clone().filter(|(_, host, _)| matches!(host.as_str(), "127.0.0.1" | "[::1]"));
+    let by_name = by_name.map(|(scheme, _, port)| (scheme, "localhost".to_owned(), port));
+    let public = config.server.public_url.as_deref().and_then(origin_of);
+    [listening, by_name, public].into_iter().flatten().any(|own| own == asked)
+}
+
+/// Scheme, host and port; none when a user stands before the host, whom people read for the host.
+fn origin_of(url: &str) -> Option<(String, String, u16)> {
+    let uri: ureq::http::Uri = url.parse().ok()?;
+    let scheme = uri.scheme_str()?.to_ascii_lowercase();
+    let authority = uri.authority().filter(|authority| !authority.as_str().contains('@'))?;
+    let port = authority.port_u16().unwrap_or(if scheme == "https" { 443 } else { 80 });
+    Some((scheme, authority.host().to_ascii_lowercase(), port))
+}
+
 fn meta(id: u64, listens: bool) -> Value {
     let mut meta = json!({
         "io.modelcontextprotocol/protocolVersion": REVISION,
@@ -328,6 +347,37 @@ mod tests {
         let sources =
             crate::config::Sources { environment, home, working_folder, system_folder, ..Default::default() };
         Client::new(&crate::config::load(&sources).unwrap().config, Some(url))
+    }
+
+    #[test]
+    fn a_url_is_our_own_by_its_scheme_host_and_port() {
+        let folder = std::path::PathBuf::from("/nowhere");
+        let environment = vec![("WAYGATE_PUBLIC_URL".to_owned(), "https://mcp.example.org".to_owned())];
+        let (home, working_folder, system_folder) = (Some(folder.clone()), folder.clone(), folder);
+        let sources =
+            crate::config::Sources { environment, home, working_folder, system_folder, ..Default::default() };
+        let config = crate::config::load(&sources).unwrap().config;
+        for own in [
+            "http://127.0.0.1:8000/mcp",
+            "http://LOCALHOST:8000",
+            "https://mcp.example.org/mcp",
+            "https://MCP.example.org:443/",
+        ] {
+            assert!(is_own(own, &config), "{own}");
+        }
+        for foreign in [
+            "http://mcp.example.org/mcp",
+            "https://mcp.example.org:8443/mcp",
+            "https://mcp.example.org.evil.test/mcp",
+            "https://mcp.example.org@evil.test/mcp",
+            "http://127.0.0.1:8000@evil.test/mcp",
+            "https://evil.test\\@mcp.example.org/mcp",
+            "http://127.0.0.1:9000/mcp",
+            "https://127.0.0.1:8000/mcp",
+            "/mcp",
+        ] {
+            assert!(!is_own(foreign, &config), "{foreign}");
+        }
     }
 
     #[test]

@@ -115,11 +115,21 @@ fn announce(app: &App, loaded: &Loaded) {
 
 pub(super) fn exit_of(error: &StartError) -> Exit {
     match error {
-        StartError::Storage(StorageError::Taken { .. } | StorageError::Locked { .. }) => Exit::Temporary,
-        StartError::Storage(error) if error.is_absence() => Exit::Temporary,
-        StartError::Storage(_) => Exit::Storage,
+        StartError::Storage(error) => exit_of_storage(error),
         StartError::Part(_) => Exit::Internal,
         StartError::Listen(_) | StartError::Plugin(_) | StartError::Key(_) => Exit::CannotCreate,
+    }
+}
+
+pub(super) fn exit_of_storage(error: &StorageError) -> Exit {
+    match error {
+        StorageError::Taken { .. }
+        | StorageError::Locked(_)
+        | StorageError::Busy(_)
+        | StorageError::Slow(_)
+        | StorageError::Closed(_) => Exit::Temporary,
+        error if error.is_absence() => Exit::Temporary,
+        _ => Exit::Storage,
     }
 }
 
@@ -128,4 +138,31 @@ pub(super) fn fail(why: &str, exit: Exit) -> ExitCode {
     log::logger().flush();
     output::say(&format!("waygate-mcp: {why}"));
     exit.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_may_be_over_soon_is_worth_a_retry() {
+        let (place, cause) = ("here".to_owned(), "so".to_owned());
+        for passing in [
+            StorageError::Locked(place.clone()),
+            StorageError::Busy(place.clone()),
+            StorageError::Slow(place.clone()),
+            StorageError::Unreachable { place: place.clone(), cause: cause.clone() },
+            StorageError::Taken { folder: "/here".into(), owner: "process 1".to_owned() },
+        ] {
+            assert_eq!(exit_of_storage(&passing), Exit::Temporary, "{passing}");
+        }
+        for lasting in [
+            StorageError::Missing(place.clone()),
+            StorageError::ReadOnly(place.clone()),
+            StorageError::Corrupt { place: place.clone(), cause },
+            StorageError::Encoding { place, encoding: "LATIN1".to_owned() },
+        ] {
+            assert_eq!(exit_of_storage(&lasting), Exit::Storage, "{lasting}");
+        }
+    }
 }

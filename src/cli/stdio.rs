@@ -252,6 +252,8 @@ async fn connect(
     let until = Instant::now() + SERVER_WITHIN;
     loop {
         match socket::connect(folder) {
+            // No wait makes it another user's.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => return Err(error),
             Err(error)
                 if Instant::now() < until && (error.kind() == ErrorKind::WouldBlock || is_coming()) =>
             {

@@ -5,6 +5,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+#[cfg(feature = "postgres")]
+use diesel::RunQueryDsl as _;
 use diesel::connection::SimpleConnection;
 use diesel::{Connection as _, ConnectionError, r2d2::R2D2Connection};
 
@@ -191,6 +193,18 @@ impl Connector {
             )),
         }
     }
+}
+
+/// How PostgreSQL keeps the texts of this database.
+#[cfg(feature = "postgres")]
+pub(super) fn encoding_of(postgres: &mut diesel::PgConnection) -> diesel::QueryResult<String> {
+    #[derive(diesel::QueryableByName)]
+    struct Shown {
+        #[diesel(sql_type = diesel::sql_types::Text)]
+        server_encoding: String,
+    }
+    let shown: Shown = diesel::sql_query("SHOW server_encoding").get_result(postgres)?;
+    Ok(shown.server_encoding)
 }
 
 #[cfg(feature = "postgres")]

@@ -33,6 +33,16 @@ pub enum StorageError {
         /// What the system said.
         cause: String,
     },
+    /// Others could put into the data folder what they like.
+    #[error("the data folder {folder} {why}; whoever writes there could read keys and history: {advice}")]
+    Exposed {
+        /// Which.
+        folder: PathBuf,
+        /// Who may.
+        why: String,
+        /// What to do.
+        advice: &'static str,
+    },
     /// Another server owns the data folder.
     #[error(
         "the data folder {folder} belongs to a running server ({owner}); stop that one, or give this one its own --data-dir"
@@ -97,6 +107,17 @@ pub enum StorageError {
         place: String,
         /// What the database said.
         cause: String,
+    },
+    /// It cannot hold every character.
+    #[error(
+        "the database {place} is encoded in {encoding}, which cannot hold every text; name one that was made with \
+         CREATE DATABASE waygate ENCODING 'UTF8' TEMPLATE template0"
+    )]
+    Encoding {
+        /// Where.
+        place: String,
+        /// Which one it has.
+        encoding: String,
     },
     /// A newer version has migrated it.
     #[error(
@@ -230,6 +251,7 @@ impl StorageError {
             Self::Unreachable { place, cause }
         } else if says(&[
             "invalid byte sequence",
+            "has no equivalent in encoding",
             "out of range",
             "too long for type",
             "string or blob too big",
@@ -287,6 +309,8 @@ mod tests {
         assert!(matches!(of("database disk image is malformed"), StorageError::Corrupt { .. }));
         assert!(matches!(of("server closed the connection unexpectedly"), StorageError::Unreachable { .. }));
         assert!(matches!(of("division by zero"), StorageError::Failed { .. }));
+        let foreign = "character with byte sequence 0xe2 0x82 0xac in encoding \"UTF8\" has no equivalent in encoding \"LATIN1\"";
+        assert!(matches!(of(foreign), StorageError::Refused { .. }));
         let ended = "terminating connection due to administrator command";
         assert!(matches!(of(ended), StorageError::Unreachable { .. }));
         let denied =

@@ -54,9 +54,11 @@ impl DataFolder {
     /// Makes the folder if need be (mode 0700) and takes its lock.
     ///
     /// # Errors
-    /// `Taken`, naming the owner's process, when a server runs on it; `Folder` when it cannot be made or written.
+    /// `Taken`, naming the owner's process, when a server runs on it; `Exposed` when others may write there; `Folder` when
+    /// it cannot be made or written.
     pub fn own(path: &Path) -> Result<Owned, StorageError> {
         make(path)?;
+        check_privacy(path)?;
         let lock_path = path.join(LOCK_NAME);
         let unusable = |cause: std::io::Error| StorageError::Folder {
             path: lock_path.clone(),
@@ -95,9 +97,10 @@ impl DataFolder {
     /// Makes the folder if need be, and a nook of this name in it; removes those that others left behind.
     ///
     /// # Errors
-    /// `Folder` when it cannot be made or written.
+    /// `Exposed` when others may write there; `Folder` when it cannot be made or written.
     pub fn nook(path: &Path, name: &str) -> Result<Nook, StorageError> {
         make(path)?;
+        check_privacy(path)?;
         sweep(path);
         let nook = path.join(format!("{NOOK}{name}"));
         let made = fs::DirBuilder::new().mode(0o700).create(&nook).and_then(|()| {
@@ -141,6 +144,33 @@ pub(super) fn make(path: &Path) -> Result<(), StorageError> {
         .mode(0o700)
         .create(path)
         .map_err(|error| StorageError::Folder { path: path.to_owned(), cause: error.to_string() })
+}
+
+/// Refuses a folder in which others could lay a database, a key or a socket of theirs.
+fn check_privacy(path: &Path) -> Result<(), StorageError> {
+    let about = fs::metadata(path)
+        .map_err(|error| StorageError::Folder { path: path.to_owned(), cause: error.to_string() })?;
+    let user = rustix::process::geteuid().as_raw();
+    judge(user, about.uid(), about.mode()).map_err(|(why, advice)| StorageError::Exposed {
+        folder: path.to_owned(),
+        why,
+        advice,
+    })
+}
+
+fn judge(user: u32, owner: u32, mode: u32) -> Result<(), (String, &'static str)> {
+    if owner != user && owner != 0 {
+        let why = format!("belongs to user {owner}, and this process runs as user {user}");
+        return Err((
+            why,
+            "run it as that user, give the folder to this one with chown, or use another --data-dir",
+        ));
+    }
+    if mode & 0o022 != 0 {
+        let why = format!("may be written by others than its owner (mode {:04o})", mode & 0o7777);
+        return Err((why, "take that away with `chmod go-w` on it"));
+    }
+    Ok(())
 }
 
 /// The owner writes its process id just after it has the lock: a reader may be that much too early.
@@ -196,6 +226,30 @@ mod tests {
         let path = kept.path().to_owned();
         drop(kept);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_folder_that_others_may_write_is_refused_and_one_that_they_may_read_is_not() {
+        let place = tempfile::tempdir().unwrap();
+        let set = |mode| fs::set_permissions(place.path(), fs::Permissions::from_mode(mode)).unwrap();
+        for mode in [0o770, 0o702, 0o1777] {
+            set(mode);
+            let refused = DataFolder::own(place.path()).unwrap_err().to_string();
+            assert!(refused.contains(&format!("{mode:04o}")) && refused.contains("chmod go-w"), "{refused}");
+            assert!(matches!(DataFolder::nook(place.path(), "1"), Err(StorageError::Exposed { .. })));
+        }
+        for mode in [0o700, 0o755, 0o2750] {
+            set(mode);
+            assert!(DataFolder::own(place.path()).is_ok(), "{mode:o}");
+        }
+    }
+
+    #[test]
+    fn a_folder_is_its_users_or_roots() {
+        for (user, owner, is_fine) in [(7, 7, true), (7, 0, true), (0, 0, true), (7, 8, false), (0, 7, false)]
+        {
+            assert_eq!(judge(user, owner, 0o700).is_ok(), is_fine, "{user} on the folder of {owner}");
+        }
     }
 
     #[test]

@@ -206,16 +206,23 @@ impl Storage {
     }
 }
 
-/// Reads one page, since SQLite notices only then that a file is no database.
+/// Reads one page, since SQLite notices only then that a file is no database; asks PostgreSQL whether it can hold every
+/// text, since it would notice only at the first character that it cannot.
 fn touch(connection: &mut DbConnection, place: &str) -> Result<(), StorageError> {
-    let query = match connection {
+    let touched = match connection {
         #[cfg(feature = "sqlite")]
-        DbConnection::Sqlite(_) => "SELECT count(*) FROM sqlite_schema",
+        DbConnection::Sqlite(sqlite) => {
+            diesel::sql_query("SELECT count(*) FROM sqlite_schema").execute(sqlite).map(drop)
+        }
         #[cfg(feature = "postgres")]
-        DbConnection::Postgres(_) => "SELECT 1",
+        DbConnection::Postgres(postgres) => match connection::encoding_of(postgres) {
+            Ok(encoding) if encoding != "UTF8" => {
+                return Err(StorageError::Encoding { place: place.to_owned(), encoding });
+            }
+            asked => asked.map(drop),
+        },
     };
-    let touched = diesel::sql_query(query).execute(connection);
-    touched.map(drop).map_err(|error| StorageError::of_query(place, &error))
+    touched.map_err(|error| StorageError::of_query(place, &error))
 }
 
 /// Asks the smallest question that touches the file or the server.

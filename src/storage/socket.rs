@@ -67,11 +67,28 @@ fn try_bind(folder: &Path, path: &Path) -> io::Result<UnixListener> {
 /// Connects to the server that listens in `folder`; the stream does not block.
 ///
 /// # Errors
-/// `NotFound` and `ConnectionRefused` when none does, `WouldBlock` when it has no time now.
+/// `NotFound` and `ConnectionRefused` when none does, `WouldBlock` when it has no time now, `PermissionDenied` when it is
+/// the server of a user who is neither this one nor root.
 pub fn connect(folder: &Path) -> io::Result<UnixStream> {
     let socket = socket()?;
     at(folder, |address| rustix::net::connect(&socket, address))?;
+    // Who called `listen`, says the kernel.
+    let peer = rustix::net::sockopt::socket_peercred(&socket)?.uid.as_raw();
+    judge(rustix::process::geteuid().as_raw(), peer)?;
     Ok(UnixStream::from(socket))
+}
+
+fn judge(user: u32, peer: u32) -> io::Result<()> {
+    if peer == user || peer == 0 {
+        return Ok(());
+    }
+    Err(io::Error::new(
+        io::ErrorKind::PermissionDenied,
+        format!(
+            "user {peer} listens on {NAME} there, and this process runs as user {user}; run both as the same user, or use \
+             another --data-dir"
+        ),
+    ))
 }
 
 fn socket() -> Result<OwnedFd, Errno> {
@@ -114,6 +131,14 @@ mod tests {
         drop(socket);
         drop(again);
         assert_eq!(connect(place.path()).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn only_a_server_of_this_user_or_of_root_is_spoken_to() {
+        for (user, peer, is_fine) in [(7, 7, true), (7, 0, true), (7, 8, false), (0, 7, false)] {
+            assert_eq!(judge(user, peer).is_ok(), is_fine, "{user} to {peer}");
+        }
+        assert!(judge(7, 8).unwrap_err().to_string().contains("user 8 listens"));
     }
 
     #[test]

@@ -27,6 +27,25 @@ async fn one_row_that_postgresql_refuses_costs_itself_only() {
 }
 
 #[test]
+fn a_database_that_cannot_hold_every_character_is_refused_with_what_to_do() {
+    use diesel::connection::SimpleConnection as _;
+    use diesel::{Connection as _, PgConnection};
+
+    let Some(url) = postgres::schema_for("another encoding") else { return };
+    let mut connection = PgConnection::establish(&url).unwrap();
+    let made = "CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0";
+    connection.batch_execute(made).unwrap();
+    let (server, _schema) = url.rsplit_once("/postgres?").unwrap();
+    let error = at(&format!("{server}/latin")).err().unwrap();
+    assert!(matches!(error, StorageError::Encoding { .. }), "{error}");
+    assert!(error.to_string().contains("LATIN1") && error.to_string().contains("ENCODING 'UTF8'"), "{error}");
+    // One that was let in all the same, by an older version, costs the row only.
+    let mut latin = PgConnection::establish(&format!("{server}/latin")).unwrap();
+    let error = latin.batch_execute("SELECT '\u{20ac}'").unwrap_err();
+    assert!(matches!(StorageError::of_query("here", &error), StorageError::Refused { .. }), "{error}");
+}
+
+#[test]
 fn a_group_of_any_size_is_written_to_postgresql_whole_or_not_at_all() {
     let Some(url) = postgres::schema_for("groups") else { return };
     let storage = at(&url).unwrap();

@@ -78,6 +78,22 @@ fn a_key_stays_hidden_unless_it_is_asked_for_and_opens_the_server() {
 }
 
 #[test]
+fn a_key_is_shown_to_its_own_server_only() {
+    let home = tempfile::tempdir().unwrap();
+    let printed = |url: &str, show: &[&str]| {
+        let mut command = command(home.path(), &[&["client", "cursor", "--url", url], show].concat());
+        command.env("WAYGATE_API_KEY", "0123456789abcdef0123456789abcdef");
+        command.env("WAYGATE_PUBLIC_URL", "https://mcp.example.org").output().unwrap()
+    };
+    let refused = printed("https://evil.test/mcp", &["--show-key"]);
+    assert!(refused.status.code() == Some(2) && refused.stdout.is_empty());
+    assert!(String::from_utf8(refused.stderr).unwrap().contains("server.public_url"));
+    let shown = printed("https://mcp.example.org/mcp", &["--show-key"]).stdout;
+    assert!(String::from_utf8(shown).unwrap().contains("0123456789abcdef"));
+    assert!(printed("https://evil.test/mcp", &[]).status.success());
+}
+
+#[test]
 fn what_cannot_be_connected_is_refused_with_advice() {
     let home = tempfile::tempdir().unwrap();
     for (words, what) in [

@@ -148,9 +148,15 @@ fn a_reader_that_has_seen_enough_is_no_fault() {
 fn what_cannot_be_asked_is_said_with_what_can() {
     let home = tempfile::tempdir().unwrap();
     let folder = home.path();
-    for verb in ["list", "tail", "export", "stats"] {
-        let (code, why) = refused(folder, &["history", verb]);
-        assert!(code != 0 && why.contains("waygate.db"), "no database yet: {why}");
+    for words in [
+        ["history", "list"],
+        ["history", "tail"],
+        ["history", "export"],
+        ["history", "stats"],
+        ["db", "check"],
+    ] {
+        let (code, why) = refused(folder, &words);
+        assert!(code == 74 && why.contains("waygate.db"), "no database yet: {why}");
     }
     fill(&open(folder), 1);
     for (words, code, what) in [

@@ -22,7 +22,7 @@ pub use writer::Render;
 use writer::Writer;
 
 use crate::actors::supervision::{Roster, Terms};
-use crate::config::{self, Durability};
+use crate::config::{self, Capture, Durability};
 use crate::storage::history::{self, Entry, Kind, Page, Status};
 use crate::storage::{DbConnection, Instance, PoolState, QueryResult, Storage, StorageError, instances};
 
@@ -56,7 +56,7 @@ pub fn start(
     config: &config::History,
     render: Render,
 ) -> (Addr<DbActor>, Recorder) {
-    let recorder = Recorder::new(config.queue_max);
+    let recorder = Recorder::new(config.queue_max, config.arguments != Capture::None);
     let linger = match config.durability {
         Durability::Batched => Duration::from_millis(config.linger_ms),
         Durability::Strict => Duration::ZERO,

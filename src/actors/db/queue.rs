@@ -13,10 +13,15 @@ use tokio::sync::{Notify, oneshot};
 
 use super::batch::{Batch, Queued, Told, Waiter};
 use super::recorder::{Record, RecordError, RecorderState};
+use crate::protocol::Raw;
 use crate::storage::history::Kind;
 
 /// How long a drop keeps history degraded, so that somebody sees it.
 const DEGRADED_FOR: Duration = Duration::from_secs(60);
+/// Bytes of arguments that may wait for the writer; as many again may be in its hand.
+pub(super) const ARGUMENTS_MAX_BYTES: usize = 64 << 20;
+/// What stands in a row in place of arguments that found no room.
+const LEFT_OUT: &str = "the arguments were left out: too many bytes of them waited for the database";
 
 /// What the writer's thread is doing, as far as those care who might have to wake it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +39,8 @@ struct Queue {
     /// Records that found no room, with the time until which they wait for it; only when `rows` is full.
     late: VecDeque<(Instant, SystemTime, Record)>,
     waiters: Vec<(i64, Waiter)>,
+    /// Of the arguments in `rows` and `late`.
+    argument_bytes: usize,
     next_seq: i64,
     /// Records dropped since the last gap row.
     missing: u64,
@@ -47,6 +54,18 @@ struct Queue {
 }
 
 impl Queue {
+    /// Counts the arguments of a record that is about to wait; gives back those that find no room, to be let go of
+    /// outside of the lock.
+    fn admit(&mut self, record: &mut Record, limits: Limits) -> Option<Raw> {
+        let bytes = bytes_of(record);
+        if bytes <= limits.arguments_max_bytes.saturating_sub(self.argument_bytes) {
+            self.argument_bytes += bytes;
+            return None;
+        }
+        record.detail.get_or_insert(Cow::Borrowed(LEFT_OUT));
+        record.arguments.take()
+    }
+
     fn push(&mut self, at: SystemTime, record: Record) {
         let seq = self.next_seq;
         self.next_seq += 1;
@@ -54,14 +73,16 @@ impl Queue {
     }
 
     /// Lets a record wait for room; gives the number of those dropped.
-    fn push_late(&mut self, at: SystemTime, record: Record, limits: Limits) -> u64 {
+    fn push_late(&mut self, at: SystemTime, mut record: Record, limits: Limits) -> u64 {
         let now = Instant::now();
         let mut dropped = 0;
         while self.late.front().is_some_and(|(until, ..)| *until <= now) {
-            self.late.pop_front();
+            let gone = self.late.pop_front();
+            self.argument_bytes -= gone.map_or(0, |(.., record)| bytes_of(&record));
             dropped += 1;
         }
         if self.late.len() < limits.capacity {
+            drop(self.admit(&mut record, limits));
             self.late.push_back((now + limits.room_wait, at, record));
         } else {
             dropped += 1;
@@ -78,6 +99,7 @@ impl Queue {
             if until > now {
                 self.push(at, record);
             } else {
+                self.argument_bytes -= bytes_of(&record);
                 dropped += 1;
             }
         }
@@ -106,6 +128,12 @@ impl Queue {
 pub(super) struct Limits {
     pub(super) capacity: usize,
     pub(super) room_wait: Duration,
+    /// Of the arguments in all of them; those of a record beyond it are left out.
+    pub(super) arguments_max_bytes: usize,
+}
+
+fn bytes_of(record: &Record) -> usize {
+    record.arguments.as_ref().map_or(0, |arguments| arguments.bytes().len())
 }
 
 /// What executors and the writer share.
@@ -139,6 +167,7 @@ impl Shared {
             rows: Vec::new(),
             late: VecDeque::new(),
             waiters: Vec::new(),
+            argument_bytes: 0,
             next_seq: 1,
             missing: 0,
             writer: Writer::Working,
@@ -163,12 +192,14 @@ impl Shared {
         }
     }
 
-    pub(super) fn push(&self, at: SystemTime, record: Record) {
+    pub(super) fn push(&self, at: SystemTime, mut record: Record) {
+        let _left_out;
         let mut queue = lock(&self.queue);
         if queue.is_closing() {
             drop(queue);
             self.count_dropped(1);
         } else if queue.rows.len() < self.limits.capacity {
+            _left_out = queue.admit(&mut record, self.limits);
             queue.push(at, record);
             // A linger would now let it run full.
             queue.urgent |= queue.rows.len() == self.limits.capacity.div_ceil(2);
@@ -184,8 +215,9 @@ impl Shared {
     pub(super) fn push_durable(
         &self,
         at: SystemTime,
-        record: Record,
+        mut record: Record,
     ) -> Result<Result<Told, Record>, RecordError> {
+        let _left_out;
         let mut queue = lock(&self.queue);
         if queue.is_closing() {
             return Err(RecordError::Closed);
@@ -193,6 +225,7 @@ impl Shared {
         if queue.rows.len() >= self.limits.capacity {
             return Ok(Err(record));
         }
+        _left_out = queue.admit(&mut record, self.limits);
         queue.push(at, record);
         let told = queue.wait_for_commit();
         self.wake(queue);
@@ -307,6 +340,7 @@ impl Shared {
         }
         // The emptied vector of the last group goes back, so that no memory is asked for under the lock.
         std::mem::swap(&mut queue.rows, &mut hand.rows);
+        queue.argument_bytes = 0;
         std::mem::swap(&mut queue.waiters, &mut hand.waiters);
         drop(queue);
         self.count_dropped(dropped);
@@ -371,6 +405,7 @@ impl Shared {
         let result = if left + queue.missing == 0 { Ok(()) } else { Err(RecordError::Lost) };
         queue.rows.clear();
         queue.late.clear();
+        queue.argument_bytes = 0;
         let waiting: Vec<Waiter> = queue.waiters.drain(..).map(|(_, waiter)| waiter).collect();
         let closers: Vec<Waiter> = queue.closers.drain(..).collect();
         drop(queue);
@@ -396,7 +431,7 @@ mod tests {
     use super::*;
 
     fn limits(capacity: usize) -> Limits {
-        Limits { capacity, room_wait: Duration::from_secs(60) }
+        Limits { capacity, room_wait: Duration::from_secs(60), arguments_max_bytes: 10 }
     }
 
     fn outcome(call: &str) -> Record {
@@ -437,6 +472,38 @@ mod tests {
         queue.late.push_back((long_ago, SystemTime::now(), outcome("c")));
         assert_eq!(queue.push_late(SystemTime::now(), outcome("d"), limits(1)), 1);
         assert_eq!((queue.late.len(), queue.missing), (1, 2));
+    }
+
+    #[test]
+    fn arguments_beyond_the_budget_are_left_out_and_those_taken_or_dropped_make_room() {
+        let shared = Shared::new(limits(3));
+        let asked = |call: &str| Record { arguments: Some(Raw::trusted("12345")), ..outcome(call) };
+        let kept = |shared: &Shared| {
+            let mut hand = Batch::default();
+            assert!(shared.gather(&mut hand, Duration::ZERO, Duration::ZERO));
+            let kept = |row: &Queued| (row.record.arguments.is_some(), row.record.detail.is_some());
+            hand.rows.iter().map(kept).collect::<Vec<_>>()
+        };
+        let (whole, left_out) = ((true, false), (false, true));
+        for _ in 0..2 {
+            shared.push(SystemTime::now(), asked("a"));
+            assert!(shared.push_durable(SystemTime::now(), asked("b")).unwrap().is_ok());
+            shared.push(SystemTime::now(), asked("c"));
+            // One that waits for room counts, too.
+            shared.push(SystemTime::now(), asked("d"));
+            assert_eq!(kept(&shared), [whole, whole, left_out, left_out]);
+        }
+        let long_ago = Instant::now().checked_sub(Duration::from_secs(1)).unwrap();
+        let mut queue = Shared::new(limits(1)).queue.into_inner().unwrap();
+        for drop_them in [
+            |queue: &mut Queue| queue.take_late(),
+            |queue: &mut Queue| queue.push_late(SystemTime::now(), outcome("f"), limits(1)),
+        ] {
+            let mut record = asked("e");
+            assert!(queue.admit(&mut record, limits(1)).is_none());
+            queue.late.push_back((long_ago, SystemTime::now(), record));
+            assert_eq!((queue.argument_bytes, drop_them(&mut queue), queue.argument_bytes), (5, 1, 0));
+        }
     }
 
     #[test]

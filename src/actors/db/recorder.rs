@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::batch::Told;
-use super::queue::{Limits, Shared};
+use super::queue::{ARGUMENTS_MAX_BYTES, Limits, Shared};
 use crate::protocol::Raw;
 use crate::storage::history::{Kind, Status};
 
@@ -123,12 +123,19 @@ pub struct RecorderState {
 #[derive(Clone)]
 pub struct Recorder {
     shared: Arc<Shared>,
+    /// Whether the writer has any use for arguments.
+    keeps_arguments: bool,
 }
 
 impl Recorder {
-    /// A buffer for `capacity` records, whose rows are counted from 1.
-    pub(super) fn new(capacity: usize) -> Self {
-        Self { shared: Arc::new(Shared::new(Limits { capacity: capacity.max(1), room_wait: ROOM_WAIT })) }
+    /// A buffer for `capacity` records, whose rows are counted from 1, with their arguments or without.
+    pub(super) fn new(capacity: usize, keeps_arguments: bool) -> Self {
+        let limits = Limits {
+            capacity: capacity.max(1),
+            room_wait: ROOM_WAIT,
+            arguments_max_bytes: ARGUMENTS_MAX_BYTES,
+        };
+        Self { shared: Arc::new(Shared::new(limits)), keeps_arguments }
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
@@ -138,7 +145,7 @@ impl Recorder {
     /// Leaves a record to be written soon. Never blocks. What finds no room waits [`ROOM_WAIT`] for it, and is then dropped,
     /// counted, and told by a gap row.
     pub fn record(&self, record: Record) {
-        self.shared.push(SystemTime::now(), record);
+        self.shared.push(SystemTime::now(), self.fit(record));
     }
 
     /// Leaves a record and waits until it is on disk, together with all recorded before it.
@@ -148,7 +155,7 @@ impl Recorder {
     pub async fn record_durably(&self, record: Record) -> Result<(), RecordError> {
         let at = SystemTime::now();
         let give_up = tokio::time::Instant::now() + ROOM_WAIT;
-        let mut record = record;
+        let mut record = self.fit(record);
         let told = loop {
             // Made before the attempt, so that room made in between is not missed.
             let room = self.shared.room.notified();
@@ -162,6 +169,14 @@ impl Recorder {
             }
         };
         wait_for(told, COMMIT_DEADLINE).await
+    }
+
+    /// What waits must hold no more than is counted: arguments are a part of the body they came in, and would keep all
+    /// of it.
+    fn fit(&self, mut record: Record) -> Record {
+        record.arguments =
+            record.arguments.filter(|_| self.keeps_arguments).map(|arguments| arguments.detached());
+        record
     }
 
     /// Waits until all recorded so far is on disk.
@@ -199,5 +214,27 @@ async fn wait_for(told: Told, deadline: Duration) -> Result<(), RecordError> {
         Ok(Ok(result)) => result,
         Ok(Err(_gone)) => Err(RecordError::Lost),
         Err(_elapsed) => Err(RecordError::Late),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::batch::Batch;
+    use super::*;
+
+    #[test]
+    fn arguments_are_kept_only_where_somebody_wants_them_and_never_the_body_they_came_in() {
+        for keeps in [true, false] {
+            let recorder = Recorder::new(1, keeps);
+            let arguments = Raw::trusted("{}");
+            let mut record = Record::new(Kind::Outcome, "a".into(), "tools/call");
+            record.arguments = Some(arguments.clone());
+            recorder.record(record);
+            let mut hand = Batch::default();
+            assert!(recorder.shared.gather(&mut hand, Duration::ZERO, Duration::ZERO));
+            let kept = hand.rows[0].record.arguments.as_ref();
+            assert_eq!(kept.map(Raw::as_str), keeps.then_some("{}"));
+            assert!(kept.is_none_or(|kept| kept.bytes().as_ptr() != arguments.bytes().as_ptr()));
+        }
     }
 }

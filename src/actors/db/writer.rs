@@ -313,7 +313,11 @@ mod tests {
         let storage = crate::storage::open(&database, &folder.join("waygate.db")).unwrap();
         storage.migrate().unwrap();
         Writer {
-            shared: Arc::new(Shared::new(Limits { capacity: 10, room_wait: Duration::from_secs(60) })),
+            shared: Arc::new(Shared::new(Limits {
+                capacity: 10,
+                room_wait: Duration::from_secs(60),
+                arguments_max_bytes: 0,
+            })),
             storage,
             instance: Instance::begin(),
             durability: Durability::Strict,
