@@ -151,14 +151,17 @@ fn check_privacy(path: &Path) -> Result<(), StorageError> {
     let about = fs::metadata(path)
         .map_err(|error| StorageError::Folder { path: path.to_owned(), cause: error.to_string() })?;
     let user = rustix::process::geteuid().as_raw();
-    judge(user, about.uid(), about.mode()).map_err(|(why, advice)| StorageError::Exposed {
+    let group = rustix::process::Gid::from_raw(about.gid());
+    let is_ours = rustix::process::getegid() == group
+        || rustix::process::getgroups().is_ok_and(|groups| groups.contains(&group));
+    judge(user, about.uid(), about.mode(), is_ours).map_err(|(why, advice)| StorageError::Exposed {
         folder: path.to_owned(),
         why,
         advice,
     })
 }
 
-fn judge(user: u32, owner: u32, mode: u32) -> Result<(), (String, &'static str)> {
+fn judge(user: u32, owner: u32, mode: u32, group_is_ours: bool) -> Result<(), (String, &'static str)> {
     if owner != user && owner != 0 {
         let why = format!("belongs to user {owner}, and this process runs as user {user}");
         return Err((
@@ -166,7 +169,9 @@ fn judge(user: u32, owner: u32, mode: u32) -> Result<(), (String, &'static str)>
             "run it as that user, give the folder to this one with chown, or use another --data-dir",
         ));
     }
-    if mode & 0o022 != 0 {
+    // A container's volume belongs to a group of its process, which may write there.
+    let others = if group_is_ours { 0o002 } else { 0o022 };
+    if mode & others != 0 {
         let why = format!("may be written by others than its owner (mode {:04o})", mode & 0o7777);
         return Err((why, "take that away with `chmod go-w` on it"));
     }
@@ -232,13 +237,14 @@ mod tests {
     fn a_folder_that_others_may_write_is_refused_and_one_that_they_may_read_is_not() {
         let place = tempfile::tempdir().unwrap();
         let set = |mode| fs::set_permissions(place.path(), fs::Permissions::from_mode(mode)).unwrap();
-        for mode in [0o770, 0o702, 0o1777] {
+        for mode in [0o702, 0o1777] {
             set(mode);
             let refused = DataFolder::own(place.path()).unwrap_err().to_string();
             assert!(refused.contains(&format!("{mode:04o}")) && refused.contains("chmod go-w"), "{refused}");
             assert!(matches!(DataFolder::nook(place.path(), "1"), Err(StorageError::Exposed { .. })));
         }
-        for mode in [0o700, 0o755, 0o2750] {
+        // The group is this process's own.
+        for mode in [0o700, 0o755, 0o2750, 0o2770] {
             set(mode);
             assert!(DataFolder::own(place.path()).is_ok(), "{mode:o}");
         }
@@ -246,9 +252,10 @@ mod tests {
 
     #[test]
     fn a_folder_is_its_users_or_roots() {
+        assert!(judge(7, 7, 0o770, false).is_err());
         for (user, owner, is_fine) in [(7, 7, true), (7, 0, true), (0, 0, true), (7, 8, false), (0, 7, false)]
         {
-            assert_eq!(judge(user, owner, 0o700).is_ok(), is_fine, "{user} on the folder of {owner}");
+            assert_eq!(judge(user, owner, 0o700, false).is_ok(), is_fine, "{user} on the folder of {owner}");
         }
     }
 
