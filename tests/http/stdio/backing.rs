@@ -48,7 +48,7 @@ fn a_running_server_serves_and_the_folder_is_the_key() {
 #[test]
 fn a_client_that_says_nothing_holds_no_connection() {
     let folder = tempfile::tempdir().expect("a folder");
-    let server = Server::on("faulty_server", folder.path(), &[]);
+    let server = Server::on("faulty_server", folder.path(), &[("WAYGATE_RECEIVE_TIMEOUT_SECONDS", "120")]);
     let connections = || {
         let counts = server.get("/diagnostics/connection").1["connections"].clone();
         ["open", "accepted"].map(|count| counts[count].as_u64().unwrap_or_else(|| panic!("{counts}")))
