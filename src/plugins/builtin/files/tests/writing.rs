@@ -202,13 +202,15 @@ async fn a_new_file_can_be_read_by_its_owner_alone() {
 #[tokio::test]
 async fn unfinished_writes_of_the_dead_are_taken_away_at_the_next_start() {
     let bed = Bed::new();
-    for path in [".waygate-write-dead", "deep/er/.waygate-write-dead", ".waygate-write-alive", "deep/kept"] {
+    // Another server writes this one: it has its lock before its name, for the first start may still be sweeping.
+    bed.put("alive", "half");
+    let alive = std::fs::File::open(bed.path("alive")).unwrap();
+    alive.lock().unwrap();
+    std::fs::rename(bed.path("alive"), bed.path(".waygate-write-alive")).unwrap();
+    for path in [".waygate-write-dead", "deep/er/.waygate-write-dead", "deep/kept"] {
         bed.put(path, "half");
     }
     bed.link("deep/kept", ".waygate-write-link");
-    // Another server writes this one.
-    let alive = std::fs::File::open(bed.path(".waygate-write-alive")).unwrap();
-    alive.lock().unwrap();
     let _again = Files::new(options(vec![root("files", &bed.path(""), true)])).unwrap();
     let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
     while leftovers(&bed) > 2 || bed.path("deep/er/.waygate-write-dead").exists() {
