@@ -13,7 +13,7 @@ use super::seat::Seat;
 use super::{Changed, Manner};
 use crate::plugins::Inventory;
 use crate::protocol::render::{self, Finished};
-use crate::protocol::{Definition, Raw, SERVED};
+use crate::protocol::{Definition, Raw, SERVED, capabilities};
 
 /// Instructions of all plugins together are cut at this.
 const INSTRUCTIONS_MAX_BYTES: usize = 16 * 1024;
@@ -203,17 +203,11 @@ fn instructions(offers: &[(Arc<Seat>, Arc<Inventory>)]) -> Option<String> {
     (!instructions.is_empty()).then_some(instructions)
 }
 
-/// `server/discover`: what is served whether or not a plugin uses it now, so that plugins may come and go.
+/// `server/discover`.
 fn discover(instructions: Option<&str>, manner: &Manner) -> Option<Finished> {
     let mut result = json!({
         "supportedVersions": SERVED,
-        "capabilities": {
-            "tools": {"listChanged": true},
-            "prompts": {"listChanged": true},
-            "resources": {"subscribe": true, "listChanged": true},
-            "completions": {},
-            "logging": {},
-        },
+        "capabilities": capabilities::of_server(),
         "ttlMs": manner.ttl_ms,
         "cacheScope": "private",
     });

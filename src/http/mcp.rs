@@ -119,13 +119,12 @@ pub async fn answer(call: &Call<'_>, body: Bytes) -> HttpResponse {
             let asked = Asked { id, method, accepts };
             let is_modern = is_modern(&call.mirrors(), &asked.method, &params);
             speaks(call, if is_modern { 1 } else { 2 });
-            let (id, name) = (asked.id.clone(), asked.method.clone());
-            let refuse = |fault: &Fault| call::refuse(call, &id, &name, fault);
+            let refuse = |fault: &Fault| call::refuse(call, &asked.id, &asked.method, fault);
             if !is_modern {
                 if let Some(fault) = refuse_legacy(&call.mirrors(), &asked.method) {
                     return refuse(&fault);
                 }
-                return legacy::request(call, asked, params).await.unwrap_or_else(|fault| refuse(&fault));
+                return legacy::request(call, &asked, params).await.unwrap_or_else(|fault| refuse(&fault));
             }
             let _busy = Busy::begin();
             let served = AssertUnwindSafe(serve(call, &asked, &params)).catch_unwind().await;
@@ -160,7 +159,7 @@ async fn serve(call: &Call<'_>, asked: &Asked, params: &Params) -> Result<HttpRe
 
 /// Whether the stateless revision rules over this request.
 fn is_modern(headers: &Mirrors<'_>, method: &str, params: &Params) -> bool {
-    names_modern(headers) || method == "server/discover" || modern::is_modern(params)
+    modern::is_modern(params) || names_modern(headers) || method == "server/discover"
 }
 
 /// Whether the version header names the stateless revision or a later one. Revisions are ISO dates, so that they compare

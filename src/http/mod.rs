@@ -30,16 +30,20 @@ use actix_web::http::Method;
 use actix_web::middleware::from_fn;
 use actix_web::rt::net::UnixStream;
 use actix_web::web::{self, Data, ServiceConfig};
-use actix_web::{App, HttpServer};
+use actix_web::{App, HttpRequest, HttpServer};
 
 use crate::actors::executor::{self, CommandExecutor};
 use door::{Door, Frame};
 
 /// The whole URL table.
 fn routes(urls: &mut ServiceConfig) {
-    let get = |path: &str, handler: actix_web::Route| {
-        web::resource(path).route(handler).default_service(web::to(ops::not_allowed))
+    let at = |path: &str, allow: &'static str, handler: actix_web::Route| {
+        let other = move |request: HttpRequest, door: Data<Door>| async move {
+            ops::not_allowed(&request, &door, allow)
+        };
+        web::resource(path).route(handler).default_service(web::to(other))
     };
+    let get = |path: &str, handler: actix_web::Route| at(path, "GET", handler);
     // `web::post()` would note its method with every request, for a header that the default service makes by itself.
     let is_post = fn_guard(|context| context.head().method == Method::POST);
     let post = web::route().guard(is_post).to(mcp::post);
@@ -47,7 +51,7 @@ fn routes(urls: &mut ServiceConfig) {
     let mcp = mcp.route(web::get().to(legacy::get)).route(web::delete().to(legacy::delete));
     urls.service(mcp.default_service(web::to(mcp::other)))
         .service(get("/sse", web::get().to(legacy::sse::open)))
-        .service(get("/messages", web::post().to(legacy::sse::post)))
+        .service(at("/messages", "POST", web::post().to(legacy::sse::post)))
         .service(get("/", web::get().to(ops::index)))
         .service(get("/health", web::get().to(ops::health)))
         .service(get("/ready", web::get().to(ops::ready)))
@@ -58,7 +62,7 @@ fn routes(urls: &mut ServiceConfig) {
         .service(get("/diagnostics/performance", web::get().to(ops::performance)))
         .service(get("/diagnostics/errors", web::get().to(ops::errors)))
         .service(get("/diagnostics/actors", web::get().to(ops::actors)))
-        .service(get("/diagnostics/actors/{name}/crash", web::post().to(ops::crash)))
+        .service(at("/diagnostics/actors/{name}/crash", "POST", web::post().to(ops::crash)))
         .default_service(web::to(ops::not_found));
 }
 

@@ -243,14 +243,14 @@ pub async fn not_found(request: HttpRequest, door: Data<Door>) -> HttpResponse {
 }
 
 /// A known URL by a method that it does not have.
-pub async fn not_allowed(request: HttpRequest, door: Data<Door>) -> HttpResponse {
+pub fn not_allowed(request: &HttpRequest, door: &Door, allow: &'static str) -> HttpResponse {
     let fault = Fault::new(
         ErrorCode::MethodNotAllowed,
         format!("{} is not served at {}", request.method(), request.path()),
         "see / for what is served",
     )
-    .with("allow", if request.path().ends_with("/crash") { "POST" } else { "GET" });
-    respond(&request, &door, admitted(&request, &door).and_then(|_| Err(fault)))
+    .with("allow", allow);
+    respond(request, door, admitted(request, door).and_then(|_| Err(fault)))
 }
 
 fn no_such_url(request: &HttpRequest) -> Fault {

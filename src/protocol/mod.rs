@@ -1,5 +1,6 @@
 //! MCP as data: parsing, checking and rendering messages. No actix, no I/O, no clock.
 
+pub mod capabilities;
 pub mod content;
 mod definition;
 mod envelope;

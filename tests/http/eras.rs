@@ -121,6 +121,12 @@ fn only_sessions_have_streams_to_get_and_ends_to_delete() {
     for method in ["PUT", "PATCH", "OPTIONS"] {
         assert_eq!(ask(method, &[unknown]), (405, -31405, Some("POST, GET, DELETE".to_owned())));
     }
+    for (path, allow) in [("/messages", "POST"), ("/sse", "GET"), ("/health", "GET")] {
+        let mut request = Http::get(path);
+        request.head = format!("PUT {path}");
+        let reply = request.send(server.address);
+        assert_eq!((reply.status, reply.header("allow")), (405, Some(allow)), "{path}");
+    }
 }
 
 #[test]

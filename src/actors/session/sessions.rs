@@ -4,6 +4,7 @@
 //! They live in memory: after a restart of the process their ids are unknown, and clients initialize anew.
 //! Must not know HTTP.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -12,6 +13,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use dashmap::DashMap;
 
+use super::super::supervision::message_of;
 use super::handle::SessionHandle;
 use super::streams::Streams;
 use crate::access::{Caller, session_handle};
@@ -174,7 +176,12 @@ impl Sessions {
             loop {
                 tokio::time::sleep(between).await;
                 let Some(sessions) = sessions.upgrade() else { return };
-                sessions.sweep();
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| sessions.sweep())) {
+                    log::error!(
+                        "the sweep of sessions panicked, and goes on: {}",
+                        message_of(panic.as_ref())
+                    );
+                }
             }
         });
     }

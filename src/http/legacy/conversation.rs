@@ -45,7 +45,7 @@ pub struct Conversation<'a> {
 impl<'a> Conversation<'a> {
     /// Of this request.
     pub fn new(request: &'a Request, agreed: &'a Agreed, voice: &'a Arc<Voice>) -> Self {
-        Self { request, agreed, voice, cancel: super::token(), elicitations: Vec::new() }
+        Self { request, agreed, voice, cancel: CancellationToken::new(), elicitations: Vec::new() }
     }
 
     /// Carries the call out; none when it was cancelled.

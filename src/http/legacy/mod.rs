@@ -29,7 +29,6 @@ use std::sync::Arc;
 use actix_web::http::header::HeaderValue;
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
-use tokio_util::sync::CancellationToken;
 
 use super::call::{Asked, Call, Mirrors, SESSION_ID};
 use super::door::Door;
@@ -113,10 +112,10 @@ fn check_version(session: &SessionHandle, headers: &Mirrors<'_>) -> Result<(), F
 ///
 /// # Errors
 /// Before it is known to belong to a session: 400 and 404. After that every fault is an answer in the session.
-pub async fn request(call: &Call<'_>, asked: Asked, params: Box<Params>) -> Result<HttpResponse, Fault> {
+pub async fn request(call: &Call<'_>, asked: &Asked, params: Box<Params>) -> Result<HttpResponse, Fault> {
     let headers = call.mirrors();
     if asked.method == "initialize" {
-        return initialize(call, &asked, &params, &headers);
+        return initialize(call, asked, &params, &headers);
     }
     let session = session_of(&call.door, &call.caller, &headers)?;
     let request = answers::Request {
@@ -124,8 +123,8 @@ pub async fn request(call: &Call<'_>, asked: Asked, params: Box<Params>) -> Resu
         caller: call.caller.clone(),
         request_id: Arc::clone(&call.request_id),
         session,
-        id: asked.id,
-        method: asked.method,
+        id: asked.id.clone(),
+        method: asked.method.clone(),
         params,
     };
     Ok(waiting::answer(request, asked.accepts).await)
@@ -229,11 +228,6 @@ pub async fn delete(request: HttpRequest, door: Data<Door>) -> HttpResponse {
         Ok(()) => HttpResponse::NoContent().finish(),
         Err(fault) => reply::rpc_error(None, &fault, "DELETE /mcp", &request_id),
     }
-}
-
-/// A token for a call; `InFlight` makes it one that the client can trip.
-fn token() -> CancellationToken {
-    CancellationToken::new()
 }
 
 /// What a client of these revisions must take to be answered on a stream.

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::error::Fault;
 use crate::protocol::modern::{self, Params};
 use crate::protocol::render::ServerInfo;
-use crate::protocol::{ClientCapabilities, Raw, Revision};
+use crate::protocol::{ClientCapabilities, Raw, Revision, capabilities};
 
 /// What is settled by a handshake.
 #[derive(Debug, Clone)]
@@ -79,14 +79,9 @@ fn within(declared: &ClientCapabilities, revision: Revision) -> ClientCapabiliti
 
 /// The result of `initialize`.
 pub fn welcome(revision: Revision, info: &ServerInfo, instructions: Option<&str>) -> Raw {
-    let mut capabilities = json!({
-        "tools": {"listChanged": true},
-        "prompts": {"listChanged": true},
-        "resources": {"subscribe": true, "listChanged": true},
-        "logging": {},
-    });
-    if let (true, Some(members)) = (revision.has_audio_and_annotations(), capabilities.as_object_mut()) {
-        members.insert("completions".to_owned(), json!({}));
+    let mut capabilities = capabilities::of_server();
+    if let (false, Some(members)) = (revision.has_audio_and_annotations(), capabilities.as_object_mut()) {
+        members.remove("completions");
     }
     let mut result = json!({
         "protocolVersion": revision.name(),
