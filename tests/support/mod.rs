@@ -13,8 +13,9 @@ pub mod stdio;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -136,7 +137,7 @@ impl Server {
     /// Waits for its end and gives the exit code.
     pub fn wait(&mut self) -> Option<i32> {
         let child = &mut self.child;
-        eventually("the server ends", || child.try_wait().expect("a child can be waited for")).code()
+        code_of(eventually("the server ends", || child.try_wait().expect("a child can be waited for")))
     }
 
     /// A GET of an operations endpoint: status and JSON.
@@ -178,6 +179,14 @@ impl Drop for Server {
 
 fn database_of(folder: &Path) -> Option<(&'static str, String)> {
     Some(("WAYGATE_DATABASE_URL", database::url_of(folder)?))
+}
+
+/// The exit code; of a process that a signal ended, which one it was is said for whoever reads why a test failed.
+pub fn code_of(status: ExitStatus) -> Option<i32> {
+    if let Some(signal) = status.signal() {
+        eprintln!("a process was ended by signal {signal}, core dumped: {}", status.core_dumped());
+    }
+    status.code()
 }
 
 /// Polls until `look` sees something.

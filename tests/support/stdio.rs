@@ -10,7 +10,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{PATIENCE, database_of, eventually, message, program};
+use super::{PATIENCE, code_of, database_of, eventually, message, program};
 
 /// A running `stdio` process; dropping it kills it.
 pub struct Client {
@@ -189,7 +189,7 @@ impl Client {
         while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
             self.kept.push(read(&line));
         }
-        (status.code(), std::mem::take(&mut self.kept))
+        (code_of(status), std::mem::take(&mut self.kept))
     }
 
     /// Closes stdin and waits for the end.
