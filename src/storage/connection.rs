@@ -168,6 +168,8 @@ impl Connector {
             }
             #[cfg(feature = "postgres")]
             Target::Postgres { url, .. } => {
+                // Else OpenSSL takes itself down when the process ends, under threads that still connect, and these crash.
+                openssl_sys::init();
                 diesel::PgConnection::establish(&with_parameters(url.expose().trim()))
                     .map(DbConnection::Postgres)
             }

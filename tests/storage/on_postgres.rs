@@ -112,3 +112,36 @@ fn a_group_of_any_size_is_written_to_postgresql_whole_or_not_at_all() {
     assert_eq!(rows.len(), 1_000, "a page of it, in the order that they came");
     assert_eq!(rows, (0..).zip(&rows).map(expected).collect::<Vec<_>>());
 }
+
+/// Set for the process that ends while it connects.
+const ENDING: &str = "WAYGATE_TEST_ENDS_WHILE_CONNECTING";
+
+#[test]
+fn a_process_that_ends_while_it_connects_does_not_crash() {
+    if let Ok(url) = std::env::var(ENDING) {
+        let storage = at(&url).unwrap();
+        for _ in 0..6 {
+            let storage = storage.clone();
+            std::thread::spawn(move || {
+                loop {
+                    drop(storage.connect());
+                }
+            });
+        }
+        let until = std::time::Instant::now() + Duration::from_millis(60);
+        while std::time::Instant::now() < until {
+            drop(storage.connect());
+        }
+        std::process::exit(0);
+    }
+    let Some(url) = postgres::schema_for("ends while connecting") else { return };
+    let this = std::env::current_exe().unwrap();
+    // Without care one in ten crashed.
+    for _ in 0..40 {
+        let mut ending = std::process::Command::new(&this);
+        let name = "on_postgres::a_process_that_ends_while_it_connects_does_not_crash";
+        ending.args(["--exact", name]).env(ENDING, &url);
+        let ended = ending.output().unwrap();
+        assert!(ended.status.success(), "{}", ended.status);
+    }
+}
