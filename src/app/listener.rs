@@ -40,19 +40,23 @@ pub fn bind(host: &str, port: u16) -> Result<TcpListener, StartError> {
     })
 }
 
-/// The process that listens on `port`, as `pid (name)`, when this user may know.
+/// The process that listens on `port`, as `pid (name)`, when this user may know. A process that was forked a moment ago
+/// holds what its parent does until it runs its own program: the oldest of several is named.
 fn owner_of(port: u16) -> Option<String> {
     let sockets = procfs::net::tcp().ok()?.into_iter().chain(procfs::net::tcp6().ok()?);
     let is_it = |entry: &procfs::net::TcpNetEntry| {
         entry.local_address.port() == port && entry.state == procfs::net::TcpState::Listen
     };
     let wanted = format!("socket:[{}]", sockets.into_iter().find(is_it)?.inode);
-    procfs::process::all_processes().ok()?.flatten().find_map(|process| {
-        let holds = fs::read_dir(format!("/proc/{}/fd", process.pid))
-            .ok()?
-            .flatten()
-            .any(|file| fs::read_link(file.path()).is_ok_and(|target| target.as_os_str() == wanted.as_str()));
-        let name = || process.stat().map_or_else(|_| "?".to_owned(), |stat| stat.comm);
-        holds.then(|| format!("{} ({})", process.pid, name()))
-    })
+    let holds = |process: &procfs::process::Process| {
+        fs::read_dir(format!("/proc/{}/fd", process.pid)).is_ok_and(|mut files| {
+            files.any(|file| {
+                let target = file.and_then(|file| fs::read_link(file.path()));
+                target.is_ok_and(|target| target.as_os_str() == wanted.as_str())
+            })
+        })
+    };
+    let owners = procfs::process::all_processes().ok()?.flatten().filter(holds);
+    let oldest = owners.filter_map(|process| process.stat().ok()).min_by_key(|stat| (stat.starttime, stat.pid))?;
+    Some(format!("{} ({})", oldest.pid, oldest.comm))
 }
