@@ -20,6 +20,7 @@ fn context(capabilities: Value) -> (Context, mpsc::Receiver<Notice>) {
         log_level: Some(LogLevel::Debug),
         client: ClientCapabilities::read(&Raw::value(&capabilities)).unwrap(),
         caller: CallerKey(1),
+        conversation: None,
         operator: false,
         trace: Trace::default(),
         blocking: Arc::new(Blocking::new(1)),

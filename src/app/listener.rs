@@ -57,6 +57,7 @@ fn owner_of(port: u16) -> Option<String> {
         })
     };
     let owners = procfs::process::all_processes().ok()?.flatten().filter(holds);
-    let oldest = owners.filter_map(|process| process.stat().ok()).min_by_key(|stat| (stat.starttime, stat.pid))?;
+    let oldest =
+        owners.filter_map(|process| process.stat().ok()).min_by_key(|stat| (stat.starttime, stat.pid))?;
     Some(format!("{} ({})", oldest.pid, oldest.comm))
 }

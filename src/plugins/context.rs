@@ -18,6 +18,25 @@ use crate::protocol::{ClientCapabilities, LogLevel, Trace};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CallerKey(pub u64);
 
+/// A client's session, where its revision has sessions: the same session has the same key, and the key says nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ConversationKey(pub u64);
+
+/// What a call did behind its plugin, for the history and the metrics.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hop {
+    /// Which process or session of the plugin carried it, as `/plugins/{name}` names it.
+    pub instance: Option<Arc<str>>,
+    /// From the request's sending to its answer.
+    pub upstream: Duration,
+    /// Sent to the server behind.
+    pub bytes_out: u64,
+    /// Received from it.
+    pub bytes_in: u64,
+    /// What was translated: `modern-legacy` for a call of today's revision to a server with sessions, and so on.
+    pub bridged: Option<&'static str>,
+}
+
 /// Something said before the result, on the response stream of the same request.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Notice {
@@ -75,6 +94,8 @@ pub struct ContextParts {
     pub client: ClientCapabilities,
     /// Who calls.
     pub caller: CallerKey,
+    /// In which session, where the client's revision has sessions.
+    pub conversation: Option<ConversationKey>,
     /// Whether the caller proved to be the operator.
     pub operator: bool,
     /// W3C trace context of the request.
@@ -97,12 +118,14 @@ struct Inner {
     parts: ContextParts,
     /// The progress told last.
     furthest: std::sync::Mutex<f64>,
+    hop: std::sync::OnceLock<Hop>,
 }
 
 impl Context {
     /// From its parts.
     pub fn new(parts: ContextParts) -> Self {
-        Self(Arc::new(Inner { parts, furthest: std::sync::Mutex::new(f64::NEG_INFINITY) }))
+        let furthest = std::sync::Mutex::new(f64::NEG_INFINITY);
+        Self(Arc::new(Inner { parts, furthest, hop: std::sync::OnceLock::new() }))
     }
 
     /// When the call is given up.
@@ -133,6 +156,26 @@ impl Context {
     /// Who calls.
     pub fn caller(&self) -> CallerKey {
         self.0.parts.caller
+    }
+
+    /// In which session it calls, where its revision has sessions.
+    pub fn conversation(&self) -> Option<ConversationKey> {
+        self.0.parts.conversation
+    }
+
+    /// The least level of log messages that the request wants.
+    pub fn log_level(&self) -> Option<LogLevel> {
+        self.0.parts.log_level
+    }
+
+    /// Notes what the call did behind the plugin; the first note counts.
+    pub fn hopped(&self, hop: Hop) {
+        let _told_before = self.0.hop.set(hop);
+    }
+
+    /// What the call did behind the plugin, if it went further.
+    pub fn hop(&self) -> Option<&Hop> {
+        self.0.hop.get()
     }
 
     /// Whether the caller proved to be the operator: by the key.

@@ -7,6 +7,8 @@ pub mod builtin;
 pub mod child;
 mod context;
 mod host;
+mod life;
+pub mod upstream;
 
 use std::sync::Arc;
 
@@ -16,8 +18,9 @@ use tokio::sync::broadcast;
 
 use crate::protocol::{Answers, Definition, InputRequest, Raw};
 
-pub use context::{Blocking, CallerKey, Context, ContextParts, Listener, Notice};
+pub use context::{Blocking, CallerKey, Context, ContextParts, ConversationKey, Hop, Listener, Notice};
 pub use host::{Host, HostError};
+pub use life::{Health, LifeError, Pulse};
 
 /// Something that offers tools, prompts and resources, and does the work when they are used.
 ///
@@ -37,6 +40,24 @@ pub trait Plugin: Send + Sync + 'static {
         request: Request,
         context: Context,
     ) -> BoxFuture<'static, Result<Outcome, PluginError>>;
+
+    /// One life of it: starts what it needs, says that it is ready, and goes on until it is told to stop or cannot go on.
+    /// Its actor begins the next life after one that failed. A plugin that needs nothing is ready at once.
+    ///
+    /// # Errors
+    /// Why it cannot start, or cannot go on.
+    fn live(self: Arc<Self>, pulse: Pulse) -> BoxFuture<'static, Result<(), LifeError>> {
+        pulse.ready();
+        Box::pin(async move {
+            pulse.stop().cancelled().await;
+            Ok(())
+        })
+    }
+
+    /// What an operator sees of it in `/plugins/{name}` beside what every plugin shows; an object, or null. No secrets.
+    fn report(&self) -> Value {
+        Value::Null
+    }
 }
 
 /// All that a plugin offers.

@@ -5,6 +5,7 @@ pub mod content;
 mod definition;
 mod envelope;
 pub mod headers;
+mod incoming;
 mod input;
 pub mod legacy;
 mod level;
@@ -19,6 +20,7 @@ pub mod sse;
 
 pub use definition::Definition;
 pub use envelope::{Id, Malformed, Message};
+pub use incoming::{Incoming, RpcError};
 pub use input::{Answers, ClientCapabilities, InputMethod, InputRequest};
 pub use level::{LogLevel, Trace};
 pub use methods::{MODERN, Method, Named, SERVED};

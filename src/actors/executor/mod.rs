@@ -7,6 +7,7 @@ pub mod messages;
 mod outcome;
 mod rounds;
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +21,7 @@ use super::db::Recorder;
 use super::supervision::{Crash, Ping, Terms, message_of};
 use crate::access::Sealer;
 use crate::error::{ErrorCode, Fault};
-use crate::plugins::{CallerKey, Context as CallContext, ContextParts, Outcome, Request};
+use crate::plugins::{CallerKey, Context as CallContext, ContextParts, ConversationKey, Outcome, Request};
 use crate::protocol::content::ToolResult;
 use crate::protocol::render::{self, ServerInfo};
 use crate::telemetry::metrics::METRICS;
@@ -236,10 +237,18 @@ fn context_of(perform: &Perform, deadline: Instant) -> CallContext {
         log_level: perform.log_level,
         client: perform.client.clone(),
         caller: CallerKey(perform.caller.key),
+        conversation: perform.session.as_deref().map(conversation_of),
         operator: perform.caller.operator,
         trace: perform.trace.clone(),
         blocking: Arc::clone(&perform.task.seat().blocking),
     })
+}
+
+/// A session as plugins may know it, out of what logs call it.
+fn conversation_of(session: &str) -> ConversationKey {
+    let mut hasher = DefaultHasher::new();
+    session.hash(&mut hasher);
+    ConversationKey(hasher.finish())
 }
 
 fn too_late(task: &Task) -> Fault {

@@ -175,6 +175,7 @@ async fn tell_plugin(seat: &Seat, watch: &Watch) -> Result<(), Fault> {
         log_level: None,
         client: ClientCapabilities::default(),
         caller: CallerKey(0),
+        conversation: None,
         operator: false,
         trace: Trace::default(),
         blocking: Arc::clone(&seat.blocking),

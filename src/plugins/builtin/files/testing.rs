@@ -117,6 +117,7 @@ pub(super) fn context(notices: Option<mpsc::Sender<Notice>>) -> Context {
         log_level: None,
         client: ClientCapabilities::default(),
         caller: CallerKey(1),
+        conversation: None,
         operator: false,
         trace: Trace::default(),
         blocking: Arc::new(Blocking::new(4)),

@@ -47,6 +47,7 @@ fn context(operator: bool) -> Context {
         log_level: None,
         client: ClientCapabilities::default(),
         caller: CallerKey(1),
+        conversation: None,
         operator,
         trace: Trace::default(),
         blocking: Arc::new(Blocking::new(1)),
