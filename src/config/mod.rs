@@ -8,6 +8,7 @@ pub mod generated;
 mod kubernetes;
 mod layers;
 mod load;
+pub mod plugin;
 mod programs;
 mod secret;
 pub mod settings;

@@ -1,0 +1,35 @@
+//! What speaks to a server of one era. The plugin holds one for each life and does not know which.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::mpsc;
+
+use super::link::LinkError;
+use crate::plugins::{Change, Context, Inventory, Outcome, PluginError, Request};
+
+/// A server of one era, after its handshake.
+pub trait Speaker: Send + Sync + 'static {
+    /// Carries out one request of a client.
+    fn perform(
+        self: Arc<Self>,
+        request: Request,
+        context: Context,
+    ) -> BoxFuture<'static, Result<Outcome, PluginError>>;
+
+    /// Asks for all that the server offers, page by page, within the caller's deadline.
+    fn list(self: Arc<Self>) -> BoxFuture<'static, Result<Inventory, LinkError>>;
+
+    /// Listens for what the server tells of its own accord, until the link ends. Once it listens it goes on by itself
+    /// where the transport can be taken up again; what may have been missed is told as if everything had changed.
+    fn attend(self: Arc<Self>, changes: mpsc::Sender<Change>) -> BoxFuture<'static, Result<(), LinkError>>;
+
+    /// Ends all that was begun: parked calls are answered, sessions closed, links shut.
+    fn close(self: Arc<Self>) -> BoxFuture<'static, ()>;
+
+    /// `2026-07-28` or the revision that was agreed on.
+    fn revision(&self) -> &'static str;
+
+    /// What an operator sees of it: sessions, parked calls, the link's report. An object, without secrets.
+    fn report(&self) -> serde_json::Value;
+}
