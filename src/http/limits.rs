@@ -7,7 +7,7 @@ use std::time::Duration;
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::error::{InternalError, PayloadError};
-use actix_web::http::header::{self, HeaderMap};
+use actix_web::http::header::{self, HeaderMap, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::web::{Bytes, BytesMut, Data, Payload};
 use actix_web::{Error, HttpRequest};
@@ -72,10 +72,7 @@ fn foreign(headers: &HeaderMap, frame: &Frame) -> Option<Fault> {
 /// # Errors
 /// 415 for another kind, 413 for too much, 408 for too slow, 400 for one that broke off.
 pub async fn read_json(request: &HttpRequest, payload: &mut Payload, frame: &Frame) -> Result<Bytes, Fault> {
-    let kind =
-        request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let kind = kind.split(';').next().unwrap_or_default().trim();
-    if !kind.eq_ignore_ascii_case("application/json") {
+    if !request.headers().get(header::CONTENT_TYPE).is_some_and(is_json) {
         return Err(Fault::new(
             ErrorCode::UnsupportedMediaType,
             "the body is not declared as JSON",
@@ -104,6 +101,13 @@ pub async fn read_json(request: &HttpRequest, payload: &mut Payload, frame: &Fra
             "send the whole body at once",
         ))
     })
+}
+
+fn is_json(kind: &HeaderValue) -> bool {
+    kind == "application/json" || {
+        let kind = kind.to_str().unwrap_or_default().split(';').next().unwrap_or_default();
+        kind.trim().eq_ignore_ascii_case("application/json")
+    }
 }
 
 async fn collect(payload: &mut Payload, declared: Option<usize>, frame: &Frame) -> Result<Bytes, Fault> {
@@ -175,10 +179,11 @@ pub struct Accepts {
 pub fn accepts(headers: &HeaderMap) -> Accepts {
     let (mut json, mut events, mut any) = (None, None, None);
     for value in headers.get_all(header::ACCEPT) {
-        let value = value.to_str().unwrap_or_default();
+        // What nearly all clients send, seen at once.
         if value == "application/json, text/event-stream" {
             return Accepts { json: true, events: true };
         }
+        let value = value.to_str().unwrap_or_default();
         for range in value.split(',') {
             let mut parts = range.split(';').map(str::trim);
             let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
@@ -201,7 +206,6 @@ pub fn accepts(headers: &HeaderMap) -> Accepts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use actix_web::http::header::HeaderValue;
 
     #[test]
     fn accept_is_read_with_its_ranges_and_weights() {

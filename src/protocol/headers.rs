@@ -125,6 +125,9 @@ fn same_number(number: &Number, said: &str) -> bool {
 
 fn expect(headers: &dyn Headers, title: &str, header: Header<'_>, body: &str) -> Result<(), Fault> {
     let Some(value) = said(headers, title, header)? else { return Ok(()) };
+    if value == body.as_bytes() {
+        return Ok(());
+    }
     let text = std::str::from_utf8(value)
         .map_err(|_| mismatch(format!("{title} has characters that no header may have")))?;
     same(title, text, body)

@@ -16,22 +16,21 @@ use crate::error::Fault;
 pub struct ServerInfo {
     /// `{"name":…,"version":…}`
     json: String,
+    /// `"_meta":{…}` of a result that has no other meta.
+    meta: String,
 }
 
 impl ServerInfo {
     /// From a name and a version.
     pub fn new(name: &str, version: &str) -> Self {
-        Self { json: json!({"name": name, "version": version}).to_string() }
+        let json = json!({"name": name, "version": version}).to_string();
+        let meta = format!(r#""_meta":{{"io.modelcontextprotocol/serverInfo":{json}}}"#);
+        Self { json, meta }
     }
 
     /// Its JSON.
     pub fn to_value(&self) -> Value {
         serde_json::from_str(&self.json).unwrap_or_default()
-    }
-
-    /// `"_meta":{…}` of a result that has no other meta.
-    fn meta(&self) -> String {
-        format!(r#""_meta":{{"io.modelcontextprotocol/serverInfo":{}}}"#, self.json)
     }
 }
 
@@ -106,9 +105,9 @@ fn finish(result: &Raw, kind: &str, info: &ServerInfo) -> Result<Finished, RawEr
     }
     let inner = text.strip_prefix('{').ok_or_else(|| RawError::new("the result is not an object"))?;
     let comma = if inner.trim_start() == "}" { "" } else { "," };
-    let meta = info.meta();
+    let meta = &info.meta;
     let mut out = String::with_capacity(text.len() + meta.len() + kind.len() + 20);
-    for part in ["{\"resultType\":\"", kind, "\",", &meta, comma, inner] {
+    for part in ["{\"resultType\":\"", kind, "\",", meta, comma, inner] {
         out.push_str(part);
     }
     let plain = out.len() - inner.len();

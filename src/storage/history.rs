@@ -272,7 +272,16 @@ pub fn append<'a>(
     match connection {
         #[cfg(feature = "sqlite")]
         DbConnection::Sqlite(sqlite) => {
-            sqlite.immediate_transaction(|sqlite| super::insert::insert(sqlite, rows))
+            let mut refused = None;
+            let ended = sqlite.immediate_transaction(|sqlite| {
+                super::insert::insert(sqlite, rows).map_err(|error| {
+                    refused = Some(error);
+                    diesel::result::Error::RollbackTransaction
+                })
+            });
+            // On some errors, a full disk among them, SQLite ends the transaction by itself, and Diesel is then refused to do so:
+            // what was said first is what is wrong.
+            refused.map_or(ended, Err)
         }
         #[cfg(feature = "postgres")]
         DbConnection::Postgres(postgres) => super::unnest::insert(postgres, rows),

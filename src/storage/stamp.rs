@@ -30,7 +30,7 @@ impl Stamp {
             micros if micros.is_multiple_of(1_000) => 23,
             _ => 26,
         };
-        String::from_utf8_lossy(text.get(..length).unwrap_or_default()).into_owned()
+        String::from_utf8(text.get(..length).unwrap_or_default().to_vec()).unwrap_or_default()
     }
 }
 

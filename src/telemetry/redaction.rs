@@ -108,9 +108,7 @@ pub fn mask(text: &str) -> Cow<'_, str> {
 /// Where the first secret of a text is: a bearer token, a key as well-known services make them, a JWT, a PEM block,
 /// the user and password of a URL.
 fn secret_in(text: &str) -> Option<Range<usize>> {
-    // Most texts are short words: without one of these marks, the shortest secret there is takes so many bytes.
-    const UNMARKED_MIN: usize = "Basic 12345678".len();
-    if text.len() < UNMARKED_MIN && !text.bytes().any(|byte| matches!(byte, b'=' | b':' | b'-')) {
+    if !may_hold_secret(text) {
         return None;
     }
     let pem = text.find('-').and_then(|_| text.find("-----BEGIN ")).map(|start| {
@@ -121,6 +119,18 @@ fn secret_in(text: &str) -> Option<Range<usize>> {
     });
     let token = tokens(text).find_map(|token| secret_token(text, token));
     [pem, token].into_iter().flatten().min_by_key(|range| range.start)
+}
+
+/// A quick look, since most texts are plain words: a secret has a mark of a name or a URL before it, a scheme, or is a long
+/// token of its own.
+fn may_hold_secret(text: &str) -> bool {
+    let (mut before, mut stretch) = (b' ', 0);
+    text.bytes().any(|byte| {
+        let ends_scheme = byte == b' ' && matches!(before, b'r' | b'R' | b'c');
+        stretch = if byte <= b' ' { 0 } else { stretch + 1 };
+        before = byte;
+        ends_scheme || stretch >= LOOKS_MIN || matches!(byte, b'=' | b':' | b'-')
+    })
 }
 
 /// The stretches of a text that tokens can be: between blanks, quotes, commas and brackets.
@@ -168,10 +178,11 @@ fn follows_scheme(text: &str, at: usize) -> bool {
     ["Bearer ", "bearer ", "BEARER ", "Basic ", "basic "].iter().any(|scheme| before.ends_with(scheme))
 }
 
+/// The shortest token that is a secret by its looks is a JWT: header, claims and no signature.
+const LOOKS_MIN: usize = "eyJ1234567.1234.".len();
+
 /// Keys as well-known services make them, and JWTs.
 fn looks_secret(token: &str) -> bool {
-    /// The shortest JWT: header, claims and no signature.
-    const LOOKS_MIN: usize = "eyJ1234567.1234.".len();
     const PREFIXES: [(&str, usize); 14] = [
         ("sk-", 20),
         ("sk_live_", 20),

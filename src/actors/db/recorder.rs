@@ -144,18 +144,19 @@ impl Recorder {
 
     /// Leaves a record to be written soon. Never blocks. What finds no room waits [`ROOM_WAIT`] for it, and is then dropped,
     /// counted, and told by a gap row.
-    pub fn record(&self, record: Record) {
-        self.shared.push(SystemTime::now(), self.fit(record));
+    pub fn record(&self, mut record: Record) {
+        self.fit(&mut record);
+        self.shared.push(SystemTime::now(), record);
     }
 
     /// Leaves a record and waits until it is on disk, together with all recorded before it.
     ///
     /// # Errors
     /// See [`RecordError`]. After `Full` of anything but an intent, a gap row tells that it is missing.
-    pub async fn record_durably(&self, record: Record) -> Result<(), RecordError> {
+    pub async fn record_durably(&self, mut record: Record) -> Result<(), RecordError> {
         let at = SystemTime::now();
         let give_up = tokio::time::Instant::now() + ROOM_WAIT;
-        let mut record = self.fit(record);
+        self.fit(&mut record);
         let told = loop {
             // Made before the attempt, so that room made in between is not missed.
             let room = self.shared.room.notified();
@@ -173,10 +174,9 @@ impl Recorder {
 
     /// What waits must hold no more than is counted: arguments are a part of the body they came in, and would keep all
     /// of it.
-    fn fit(&self, mut record: Record) -> Record {
+    fn fit(&self, record: &mut Record) {
         record.arguments =
-            record.arguments.filter(|_| self.keeps_arguments).map(|arguments| arguments.detached());
-        record
+            record.arguments.take().filter(|_| self.keeps_arguments).map(|arguments| arguments.detached());
     }
 
     /// Waits until all recorded so far is on disk.
