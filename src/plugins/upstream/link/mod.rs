@@ -4,6 +4,12 @@
 //! Reading order: here, what every link does; `stdio`, a child process; `http`, Streamable HTTP of both eras; `sse`, the
 //! HTTP+SSE of 2024-11-05.
 
+pub mod http;
+pub mod pending;
+pub mod sse;
+#[cfg(test)]
+mod testing;
+
 use std::pin::Pin;
 use std::sync::Arc;
 
