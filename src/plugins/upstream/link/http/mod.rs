@@ -247,7 +247,7 @@ async fn answered(line: Arc<Line>, request: &Outgoing, answer: Response<Body>) -
     match Kind::of(answer.headers()) {
         Kind::Events => {
             let resumable = request.version != Some(MODERN);
-            Ok(Answer::flow(line, answer.into_body(), id, resumable))
+            Ok(stream::Answer::flow(line, answer.into_body(), id, resumable))
         }
         Kind::Json => {
             let bytes = whole(&line.core, answer.into_body(), line.core.response_max_bytes()).await?;
@@ -256,8 +256,6 @@ async fn answered(line: Arc<Line>, request: &Outgoing, answer: Response<Body>) -
         Kind::Other(kind) => Err(wrong_kind(&kind)),
     }
 }
-
-use stream::Answer;
 
 /// A JSON body as a flow.
 fn heard(id: u64, bytes: Bytes) -> Result<Flow, LinkError> {
