@@ -1,4 +1,4 @@
-//! The headers that repeat parts of the body, so that a router need not parse it: decoding and comparing.
+//! The headers that repeat parts of the body, so that a router need not parse it: encoding, decoding and comparing.
 //!
 //! MCP 2026-07-28, basic/transports/streamable-http#request-metadata and SEP-2243. Must not know an HTTP library.
 
@@ -171,6 +171,16 @@ fn decode<'a>(title: &str, value: &'a [u8]) -> Result<Cow<'a, str>, Fault> {
     String::from_utf8(bytes).map(Cow::Owned).map_err(|_| broken("is Base64 of something that is not UTF-8"))
 }
 
+/// A text as the value of `Mcp-Name` or `Mcp-Param-*`: itself, or `=?base64?…?=` where a header could not carry it, or
+/// where it would be taken for something encoded.
+pub fn encode(text: &str) -> Cow<'_, str> {
+    let carried = text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
+        && !text.starts_with(' ')
+        && !text.ends_with(' ')
+        && !(text.starts_with("=?base64?") && text.ends_with("?="));
+    if carried { Cow::Borrowed(text) } else { Cow::Owned(format!("=?base64?{}?=", STANDARD.encode(text))) }
+}
+
 fn missing(title: &str) -> Fault {
     mismatch(format!("{title} is missing"))
 }
@@ -187,6 +197,18 @@ fn mismatch(message: String) -> Fault {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn what_is_encoded_reads_as_it_was_and_plain_text_stays_plain() {
+        for plain in ["", "a", "a b", "=?base64?", "?=", "=?BASE64?YQ==?="] {
+            assert_eq!(encode(plain), plain);
+        }
+        for text in [" a", "a ", "ä", "a\nb", "a\tb", "\u{7f}", "=?base64?YQ==?=", "\ta"] {
+            let encoded = encode(text);
+            assert!(encoded.starts_with("=?base64?") && encoded.is_ascii(), "{text:?}");
+            assert_eq!(decode("x", encoded.as_bytes()).unwrap(), text);
+        }
+    }
 
     struct One(Option<&'static str>);
 

@@ -11,6 +11,8 @@ pub struct Event {
     pub id: Option<String>,
     /// How long to wait before that.
     pub retry_ms: Option<u64>,
+    /// Its name, where it has one: nothing in Streamable HTTP, `endpoint` or `message` before that.
+    pub kind: Option<String>,
     /// What it says; none for an event that only carries an id or a pause.
     pub data: Option<Vec<u8>>,
 }
@@ -32,6 +34,11 @@ pub struct Events {
 }
 
 impl Events {
+    /// Whether an event began that has not come whole.
+    pub fn is_halfway(&self) -> bool {
+        !self.rest.is_empty() || self.event.data.is_some()
+    }
+
     /// For events of at most so many bytes.
     pub fn new(most: usize) -> Self {
         Self { most, rest: BytesMut::new(), searched: 0, event: Event::default() }
@@ -103,7 +110,8 @@ impl Events {
             b"retry" => {
                 self.event.retry_ms = text().and_then(|text| text.parse().ok());
             }
-            // `event` says nothing here, and a line that begins with a colon is a sign of life.
+            b"event" => self.event.kind = text().map(str::to_owned),
+            // A line that begins with a colon is a sign of life.
             _ => {}
         }
     }
@@ -135,7 +143,8 @@ mod tests {
         let primed = Event { id: Some("1-0".into()), ..said("") };
         let first = Event { id: Some("1-1".into()), ..said("{\"a\":1}") };
         let pause = Event { retry_ms: Some(10), ..Event::default() };
-        let wanted = [primed, first, pause, said("y\nz")];
+        let named = Event { kind: Some("x".into()), ..said("y\nz") };
+        let wanted = [primed, first, pause, named];
         assert_eq!(all(&[text]), wanted);
         let bytes: Vec<String> = text.chars().map(String::from).collect();
         assert_eq!(all(&bytes.iter().map(String::as_str).collect::<Vec<_>>()), wanted);

@@ -2,7 +2,13 @@
 //! they mean, nor which era they are of, beyond what its transport needs.
 //!
 //! Reading order: here, what every link does; `stdio`, a child process; `http`, Streamable HTTP of both eras; `sse`, the
-//! HTTP+SSE of 2024-11-05.
+//! HTTP+SSE of 2024-11-05; `pending`, who waits for what where everything comes through one pipe.
+
+pub mod http;
+pub mod pending;
+pub mod sse;
+#[cfg(test)]
+mod testing;
 
 use std::pin::Pin;
 use std::sync::Arc;
