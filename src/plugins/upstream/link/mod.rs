@@ -4,6 +4,8 @@
 //! Reading order: here, what every link does; `stdio`, a child process; `http`, Streamable HTTP of both eras; `sse`, the
 //! HTTP+SSE of 2024-11-05.
 
+pub mod stdio;
+
 use std::pin::Pin;
 use std::sync::Arc;
 
