@@ -120,4 +120,3 @@ fn limit(confinement: &Confinement) -> Result<(), String> {
     }
     Ok(())
 }
-

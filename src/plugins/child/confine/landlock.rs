@@ -23,8 +23,21 @@ const WANTED: ABI = ABI::V5;
 /// What every program needs to run at all: to be read, and run. `/proc` is safe: Landlock keeps a program from what only
 /// a debugger may see of processes outside.
 const SYSTEM: [&str; 15] = [
-    "/usr", "/lib", "/lib32", "/lib64", "/libx32", "/bin", "/sbin", "/etc", "/opt", "/run", "/proc", "/sys",
-    "/nix/store", "/gnu/store", "/var/lib/ca-certificates",
+    "/usr",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/bin",
+    "/sbin",
+    "/etc",
+    "/opt",
+    "/run",
+    "/proc",
+    "/sys",
+    "/nix/store",
+    "/gnu/store",
+    "/var/lib/ca-certificates",
 ];
 /// Of devices, those that have no other protection are written by everyone: `/dev/null`, terminals, shared memory.
 const DEVICES: &str = "/dev";

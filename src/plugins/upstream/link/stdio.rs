@@ -128,10 +128,13 @@ impl StdioLink {
         let (queue, messages) = mpsc::channel(QUEUE_MAX);
         let closing = CancellationToken::new();
         let (ended, over) = watch::channel(false);
-        let (of_reader, of_stderr, of_writer) = (Arc::clone(&shared), Arc::clone(&shared), Arc::clone(&shared));
+        let (of_reader, of_stderr, of_writer) =
+            (Arc::clone(&shared), Arc::clone(&shared), Arc::clone(&shared));
         let told = closing.clone();
         let streams = Streams {
-            reader: Task::of(async move { read(Lines::new(stdout, response_max_bytes), &of_reader.routes).await }),
+            reader: Task::of(
+                async move { read(Lines::new(stdout, response_max_bytes), &of_reader.routes).await },
+            ),
             stderr: Task::of(async move { of_stderr.said.hear(stderr).await }),
             writer: Task::of(async move {
                 let Some(pipe) = stdin else { return Ok(()) };
@@ -228,7 +231,8 @@ impl Link for StdioLink {
         });
         let last_exit = last_exit.lock().unwrap_or_else(PoisonError::into_inner).clone();
         // A guard that is gone may have given its number to another process.
-        let usage = if *self.over.borrow() || last_exit.is_some() { None } else { tree.and_then(Tree::usage) };
+        let usage =
+            if *self.over.borrow() || last_exit.is_some() { None } else { tree.and_then(Tree::usage) };
         if let Some(members) = report.as_object_mut() {
             if let Some(usage) = usage {
                 members.insert("cpuSeconds".to_owned(), json!(usage.cpu_seconds));

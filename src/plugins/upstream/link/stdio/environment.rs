@@ -52,7 +52,8 @@ pub(super) fn make_at_home(
     let narrow = reach.sandbox.folders.is_some();
     let home = find(variables, "HOME").map(PathBuf::from);
     let home = home.and_then(|home| std::fs::canonicalize(home).ok());
-    let beside_denied = home.as_ref().is_some_and(|home| denied.iter().any(|denied| denied.starts_with(home)));
+    let beside_denied =
+        home.as_ref().is_some_and(|home| denied.iter().any(|denied| denied.starts_with(home)));
     if !narrow && !beside_denied {
         return;
     }
@@ -144,7 +145,8 @@ mod tests {
     fn a_program_gets_what_is_listed_and_nothing_else() {
         let reach = reach(&["HTTP_PROXY", "WAYGATE_API_KEY", "MISSING"], &[("HOME", "/srv"), ("A", "b")]);
         let found = variables(&reach, resolved(&[("HOME", "/srv"), ("A", "b")]), own);
-        let wanted = resolved(&[("PATH", PROGRAM_FOLDERS), ("HOME", "/srv"), ("HTTP_PROXY", "p"), ("A", "b")]);
+        let wanted =
+            resolved(&[("PATH", PROGRAM_FOLDERS), ("HOME", "/srv"), ("HTTP_PROXY", "p"), ("A", "b")]);
         assert_eq!(found, wanted);
     }
 

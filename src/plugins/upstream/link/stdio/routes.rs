@@ -180,7 +180,10 @@ impl Routes {
     /// When the end does not tell either: somebody would wait in vain.
     pub(super) fn rest(&self, tail: &[u8]) -> Result<(), String> {
         let id = ends(tail).ok_or_else(|| {
-            format!("it sent a line of more than {} bytes that cannot be told from an answer", self.response_max_bytes)
+            format!(
+                "it sent a line of more than {} bytes that cannot be told from an answer",
+                self.response_max_bytes
+            )
         })?;
         self.answer(id, Err(LinkError::TooLarge(self.response_max_bytes)));
         Ok(())
@@ -198,7 +201,8 @@ impl Routes {
             }
             Incoming::Notification { params, .. } | Incoming::Request { params, .. } => params.as_ref(),
         };
-        let progress = matches!(&message, Incoming::Notification { method, .. } if method == "notifications/progress");
+        let progress =
+            matches!(&message, Incoming::Notification { method, .. } if method == "notifications/progress");
         let owner = params.and_then(|params| self.owner(params, progress));
         match owner.as_ref().unwrap_or(&self.strays).push(message) {
             Taken::Whole => Ok(()),
@@ -234,7 +238,8 @@ impl Routes {
 
     fn late(&self, which: &str, error: Option<String>) {
         if self.counts.late.fetch_add(1, Ordering::Relaxed) == 0 {
-            let says = error.map(|error| format!(": {}", self.veil.shown(error.as_bytes(), NOISE_SHOWN_BYTES)));
+            let says =
+                error.map(|error| format!(": {}", self.veil.shown(error.as_bytes(), NOISE_SHOWN_BYTES)));
             log::warn!(
                 plugin = &*self.plugin;
                 "the server answered something that nobody waits for, {which}; more of these are only counted{}",

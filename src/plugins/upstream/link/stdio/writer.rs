@@ -70,8 +70,9 @@ async fn put(pipe: &mut (impl AsyncWrite + Unpin), out: &mut Vec<u8>, routes: &R
     let mut rest = out.as_slice();
     while !rest.is_empty() {
         let written = timeout(STUCK_AFTER, pipe.write(rest)).await;
-        let written = written
-            .map_err(|_elapsed| format!("it has read nothing from its stdin for {} s", STUCK_AFTER.as_secs()))?;
+        let written = written.map_err(|_elapsed| {
+            format!("it has read nothing from its stdin for {} s", STUCK_AFTER.as_secs())
+        })?;
         match written {
             Ok(0) => return Err("it closed its stdin".to_owned()),
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {

@@ -105,7 +105,9 @@ fn who_reads_too_slowly_loses_the_oldest_and_never_the_answer() {
     for n in 0..=FLOW_MAX {
         line(
             &routes,
-            &format!(r#"{{"method":"notifications/progress","params":{{"progressToken":1,"progress":{n}}}}}"#),
+            &format!(
+                r#"{{"method":"notifications/progress","params":{{"progressToken":1,"progress":{n}}}}}"#
+            ),
         );
     }
     line(&routes, r#"{"id":1,"result":{}}"#);
@@ -118,7 +120,11 @@ fn who_reads_too_slowly_loses_the_oldest_and_never_the_answer() {
     }
     let more = Bytes::from_static(br#"{"id":5000,"method":"ask"}"#);
     assert!(routes.line(&more).is_err(), "requests are never dropped");
-    assert_eq!(fetch(&mut strays).as_deref(), Some("ask 0"), "the notification was, for the last that fitted");
+    assert_eq!(
+        fetch(&mut strays).as_deref(),
+        Some("ask 0"),
+        "the notification was, for the last that fitted"
+    );
 }
 
 #[test]
