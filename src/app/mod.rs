@@ -41,6 +41,7 @@ use crate::storage::socket::{self, Socket};
 use crate::storage::{DataFolder, Instance, Nook, Owned, Storage, StorageError};
 use crate::telemetry::metrics::METRICS;
 
+pub use crate::plugins::child::confine::enter as enter_confinement;
 pub use crate::plugins::child::guard::keep as keep_guard;
 pub use builder::Builder;
 use means::Means;

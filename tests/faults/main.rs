@@ -10,6 +10,8 @@ mod support;
 #[cfg(test)]
 mod actors;
 #[cfg(test)]
+mod confinement;
+#[cfg(test)]
 mod database;
 #[cfg(test)]
 mod kill;
@@ -26,6 +28,8 @@ mod postgres;
 mod sessions;
 #[cfg(test)]
 mod start;
+#[cfg(test)]
+mod stdio_link;
 #[cfg(test)]
 mod stop;
 #[cfg(test)]

@@ -4,10 +4,7 @@
 //! It is the subreaper of the program and watches a socket to Waygate: when that ends, so do all descendants. Runs
 //! behind the hidden verb `guard`. Must not know configuration, database, logs, nor what the program is for.
 
-use std::ffi::OsString;
-use std::fs::File;
-use std::io::IoSliceMut;
-use std::mem::MaybeUninit;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
 use std::os::unix::process::CommandExt as _;
@@ -15,12 +12,11 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, recvmsg, send};
+use rustix::net::{SendFlags, send};
 use rustix::process::{
     Pid, Signal, WaitOptions, WaitStatus, fchdir, getpid, kill_process_group, set_child_subreaper, setsid,
     wait,
 };
-use rustix::stdio::{dup2_stdin, stdin};
 use rustix::thread::set_no_new_privs;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
@@ -28,31 +24,34 @@ use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::descendants::signal_all;
-use super::report::{Ended, Report};
+use super::handover::{hand_over, receive};
+use super::report::{Confined, Ended, Report};
 
-/// What the program gets: its three streams and its working folder.
-pub(super) const HANDED: usize = 4;
 /// How long killed processes may take to be gone.
 pub(super) const GONE_WITHIN: Duration = Duration::from_secs(10);
 /// How often the rest is looked at while it ends, should a signal be missed.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// The same for those that should be gone already.
 const LOOK_SELDOM: Duration = Duration::from_secs(1);
+/// How long a process that is about to become the program may take to say why it cannot, once it has ended.
+const LAST_WORD_WITHIN: Duration = Duration::from_secs(1);
 /// What a shell says of a program that cannot be started.
 const NOT_STARTED: u8 = 127;
 
-/// Runs `command`, as handed over on stdin, until it and all it started have ended; gives its exit status.
+/// Runs `command`, as handed over on stdin, until it and all it started have ended; gives its exit status. With a
+/// `confinement`, as Waygate wrote it, the program may use no more than that.
 ///
 /// # Errors
 /// Why there is nothing to guard, in one sentence.
-pub fn keep(command: &[OsString], grace: Duration) -> Result<u8, String> {
-    let handed = receive().map_err(|why| {
+pub fn keep(command: &[OsString], grace: Duration, confinement: Option<&OsStr>) -> Result<u8, String> {
+    let (control, [input, output, errors, folder]) = receive().map_err(|why| {
         format!("`guard` is started by Waygate itself, which hands it what to run over a socket: {why}")
     })?;
+    let handed = Handed { control, streams: [input, output, errors], folder };
     // A runtime of one thread: signals, the socket and deadlines at once, without `unsafe` and without threads.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime
-        .and_then(|runtime| runtime.block_on(watch(handed, command, grace)))
+        .and_then(|runtime| runtime.block_on(watch(handed, command, grace, confinement)))
         .map_err(|error| error.to_string())
 }
 
@@ -64,36 +63,19 @@ struct Handed {
     folder: OwnedFd,
 }
 
-/// Takes over the socket on stdin, and what waits in it.
-fn receive() -> Result<Handed, String> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(HANDED))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let mut byte = [0];
-    recvmsg(stdin(), &mut [IoSliceMut::new(&mut byte)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)
-        .map_err(|error| error.to_string())?;
-    let mut files = Vec::new();
-    for message in ancillary.drain() {
-        if let RecvAncillaryMessage::ScmRights(rights) = message {
-            files.extend(rights);
-        }
-    }
-    let [input, output, errors, folder] =
-        <[OwnedFd; HANDED]>::try_from(files).map_err(|files| format!("{} files came", files.len()))?;
-    let control = stdin().try_clone_to_owned().map_err(|error| error.to_string())?;
-    // From now on nobody but the guard holds the socket: its end is the guard's end.
-    let nothing = File::open("/dev/null").map_err(|error| error.to_string())?;
-    dup2_stdin(nothing).map_err(|error| error.to_string())?;
-    Ok(Handed { control: control.into(), streams: [input, output, errors], folder })
-}
-
-async fn watch(handed: Handed, command: &[OsString], grace: Duration) -> std::io::Result<u8> {
+async fn watch(
+    handed: Handed,
+    command: &[OsString],
+    grace: Duration,
+    confinement: Option<&OsStr>,
+) -> std::io::Result<u8> {
     // Before the program is there, so that its end is not missed.
     let mut births_and_deaths = signal(SignalKind::child())?;
     let [mut terminate, mut interrupt, mut hangup] =
         [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?];
     let control = handed.control;
-    let child = match start(handed.streams, &handed.folder, command) {
-        Ok(child) => child,
+    let (child, mut entry) = match start(handed.streams, &handed.folder, command, confinement) {
+        Ok(started) => started,
         Err(why) => {
             tell(&control, &Report::Failed(why.to_string()));
             return Ok(NOT_STARTED);
@@ -111,11 +93,21 @@ async fn watch(handed: Handed, command: &[OsString], grace: Duration) -> std::io
         }
         tokio::select! {
             _ = births_and_deaths.recv() => {}
+            () = entry.over(), if !entry.told => if !entry.tell(&control, child) { break },
             heard = control.read(&mut nothing) => if !matches!(heard, Ok(1..)) { break },
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hangup.recv() => break,
         }
+    }
+    if brood.ended.is_some() && !entry.told {
+        // It has ended, and so has its side of the socket.
+        let _said_all = timeout(LAST_WORD_WITHIN, entry.over()).await;
+        entry.tell(&control, child);
+    }
+    if entry.failed {
+        brood.end_all(&mut births_and_deaths, grace).await;
+        return Ok(NOT_STARTED);
     }
     // By itself, or not: its end is told as soon as it is known, and what is left of its kin ends after it.
     if let Some(ended) = brood.ended {
@@ -131,7 +123,12 @@ async fn watch(handed: Handed, command: &[OsString], grace: Duration) -> std::io
 }
 
 /// Makes this process a guard, and starts the program as the leader of a process group of its own.
-fn start(streams: [OwnedFd; 3], folder: &OwnedFd, command: &[OsString]) -> std::io::Result<Pid> {
+fn start(
+    streams: [OwnedFd; 3],
+    folder: &OwnedFd,
+    command: &[OsString],
+    confinement: Option<&OsStr>,
+) -> std::io::Result<(Pid, Entry)> {
     // A session of its own has no terminal, and no key pressed there reaches it. It fails where it is one already.
     let _has_one = setsid();
     set_child_subreaper(Some(getpid()))?;
@@ -139,19 +136,79 @@ fn start(streams: [OwnedFd; 3], folder: &OwnedFd, command: &[OsString]) -> std::
     set_no_new_privs(true)?;
     fchdir(folder)?;
     let (program, arguments) = command.split_first().ok_or(std::io::ErrorKind::InvalidInput)?;
-    let [input, output, errors] = streams.map(Stdio::from);
-    let child = Command::new(program)
-        .args(arguments)
-        .stdin(input)
-        .stdout(output)
-        .stderr(errors)
+    let [input, output, errors] = streams;
+    let (mut starts, input, entry) = match confinement {
+        None => {
+            let mut starts = Command::new(program);
+            starts.args(arguments);
+            (starts, input, None)
+        }
+        Some(confinement) => {
+            // This very program, which confines itself and becomes the other one: the guard stays free.
+            let (ours, theirs) = StdStream::pair()?;
+            hand_over(&ours, [&input])?;
+            ours.set_nonblocking(true)?;
+            let mut starts = Command::new("/proc/self/exe");
+            starts.arg0("waygate-mcp").arg("guard").arg("--enter").arg(confinement).arg("--").args(command);
+            (starts, theirs.into(), Some(UnixStream::from_std(ours)?))
+        }
+    };
+    let child = starts
+        .stdin(Stdio::from(input))
+        .stdout(Stdio::from(output))
+        .stderr(Stdio::from(errors))
         // Not the guard's group: a program may well signal its whole group.
         .process_group(0)
         .spawn()?;
+    // Holds the other end of `entry` otherwise.
+    drop(starts);
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     // The guard itself holds no folder.
     std::env::set_current_dir("/")?;
-    pid.ok_or_else(|| std::io::ErrorKind::InvalidData.into())
+    let pid = pid.ok_or(std::io::ErrorKind::InvalidData)?;
+    Ok((pid, Entry { socket: entry, said: Vec::new(), told: false, failed: false }))
+}
+
+/// How the program is entered: at once, or by a process that confines itself before it becomes the program.
+struct Entry {
+    /// Ends when the program runs; until then, what that process has to say.
+    socket: Option<UnixStream>,
+    said: Vec<u8>,
+    /// Whether Waygate knows.
+    told: bool,
+    /// Whether there is no program.
+    failed: bool,
+}
+
+impl Entry {
+    /// Waits until the program runs, or will not. May be dropped and called again.
+    async fn over(&mut self) {
+        let Some(socket) = &mut self.socket else { return };
+        let mut bytes = [0; 512];
+        while let Ok(count @ 1..) = socket.read(&mut bytes).await {
+            self.said.extend(bytes.iter().take(count));
+        }
+    }
+
+    /// Tells Waygate how it went; gives whether the program runs.
+    fn tell(&mut self, control: impl AsFd, child: Pid) -> bool {
+        self.told = true;
+        let mut confined = Confined::Unasked;
+        for report in String::from_utf8_lossy(&self.said).lines().filter_map(Report::parse) {
+            match report {
+                Report::Confined(how) => confined = how,
+                Report::Failed(_) => {
+                    self.failed = true;
+                    tell(&control, &report);
+                    return false;
+                }
+                _ => {}
+            }
+        }
+        tell(&control, &Report::Confined(confined));
+        tell(&control, &Report::Started(child.as_raw_nonzero().get()));
+        true
+    }
 }
 
 /// Tells Waygate. Who does not listen any more is not there any more: the guard notices next.

@@ -1,32 +1,38 @@
 //! Child processes: a program is run under a guard, and with its [`Life`] end the program and everything it started.
 //!
-//! Reading order: here, how Waygate starts a program and hears of it; `guard`, the process between the two;
-//! `descendants`, how none is overlooked. Must not know what a program is run for.
+//! Reading order: here, how Waygate starts a program and hears of it; `guard`, the process between the two; `confine`,
+//! what a program may use; `descendants`, how none is overlooked; `usage`, what they use. Must not know what a program is
+//! run for.
 
+pub mod confine;
 mod descendants;
 pub mod guard;
+mod handover;
 mod report;
+mod usage;
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, IoSlice, PipeReader, PipeWriter};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::io::{self, PipeReader, PipeWriter};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, sendmsg, shutdown};
+use rustix::net::{Shutdown, shutdown};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 use tokio::process::{Child as GuardProcess, Command};
 use tokio::time::{Instant, timeout, timeout_at};
 
-pub use report::Ended;
+pub use confine::Confinement;
+use handover::hand_over;
 use report::Report;
+pub use report::{Confined, Ended};
+pub use usage::{Tree, Usage};
 
 /// How long a guard may take to end everything, once it was told to and the grace of its order is over.
 pub const ENDS_WITHIN: Duration = guard::GONE_WITHIN.saturating_add(Duration::from_secs(2));
@@ -54,6 +60,8 @@ pub struct Order {
     pub feeds: bool,
     /// How long its processes may take to end once they are asked to; then they are killed.
     pub grace: Duration,
+    /// What it may use; without one, what Waygate may, but never more rights.
+    pub confinement: Option<Confinement>,
 }
 
 /// A program that was started: what goes in, what comes out, and its life.
@@ -115,6 +123,9 @@ impl Guard {
         // Its name in lists of processes, where it would be `/proc/self/exe`.
         command.arg0("waygate-mcp");
         command.arg("guard").arg("--grace-ms").arg(order.grace.as_millis().to_string());
+        if let Some(confinement) = &order.confinement {
+            command.arg("--confine").arg(confinement.written()?);
+        }
         command.arg("--").arg(&order.program).args(&order.arguments);
         command.env_clear().envs(order.environment);
         command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(Stdio::inherit());
@@ -124,7 +135,13 @@ impl Guard {
             stdin: feed.map(|pipe: PipeWriter| pipe::Sender::from_owned_fd(pipe.into())).transpose()?,
             stdout: reader(stdout)?,
             stderr: reader(stderr)?,
-            life: Life { control: UnixStream::from_std(ours)?, process, heard: Vec::new(), over: false },
+            life: Life {
+                control: UnixStream::from_std(ours)?,
+                process,
+                heard: Vec::new(),
+                confined: Confined::Unasked,
+                over: false,
+            },
         })
     }
 }
@@ -139,18 +156,6 @@ fn input(feeds: bool) -> io::Result<(OwnedFd, Option<PipeWriter>)> {
     }
 }
 
-/// Puts the program's files into the guard's socket: they wait there for it.
-fn hand_over(socket: &StdStream, files: [&OwnedFd; guard::HANDED]) -> io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(guard::HANDED))];
-    let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    let files = files.map(|file| file.as_fd());
-    if !ancillary.push(SendAncillaryMessage::ScmRights(&files)) {
-        return Err(io::ErrorKind::OutOfMemory.into());
-    }
-    sendmsg(socket, &[IoSlice::new(b"!")], &mut ancillary, SendFlags::empty())?;
-    Ok(())
-}
-
 /// The life of a program and all that it started. It lasts no longer than this value.
 #[derive(Debug)]
 pub struct Life {
@@ -158,21 +163,56 @@ pub struct Life {
     process: GuardProcess,
     /// What the guard said and nobody has read yet.
     heard: Vec<u8>,
+    confined: Confined,
     /// Whether the guard has nothing more to say or do.
     over: bool,
 }
 
+/// A program that runs.
+#[derive(Debug, Clone, Copy)]
+pub struct Started {
+    /// Its process.
+    pub pid: i32,
+    /// How far it is walled in.
+    pub confined: Confined,
+}
+
 impl Life {
+    /// Returns when the program runs. Need not be asked, but only once, and before [`Self::ended`]; may be dropped and asked
+    /// again until it has answered.
+    ///
+    /// # Errors
+    /// When it could not be started, or its guard was killed.
+    pub async fn started(&mut self) -> Result<Started, ChildError> {
+        loop {
+            match self.hear().await? {
+                Report::Started(pid) => return Ok(Started { pid, confined: self.confined }),
+                Report::Failed(why) => return Err(ChildError::Program(why)),
+                Report::Confined(how) => self.confined = how,
+                Report::Ended(_) | Report::Gone => return Err(ChildError::GuardLost),
+            }
+        }
+    }
+
+    /// Where to ask what its processes use.
+    pub fn tree(&self) -> Option<Tree> {
+        let guard = self.process.id().and_then(|pid| i32::try_from(pid).ok())?;
+        Some(Tree { guard })
+    }
+
     /// How the program ended; waits for it. What it left behind is ended next: see [`Self::gone`]. May be dropped and
     /// asked again, but not after it has answered.
     ///
     /// # Errors
     /// When it could not be started, or its guard was killed.
     pub async fn ended(&mut self) -> Result<Ended, ChildError> {
-        match self.hear().await? {
-            Report::Failed(why) => Err(ChildError::Program(why)),
-            Report::Ended(ended) => Ok(ended),
-            Report::Gone => Err(ChildError::GuardLost),
+        loop {
+            match self.hear().await? {
+                Report::Started(_) | Report::Confined(_) => {}
+                Report::Failed(why) => return Err(ChildError::Program(why)),
+                Report::Ended(ended) => return Ok(ended),
+                Report::Gone => return Err(ChildError::GuardLost),
+            }
         }
     }
 

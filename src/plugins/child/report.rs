@@ -20,9 +20,40 @@ impl Ended {
     }
 }
 
+/// How far a program is walled in by Landlock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Confined {
+    /// Nobody asked for it.
+    Unasked,
+    /// In all that was asked for.
+    Enforced,
+    /// In what this kernel's Landlock can do.
+    Partly,
+    /// This kernel has no Landlock, or it was not switched on.
+    NotAvailable,
+}
+
+impl Confined {
+    const ALL: [Self; 4] = [Self::Unasked, Self::Enforced, Self::Partly, Self::NotAvailable];
+
+    /// As an operator reads it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unasked => "not asked for",
+            Self::Enforced => "enforced",
+            Self::Partly => "partly",
+            Self::NotAvailable => "not available",
+        }
+    }
+}
+
 /// One word of a guard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Report {
+    /// The program runs, as the process of this number.
+    Started(i32),
+    /// How far it is walled in; comes before it is known whether it could be started.
+    Confined(Confined),
     /// The program could not be started.
     Failed(String),
     /// The program ended; what it left behind is ended next.
@@ -35,6 +66,8 @@ impl Report {
     /// As it is sent, with its line feed.
     pub(super) fn line(&self) -> String {
         match self {
+            Self::Started(pid) => format!("started {pid}\n"),
+            Self::Confined(confined) => format!("confined {}\n", confined.as_str()),
             Self::Failed(why) => format!("failed {}\n", why.replace('\n', " ")),
             Self::Ended(Ended::Exited(code)) => format!("exited {code}\n"),
             Self::Ended(Ended::Signaled(signal)) => format!("signaled {signal}\n"),
@@ -47,6 +80,10 @@ impl Report {
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
         match word {
             "gone" => Some(Self::Gone),
+            "started" => rest.parse().ok().map(Self::Started),
+            "confined" => {
+                Confined::ALL.into_iter().find(|confined| confined.as_str() == rest).map(Self::Confined)
+            }
             "failed" => Some(Self::Failed(rest.to_owned())),
             "exited" => rest.parse().ok().map(|code| Self::Ended(Ended::Exited(code))),
             "signaled" => rest.parse().ok().map(|signal| Self::Ended(Ended::Signaled(signal))),
@@ -62,6 +99,8 @@ mod tests {
     #[test]
     fn each_report_is_read_as_it_was_sent() {
         let all = [
+            Report::Started(7),
+            Report::Confined(Confined::NotAvailable),
             Report::Failed("no such file".to_owned()),
             Report::Ended(Ended::Exited(3)),
             Report::Ended(Ended::Signaled(9)),

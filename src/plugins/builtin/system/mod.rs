@@ -162,6 +162,7 @@ impl System {
             folder,
             feeds: asked.stdin.is_some(),
             grace: GRACE,
+            confinement: None,
         })
     }
 

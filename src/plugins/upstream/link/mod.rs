@@ -10,6 +10,8 @@ pub mod sse;
 #[cfg(test)]
 mod testing;
 
+pub mod stdio;
+
 use std::pin::Pin;
 use std::sync::Arc;
 
