@@ -1,7 +1,8 @@
 //! The server that the official MCP conformance suite is run against: its fixtures, as one plugin on the real house.
 //!
 //! `cargo run --example conformance_server`, then
-//! `npx @modelcontextprotocol/conformance server --url http://127.0.0.1:8000/mcp`. It takes the server's flags.
+//! `npx @modelcontextprotocol/conformance server --url http://127.0.0.1:8000/mcp`. It takes the server's flags, and
+//! `--era modern|legacy|both`, with which it is a server that speaks one era of the protocol alone.
 
 #[path = "conformance/asks.rs"]
 mod asks;
@@ -10,6 +11,7 @@ mod offers;
 #[path = "conformance/tools.rs"]
 mod tools;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,7 +22,7 @@ use tokio::sync::broadcast;
 use waygate_mcp::app::Builder;
 use waygate_mcp::plugins::{Change, Context, Inventory, Outcome, Plugin, PluginError, Request};
 use waygate_mcp::protocol::content::{self, ToolResult};
-use waygate_mcp::protocol::{Answers, Raw};
+use waygate_mcp::protocol::{Answers, Eras, Raw};
 
 /// Announcements that may wait for the house before it must look at everything anew.
 const CHANGES_MAX: usize = 64;
@@ -123,9 +125,25 @@ impl Plugin for Fixtures {
 }
 
 fn main() -> ExitCode {
-    waygate_mcp::cli::main(
-        Builder::new("conformance").plain_names().plugin("conformance", Arc::new(Fixtures::new())),
-    )
+    let mut arguments: Vec<OsString> = std::env::args_os().collect();
+    let eras = match take_era(&mut arguments).as_deref() {
+        None | Some("both") => Eras::Both,
+        Some("modern") => Eras::Modern,
+        Some("legacy") => Eras::Legacy,
+        Some(other) => {
+            eprintln!("conformance_server: there is no era {other:?}; say modern, legacy or both");
+            return ExitCode::from(2);
+        }
+    };
+    let builder = Builder::new("conformance").plain_names().eras(eras);
+    waygate_mcp::cli::main_of(builder.plugin("conformance", Arc::new(Fixtures::new())), arguments)
+}
+
+/// Takes `--era <era>` out of the arguments: the rest is the server's.
+fn take_era(arguments: &mut Vec<OsString>) -> Option<String> {
+    let at = arguments.iter().position(|argument| argument == "--era")?;
+    let taken: Vec<OsString> = arguments.splice(at..(at + 2).min(arguments.len()), []).collect();
+    Some(taken.get(1).map(|era| era.to_string_lossy().into_owned()).unwrap_or_default())
 }
 
 #[cfg(test)]

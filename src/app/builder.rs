@@ -14,7 +14,7 @@ use crate::plugins::builtin::files::{Files, Options, Root};
 use crate::plugins::builtin::system::{Options as SystemOptions, Program, System, interpreters};
 use crate::plugins::builtin::waygate::Waygate;
 use crate::plugins::child::Guard;
-use crate::protocol::Raw;
+use crate::protocol::{Eras, Raw};
 use crate::telemetry::redaction;
 
 /// A plugin under its name.
@@ -35,6 +35,7 @@ pub struct Builder {
     builtins: bool,
     plugins: Vec<(String, Arc<dyn Plugin>)>,
     guard: Option<Guard>,
+    eras: Eras,
 }
 
 impl Builder {
@@ -46,7 +47,18 @@ impl Builder {
             builtins: false,
             plugins: Vec::new(),
             guard: None,
+            eras: Eras::Both,
         }
+    }
+
+    /// Speaks these eras of the protocol alone, as a server does that is older or stricter than Waygate.
+    pub fn eras(mut self, eras: Eras) -> Self {
+        self.eras = eras;
+        self
+    }
+
+    pub(super) fn spoken(&self) -> Eras {
+        self.eras
     }
 
     /// Adds the built-in plugins: `files`, `waygate`, and, when the operator grants programs, `system`.

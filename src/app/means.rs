@@ -5,6 +5,7 @@ use super::builder::{Builder, Guest};
 use super::{StartError, data_folder, host, sealing};
 use crate::access::Sealer;
 use crate::config::Config;
+use crate::protocol::Eras;
 use crate::protocol::render::ServerInfo;
 
 /// The parts of a server that nothing runs on yet.
@@ -14,6 +15,7 @@ pub(super) struct Means {
     pub(super) host: host::Slot,
     pub(super) guests: Vec<Guest>,
     pub(super) sealer: Sealer,
+    pub(super) eras: Eras,
 }
 
 impl Means {
@@ -24,9 +26,9 @@ impl Means {
     pub(super) fn gather(builder: Builder, config: &Config) -> Result<Self, StartError> {
         let info = ServerInfo::new(builder.name(), env!("CARGO_PKG_VERSION"));
         let host = host::Slot::default();
-        let sealer = sealer(config)?;
+        let (sealer, eras) = (sealer(config)?, builder.spoken());
         let guests = builder.plugins(config, &host)?;
-        Ok(Self { info, host, guests, sealer })
+        Ok(Self { info, host, guests, sealer, eras })
     }
 }
 

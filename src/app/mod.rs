@@ -35,6 +35,7 @@ use crate::catalog::{Manner, Seat, SeatLimits, Shelf};
 use crate::config::{Config, Durability};
 use crate::http;
 use crate::http::door::{Connections, Frame, Limits, Network};
+use crate::protocol::Eras;
 use crate::protocol::render::ServerInfo;
 use crate::storage::socket::{self, Socket};
 use crate::storage::{DataFolder, Instance, Nook, Owned, Storage, StorageError};
@@ -146,10 +147,11 @@ impl App {
         let address = address.map_err(|error| StartError::Listen(error.to_string()))?;
         // Before the first thread runs: it may well fail, and `stdio` tries again.
         let means = Means::gather(builder, config)?;
+        let eras = means.eras;
         let (user, socket) = entrance(&ground)?.unzip();
         let phase = Arc::new(Phase::default());
         let house = build_house(means, config, storage, &instance, Arc::clone(&phase), began).await?;
-        let frame = frame(config, &house, address, socket.as_ref());
+        let frame = frame(config, &house, address, socket.as_ref(), eras);
         // One client needs no more than one worker, and a second one beside a call that computes.
         let most = if network.is_some() { usize::MAX } else { 2 };
         let manners = http::Manners {
@@ -296,7 +298,7 @@ async fn build_house(
     phase: Arc<Phase>,
     began: Instant,
 ) -> Result<Arc<House>, StartError> {
-    let Means { info, host, guests, sealer } = means;
+    let Means { info, host, guests, sealer, .. } = means;
     let roster = Arc::new(Roster::default());
     let shelf = Arc::new(Shelf::new(manner(config, &info)));
     let keep_alive = Duration::from_secs(config.mcp.stream_keep_alive_seconds);
@@ -435,6 +437,7 @@ fn frame(
     house: &Arc<House>,
     address: Option<SocketAddr>,
     socket: Option<&Socket>,
+    eras: Eras,
 ) -> Arc<Frame> {
     let network = address.map(|address| format!("http://{address}"));
     let user = socket.map(|socket| format!("unix:{}", socket.path().display()));
@@ -458,6 +461,7 @@ fn frame(
         },
         connections: Arc::new(Connections::default()),
         listeners: network.into_iter().chain(user).collect(),
+        eras,
     })
 }
 

@@ -15,6 +15,7 @@ mod stdio;
 mod tools;
 mod version;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -141,7 +142,12 @@ impl Globals {
 
 /// Reads the command line of this process, does what it says, and tells how it went. `serve` serves what `builder` is.
 pub fn main(builder: Builder) -> ExitCode {
-    match Line::try_parse() {
+    main_of(builder, std::env::args_os())
+}
+
+/// The same, for these arguments, the program's own name first: for embedders that have flags of their own.
+pub fn main_of(builder: Builder, arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    match Line::try_parse_from(arguments) {
         // This program has the verb `guard`, by being here.
         Ok(line) => run(line, builder.or_guarded_here()),
         Err(error) => {

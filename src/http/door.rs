@@ -11,6 +11,7 @@ use crate::access::{Gate, Keys};
 use crate::actors::House;
 use crate::actors::executor::CommandExecutor;
 use crate::actors::supervision::Part;
+use crate::protocol::Eras;
 
 /// Shared by all workers.
 pub struct Frame {
@@ -28,6 +29,8 @@ pub struct Frame {
     pub connections: Arc<Connections>,
     /// Where the server listens.
     pub listeners: Vec<String>,
+    /// Which eras of the protocol are spoken.
+    pub eras: Eras,
 }
 
 /// Limits of a request, from the configuration.

@@ -18,8 +18,8 @@ use crate::access::Caller;
 use crate::actors::supervision::message_of;
 use crate::error::{ErrorCode, Fault};
 use crate::protocol::headers::{self, Header, Headers};
-use crate::protocol::modern::{self, Meta, Params};
-use crate::protocol::{Id, MODERN, Message, Method, Revision, render};
+use crate::protocol::modern::{self, Member, Meta, Params};
+use crate::protocol::{Eras, Id, MODERN, Message, Method, Revision, render};
 use crate::telemetry::metrics::METRICS;
 
 /// `POST /mcp`
@@ -117,10 +117,16 @@ pub async fn answer(call: &Call<'_>, body: Bytes) -> HttpResponse {
         }
         Ok(Message::Request { id, method, params }) => {
             let asked = Asked { id, method, accepts };
-            let is_modern = is_modern(&call.mirrors(), &asked.method, &params);
+            let eras = call.door.frame.eras;
+            // Who speaks no stateless revision takes all for a request of a session.
+            let is_modern = eras != Eras::Legacy && is_modern(&call.mirrors(), &asked.method, &params);
             speaks(call, if is_modern { 1 } else { 2 });
             let refuse = |fault: &Fault| call::refuse(call, &asked.id, &asked.method, fault);
             if !is_modern {
+                if eras == Eras::Modern {
+                    let revision = params.revision().and_then(Member::text).unwrap_or_default();
+                    return refuse(&headers::unsupported(&revision));
+                }
                 if let Some(fault) = refuse_legacy(&call.mirrors(), &asked.method) {
                     return refuse(&fault);
                 }

@@ -8,6 +8,18 @@ pub const MODERN: &str = "2026-07-28";
 /// Every revision that this server serves, newest first; `server/discover` and -32022 name these.
 pub const SERVED: &[&str] = &[MODERN];
 
+/// Which eras of the protocol a server speaks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Eras {
+    /// The stateless revision, and those with sessions.
+    #[default]
+    Both,
+    /// The stateless revision alone.
+    Modern,
+    /// Revisions with sessions alone.
+    Legacy,
+}
+
 /// A method that a modern client may call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Method {

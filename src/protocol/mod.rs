@@ -23,7 +23,7 @@ pub use envelope::{Id, Malformed, Message};
 pub use incoming::{Incoming, RpcError};
 pub use input::{Answers, ClientCapabilities, InputMethod, InputRequest};
 pub use level::{LogLevel, Trace};
-pub use methods::{MODERN, Method, Named, SERVED};
+pub use methods::{Eras, MODERN, Method, Named, SERVED};
 pub use object::Object;
 pub use raw::{Raw, RawError};
 pub use revision::{LEGACY_COUNT, Revision};
