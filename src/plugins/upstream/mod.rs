@@ -7,6 +7,7 @@ pub mod compose;
 pub mod exchange;
 pub mod handshake;
 pub mod ids;
+pub mod legacy;
 pub mod link;
 pub mod speaker;
 #[cfg(test)]
