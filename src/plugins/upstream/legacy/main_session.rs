@@ -12,10 +12,13 @@ use tokio::time::Instant;
 
 use super::changes::Changes;
 use super::session::{Parts, Session, Tally};
-use super::{Maker, Opened, failed};
+use super::Maker;
 use crate::plugins::upstream::exchange::ProbeError;
+use crate::plugins::upstream::failures;
+use crate::plugins::upstream::inventory::{Lister, Source};
 use crate::plugins::upstream::link::LinkError;
-use crate::plugins::{Change, Inventory, Outcome, PluginError};
+use crate::plugins::upstream::ways::Opened;
+use crate::plugins::{Change, Inventory, Outcome, PluginError, Request};
 use crate::protocol::{ClientCapabilities, Raw};
 
 /// How long the server may take to take one subscription up again.
@@ -31,6 +34,7 @@ pub struct MainSession {
     /// Held while it is made again, so that this happens once.
     making: tokio::sync::Mutex<()>,
     subscribed: Mutex<BTreeSet<String>>,
+    lister: Lister,
 }
 
 impl MainSession {
@@ -46,6 +50,7 @@ impl MainSession {
             session: Mutex::new(session),
             making: tokio::sync::Mutex::default(),
             subscribed: Mutex::default(),
+            lister: Lister::default(),
         }
     }
 
@@ -73,9 +78,30 @@ impl MainSession {
     ///
     /// # Errors
     /// When the link does not carry.
-    pub async fn list(&self) -> Result<Inventory, LinkError> {
-        let _ = self.well().await?;
-        Ok(Inventory::default())
+    pub async fn list(&self, limit: Duration) -> Result<Inventory, LinkError> {
+        let deadline = Instant::now() + limit;
+        let session = self.well().await?;
+        match self.list_in(&session, deadline).await {
+            Err(LinkError::SessionLost) => self.list_in(&*self.well().await?, deadline).await,
+            listed => listed,
+        }
+    }
+
+    async fn list_in(&self, session: &Session, deadline: Instant) -> Result<Inventory, LinkError> {
+        let handshake = session.handshake();
+        let source = Source {
+            link: &**session.link(),
+            ids: session.ids(),
+            legacy: Some(handshake.header()),
+            capabilities: &handshake.capabilities,
+            instructions: handshake.instructions.as_deref(),
+        };
+        self.lister.list(source, deadline).await.inspect_err(|error| session.learn(error))
+    }
+
+    /// What was amiss in the lists.
+    pub fn lister(&self) -> &Lister {
+        &self.lister
     }
 
     /// Begins or ceases to watch a resource.
@@ -84,10 +110,15 @@ impl MainSession {
     /// When the server cannot be reached, or refuses.
     pub async fn subscribe(
         &self,
-        uri: &str,
-        begins: bool,
+        plugin: &str,
+        request: &Request,
         deadline: Instant,
     ) -> Result<Outcome, PluginError> {
+        let failed = |error: LinkError| failures::not_carried(plugin, &error);
+        let Request::Subscribe { uri, begins } = request else {
+            return Err(PluginError::Failed("that is no subscription".to_owned()));
+        };
+        let (uri, begins) = (uri.as_str(), *begins);
         let method = if begins { "resources/subscribe" } else { "resources/unsubscribe" };
         {
             let mut subscribed = self.subscribed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -107,8 +138,8 @@ impl MainSession {
         }
         answer.map(|_| Outcome::Complete(Raw::empty_object())).map_err(|error| match error {
             ProbeError::Link(error) => failed(error),
-            ProbeError::Refused(error) if error.code == -32002 => PluginError::Unknown(uri.to_owned()),
-            error => PluginError::Unavailable(error.to_string()),
+            ProbeError::Refused(error) => failures::refused(plugin, request, &error),
+            error => failures::nonsense(plugin, &error.to_string()),
         })
     }
 

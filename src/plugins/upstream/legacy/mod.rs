@@ -31,10 +31,12 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::compose;
-use super::handshake::{Handshake, initialize};
+use super::failures;
+use super::handshake::initialize;
 use super::ids::Ids;
-use super::link::{Link, LinkError};
+use super::link::LinkError;
 use super::speaker::Speaker;
+use super::ways::{Opened, Ways};
 use crate::config::plugin::Isolation;
 use crate::plugins::{Change, Context, Inventory, Outcome, PluginError, Request};
 use crate::protocol::content::ToolResult;
@@ -43,19 +45,13 @@ use crate::protocol::{Answers, ClientCapabilities, Raw, RpcError};
 use errand::{Errand, Step};
 use main_session::MainSession;
 use parking::{Gone, Parking};
-use pool::{Key, Lease, Make, Pool};
+use pool::{Key, Lease, Make, NoSession, Pool};
 use session::{Parts, Session, Tally};
 use users::Users;
 use words::Call;
 
 /// How long a call that was told to have URLs opened waits for the server's word that they were, before it is tried again.
 const DONE_WITHIN: Duration = Duration::from_secs(5);
-
-/// Opens further ways to the same server.
-pub trait Ways: Send + Sync + 'static {
-    /// One more link: one more process, or one more session over HTTP.
-    fn open(&self) -> BoxFuture<'static, Result<Arc<dyn Link>, LinkError>>;
-}
 
 /// How sessions are to be kept, out of the plugin's file.
 #[derive(Debug, Clone)]
@@ -74,16 +70,6 @@ pub struct Manner {
     pub start_timeout: Duration,
     /// How long a client may take to answer.
     pub input_timeout: Duration,
-}
-
-/// A link after its handshake.
-pub struct Opened {
-    /// The way.
-    pub link: Arc<dyn Link>,
-    /// What was settled.
-    pub handshake: Handshake,
-    /// Numbers of the link, as far as they are used up.
-    pub ids: Ids,
 }
 
 /// What speaks to a server with sessions.
@@ -125,8 +111,8 @@ impl Legacy {
     }
 
     async fn carry_out(&self, request: Request, context: Context) -> Result<Outcome, PluginError> {
-        if let Request::Subscribe { uri, begins } = &request {
-            return self.main.subscribe(uri, *begins, context.deadline()).await;
+        if let Request::Subscribe { .. } = &request {
+            return self.main.subscribe(&self.manner.plugin, &request, context.deadline()).await;
         }
         let answers = words::answers_of(&request).cloned().unwrap_or_default();
         match (answers.state::<Ticket>(), answers.state::<Value>()) {
@@ -146,7 +132,7 @@ impl Legacy {
     ) -> Result<Outcome, PluginError> {
         let mut again = true;
         loop {
-            let (session, lease) = self.session_of(&context).await.map_err(failed)?;
+            let (session, lease) = self.session_of(&context).await?;
             if !opened.is_empty() {
                 let until = context.deadline().min(Instant::now() + DONE_WITHIN);
                 session.all_done(opened, until).await;
@@ -224,9 +210,9 @@ impl Legacy {
             Step::Done(Ok(result)) => Ok(Outcome::Complete(words::result_of(result))),
             Step::Done(Err(error)) => match urls(&error, context) {
                 Some(outcome) => outcome,
-                None => Err(hint(refused(error, request))),
+                None => Err(hint(failures::refused(&self.manner.plugin, request, &error))),
             },
-            Step::Failed(error) => Err(hint(failed(error))),
+            Step::Failed(error) => Err(hint(self.failed(&error))),
             Step::Asks => {
                 let requests = errand.open_asks();
                 let ticket = self.parking.park(errand, context).ok_or_else(|| {
@@ -238,10 +224,17 @@ impl Legacy {
         }
     }
 
-    async fn session_of(&self, context: &Context) -> Result<(Arc<Session>, Option<Lease>), LinkError> {
+    async fn session_of(&self, context: &Context) -> Result<(Arc<Session>, Option<Lease>), PluginError> {
         let key = Key::of(context);
         if let Some(pool) = &self.pool {
-            let lease = pool.lease(&key, context.deadline()).await?;
+            let lease = pool.lease(&key, context.deadline()).await.map_err(|why| match why {
+                NoSession::Link(error) => self.failed(&error),
+                NoSession::Full(most) => PluginError::Unavailable(format!(
+                    "all {most} sessions with the server behind plugin {} are in use: call again later, or have the \
+                     operator raise sessions_max",
+                    self.manner.plugin
+                )),
+            })?;
             return Ok((Arc::clone(lease.session()), Some(lease)));
         }
         if self.users.note(context) && !self.manner.isolation_spoken {
@@ -251,7 +244,11 @@ impl Legacy {
                 users::ADVICE
             );
         }
-        Ok((self.main.well().await?, None))
+        Ok((self.main.well().await.map_err(|error| self.failed(&error))?, None))
+    }
+
+    fn failed(&self, error: &LinkError) -> PluginError {
+        failures::not_carried(&self.manner.plugin, error)
     }
 
     fn hints(&self) -> Vec<&'static str> {
@@ -276,7 +273,7 @@ impl Speaker for Legacy {
     }
 
     fn list(self: Arc<Self>) -> BoxFuture<'static, Result<Inventory, LinkError>> {
-        async move { self.main.list().await }.boxed()
+        async move { self.main.list(self.manner.start_timeout).await }.boxed()
     }
 
     fn attend(self: Arc<Self>, changes: mpsc::Sender<Change>) -> BoxFuture<'static, Result<(), LinkError>> {
@@ -309,6 +306,7 @@ impl Speaker for Legacy {
             },
             "main": main.report(0),
             "link": main.link().report(),
+            "lists": self.main.lister().report(),
             "sessions": self.pool.as_ref().map(|pool| pool.report()),
             "parked": self.parking.count(),
             "refusedAsks": self.tally.refused.load(Ordering::Relaxed),
@@ -394,22 +392,11 @@ fn gone(why: Gone, waited: Duration) -> PluginError {
     ))
 }
 
-/// A refusal of the server, as the house knows it.
-fn refused(error: RpcError, request: &Request) -> PluginError {
-    let _ = request;
-    PluginError::Failed(format!("{} {}", error.code, error.message))
-}
-
-/// A link that does not carry, as the house knows it.
-fn failed(error: LinkError) -> PluginError {
-    PluginError::Unavailable(error.to_string())
-}
-
 fn with_hint(error: PluginError) -> PluginError {
     match error {
         PluginError::InvalidParams(says) => PluginError::InvalidParams(format!("{says} ({HINT})")),
         PluginError::Unavailable(says) => PluginError::Unavailable(format!("{says} ({HINT})")),
-        PluginError::Failed(says) => PluginError::Failed(format!("{says} ({HINT})")),
+        PluginError::Upstream(says) => PluginError::Upstream(format!("{says} ({HINT})")),
         other => other,
     }
 }

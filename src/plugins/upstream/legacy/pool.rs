@@ -95,6 +95,15 @@ enum State {
     Failed(LinkError),
 }
 
+/// Why a client has no session.
+#[derive(Debug)]
+pub enum NoSession {
+    /// So many are in use.
+    Full(usize),
+    /// It cannot be made.
+    Link(LinkError),
+}
+
 /// The use of a session by one call. Giving it back is dropping it.
 pub struct Lease {
     session: Arc<Session>,
@@ -132,13 +141,8 @@ impl Pool {
     ///
     /// # Errors
     /// When it cannot be made, or no place is free by the deadline.
-    pub async fn lease(&self, key: &Key, deadline: Instant) -> Result<Lease, LinkError> {
-        let full = || {
-            let most = self.sessions_max;
-            LinkError::Unreachable(format!(
-                "all {most} sessions with it are in use; raise `sessions_max` of the plugin, or call again later"
-            ))
-        };
+    pub async fn lease(&self, key: &Key, deadline: Instant) -> Result<Lease, NoSession> {
+        let full = || NoSession::Full(self.sessions_max);
         loop {
             let mut state = {
                 let mut inner = self.lock();
@@ -150,7 +154,7 @@ impl Pool {
             let settled = |state: &State| matches!(state, State::Open(_) | State::Failed(_));
             let settled = timeout_at(deadline, state.wait_for(settled)).await.map_err(|_elapsed| full())?;
             if let Ok(State::Failed(error)) = settled.as_deref() {
-                return Err(error.clone());
+                return Err(NoSession::Link(error.clone()));
             }
             // It is open, or was and is gone again: look once more.
         }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Weak};
 use super::session::Session;
 use crate::plugins::upstream::compose;
 use crate::plugins::upstream::exchange::METHOD_NOT_FOUND;
-use crate::plugins::upstream::link::{Flow, id_of};
+use crate::plugins::upstream::link::{Flow, LinkError, id_of};
 use crate::protocol::{Incoming, Object, Raw};
 
 /// What a server is told that asks for input on a session of several clients.
@@ -26,7 +26,9 @@ pub async fn listen(session: Weak<Session>, mut flow: Flow) {
         match said {
             Some(Ok(message)) => take(&session, message),
             Some(Err(error)) => return session.end_with(Err(error)),
-            None => return session.end_with(Ok(())),
+            // Over HTTP a server may have no stream for what belongs to no request; the end of a pipe is the end of all.
+            None if session.link().cancels_by_closing() => return session.end_with(Ok(())),
+            None => return session.end_with(Err(LinkError::Broken("it ended".to_owned()))),
         }
     }
 }
