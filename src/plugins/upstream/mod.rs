@@ -1,14 +1,29 @@
 //! Plugins that are other MCP servers, of any era, over any transport.
 //!
-//! Reading order: `speaker`, what is said to a server of one era; `link`, the ways to a server; `compose`, messages as
-//! they are written; `handshake`, how sessions begin. Must not know clients' eras, callers' identities, or HTTP's other side.
+//! Reading order: `server`, a server's lives as a plugin; `probe`, which era it is of; `handshake`, how sessions begin;
+//! `speaker`, what is said to a server of one era; `modern`, what is said to one of 2026-07-28; `legacy`,
+//! what is said to one with sessions; `inventory`, what it offers; `uris`, a prefix for its resources; `failures`, what its errors mean to callers; `compose` and `exchange`,
+//! messages as they are written and answered; `ways` and `link`, how it is reached.
+//! Must not know clients' eras, callers' identities, or HTTP's other side.
 
 pub mod compose;
 pub mod exchange;
+pub mod failures;
 pub mod handshake;
 pub mod ids;
+pub mod inventory;
 pub mod legacy;
 pub mod link;
+pub mod modern;
+pub mod probe;
+pub mod server;
 pub mod speaker;
 #[cfg(test)]
 pub mod testing;
+#[cfg(test)]
+mod tests;
+pub mod uris;
+pub mod ways;
+
+pub use server::{Parts, Sessions, Upstream};
+pub use ways::{Opened, Ways};
