@@ -140,6 +140,21 @@ impl InputRequest {
         Self { method: InputMethod::Roots, params: Raw::empty_object() }
     }
 
+    /// What a server asks with this method and these parameters, if it is something that a client can be asked.
+    pub fn from_parts(method: &str, params: Option<&Raw>) -> Option<Self> {
+        let params = params.filter(|params| params.is_object()).cloned().unwrap_or_else(Raw::empty_object);
+        let method = match method {
+            "roots/list" => InputMethod::Roots,
+            "sampling/createMessage" => InputMethod::Sampling,
+            "elicitation/create" => match Object::open(&params).ok()?.text("mode").as_deref() {
+                Some("url") => InputMethod::ElicitUrl,
+                _ => InputMethod::ElicitForm,
+            },
+            _ => return None,
+        };
+        Some(Self { method, params })
+    }
+
     /// Its JSON inside `inputRequests`.
     pub fn to_value(&self) -> Raw {
         let mut object = Object::default();
@@ -179,6 +194,11 @@ impl Answers {
     /// The state that the plugin gave with its last [`Outcome::InputRequired`](crate::plugins::Outcome).
     pub fn state<T: serde::de::DeserializeOwned>(&self) -> Option<T> {
         self.state.as_ref()?.read().ok()
+    }
+
+    /// All answers under the keys that they were asked under, as they came.
+    pub fn responses(&self) -> &Object {
+        &self.responses
     }
 
     /// Whether this is the first round.

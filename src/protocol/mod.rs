@@ -10,6 +10,7 @@ mod input;
 pub mod legacy;
 mod level;
 mod methods;
+mod mirrors;
 pub mod modern;
 mod object;
 mod raw;

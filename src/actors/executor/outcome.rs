@@ -128,10 +128,16 @@ pub fn fault_of(task: &Task, error: PluginError) -> Fault {
         PluginError::MissingCapability(required) => missing_capability(required),
         PluginError::Unavailable(why) => Fault::new(
             ErrorCode::Unavailable,
-            format!("{target} is not available now"),
+            format!("{target} is not available now: {why}"),
             "retry after a moment",
         )
         .because(why),
+        PluginError::Upstream(why) => Fault::new(
+            ErrorCode::Internal,
+            why,
+            "retry if the call may be made twice; if it fails again, tell the operator, who sees the server in `/plugins`",
+        )
+        .because(format!("the server behind plugin {} failed in {target}", task.seat().name)),
         PluginError::Failed(why) => {
             Fault::internal(format!("plugin {} in {target}: {why}", task.seat().name))
         }

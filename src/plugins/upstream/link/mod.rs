@@ -61,6 +61,12 @@ pub trait Link: Send + Sync + 'static {
 
     /// What an operator sees of it: transport, process, bytes, the last lines of stderr. An object, without secrets.
     fn report(&self) -> serde_json::Value;
+
+    /// Whether dropping a request's flow tells a server of 2026-07-28 that its answer is not wanted any more. Where it
+    /// does not, as on a pipe, `notifications/cancelled` must say so.
+    fn cancels_by_closing(&self) -> bool {
+        true
+    }
 }
 
 /// Messages that come one after the other. Dropping it abandons them: over HTTP their connection is closed.

@@ -1,0 +1,106 @@
+//! What becomes of a server's errors and of links that do not carry: sentences that say to a caller what happened.
+//!
+//! What a server says in words is shown, cut; what a link says is for operators. Must not know eras' handshakes.
+
+use serde_json::{Value, json};
+
+use super::exchange::shortened;
+use super::link::LinkError;
+use crate::plugins::{PluginError, Request};
+use crate::protocol::{Object, Raw, RpcError};
+
+/// JSON-RPC's code for parameters that are not right.
+pub const INVALID_PARAMS: i64 = -32602;
+/// A resource is not there, until 2025-11-25.
+pub const RESOURCE_NOT_FOUND: i64 = -32002;
+/// The headers do not repeat the body.
+pub const HEADER_MISMATCH: i64 = -32020;
+/// The client lacks a capability that the request needs.
+pub const MISSING_CAPABILITY: i64 = -32021;
+/// The revision is not spoken.
+pub const UNSUPPORTED_VERSION: i64 = -32022;
+
+/// What a server's error answer to `request` is to the caller.
+pub fn refused(plugin: &str, request: &Request, error: &RpcError) -> PluginError {
+    let says = shortened(&error.message);
+    match (error.code, request) {
+        (RESOURCE_NOT_FOUND, Request::Read { uri, .. }) => PluginError::Unknown(uri.clone()),
+        (INVALID_PARAMS, Request::Read { uri, .. }) if names_uri(error, &says) => {
+            PluginError::Unknown(uri.clone())
+        }
+        (INVALID_PARAMS, _) => PluginError::InvalidParams(format!(
+            "the server behind plugin {plugin} refuses the parameters: {says}"
+        )),
+        (MISSING_CAPABILITY, _) => {
+            let required = error.data.get("requiredCapabilities").filter(|required| required.is_object());
+            PluginError::MissingCapability(required.cloned().unwrap_or_else(|| json!({})))
+        }
+        (UNSUPPORTED_VERSION, _) => PluginError::Unavailable(format!(
+            "the server behind plugin {plugin} speaks another revision than before, and is asked again what it speaks"
+        )),
+        (code, _) => PluginError::Upstream(format!(
+            "the server behind plugin {plugin} answered with error {code}: {says}"
+        )),
+    }
+}
+
+/// Whether it is evident that the resource is not there: the revision's own way to say so, or plain words.
+fn names_uri(error: &RpcError, says: &str) -> bool {
+    error.data.get("uri").is_some_and(Value::is_string) || says.to_ascii_lowercase().contains("not found")
+}
+
+/// What a link that did not carry is to the caller.
+pub fn not_carried(plugin: &str, error: &LinkError) -> PluginError {
+    let server = format!("the server behind plugin {plugin}");
+    match error {
+        LinkError::Unreachable(_) => PluginError::Unavailable(format!("{server} cannot be reached")),
+        LinkError::SessionLost => {
+            PluginError::Unavailable(format!("{server} lost its session; nothing was done"))
+        }
+        LinkError::Status { status: status @ (429 | 503), retry_after_seconds, .. } => {
+            let when = retry_after_seconds.map(|seconds| format!(", it says after {seconds} s"));
+            PluginError::Unavailable(format!(
+                "{server} has no room now (HTTP status {status}); call again later{}",
+                when.unwrap_or_default()
+            ))
+        }
+        LinkError::Status { status: status @ (401 | 403), .. } => PluginError::Upstream(format!(
+            "{server} does not take Waygate's own credentials (HTTP status {status}); the operator must mend them"
+        )),
+        LinkError::Status { .. } => PluginError::Upstream(format!("{server} failed: {error}")),
+        LinkError::Broken(_) => PluginError::Upstream(format!(
+            "the connection to {server} broke in the middle of the call; whether it had an effect is not known"
+        )),
+        LinkError::TooLarge(_) => PluginError::Upstream(format!(
+            "{server} was cut off: {error}, which is all that response_max_bytes allows"
+        )),
+        LinkError::Garbage(_) => PluginError::Upstream(format!(
+            "{server} answered with something that is no message of the protocol; whether the call had an effect is not known"
+        )),
+    }
+}
+
+/// A server's answer that its protocol does not allow.
+pub fn nonsense(plugin: &str, what: &str) -> PluginError {
+    PluginError::Upstream(format!("the server behind plugin {plugin} answered with nonsense: {what}"))
+}
+
+/// A result without what the revision put there for the way between the server and Waygate: its type, and the server's
+/// name, which Waygate's takes the place of. All else stays, byte for byte.
+pub fn plain(result: Raw) -> Raw {
+    let text = result.as_str();
+    if !(text.contains("\"resultType\"") || text.contains("\"_meta\"") || text.contains("\\u")) {
+        return result;
+    }
+    let Ok(mut object) = Object::open(&result) else { return result };
+    let typed = object.remove("resultType").is_some();
+    let meta = object.get("_meta").filter(|raw| raw.is_object()).and_then(|raw| Object::open(raw).ok());
+    let named = meta.and_then(|mut meta| meta.remove("io.modelcontextprotocol/serverInfo").map(|_name| meta));
+    match named {
+        Some(meta) if meta.is_empty() => drop(object.remove("_meta")),
+        Some(meta) => object.set("_meta", meta.to_raw()),
+        None if !typed => return result,
+        None => {}
+    }
+    object.to_raw()
+}

@@ -1,0 +1,191 @@
+//! Which era a server is of: it is asked in the words of 2026-07-28 first, and else shaken hands with.
+//!
+//! MCP 2026-07-28, basic/versioning and server/discover. Must not know what is done with a server afterwards.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::compose::{self, Era, Wishes};
+use super::exchange::{self, ProbeError};
+use super::failures::{HEADER_MISMATCH, MISSING_CAPABILITY};
+use super::handshake::{Handshake, initialize};
+use super::ids::Ids;
+use super::link::{Link, LinkError, Outgoing};
+use super::ways::{Opened, Ways};
+use crate::protocol::{MODERN, Object, Raw};
+
+/// A server of before 2026-07-28 may never answer a question that it does not know.
+const DISCOVER_WITHIN: Duration = Duration::from_secs(5);
+
+/// What a server of 2026-07-28 says of itself.
+#[derive(Debug, Clone)]
+pub struct Discovered {
+    /// What it can do, an object.
+    pub capabilities: Raw,
+    /// What it calls itself, an object.
+    pub server_info: Raw,
+    /// What a model should know to use it.
+    pub instructions: Option<String>,
+}
+
+/// What a probe found.
+pub enum Found {
+    /// A server of 2026-07-28.
+    Modern {
+        /// The way to it.
+        link: Arc<dyn Link>,
+        /// The link's numbers, as far as they are used up.
+        ids: Ids,
+        /// What it says.
+        discovered: Discovered,
+    },
+    /// A server with sessions.
+    Legacy(Opened),
+}
+
+/// The two eras.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Stateless.
+    Modern,
+    /// With sessions.
+    Legacy,
+}
+
+/// What a question for the era came to.
+enum Verdict {
+    Modern(Discovered),
+    /// It should be shaken hands with; over a fresh link, when this one is gone.
+    Legacy {
+        fresh: bool,
+        why: ProbeError,
+    },
+}
+
+/// Opens a way and finds out what the server speaks. What it spoke the last time is tried first.
+///
+/// # Errors
+/// When it cannot be reached, or speaks nothing that Waygate speaks, or says nothing until `deadline`.
+pub async fn probe(ways: &dyn Ways, known: Option<Kind>, deadline: Instant) -> Result<Found, ProbeError> {
+    let mut link = open(ways, deadline).await?;
+    let mut ids = Ids::default();
+    if known == Some(Kind::Legacy) {
+        match initialize(&*link, &Raw::empty_object(), &ids, deadline).await {
+            Ok(handshake) => return Ok(Found::Legacy(Opened { link, handshake, ids })),
+            Err(error) => log::debug!("a server does not speak what it spoke before: {error}"),
+        }
+        close(&link, deadline).await;
+        (link, ids) = (open(ways, deadline).await?, Ids::default());
+    }
+    let verdict = match discover(&*link, &ids, deadline).await {
+        Ok(verdict) => verdict,
+        Err(error) => {
+            close(&link, deadline).await;
+            return Err(error);
+        }
+    };
+    match verdict {
+        Verdict::Modern(discovered) => Ok(Found::Modern { link, ids, discovered }),
+        Verdict::Legacy { fresh, why } => {
+            let shaken = shake(ways, link, ids, fresh, deadline).await;
+            // Both refusals matter to whoever must find out what is amiss.
+            shaken.map(Found::Legacy).map_err(|error| match error {
+                error @ ProbeError::Link(LinkError::Unreachable(_)) => error,
+                error => ProbeError::Nonsense(format!(
+                    "it speaks no revision that Waygate speaks (to server/discover: {why}; to initialize: {error})"
+                )),
+            })
+        }
+    }
+}
+
+async fn open(ways: &dyn Ways, deadline: Instant) -> Result<Arc<dyn Link>, ProbeError> {
+    Ok(exchange::within(deadline, "the connection", ways.open()).await??)
+}
+
+async fn close(link: &Arc<dyn Link>, deadline: Instant) {
+    drop(exchange::within(deadline, "the end", link.close()).await);
+}
+
+/// Shakes hands; once more over a fresh link, when the question before killed the server.
+async fn shake(
+    ways: &dyn Ways,
+    mut link: Arc<dyn Link>,
+    mut ids: Ids,
+    fresh: bool,
+    deadline: Instant,
+) -> Result<Opened, ProbeError> {
+    if !fresh {
+        match initialize(&*link, &Raw::empty_object(), &ids, deadline).await {
+            Ok(handshake) => return Ok(Opened { link, handshake, ids }),
+            Err(ProbeError::Link(
+                LinkError::Broken(_)
+                | LinkError::Unreachable(_)
+                | LinkError::SessionLost
+                | LinkError::Garbage(_),
+            )) => {}
+            Err(error) => {
+                close(&link, deadline).await;
+                return Err(error);
+            }
+        }
+    }
+    close(&link, deadline).await;
+    (link, ids) = (open(ways, deadline).await?, Ids::default());
+    match initialize(&*link, &Raw::empty_object(), &ids, deadline).await {
+        Ok(handshake) => Ok(Opened { link, handshake, ids }),
+        Err(error) => {
+            close(&link, deadline).await;
+            Err(error)
+        }
+    }
+}
+
+/// Asks a server that was found to be of 2026-07-28 whether it still is.
+pub async fn is_still_modern(link: &dyn Link, ids: &Ids, deadline: Instant) -> bool {
+    !matches!(discover(link, ids, deadline).await, Ok(Verdict::Legacy { fresh: false, .. }))
+}
+
+async fn discover(link: &dyn Link, ids: &Ids, deadline: Instant) -> Result<Verdict, ProbeError> {
+    let (id, method) = (ids.next(), "server/discover");
+    let body = compose::request(id, method, Era::Modern("{}"), &Wishes::default(), &[]);
+    let asked = Outgoing { id, body, method, name: None, params: Vec::new(), version: Some(MODERN) };
+    let until = deadline.min(Instant::now() + DISCOVER_WITHIN);
+    let legacy = |fresh: bool, why: ProbeError| Ok(Verdict::Legacy { fresh, why });
+    match exchange::ask(link, asked, until).await {
+        Ok(result) => match read(&result) {
+            Ok(discovered) => Ok(Verdict::Modern(discovered)),
+            Err(why) => legacy(false, why),
+        },
+        // A server that knows these codes is of 2026-07-28; there is nothing that the question could say better.
+        Err(ProbeError::Refused(error)) if matches!(error.code, HEADER_MISMATCH | MISSING_CAPABILITY) => {
+            Err(ProbeError::Refused(error))
+        }
+        Err(error @ ProbeError::Link(LinkError::Unreachable(_) | LinkError::TooLarge(_))) => Err(error),
+        // Waygate's credentials are not taken, or there is no room: the other question would be answered the same.
+        Err(error @ ProbeError::Link(LinkError::Status { status: 401 | 403 | 429 | 503, .. })) => Err(error),
+        Err(error @ ProbeError::Link(LinkError::Broken(_) | LinkError::Garbage(_))) => legacy(true, error),
+        Err(error) => legacy(false, error),
+    }
+}
+
+fn read(result: &Raw) -> Result<Discovered, ProbeError> {
+    let nonsense = |why: &str| ProbeError::Nonsense(format!("its answer to server/discover {why}"));
+    let result = Object::open(result).map_err(|_| nonsense("is no object"))?;
+    let versions: Option<Vec<String>> = result.get("supportedVersions").and_then(|list| list.read().ok());
+    let versions = versions.ok_or_else(|| nonsense("has no list supportedVersions"))?;
+    if !versions.iter().any(|version| version == MODERN) {
+        let some: Vec<&str> = versions.iter().take(8).map(String::as_str).collect();
+        return Err(nonsense(&format!("names other revisions: {}", exchange::shortened(&some.join(", ")))));
+    }
+    let object =
+        |raw: Option<&Raw>| raw.filter(|raw| raw.is_object()).map_or_else(Raw::empty_object, Raw::detached);
+    let meta = result.get("_meta").and_then(|meta| Object::open(meta).ok()).unwrap_or_default();
+    Ok(Discovered {
+        capabilities: object(result.get("capabilities")),
+        server_info: object(meta.get("io.modelcontextprotocol/serverInfo")),
+        instructions: result.text("instructions").filter(|text| !text.trim().is_empty()),
+    })
+}

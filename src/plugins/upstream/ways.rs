@@ -1,0 +1,25 @@
+//! How a plugin comes to its server: links are opened by whoever knows transports. Must not know them itself.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+
+use super::handshake::Handshake;
+use super::ids::Ids;
+use super::link::{Link, LinkError};
+
+/// Opens ways to one server.
+pub trait Ways: Send + Sync + 'static {
+    /// One more link: one more process, or one more connection over HTTP.
+    fn open(&self) -> BoxFuture<'static, Result<Arc<dyn Link>, LinkError>>;
+}
+
+/// A link to a server that has sessions, after its handshake.
+pub struct Opened {
+    /// The way.
+    pub link: Arc<dyn Link>,
+    /// What was settled.
+    pub handshake: Handshake,
+    /// Numbers of the link, as far as they are used up.
+    pub ids: Ids,
+}
