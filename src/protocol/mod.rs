@@ -25,6 +25,7 @@ pub use incoming::{Incoming, RpcError};
 pub use input::{Answers, ClientCapabilities, InputMethod, InputRequest};
 pub use level::{LogLevel, Trace};
 pub use methods::{Eras, MODERN, Method, Named, SERVED};
+pub use mirrors::{Mirror, mirrors};
 pub use object::Object;
 pub use raw::{Raw, RawError};
 pub use revision::{LEGACY_COUNT, Revision};

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::compose::{self, Era, Wishes};
 use super::exchange::{self, ProbeError};
 use super::failures::{HEADER_MISMATCH, MISSING_CAPABILITY};
-use super::handshake::{Handshake, initialize};
+use super::handshake::initialize;
 use super::ids::Ids;
 use super::link::{Link, LinkError, Outgoing};
 use super::ways::{Opened, Ways};

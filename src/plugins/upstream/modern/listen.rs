@@ -107,6 +107,7 @@ pub(super) async fn attend(modern: Arc<Modern>, changes: Sender<Change>) -> Resu
     let mut strays_end = false;
     let mut asked = Instant::now();
     loop {
+        let due = hearing.due();
         tokio::select! {
             stray = strays.next(), if !strays_end => match stray {
                 Some(Ok(message)) => hearing.hear(message).await,
@@ -116,7 +117,7 @@ pub(super) async fn attend(modern: Arc<Modern>, changes: Sender<Change>) -> Resu
                 None => return Ok(()),
             },
             message = hearing.next() => hearing.heard(message).await,
-            () = hearing.due() => hearing.open().await,
+            () = due => hearing.open().await,
             changed = watched.changed() => {
                 if changed.is_ok() {
                     watched.mark_unchanged();
@@ -233,7 +234,7 @@ impl Hearing<'_> {
         }
     }
 
-    async fn listen(&self, filter: &str, uris: BTreeSet<String>) -> Result<Ear, Deaf> {
+    async fn listen(&mut self, filter: &str, uris: BTreeSet<String>) -> Result<Ear, Deaf> {
         let modern = self.modern;
         let id = modern.ids.next();
         let body =
@@ -262,7 +263,7 @@ impl Hearing<'_> {
     }
 
     /// Passes a notification on.
-    async fn hear(&self, message: Incoming) {
+    async fn hear(&mut self, message: Incoming) {
         let Incoming::Notification { method, params } = message else { return };
         let change = match method.as_str() {
             "notifications/tools/list_changed" => Change::Tools,
@@ -280,7 +281,7 @@ impl Hearing<'_> {
     }
 
     /// Tells everything as changed, since something may have been missed.
-    async fn tell_all(&self) {
+    async fn tell_all(&mut self) {
         let watched = self.modern.watched.borrow().clone();
         let updated = watched.into_iter().map(Change::Updated);
         for change in [Change::Tools, Change::Prompts, Change::Resources].into_iter().chain(updated) {
