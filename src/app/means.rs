@@ -5,6 +5,7 @@ use super::builder::{Builder, Guest};
 use super::{StartError, data_folder, host, sealing};
 use crate::access::Sealer;
 use crate::config::Config;
+use crate::config::plugin::BundleFile;
 use crate::protocol::render::ServerInfo;
 
 /// The parts of a server that nothing runs on yet.
@@ -13,6 +14,7 @@ pub(super) struct Means {
     /// Where the plugins will find the house.
     pub(super) host: host::Slot,
     pub(super) guests: Vec<Guest>,
+    pub(super) bundles: Vec<(String, BundleFile)>,
     pub(super) sealer: Sealer,
 }
 
@@ -25,8 +27,9 @@ impl Means {
         let info = ServerInfo::new(builder.name(), env!("CARGO_PKG_VERSION"));
         let host = host::Slot::default();
         let sealer = sealer(config)?;
+        let bundles = builder.bundles().to_vec();
         let guests = builder.plugins(config, &host)?;
-        Ok(Self { info, host, guests, sealer })
+        Ok(Self { info, host, guests, bundles, sealer })
     }
 }
 
