@@ -127,7 +127,7 @@ fn names_that_meet_in_a_plain_bundle_are_refused_to_the_second_with_both_owners_
 
 #[test]
 fn a_session_a_cursor_and_a_request_state_belong_to_their_path() {
-    let server = Server::with("bundled_server", &[("mcp.page_size", "2")]);
+    let server = Server::with("bundled_server", &[("WAYGATE_MCP_PAGE_SIZE", "2")]);
     // Cursors.
     let first = call(&server, "/mcp/alpha", "tools/list", json!({})).result();
     let cursor = json!({"cursor": first["nextCursor"]});
