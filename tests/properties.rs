@@ -17,7 +17,8 @@ use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
 use waygate_mcp::access::{SealError, Sealed, Sealer};
-use waygate_mcp::catalog::{Manner, Names, Seat, SeatLimits, Shelf};
+use waygate_mcp::catalog::{Manner, Seat, SeatLimits, Shelf};
+use waygate_mcp::config::plugin::Curation;
 use waygate_mcp::plugins::{Change, Context, Inventory, Outcome, Plugin, PluginError, Request};
 use waygate_mcp::protocol::headers::{Header, Headers, check_method, check_name, check_param, check_version};
 use waygate_mcp::protocol::modern::{Member, Meta};
@@ -258,7 +259,8 @@ fn seat() -> Arc<Seat> {
         lost_threads_max: 1,
         timeout_seconds: 1,
     };
-    Arc::new(Seat::new("idle", Names::Plain, Arc::new(Idle(broadcast::Sender::new(1))), limits))
+    let plain = Arc::new(Curation { plain: true, ..Curation::default() });
+    Arc::new(Seat::new("idle", plain, Arc::new(Idle(broadcast::Sender::new(1))), limits))
 }
 
 #[test]

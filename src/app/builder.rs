@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::StartError;
 use super::host::Slot;
 use crate::actors::db::Render;
-use crate::catalog::Names;
+use crate::config::plugin::{BundleFile, Curation};
 use crate::config::{self, Capture, Config, PROGRAM_FOLDERS, find_program};
 use crate::plugins::Plugin;
 use crate::plugins::builtin::files::{Files, Options, Root};
@@ -20,8 +20,8 @@ use crate::telemetry::redaction;
 /// A plugin under its name.
 pub(super) struct Guest {
     pub(super) name: String,
-    /// How its names are published.
-    pub(super) names: Names,
+    /// What of it is offered, and how.
+    pub(super) curation: Arc<Curation>,
     pub(super) plugin: Arc<dyn Plugin>,
     /// The deadline of its calls, where it is not the one of all.
     pub(super) timeout_seconds: Option<u64>,
@@ -31,9 +31,10 @@ pub(super) struct Guest {
 #[derive(Clone)]
 pub struct Builder {
     name: String,
-    names: Names,
+    plain: bool,
     builtins: bool,
-    plugins: Vec<(String, Arc<dyn Plugin>)>,
+    plugins: Vec<(String, Arc<dyn Plugin>, Option<Curation>)>,
+    bundles: Vec<(String, BundleFile)>,
     guard: Option<Guard>,
     eras: Eras,
 }
@@ -43,9 +44,10 @@ impl Builder {
     pub fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
-            names: Names::Prefixed,
+            plain: false,
             builtins: false,
             plugins: Vec::new(),
+            bundles: Vec::new(),
             guard: None,
             eras: Eras::Both,
         }
@@ -69,13 +71,25 @@ impl Builder {
 
     /// Publishes names as the plugins say them, without the plugin's name before them.
     pub fn plain_names(mut self) -> Self {
-        self.names = Names::Plain;
+        self.plain = true;
         self
     }
 
     /// Adds a plugin.
     pub fn plugin(mut self, name: &str, plugin: Arc<dyn Plugin>) -> Self {
-        self.plugins.push((name.to_owned(), plugin));
+        self.plugins.push((name.to_owned(), plugin, None));
+        self
+    }
+
+    /// Adds a plugin of which what `curation` says is offered, as it says.
+    pub fn curated(mut self, name: &str, plugin: Arc<dyn Plugin>, curation: Curation) -> Self {
+        self.plugins.push((name.to_owned(), plugin, Some(curation)));
+        self
+    }
+
+    /// Adds a bundle: a part of all that is offered, served at a path of its own.
+    pub fn bundle(mut self, name: &str, bundle: BundleFile) -> Self {
+        self.bundles.push((name.to_owned(), bundle));
         self
     }
 
@@ -97,11 +111,20 @@ impl Builder {
         &self.name
     }
 
+    /// Its bundles.
+    pub(super) fn bundles(&self) -> &[(String, BundleFile)] {
+        &self.bundles
+    }
+
     /// All plugins; the built-in ones are made from the configuration.
     pub(super) fn plugins(self, config: &Config, host: &Slot) -> Result<Vec<Guest>, StartError> {
-        let names = self.names;
-        let guest =
-            |name: &str, plugin| Guest { name: name.to_owned(), names, plugin, timeout_seconds: None };
+        let curation = Arc::new(Curation { plain: self.plain, front: true, ..Curation::default() });
+        let guest = |name: &str, plugin| Guest {
+            name: name.to_owned(),
+            curation: Arc::clone(&curation),
+            plugin,
+            timeout_seconds: None,
+        };
         let mut all = Vec::new();
         if self.builtins {
             if config.files.enabled {
@@ -114,7 +137,10 @@ impl Builder {
             }
             all.push(guest("waygate", Waygate::new(Arc::new(host.clone()))));
         }
-        all.extend(self.plugins.into_iter().map(|(name, plugin)| guest(&name, plugin)));
+        all.extend(self.plugins.into_iter().map(|(name, plugin, own)| {
+            let guest = guest(&name, plugin);
+            Guest { curation: own.map_or_else(|| Arc::clone(&guest.curation), Arc::new), ..guest }
+        }));
         Ok(all)
     }
 }

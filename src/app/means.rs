@@ -5,6 +5,7 @@ use super::builder::{Builder, Guest};
 use super::{StartError, data_folder, host, sealing};
 use crate::access::Sealer;
 use crate::config::Config;
+use crate::config::plugin::BundleFile;
 use crate::protocol::Eras;
 use crate::protocol::render::ServerInfo;
 
@@ -14,6 +15,7 @@ pub(super) struct Means {
     /// Where the plugins will find the house.
     pub(super) host: host::Slot,
     pub(super) guests: Vec<Guest>,
+    pub(super) bundles: Vec<(String, BundleFile)>,
     pub(super) sealer: Sealer,
     pub(super) eras: Eras,
 }
@@ -27,8 +29,9 @@ impl Means {
         let info = ServerInfo::new(builder.name(), env!("CARGO_PKG_VERSION"));
         let host = host::Slot::default();
         let (sealer, eras) = (sealer(config)?, builder.spoken());
+        let bundles = builder.bundles().to_vec();
         let guests = builder.plugins(config, &host)?;
-        Ok(Self { info, host, guests, sealer, eras })
+        Ok(Self { info, host, guests, bundles, sealer, eras })
     }
 }
 

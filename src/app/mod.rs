@@ -299,7 +299,7 @@ async fn build_house(
     phase: Arc<Phase>,
     began: Instant,
 ) -> Result<Arc<House>, StartError> {
-    let Means { info, host, guests, sealer, .. } = means;
+    let Means { info, host, guests, bundles, sealer, .. } = means;
     let roster = Arc::new(Roster::default());
     let shelf = Arc::new(Shelf::new(manner(config, &info)));
     let keep_alive = Duration::from_secs(config.mcp.stream_keep_alive_seconds);
@@ -332,6 +332,7 @@ async fn build_house(
         stuck: Duration::from_secs(config.health.stuck_seconds),
     };
     let plugins = start_plugins(guests, config, &roster, &shelf, &streams).await?;
+    drop(shelf.set_bundles(bundles));
     // Last, so that its first judgement finds the plugins published; on a thread of its own, so that no other can block it.
     let health = on(&Arbiter::new(), {
         let roster = Arc::clone(&roster);
@@ -339,7 +340,7 @@ async fn build_house(
             roster.start("health".to_owned(), "health", health::TERMS, |_| HealthMonitor::new(watchlist)).0
         }
     });
-    let bench = Arc::new(bench(config, recorder, info, sealer));
+    let bench = Arc::new(bench(config, recorder, info, sealer, &shelf));
     let house = Arc::new(House {
         metrics: metrics.await?,
         health: health.await?,
@@ -406,10 +407,10 @@ async fn start_plugins(
     };
     let arbiter = Arbiter::new();
     let mut addresses = std::collections::HashMap::new();
-    for builder::Guest { name, names, plugin, timeout_seconds } in guests {
+    for (n, builder::Guest { name, curation, plugin, timeout_seconds }) in guests.into_iter().enumerate() {
         let limits =
             SeatLimits { timeout_seconds: timeout_seconds.unwrap_or(limits.timeout_seconds), ..limits };
-        let seat = Arc::new(Seat::new(&name, names, plugin, limits));
+        let seat = Arc::new(Seat::new(&name, curation, plugin, limits).registered(n));
         let actor = PluginActor::new(Arc::clone(&seat), Arc::clone(shelf), Arc::clone(streams));
         let roster = Arc::clone(roster);
         let part = format!("plugin-{name}");
@@ -423,8 +424,9 @@ async fn start_plugins(
     Ok(addresses)
 }
 
-fn bench(config: &Config, recorder: Recorder, info: ServerInfo, sealer: Sealer) -> Bench {
+fn bench(config: &Config, recorder: Recorder, info: ServerInfo, sealer: Sealer, shelf: &Shelf) -> Bench {
     Bench {
+        links: Arc::clone(shelf.links()),
         sealer,
         recorder,
         info,

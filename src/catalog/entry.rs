@@ -8,35 +8,46 @@ use prometheus::Histogram;
 use serde_json::Value;
 
 use super::schema::{self, Mirror, Schema};
-use super::seat::{Names, Seat};
+use super::seat::Seat;
 use super::template::Template;
-use crate::protocol::{Definition, Raw};
+use super::{digest, names};
+use crate::protocol::{Definition, Object, Raw};
 use crate::telemetry::metrics::METRICS;
 
 /// A tool.
 pub struct ToolEntry {
-    /// Its published name.
+    /// Its published name, where it was found.
     pub name: Arc<str>,
+    /// Its published name among all tools: what history and metrics call it.
+    pub canonical: Arc<str>,
     /// What its plugin calls it.
     pub local: Arc<str>,
     /// Whose it is.
     pub seat: Arc<Seat>,
     /// Arguments that headers repeat.
-    pub mirrors: Vec<Mirror>,
+    pub mirrors: Arc<[Mirror]>,
     /// What its arguments must be.
-    pub input: Schema,
+    pub input: Arc<Schema>,
     /// What its structured result must be.
-    pub output: Option<Schema>,
+    pub output: Option<Arc<Schema>>,
     /// How long its calls took.
     pub time: Histogram,
+    /// Seconds that a call of it may take, where they are not those of all its plugin's calls.
+    pub timeout_seconds: Option<u64>,
+    /// The canonical hash of its definition, as its plugin wrote it.
+    pub digest: Arc<str>,
     /// As its plugin wrote it.
     pub definition: Definition,
+    /// As clients see it.
+    pub(super) shown: Raw,
 }
 
 /// A prompt.
 pub struct PromptEntry {
-    /// Its published name.
+    /// Its published name, where it was found.
     pub name: Arc<str>,
+    /// Its published name among all prompts.
+    pub canonical: Arc<str>,
     /// What its plugin calls it.
     pub local: Arc<str>,
     /// Whose it is.
@@ -45,6 +56,8 @@ pub struct PromptEntry {
     pub required: Vec<String>,
     /// As its plugin wrote it.
     pub definition: Definition,
+    /// As clients see it.
+    pub(super) shown: Raw,
 }
 
 /// A resource, or a template of resources.
@@ -55,8 +68,8 @@ pub struct ResourceEntry {
     pub seat: Arc<Seat>,
     /// What it covers, if it is a template.
     pub template: Option<Template>,
-    /// As its plugin wrote it.
-    pub definition: Definition,
+    /// As clients see it.
+    pub(super) shown: Raw,
 }
 
 impl ToolEntry {
@@ -65,15 +78,23 @@ impl ToolEntry {
     /// # Errors
     /// A sentence that says why it cannot be.
     pub fn publish(seat: &Arc<Seat>, definition: &Definition) -> Result<Self, String> {
-        let (name, local) = names(seat, &definition.name())?;
+        let local = definition.name();
+        let (name, local) = published(seat, &local, seat.curator.name_alone(&local))?;
         let input = definition.object().get("inputSchema").ok_or("it has no inputSchema")?;
-        let mirrors = schema::mirrors(input)?;
+        let mirrors = schema::mirrors(input)?.into();
         let output = definition.object().get("outputSchema").map(Schema::compile).transpose();
+        let input =
+            Schema::of_arguments(input).map_err(|why| format!("its inputSchema is refused: {why}"))?;
+        let output = output.map_err(|why| format!("its outputSchema is refused: {why}"))?;
         Ok(Self {
             time: METRICS.tool_time.with_label_values(&[&*name]),
-            input: Schema::of_arguments(input).map_err(|why| format!("its inputSchema is refused: {why}"))?,
-            output: output.map_err(|why| format!("its outputSchema is refused: {why}"))?,
+            input: Arc::new(input),
+            output: output.map(Arc::new),
             mirrors,
+            timeout_seconds: seat.curator.timeout_seconds(&local),
+            digest: digest::of(&definition.object().to_raw()).into(),
+            shown: under(seat.curator.curate(&local, definition)?, &name),
+            canonical: Arc::clone(&name),
             name,
             local,
             seat: Arc::clone(seat),
@@ -81,9 +102,28 @@ impl ToolEntry {
         })
     }
 
+    /// The same where its plugin's name does not stand before it; what was compiled is shared.
+    pub(super) fn alone(&self) -> Self {
+        let name: Arc<str> = names::plain(&self.seat.name, self.seat.curator.name_alone(&self.local)).into();
+        Self {
+            shown: renamed(&self.shown, &name),
+            name,
+            canonical: Arc::clone(&self.canonical),
+            local: Arc::clone(&self.local),
+            seat: Arc::clone(&self.seat),
+            mirrors: Arc::clone(&self.mirrors),
+            input: Arc::clone(&self.input),
+            output: self.output.clone(),
+            time: self.time.clone(),
+            timeout_seconds: self.timeout_seconds,
+            digest: Arc::clone(&self.digest),
+            definition: self.definition.clone(),
+        }
+    }
+
     /// About how many tokens its definition costs a model: a quarter of its bytes.
     pub fn tokens(&self) -> usize {
-        self.definition.object().to_raw().bytes().len().div_ceil(4)
+        self.shown.bytes().len().div_ceil(4)
     }
 }
 
@@ -93,13 +133,36 @@ impl PromptEntry {
     /// # Errors
     /// A sentence that says why it cannot be.
     pub fn publish(seat: &Arc<Seat>, definition: &Definition) -> Result<Self, String> {
-        let (name, local) = names(seat, &definition.name())?;
+        let local = definition.name();
+        let (name, local) = published(seat, &local, &local)?;
         let arguments: Vec<Value> =
             definition.object().get("arguments").and_then(|list| list.read().ok()).unwrap_or_default();
         let is_required = |argument: &&Value| argument.get("required").and_then(Value::as_bool) == Some(true);
         let name_of = |argument: &Value| argument.get("name").and_then(Value::as_str).map(str::to_owned);
         let required = arguments.iter().filter(is_required).filter_map(name_of).collect();
-        Ok(Self { name, local, seat: Arc::clone(seat), required, definition: definition.clone() })
+        Ok(Self {
+            shown: under(definition.object().clone(), &name),
+            canonical: Arc::clone(&name),
+            name,
+            local,
+            seat: Arc::clone(seat),
+            required,
+            definition: definition.clone(),
+        })
+    }
+
+    /// The same where its plugin's name does not stand before it.
+    pub(super) fn alone(&self) -> Self {
+        let name: Arc<str> = names::plain(&self.seat.name, &self.local).into();
+        Self {
+            shown: renamed(&self.shown, &name),
+            name,
+            canonical: Arc::clone(&self.canonical),
+            local: Arc::clone(&self.local),
+            seat: Arc::clone(&self.seat),
+            required: self.required.clone(),
+            definition: self.definition.clone(),
+        }
     }
 }
 
@@ -116,30 +179,30 @@ impl ResourceEntry {
         let is_template = definition.object().get("uriTemplate").is_some();
         let template =
             is_template.then(|| Template::parse(&uri).ok_or("its template has an open brace")).transpose()?;
-        Ok(Self { uri: uri.into(), seat: Arc::clone(seat), template, definition: definition.clone() })
+        let shown = definition.object().to_raw();
+        Ok(Self { uri: uri.into(), seat: Arc::clone(seat), template, shown })
+    }
+
+    /// What no list names, but a link of its plugin's did.
+    pub(super) fn linked(seat: &Arc<Seat>, uri: &str) -> Self {
+        Self { uri: uri.into(), seat: Arc::clone(seat), template: None, shown: Raw::empty_object() }
     }
 }
 
 /// The definition as clients see it: under the published name.
-pub fn shown(definition: &Definition, name: Option<&str>) -> Raw {
-    let mut object = definition.object().clone();
-    if let Some(name) = name {
-        object.put("name", name);
-    }
+fn under(mut object: Object, name: &str) -> Raw {
+    object.put("name", name);
     object.to_raw()
 }
 
+fn renamed(shown: &Raw, name: &str) -> Raw {
+    Object::open(shown).map_or_else(|_| shown.clone(), |object| under(object, name))
+}
+
 /// The published and the local name.
-fn names(seat: &Seat, local: &str) -> Result<(Arc<str>, Arc<str>), String> {
-    let name = seat.publish(local);
-    let (most, dot) = match seat.names {
-        Names::Prefixed => (64, false),
-        Names::Plain => (128, true),
-    };
-    let allowed =
-        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-') || (dot && byte == b'.');
-    if local.is_empty() || name.len() > most || !name.bytes().all(allowed) {
-        return Err(format!("its name {name:?} is not 1 to {most} of A-Z, a-z, 0-9, _ and -"));
+fn published(seat: &Seat, local: &str, wanted: &str) -> Result<(Arc<str>, Arc<str>), String> {
+    if local.is_empty() {
+        return Err("it has no name".to_owned());
     }
-    Ok((name.into(), local.into()))
+    Ok((seat.curator.publish(&seat.name, wanted).into(), local.into()))
 }

@@ -1,26 +1,36 @@
-//! What is on offer: one immutable snapshot of all tools, prompts and resources, swapped whole.
+//! What is on offer: one immutable snapshot of all tools, prompts and resources, swapped whole, with a view for each bundle
+//! and each plugin alone.
 //!
 //! A plugin's inventory is published as a new snapshot beside the old one; calls in flight finish on the old one.
 //! Must not know callers, calls or HTTP.
 
+mod curation;
+mod digest;
 mod entry;
+mod links;
+mod names;
+mod offer;
 mod pages;
 mod schema;
 mod seat;
+mod shelf;
 mod snapshot;
 mod template;
+mod view;
 
-use std::sync::{Arc, Mutex, PoisonError};
+#[cfg(test)]
+mod tests;
 
-use arc_swap::{ArcSwap, Guard};
-
-use crate::plugins::Inventory;
 use crate::protocol::render::ServerInfo;
 
+pub use curation::Curator;
 pub use entry::{PromptEntry, ResourceEntry, ToolEntry};
+pub use links::Links;
 pub use pages::{CursorError, Listing, Page};
-pub use seat::{Names, Place, PluginState, Seat, SeatLimits};
+pub use seat::{Place, PluginState, Seat, SeatLimits};
+pub use shelf::{Arrangement, Shelf, ViewSummary};
 pub use snapshot::{Refused, Snapshot};
+pub use view::{Changed, Kinds, ViewName};
 
 /// How lists are shown.
 #[derive(Debug, Clone)]
@@ -31,85 +41,4 @@ pub struct Manner {
     pub ttl_ms: u64,
     /// What the server is called.
     pub info: ServerInfo,
-}
-
-/// What one plugin offers, as it was last published.
-#[derive(Clone)]
-struct Offer {
-    seat: Arc<Seat>,
-    inventory: Arc<Inventory>,
-}
-
-/// Which lists differ from those before.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Changed {
-    /// The tools.
-    pub tools: bool,
-    /// The prompts.
-    pub prompts: bool,
-    /// The resources or templates.
-    pub resources: bool,
-}
-
-/// Holds the current snapshot.
-pub struct Shelf {
-    current: ArcSwap<Snapshot>,
-    offers: Mutex<Vec<Offer>>,
-    manner: Manner,
-}
-
-impl Shelf {
-    /// An empty shelf.
-    pub fn new(manner: Manner) -> Self {
-        let empty = Snapshot::build(&[], &Snapshot::default(), &manner);
-        Self { current: ArcSwap::from_pointee(empty), offers: Mutex::default(), manner }
-    }
-
-    /// The current snapshot, borrowed for a moment.
-    pub fn current(&self) -> Guard<Arc<Snapshot>> {
-        self.current.load()
-    }
-
-    /// The current snapshot, to be kept.
-    pub fn keep(&self) -> Arc<Snapshot> {
-        self.current.load_full()
-    }
-
-    /// Publishes what the plugin on `seat` offers now, in the place of what it offered before; of one in quarantine nothing.
-    pub fn publish(&self, seat: &Arc<Seat>, inventory: Inventory) -> Changed {
-        if seat.state() == PluginState::Quarantined {
-            return Changed::default();
-        }
-        self.put(seat, inventory)
-    }
-
-    /// Takes all that the plugin on `seat` offers off the shelf, for good; the plugin itself stays to be seen.
-    pub fn quarantine(&self, seat: &Arc<Seat>) -> Changed {
-        seat.set_state(PluginState::Quarantined);
-        self.put(seat, Inventory::default())
-    }
-
-    fn put(&self, seat: &Arc<Seat>, inventory: Inventory) -> Changed {
-        let mut offers = self.offers.lock().unwrap_or_else(PoisonError::into_inner);
-        let offer = Offer { seat: Arc::clone(seat), inventory: Arc::new(inventory) };
-        match offers.iter_mut().find(|old| old.seat.name == seat.name) {
-            Some(old) => *old = offer,
-            None => offers.push(offer),
-        }
-        self.rebuild(&offers)
-    }
-
-    fn rebuild(&self, offers: &[Offer]) -> Changed {
-        let old = self.current.load_full();
-        let offers: Vec<(Arc<Seat>, Arc<Inventory>)> =
-            offers.iter().map(|offer| (Arc::clone(&offer.seat), Arc::clone(&offer.inventory))).collect();
-        let new = Snapshot::build(&offers, &old, &self.manner);
-        let changed = new.differs_from(&old);
-        for (seat, _) in offers.iter().filter(|(seat, _)| seat.state() != PluginState::Quarantined) {
-            let refused = new.refused.iter().any(|refused| refused.plugin == seat.name);
-            seat.set_state(if refused { PluginState::Degraded } else { PluginState::Ready });
-        }
-        self.current.store(Arc::new(new));
-        changed
-    }
 }

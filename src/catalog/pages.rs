@@ -2,12 +2,13 @@
 //!
 //! MCP 2026-07-28, server/utilities/pagination and caching. Must not know what is listed.
 
+use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::Manner;
+use super::{Manner, ViewName};
 use crate::protocol::legacy::convert;
 use crate::protocol::render::{self, Finished};
 use crate::protocol::{LEGACY_COUNT, Method, Object, Raw, RawError, Revision};
@@ -52,26 +53,42 @@ impl Page {
 #[derive(Debug, Default)]
 pub struct Listing {
     key: &'static str,
+    view: ViewName,
     pages: Vec<Arc<Page>>,
+    /// What the pages show.
+    items: Vec<Raw>,
     size: usize,
 }
 
 impl PartialEq for Listing {
     fn eq(&self, other: &Self) -> bool {
-        let bytes =
-            |list: &Self| list.pages.iter().map(|page| page.finished.bytes().clone()).collect::<Vec<_>>();
-        bytes(self) == bytes(other)
+        self.items == other.items
     }
 }
 
 impl Listing {
-    /// Renders `items` under `key`; an empty list is one empty page.
-    pub(super) fn render(key: &'static str, items: &[Raw], manner: &Manner) -> Self {
+    /// Renders `items` under `key`; an empty list is one empty page. Pages of `old` that show the same are kept, with what
+    /// older revisions made of them.
+    pub(super) fn render(
+        key: &'static str,
+        view: &ViewName,
+        items: Vec<Raw>,
+        old: &Self,
+        manner: &Manner,
+    ) -> Self {
         let size = manner.page_size.max(1);
         let count = items.len().div_ceil(size).max(1);
-        let mut list = Self { key, pages: Vec::with_capacity(count), size };
+        let mut list = Self { key, view: view.clone(), pages: Vec::with_capacity(count), items, size };
         for page in 0..count {
-            let shown: Vec<&str> = items.iter().skip(page * size).take(size).map(Raw::as_str).collect();
+            if old.key == key && old.view == *view && old.size == size {
+                let same =
+                    list.shown(page) == old.shown(page) && (page + 1 < count) == (page + 1 < old.pages.len());
+                if let Some(kept) = old.pages.get(page).filter(|_| same) {
+                    list.pages.push(Arc::clone(kept));
+                    continue;
+                }
+            }
+            let shown: Vec<&str> = list.shown(page).iter().map(Raw::as_str).collect();
             let mut result = Object::default();
             result.set(key, Raw::trusted(format!("[{}]", shown.join(","))));
             if page + 1 < count {
@@ -83,6 +100,12 @@ impl Listing {
             list.pages.extend(finished.map(|finished| Arc::new(Page::new(finished))));
         }
         list
+    }
+
+    /// What stands on a page.
+    fn shown(&self, page: usize) -> &[Raw] {
+        let end = self.items.len().min((page + 1) * self.size);
+        self.items.get(page * self.size..end).unwrap_or_default()
     }
 
     /// The page at `cursor`; the first without one, or at an empty one.
@@ -98,14 +121,22 @@ impl Listing {
     }
 
     fn cursor(&self, page: usize) -> String {
-        URL_SAFE_NO_PAD.encode(format!("{}:{}", self.key, page * self.size))
+        URL_SAFE_NO_PAD.encode(format!("{}:{}", self.place(), page * self.size))
+    }
+
+    /// What its cursors are good for: this list, in this view.
+    fn place(&self) -> Cow<'static, str> {
+        match self.view.name() {
+            None => self.key.into(),
+            Some(view) => format!("{view} {}", self.key).into(),
+        }
     }
 
     fn read(&self, cursor: &str) -> Option<usize> {
         let text = String::from_utf8(URL_SAFE_NO_PAD.decode(cursor).ok()?).ok()?;
-        let (key, offset) = text.split_once(':')?;
+        let (place, offset) = text.rsplit_once(':')?;
         let offset: usize = offset.parse().ok()?;
-        (key == self.key && offset.is_multiple_of(self.size)).then_some(offset / self.size)
+        (place == self.place() && offset.is_multiple_of(self.size)).then_some(offset / self.size)
     }
 }
 
@@ -119,7 +150,9 @@ mod tests {
     fn following_the_cursors_shows_every_item_once_and_a_foreign_cursor_is_refused() {
         let manner = Manner { page_size: 3, ttl_ms: 1, info: ServerInfo::new("w", "1") };
         let items: Vec<Raw> = (0..7).map(|n| Raw::value(&Value::from(n))).collect();
-        let list = Listing::render("tools", &items, &manner);
+        let render =
+            |key, view: &ViewName| Listing::render(key, view, items.clone(), &Listing::default(), &manner);
+        let list = render("tools", &ViewName::MAIN);
         let (mut seen, mut cursor) = (Vec::new(), None::<String>);
         loop {
             let page: Value =
@@ -129,11 +162,28 @@ mod tests {
             cursor = Some(next.as_str().unwrap().to_owned());
         }
         assert_eq!(seen, [0, 1, 2, 3, 4, 5, 6]);
-        let other = Listing::render("prompts", &items, &manner).cursor(1);
-        for foreign in
-            ["bogus", "!!", &other, &URL_SAFE_NO_PAD.encode("tools:4"), &URL_SAFE_NO_PAD.encode("tools:9")]
-        {
+        let other = render("prompts", &ViewName::MAIN).cursor(1);
+        let elsewhere = render("tools", &ViewName::of("x")).cursor(1);
+        let made = |text: &str| URL_SAFE_NO_PAD.encode(text);
+        let (between, beyond) = (made("tools:4"), made("tools:9"));
+        for foreign in ["bogus", "!!", &other, &elsewhere, &between, &beyond] {
             assert_eq!(list.page(Some(foreign)).unwrap_err(), CursorError, "{foreign}");
         }
+    }
+
+    #[test]
+    fn a_page_that_shows_the_same_is_the_same_page() {
+        let manner = Manner { page_size: 2, ttl_ms: 1, info: ServerInfo::new("w", "1") };
+        let items = |numbers: &[i32]| numbers.iter().map(|n| Raw::value(&Value::from(*n))).collect();
+        let render = |numbers: &[i32], old: &Listing| {
+            Listing::render("tools", &ViewName::MAIN, items(numbers), old, &manner)
+        };
+        let old = render(&[1, 2, 3, 4, 5], &Listing::default());
+        let new = render(&[1, 2, 3, 9, 5], &old);
+        let kept = |page: usize| Arc::ptr_eq(&old.pages[page], &new.pages[page]);
+        assert_eq!([kept(0), kept(1), kept(2)], [true, false, true]);
+        // The last page has no cursor to a next one.
+        let shorter = render(&[1, 2, 3, 4], &old);
+        assert!(!Arc::ptr_eq(&old.pages[1], &shorter.pages[1]) && old != shorter);
     }
 }

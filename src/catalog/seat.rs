@@ -8,17 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+use super::curation::Curator;
+use crate::config::plugin::Curation;
 use crate::error::{ErrorCode, Fault};
 use crate::plugins::{Blocking, Plugin};
-
-/// How the names of a plugin's tools and prompts are published.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Names {
-    /// `<plugin>__<name>`: never changed by an unrelated plugin.
-    Prefixed,
-    /// As the plugin says them.
-    Plain,
-}
 
 /// The limits of one plugin's seat.
 #[derive(Debug, Clone, Copy)]
@@ -55,8 +48,10 @@ pub enum PluginState {
 pub struct Seat {
     /// The plugin's name.
     pub name: Arc<str>,
-    /// How its names are published.
-    pub names: Names,
+    /// What of it is offered, and how.
+    pub curator: Curator,
+    /// Its place among the plugins that the program itself brings; none for one from a file.
+    pub registered: Option<usize>,
     /// The plugin.
     pub plugin: Arc<dyn Plugin>,
     /// Its limits.
@@ -75,10 +70,11 @@ pub struct Place(#[expect(dead_code, reason = "held for its drop")] OwnedSemapho
 
 impl Seat {
     /// A seat for `plugin`.
-    pub fn new(name: &str, names: Names, plugin: Arc<dyn Plugin>, limits: SeatLimits) -> Self {
+    pub fn new(name: &str, curation: Arc<Curation>, plugin: Arc<dyn Plugin>, limits: SeatLimits) -> Self {
         Self {
             name: name.into(),
-            names,
+            curator: Curator::new(curation),
+            registered: None,
             plugin,
             limits,
             blocking: Arc::new(Blocking::new(limits.blocking_threads)),
@@ -87,6 +83,12 @@ impl Seat {
             state: AtomicU8::new(PluginState::Starting as u8),
             was_open: AtomicBool::new(false),
         }
+    }
+
+    /// The same as number `registered` of those that the program itself brings: they are listed before all others.
+    pub fn registered(mut self, registered: usize) -> Self {
+        self.registered = Some(registered);
+        self
     }
 
     /// Takes a place for one call, waiting until `deadline` when there are waiting places left.
@@ -167,14 +169,6 @@ impl Seat {
     /// Notes how its life stands.
     pub fn set_state(&self, state: PluginState) {
         self.state.store(state as u8, Ordering::Relaxed);
-    }
-
-    /// The published form of one of its names.
-    pub fn publish(&self, local: &str) -> String {
-        match self.names {
-            Names::Plain => local.to_owned(),
-            Names::Prefixed => format!("{}__{local}", self.name),
-        }
     }
 }
 

@@ -1,43 +1,63 @@
-//! One state of the catalog: who offers what, found by name, and the lists as they are sent.
+//! One state of a view: who offers what, found by name, and the lists as they are sent.
 //!
-//! Must not change once it is built.
+//! Must not change once it is built; the views of bundles and fronts are built when somebody first looks.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use serde_json::json;
 
-use super::entry::{PromptEntry, ResourceEntry, ToolEntry, shown};
+use super::Manner;
+use super::entry::{PromptEntry, ResourceEntry, ToolEntry};
+use super::offer::Offer;
 use super::pages::{Listing, Page};
 use super::seat::Seat;
-use super::{Changed, Manner};
+use super::view::{Changed, Cut, Kinds, View, ViewName};
 use crate::plugins::Inventory;
 use crate::protocol::render::{self, Finished};
-use crate::protocol::{Definition, Raw, SERVED, capabilities};
+use crate::protocol::{Raw, SERVED, capabilities};
 
 /// Instructions of all plugins together are cut at this.
 const INSTRUCTIONS_MAX_BYTES: usize = 16 * 1024;
 
-/// Something that a plugin offers and that could not be published.
+/// Something that a plugin or bundle offers and that could not be published.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
     /// Whose.
     pub plugin: Arc<str>,
     /// What, and why.
     pub why: String,
+    /// Whether less is served than the plugin says: then it is degraded.
+    pub degrades: bool,
 }
 
-/// One state of the catalog.
+impl Refused {
+    pub(super) fn of(plugin: &Arc<str>, why: String) -> Self {
+        Self { plugin: Arc::clone(plugin), why, degrades: true }
+    }
+
+    pub(super) fn entry(plugin: &Arc<str>, kind: &str, what: &str, why: &str) -> Self {
+        Self::of(plugin, format!("{kind} {what:?} is not published: {why}"))
+    }
+}
+
+/// One state of a view of the catalog.
 #[derive(Default)]
 pub struct Snapshot {
+    view: ViewName,
     tools: HashMap<Arc<str>, Arc<ToolEntry>>,
+    in_order: Vec<Arc<ToolEntry>>,
     prompts: HashMap<Arc<str>, Arc<PromptEntry>>,
     resources: HashMap<Arc<str>, Arc<ResourceEntry>>,
     templates: Vec<Arc<ResourceEntry>>,
+    parts: Vec<Arc<Offer>>,
+    pub(super) views: BTreeMap<Arc<str>, View>,
     /// The plugins and what each was asked to publish.
     pub plugins: Vec<(Arc<Seat>, Arc<Inventory>)>,
     /// What could not be published.
     pub refused: Vec<Refused>,
+    /// Bundles that are not served.
+    pub refused_bundles: Vec<Refused>,
     /// `tools/list`.
     pub tools_list: Listing,
     /// `prompts/list`.
@@ -53,19 +73,40 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// Which view it is a state of.
+    pub fn view(&self) -> &ViewName {
+        &self.view
+    }
+
     /// The tool of this published name.
     pub fn tool(&self, name: &str) -> Option<&Arc<ToolEntry>> {
         self.tools.get(name)
     }
 
-    /// All tools, in no order.
+    /// All tools, as they are listed.
     pub fn tools(&self) -> impl Iterator<Item = &Arc<ToolEntry>> {
-        self.tools.values()
+        self.in_order.iter()
+    }
+
+    /// About how many tokens all its tools cost a model.
+    pub fn tokens(&self) -> usize {
+        self.tools().map(|tool| tool.tokens()).sum()
+    }
+
+    /// Every tool that a plugin publishes, by the plugin's name and its own, and the canonical hash of its definition.
+    pub fn digests(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<str>, &Arc<str>)> {
+        let tools = self.parts.iter().flat_map(|offer| &offer.tools);
+        tools.map(|tool| (&tool.seat.name, &tool.local, &tool.digest))
     }
 
     /// The prompt of this published name.
     pub fn prompt(&self, name: &str) -> Option<&Arc<PromptEntry>> {
         self.prompts.get(name)
+    }
+
+    /// All prompts, in no order.
+    pub fn prompts(&self) -> impl Iterator<Item = &Arc<PromptEntry>> {
+        self.prompts.values()
     }
 
     /// Who has the resource `uri`: by itself, else by the first template that covers it.
@@ -89,94 +130,147 @@ impl Snapshot {
         self.plugins.iter().find(|(other, _)| other.name == seat.name).map(|(_, inventory)| inventory)
     }
 
-    /// Builds the state in which exactly `offers` are published. Entries of `old` that did not change are kept, so
-    /// that their schemas are not compiled again.
-    pub(super) fn build(offers: &[(Arc<Seat>, Arc<Inventory>)], old: &Self, manner: &Manner) -> Self {
-        let mut new = Self { plugins: offers.to_vec(), ..Self::default() };
+    /// The seat of the plugin of this name, if it has a part in this view.
+    pub fn seat(&self, plugin: &str) -> Option<&Arc<Seat>> {
+        self.plugins.iter().map(|(seat, _)| seat).find(|seat| &*seat.name == plugin)
+    }
+
+    /// Builds the view in which exactly what `cut` takes of `parts` is published, in their order. Pages of `old` that show
+    /// the same are kept.
+    pub(super) fn build(
+        view: ViewName,
+        cut: &Cut,
+        parts: &[Arc<Offer>],
+        old: &Self,
+        manner: &Manner,
+    ) -> Self {
+        let plugins =
+            parts.iter().map(|offer| (Arc::clone(&offer.seat), Arc::clone(&offer.inventory))).collect();
+        let mut new = Self { view, plugins, parts: parts.to_vec(), ..Self::default() };
         let mut lists = Lists::default();
-        for (seat, inventory) in offers {
-            new.add_tools(seat, inventory, old, &mut lists);
-            new.add_prompts(seat, inventory, &mut lists);
-            new.add_resources(seat, inventory, &mut lists);
-        }
-        for refused in &new.refused {
-            if !old.refused.contains(refused) {
-                log::warn!(plugin = &*refused.plugin; "plugin {}: {}", refused.plugin, refused.why);
+        for offer in parts {
+            if matches!(cut, Cut::All) {
+                new.refused.extend(offer.refused.iter().cloned());
             }
+            new.add_tools(offer, cut, old);
+            new.add_prompts(offer, cut, &mut lists);
+            new.add_resources(offer, cut, &mut lists);
         }
-        new.tools_list = Listing::render("tools", &lists.tools, manner);
-        new.prompts_list = Listing::render("prompts", &lists.prompts, manner);
-        new.resources_list = Listing::render("resources", &lists.resources, manner);
-        new.templates_list = Listing::render("resourceTemplates", &lists.templates, manner);
-        new.instructions = instructions(offers);
-        new.discover =
-            discover(new.instructions.as_deref(), manner).map(|finished| Arc::new(Page::new(finished)));
+        lists.tools = new.in_order.iter().map(|tool| tool.shown.clone()).collect();
+        new.warn(old);
+        new.finish(cut, lists, old, manner);
         new
     }
 
-    fn add_tools(&mut self, seat: &Arc<Seat>, inventory: &Inventory, old: &Self, lists: &mut Lists) {
-        for definition in &inventory.tools {
-            let kept = old.tool(&seat.publish(&definition.name()));
-            let kept = kept.filter(|kept| Arc::ptr_eq(&kept.seat, seat) && kept.definition == *definition);
-            let entry = kept.map_or_else(
-                || ToolEntry::publish(seat, definition).map(Arc::new),
-                |kept| Ok(Arc::clone(kept)),
-            );
-            match entry {
-                Ok(entry) if !self.tools.contains_key(&entry.name) => {
-                    lists.tools.push(shown(definition, Some(&entry.name)));
+    /// Renders what is sent.
+    fn finish(&mut self, cut: &Cut, lists: Lists, old: &Self, manner: &Manner) {
+        let list = |key, items, old: &Listing| Listing::render(key, &self.view, items, old, manner);
+        let tools = list("tools", lists.tools, &old.tools_list);
+        let prompts = list("prompts", lists.prompts, &old.prompts_list);
+        let resources = list("resources", lists.resources, &old.resources_list);
+        let templates = list("resourceTemplates", lists.templates, &old.templates_list);
+        (self.tools_list, self.prompts_list) = (tools, prompts);
+        (self.resources_list, self.templates_list) = (resources, templates);
+        self.instructions = instructions(cut, &self.parts);
+        let kept = old.discover.clone().filter(|_| old.instructions == self.instructions);
+        self.discover = kept.or_else(|| {
+            discover(self.instructions.as_deref(), manner).map(|finished| Arc::new(Page::new(finished)))
+        });
+    }
+
+    fn add_tools(&mut self, offer: &Offer, cut: &Cut, old: &Self) {
+        for tool in offer.tools.iter().filter(|tool| cut.takes(tool)) {
+            let entry = if cut.is_plain() { alone(tool, old) } else { Arc::clone(tool) };
+            match self.tools.get(&entry.name) {
+                None => {
+                    self.in_order.push(Arc::clone(&entry));
                     self.tools.insert(Arc::clone(&entry.name), entry);
                 }
-                Ok(_) => self.refuse(seat, "tool", definition, "the name is taken"),
-                Err(why) => self.refuse(seat, "tool", definition, &why),
+                Some(taken) => {
+                    let why = taken_by(&entry.name, &taken.seat, &offer.seat);
+                    self.refused.push(Refused::entry(&offer.seat.name, "tool", &tool.local, &why));
+                }
             }
         }
     }
 
-    fn add_prompts(&mut self, seat: &Arc<Seat>, inventory: &Inventory, lists: &mut Lists) {
-        for definition in &inventory.prompts {
-            match PromptEntry::publish(seat, definition) {
-                Ok(entry) if !self.prompts.contains_key(&entry.name) => {
-                    lists.prompts.push(shown(definition, Some(&entry.name)));
-                    self.prompts.insert(Arc::clone(&entry.name), Arc::new(entry));
+    fn add_prompts(&mut self, offer: &Offer, cut: &Cut, lists: &mut Lists) {
+        for prompt in offer.prompts.iter().filter(|_| cut.lists_all()) {
+            let entry = if cut.is_plain() { Arc::new(prompt.alone()) } else { Arc::clone(prompt) };
+            match self.prompts.get(&entry.name) {
+                None => {
+                    lists.prompts.push(entry.shown.clone());
+                    self.prompts.insert(Arc::clone(&entry.name), entry);
                 }
-                Ok(_) => self.refuse(seat, "prompt", definition, "the name is taken"),
-                Err(why) => self.refuse(seat, "prompt", definition, &why),
+                Some(taken) => {
+                    let why = taken_by(&entry.name, &taken.seat, &offer.seat);
+                    self.refused.push(Refused::entry(&offer.seat.name, "prompt", &prompt.local, &why));
+                }
             }
         }
     }
 
-    fn add_resources(&mut self, seat: &Arc<Seat>, inventory: &Inventory, lists: &mut Lists) {
-        for definition in inventory.resources.iter().chain(&inventory.templates) {
-            match ResourceEntry::publish(seat, definition).map(Arc::new) {
-                Ok(entry) if self.template(&entry.uri).is_some() => {
-                    self.refuse(seat, "resource", definition, "the URI is taken");
-                }
-                Ok(entry) if entry.template.is_some() => {
-                    lists.templates.push(shown(definition, None));
-                    self.templates.push(entry);
-                }
-                Ok(entry) => {
-                    lists.resources.push(shown(definition, None));
-                    self.resources.insert(Arc::clone(&entry.uri), entry);
-                }
-                Err(why) => self.refuse(seat, "resource", definition, &why),
+    fn add_resources(&mut self, offer: &Offer, cut: &Cut, lists: &mut Lists) {
+        for entry in &offer.resources {
+            if let Some(taken) = self.template(&entry.uri) {
+                let (first, second) = (&taken.seat.name, &offer.seat.name);
+                let why =
+                    format!("plugin {first:?} has this URI before plugin {second:?}, and is asked for it");
+                // It can be read all the same: nothing is missing.
+                let refused = Refused::entry(second, "resource", &entry.uri, &why);
+                self.refused.push(Refused { degrades: false, ..refused });
+                continue;
+            }
+            let shown = cut.lists_all().then(|| entry.shown.clone());
+            if entry.template.is_some() {
+                lists.templates.extend(shown);
+                self.templates.push(Arc::clone(entry));
+            } else {
+                lists.resources.extend(shown);
+                self.resources.insert(Arc::clone(&entry.uri), Arc::clone(entry));
             }
         }
     }
 
-    fn refuse(&mut self, seat: &Seat, kind: &str, definition: &Definition, why: &str) {
-        let why = format!("{kind} {:?} is not published: {why}", definition.name());
-        self.refused.push(Refused { plugin: Arc::clone(&seat.name), why });
+    /// Warns of what is refused now and was not before.
+    fn warn(&self, old: &Self) {
+        for refused in self.refused.iter().filter(|refused| !old.refused.contains(refused)) {
+            let view = self.view.to_string();
+            log::warn!(plugin = &*refused.plugin, view = view.as_str(); "plugin {}: {}", refused.plugin, refused.why);
+        }
     }
 
     /// Which lists differ from those of `old`.
-    pub(super) fn differs_from(&self, old: &Self) -> Changed {
-        Changed {
+    fn differs_from(&self, old: &Self) -> Kinds {
+        Kinds {
             tools: self.tools_list != old.tools_list,
             prompts: self.prompts_list != old.prompts_list,
             resources: self.resources_list != old.resources_list || self.templates_list != old.templates_list,
         }
+    }
+
+    /// Which lists of which views differ from those of `old`.
+    pub(super) fn changes_since(&self, old: &Self) -> Changed {
+        let mut changed = Changed { main: self.differs_from(old), ..Changed::default() };
+        let mut note = |name: &Arc<str>, kinds: Kinds| {
+            if kinds != Kinds::default() {
+                changed.views.insert(Arc::clone(name), kinds);
+            }
+        };
+        for (name, view) in &self.views {
+            match (view.built(), old.views.get(name)) {
+                (Some(now), Some(before)) => {
+                    note(name, before.built().map_or(Kinds::ALL, |before| now.differs_from(before)));
+                }
+                // Whoever looked at one of this name before it went must look again.
+                (_, None) => note(name, Kinds::ALL),
+                (None, Some(_)) => {}
+            }
+        }
+        for name in old.views.keys().filter(|name| !self.views.contains_key(*name)) {
+            note(name, Kinds::ALL);
+        }
+        changed
     }
 }
 
@@ -189,10 +283,32 @@ struct Lists {
     templates: Vec<Raw>,
 }
 
-/// What all plugins say of themselves.
-fn instructions(offers: &[(Arc<Seat>, Arc<Inventory>)]) -> Option<String> {
-    let told = offers.iter().filter_map(|(seat, inventory)| {
-        inventory.instructions.as_ref().map(|text| format!("{}: {text}", seat.name))
+/// The tool under its plain name; the one that `old` made of it, if it is the same tool.
+fn alone(tool: &Arc<ToolEntry>, old: &Snapshot) -> Arc<ToolEntry> {
+    let kept = old.tool(tool.seat.curator.name_alone(&tool.local));
+    let kept = kept.filter(|kept| Arc::ptr_eq(&kept.input, &tool.input));
+    kept.map_or_else(|| Arc::new(tool.alone()), Arc::clone)
+}
+
+/// Why a name cannot be had twice, with both owners.
+fn taken_by(name: &str, first: &Seat, second: &Seat) -> String {
+    if first.name == second.name {
+        return format!("another one of plugin {:?} is published as {name:?}", first.name);
+    }
+    format!(
+        "{name:?} is what plugin {:?} publishes, too; have plugin {:?} use a prefix, rename or deny it",
+        first.name, second.name
+    )
+}
+
+/// What those who have a part say of themselves, or what was written for the view.
+fn instructions(cut: &Cut, parts: &[Arc<Offer>]) -> Option<String> {
+    if let Some(written) = cut.instructions() {
+        return Some(written.clone());
+    }
+    let told = parts.iter().filter_map(|offer| {
+        let text = offer.instructions()?;
+        Some(if matches!(cut, Cut::Front) { text.clone() } else { format!("{}: {text}", offer.seat.name) })
     });
     let mut instructions = told.collect::<Vec<_>>().join("\n\n");
     if instructions.len() > INSTRUCTIONS_MAX_BYTES {

@@ -4,14 +4,15 @@
 
 use std::sync::Arc;
 
-use actix_web::HttpResponse;
 use actix_web::http::header::{AsHeaderName, HeaderMap, HeaderName};
 use actix_web::web::Data;
+use actix_web::{HttpRequest, HttpResponse};
 
 use super::door::{Connection, Door};
 use super::limits::Accepts;
 use super::reply;
 use crate::access::Caller;
+use crate::catalog::ViewName;
 use crate::error::Fault;
 use crate::protocol::headers::{Header, Headers};
 use crate::protocol::{Id, Method};
@@ -25,6 +26,8 @@ pub struct Call<'a> {
     pub headers: &'a HeaderMap,
     /// Who calls.
     pub caller: Caller,
+    /// What of the catalog it is about.
+    pub view: ViewName,
     /// This request, in errors, logs and history.
     pub request_id: Arc<str>,
     /// The connection it came on.
@@ -47,6 +50,11 @@ pub struct Asked {
     pub method: String,
     /// What the client takes.
     pub accepts: Accepts,
+}
+
+/// What of the catalog a request is about, out of its path.
+pub fn view_of(request: &HttpRequest) -> ViewName {
+    request.match_info().get("bundle").map_or(ViewName::MAIN, ViewName::of)
 }
 
 /// The answer that refuses a request.

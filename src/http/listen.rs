@@ -19,6 +19,7 @@ use crate::actors::House;
 use crate::actors::plugin::Watching;
 use crate::actors::session::messages::Close;
 use crate::actors::session::{Event, Feed, Filter, News, SessionActor};
+use crate::catalog::ViewName;
 use crate::error::{ErrorCode, Fault};
 use crate::protocol::render::{self, ServerInfo};
 use crate::protocol::{Id, Method, Object, Raw};
@@ -44,8 +45,9 @@ pub async fn open(call: &Call<'_>, asked: &Asked, wanted: &Wanted) -> Result<Htt
         ));
     }
     let house = &call.door.frame.house;
-    let watched = watch(house, &wanted.resource_subscriptions).await;
+    let watched = watch(house, &call.view, &wanted.resource_subscriptions).await;
     let filter = Filter {
+        view: call.view.clone(),
         tools: wanted.tools_list_changed,
         prompts: wanted.prompts_list_changed,
         resources: wanted.resources_list_changed,
@@ -53,6 +55,8 @@ pub async fn open(call: &Call<'_>, asked: &Asked, wanted: &Wanted) -> Result<Htt
     };
     let first = acknowledge(&asked.id, &filter);
     let opened = house.streams.open(filter, watched)?;
+    // A view is compared with what it becomes from when it was looked at.
+    drop(house.shelf.view(&call.view));
     tally::ended(Method::Listen, "ok");
     let body = Body {
         first: Some(first),
@@ -64,16 +68,16 @@ pub async fn open(call: &Call<'_>, asked: &Asked, wanted: &Wanted) -> Result<Htt
     Ok(stream::head().streaming(body))
 }
 
-/// Begins to watch those of `uris` that exist and can be watched.
-pub async fn watch(house: &House, uris: &[Arc<str>]) -> Vec<Watching> {
+/// Begins to watch those of `uris` that exist in `view` and can be watched.
+pub async fn watch(house: &House, view: &ViewName, uris: &[Arc<str>]) -> Vec<Watching> {
     let mut watched: Vec<Watching> = Vec::new();
     for uri in uris {
         if watched.iter().any(|watching| watching.uri() == uri) {
             continue;
         }
         let plugin = {
-            let catalog = house.shelf.current();
-            let seat = catalog.resource(uri).map(|entry| Arc::clone(&entry.seat));
+            let Some(catalog) = house.shelf.view(view) else { return watched };
+            let seat = house.shelf.owner(&catalog, uri).map(|entry| Arc::clone(&entry.seat));
             let seat = seat.filter(|seat| catalog.offer(seat).is_some_and(|offer| offer.subscribes));
             seat.and_then(|seat| house.plugins.get(&seat.name).cloned())
         };

@@ -22,10 +22,13 @@ use crate::protocol::modern::{self, Member, Meta, Params};
 use crate::protocol::{Eras, Id, MODERN, Message, Method, Revision, render};
 use crate::telemetry::metrics::METRICS;
 
-/// `POST /mcp`
+/// `POST /mcp` and `POST /mcp/{bundle}`
 pub async fn post(request: HttpRequest, mut payload: Payload, door: Data<Door>) -> HttpResponse {
     let request_id = door.frame.house.ids.next();
-    let (caller, body) = match take(&request, &mut payload, &door, &request_id).await {
+    let view = call::view_of(&request);
+    let taken = take(&request, &mut payload, &door, &request_id).await;
+    let known = |taken| route::view(&door.frame.house, &view).map(|_| taken);
+    let (caller, body) = match taken.and_then(known) {
         Ok(taken) => taken,
         Err(fault) => {
             if fault.code != ErrorCode::BodyTimeout {
@@ -35,7 +38,7 @@ pub async fn post(request: HttpRequest, mut payload: Payload, door: Data<Door>) 
         }
     };
     let connection = request.conn_data::<Connection>();
-    let call = Call { door, headers: request.headers(), caller, request_id, connection };
+    let call = Call { door, headers: request.headers(), caller, view, request_id, connection };
     answer(&call, body).await
 }
 
@@ -150,7 +153,7 @@ async fn serve(call: &Call<'_>, asked: &Asked, params: &Params) -> Result<HttpRe
     headers::check_method(&headers, &asked.method)?;
     let method = Method::parse(&asked.method).ok_or_else(|| unknown_method(&asked.method))?;
     headers::check_name(&headers, method, params.target(method).as_deref())?;
-    let routed = route::find(&call.door.frame.house, method, params, Some(&headers))?;
+    let routed = route::find(&call.door.frame.house, &call.view, method, params, Some(&headers))?;
     let response = match routed {
         Routed::Page(page) => {
             tally::ended(method, "ok");

@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actix_web::dev::Server;
-use actix_web::guard::fn_guard;
+use actix_web::guard::{GuardContext, fn_guard};
 use actix_web::http::Method;
 use actix_web::middleware::from_fn;
 use actix_web::rt::net::UnixStream;
@@ -45,11 +45,14 @@ fn routes(urls: &mut ServiceConfig) {
     };
     let get = |path: &str, handler: actix_web::Route| at(path, "GET", handler);
     // `web::post()` would note its method with every request, for a header that the default service makes by itself.
-    let is_post = fn_guard(|context| context.head().method == Method::POST);
-    let post = web::route().guard(is_post).to(mcp::post);
-    let mcp = web::resource("/mcp").route(post);
-    let mcp = mcp.route(web::get().to(legacy::get)).route(web::delete().to(legacy::delete));
-    urls.service(mcp.default_service(web::to(mcp::other)))
+    let is_post = |context: &GuardContext<'_>| context.head().method == Method::POST;
+    let mcp = |path: &str| {
+        let mcp = web::resource(path).route(web::route().guard(fn_guard(is_post)).to(mcp::post));
+        let mcp = mcp.route(web::get().to(legacy::get)).route(web::delete().to(legacy::delete));
+        mcp.default_service(web::to(mcp::other))
+    };
+    urls.service(mcp("/mcp"))
+        .service(mcp("/mcp/{bundle}"))
         .service(get("/sse", web::get().to(legacy::sse::open)))
         .service(at("/messages", "POST", web::post().to(legacy::sse::post)))
         .service(get("/", web::get().to(ops::index)))
@@ -58,6 +61,8 @@ fn routes(urls: &mut ServiceConfig) {
         .service(get("/metrics", web::get().to(ops::metrics)))
         .service(get("/plugins", web::get().to(ops::plugins)))
         .service(get("/plugins/{name}", web::get().to(ops::plugin)))
+        .service(get("/bundles", web::get().to(ops::bundles)))
+        .service(get("/bundles/{name}", web::get().to(ops::bundle)))
         .service(get("/diagnostics/connection", web::get().to(ops::connection)))
         .service(get("/diagnostics/performance", web::get().to(ops::performance)))
         .service(get("/diagnostics/errors", web::get().to(ops::errors)))

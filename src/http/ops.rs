@@ -19,6 +19,7 @@ use crate::access::Caller;
 use crate::actors::ask::ask;
 use crate::actors::metrics::messages::Render;
 use crate::actors::supervision::{Crash, Ping};
+use crate::catalog::ViewName;
 use crate::error::{ErrorCode, Fault};
 use crate::protocol::{MODERN, Revision, SERVED};
 use crate::telemetry::metrics::METRICS;
@@ -31,7 +32,7 @@ pub async fn index(request: HttpRequest, door: Data<Door>) -> HttpResponse {
             "version": env!("CARGO_PKG_VERSION"),
             "protocolVersions": SERVED.iter().copied().chain(Revision::with_sessions()).collect::<Vec<_>>(),
             "links": {
-                "mcp": "/mcp", "health": "/health", "ready": "/ready", "metrics": "/metrics", "plugins": "/plugins",
+                "mcp": "/mcp", "health": "/health", "ready": "/ready", "metrics": "/metrics", "plugins": "/plugins", "bundles": "/bundles",
                 "diagnostics": ["/diagnostics/connection", "/diagnostics/performance", "/diagnostics/errors", "/diagnostics/actors"],
             },
         }))
@@ -100,6 +101,7 @@ async fn try_out(door: &Data<Door>, method: &str) -> StatusCode {
         door: door.clone(),
         headers: &headers,
         caller: Caller::anonymous(),
+        view: ViewName::MAIN,
         request_id: door.frame.house.ids.next(),
         connection: None,
     };
@@ -233,6 +235,21 @@ pub async fn plugin(request: HttpRequest, door: Data<Door>, name: Path<String>) 
         let unknown =
             || Fault::new(ErrorCode::NotFound, format!("there is no plugin {:?}", *name), "see /plugins");
         views::plugin(&door.frame.house, &name).ok_or_else(unknown)
+    });
+    respond(&request, &door, shown)
+}
+
+/// `GET /bundles`
+pub async fn bundles(request: HttpRequest, door: Data<Door>) -> HttpResponse {
+    respond(&request, &door, admitted(&request, &door).map(|_| views::bundles(&door.frame.house)))
+}
+
+/// `GET /bundles/{name}`
+pub async fn bundle(request: HttpRequest, door: Data<Door>, name: Path<String>) -> HttpResponse {
+    let shown = admitted(&request, &door).and_then(|_| {
+        let unknown =
+            || Fault::new(ErrorCode::NotFound, format!("there is no bundle {:?}", *name), "see /bundles");
+        views::bundle(&door.frame.house, &name).ok_or_else(unknown)
     });
     respond(&request, &door, shown)
 }

@@ -6,16 +6,20 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arc_swap::Guard;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::call::Mirrors;
 use crate::actors::House;
 use crate::actors::executor::messages::{Reference, Task};
-use crate::catalog::{Listing, Page, Snapshot};
+use crate::catalog::{Listing, Page, Snapshot, ViewName};
 use crate::error::{ErrorCode, Fault};
 use crate::protocol::modern::{Member, Params};
 use crate::protocol::{Method, Raw, headers};
+
+/// Letters of an unknown name that are repeated to whoever gave it.
+const NAME_SHOWN: usize = 64;
 
 /// What answers a request.
 pub enum Routed {
@@ -41,17 +45,33 @@ pub struct Wanted {
     pub resource_subscriptions: Vec<Arc<str>>,
 }
 
-/// Finds what answers `method`. `mirrors` are the headers that repeat the body, in revisions that have such.
+/// The current snapshot of `view`.
+///
+/// # Errors
+/// 404 when there is no such bundle; it does not say which there are.
+pub fn view(house: &House, view: &ViewName) -> Result<Guard<Arc<Snapshot>>, Fault> {
+    house.shelf.view(view).ok_or_else(|| {
+        let name: String = view.name().unwrap_or_default().chars().take(NAME_SHOWN).collect();
+        Fault::new(
+            ErrorCode::NotFound,
+            format!("there is no bundle {name:?}"),
+            "use /mcp for everything; the operator finds the bundles that there are under /bundles",
+        )
+    })
+}
+
+/// Finds what answers `method` in `view`. `mirrors` are the headers that repeat the body, in revisions that have such.
 ///
 /// # Errors
 /// -32602 for parameters that lead nowhere, -32020 for parameter headers that contradict the arguments.
 pub fn find(
     house: &House,
+    view: &ViewName,
     method: Method,
     params: &Params,
     mirrors: Option<&Mirrors<'_>>,
 ) -> Result<Routed, Fault> {
-    let catalog = house.shelf.current();
+    let catalog = self::view(house, view)?;
     Ok(match method {
         Method::Discover => Routed::Page(
             catalog.discover.clone().ok_or_else(|| Fault::internal("no discovery was rendered"))?,
@@ -62,7 +82,7 @@ pub fn find(
         Method::TemplatesList => page(&catalog.templates_list, params)?,
         Method::ToolsCall => Routed::Perform(tool(&catalog, params, mirrors)?),
         Method::PromptsGet => Routed::Perform(prompt(&catalog, params)?),
-        Method::ResourcesRead => Routed::Perform(read(&catalog, params)?),
+        Method::ResourcesRead => Routed::Perform(read(house, &catalog, params)?),
         Method::Complete => Routed::Perform(complete(&catalog, params)?),
         Method::Listen => Routed::Listen(wanted(params)?),
     })
@@ -94,7 +114,7 @@ fn tool(catalog: &Snapshot, params: &Params, mirrors: Option<&Mirrors<'_>>) -> R
     let value: Value = arguments.read().map_err(|error| {
         Fault::invalid_params(format!("`arguments` cannot be read: {error}"), "send an object")
     })?;
-    for mirror in &entry.mirrors {
+    for mirror in entry.mirrors.iter() {
         if let Some(mirrors) = mirrors {
             headers::check_param(mirrors, &mirror.header, mirror.find(&value))?;
         }
@@ -114,7 +134,7 @@ fn prompt(catalog: &Snapshot, params: &Params) -> Result<Task, Fault> {
     Ok(Task::Prompt { entry, arguments: params.arguments()? })
 }
 
-fn read(catalog: &Snapshot, params: &Params) -> Result<Task, Fault> {
+fn read(house: &House, catalog: &Snapshot, params: &Params) -> Result<Task, Fault> {
     let uri = text(params.uri(), "uri")?;
     let unknown = || {
         Fault::invalid_params(
@@ -123,7 +143,7 @@ fn read(catalog: &Snapshot, params: &Params) -> Result<Task, Fault> {
         )
         .with("uri", &*uri)
     };
-    let entry = Arc::clone(catalog.resource(&uri).ok_or_else(unknown)?);
+    let entry = house.shelf.owner(catalog, &uri).ok_or_else(unknown)?;
     Ok(Task::Read { entry, uri: uri.into_owned() })
 }
 

@@ -49,6 +49,7 @@ pub async fn perform(
     let method = task.method();
     let perform = Perform {
         task,
+        view: call.view.clone(),
         caller: call.caller.clone(),
         request_id: Arc::clone(&call.request_id),
         responses: params.responses()?,

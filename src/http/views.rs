@@ -13,9 +13,10 @@ use crate::actors::ask::ask;
 use crate::actors::health::messages::Judge;
 use crate::actors::health::{Check, Judgement};
 use crate::actors::metrics::messages::Performance;
-use crate::catalog::{Seat, Snapshot};
+use crate::catalog::{Seat, Snapshot, ViewName, ViewSummary};
 use crate::error::{ErrorCode, Fault};
 use crate::telemetry::errors;
+use crate::telemetry::metrics::METRICS;
 
 /// How long an actor may take to answer an operator.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(3);
@@ -115,20 +116,29 @@ pub fn plugin(house: &House, name: &str) -> Option<Value> {
     tools.sort_by(|a, b| a.name.cmp(&b.name));
     let tools: Vec<Value> = tools
         .iter()
-        .map(|entry| json!({"name": &*entry.name, "tokens": entry.tokens(), "calls": entry.time.get_sample_count()}))
+        .map(|entry| {
+            json!({
+                "name": &*entry.name,
+                "own": &*entry.local,
+                "tokens": entry.tokens(),
+                "calls": entry.time.get_sample_count(),
+                "digest": &*entry.digest,
+            })
+        })
         .collect();
-    let names = |definitions: &[crate::protocol::Definition]| -> Vec<String> {
-        definitions.iter().map(|definition| seat.publish(&definition.name())).collect()
-    };
+    let mut prompts: Vec<&str> =
+        catalog.prompts().filter(|entry| entry.seat.name == seat.name).map(|entry| &*entry.name).collect();
+    prompts.sort_unstable();
     let uris = |definitions: &[crate::protocol::Definition]| -> Vec<String> {
         definitions.iter().map(crate::protocol::Definition::uri).collect()
     };
     let more = json!({
         "tools": tools,
-        "prompts": names(&inventory.prompts),
+        "prompts": prompts,
         "resources": uris(&inventory.resources),
         "templates": uris(&inventory.templates),
         "refused": catalog.refused.iter().filter(|refused| refused.plugin == seat.name).map(|refused| refused.why.as_str()).collect::<Vec<_>>(),
+        "definitionChanges": METRICS.tool_definition_changes.with_label_values(&[&*seat.name]).get(),
         "limits": {
             "concurrency": seat.limits.concurrency,
             "queueMax": seat.limits.queue_max,
@@ -141,6 +151,48 @@ pub fn plugin(house: &House, name: &str) -> Option<Value> {
         shown.extend(more);
     }
     Some(shown)
+}
+
+/// `/bundles`: the operator's bundles, and the plugins that are served alone.
+pub fn bundles(house: &House) -> Value {
+    let shown: Vec<Value> = house.shelf.views().iter().map(view_summary).collect();
+    let catalog = house.shelf.current();
+    let refused = catalog.refused_bundles.iter();
+    let refused: Vec<Value> =
+        refused.map(|refused| json!({"name": &*refused.plugin, "why": refused.why})).collect();
+    json!({"bundles": shown, "refused": refused})
+}
+
+/// `/bundles/{name}`
+pub fn bundle(house: &House, name: &str) -> Option<Value> {
+    let summary = house.shelf.views().into_iter().find(|summary| &*summary.name == name)?;
+    let catalog = house.shelf.view(&ViewName::of(name))?;
+    let mut shown = view_summary(&summary);
+    let tools: Vec<Value> = catalog
+        .tools()
+        .map(|entry| json!({"name": &*entry.name, "plugin": &*entry.seat.name, "tokens": entry.tokens()}))
+        .collect();
+    let more = [
+        ("tools", Value::from(tools)),
+        ("instructions", catalog.instructions.as_deref().into()),
+        ("refused", catalog.refused.iter().map(|refused| refused.why.as_str()).collect()),
+    ];
+    if let Some(shown) = shown.as_object_mut() {
+        shown.extend(more.map(|(key, value)| (key.to_owned(), value)));
+    }
+    Some(shown)
+}
+
+fn view_summary(summary: &ViewSummary) -> Value {
+    json!({
+        "name": &*summary.name,
+        "kind": if summary.is_bundle { "bundle" } else { "front" },
+        "path": ViewName::of(&summary.name).to_string(),
+        "plugins": summary.plugins.iter().map(|plugin| &**plugin).collect::<Vec<_>>(),
+        "missing": summary.missing,
+        "toolCount": summary.tools,
+        "tokens": summary.tokens,
+    })
 }
 
 fn plugin_summary(catalog: &Snapshot, seat: &Seat) -> Value {

@@ -14,6 +14,8 @@ mod batches;
 #[cfg(test)]
 mod bodies;
 #[cfg(test)]
+mod bundles;
+#[cfg(test)]
 mod calls;
 #[cfg(test)]
 mod cancel;

@@ -77,7 +77,7 @@ fn describe(kind: Kind, perform: &Perform, round: &Round) -> Record {
     Record {
         round: round.number,
         plugin: Some(Arc::clone(&task.seat().name)),
-        tool: Some(task.target()),
+        tool: Some(task.canonical()),
         caller: Some(Arc::clone(&perform.caller.principal)),
         client: perform.client_name.clone(),
         session: perform.session.clone(),

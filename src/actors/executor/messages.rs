@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::Caller;
-use crate::catalog::{PromptEntry, ResourceEntry, Seat, ToolEntry};
+use crate::catalog::{PromptEntry, ResourceEntry, Seat, ToolEntry, ViewName};
 use crate::error::Fault;
 pub use crate::plugins::{Listener, Notice, Reference};
 use crate::protocol::render::Finished;
@@ -24,6 +24,8 @@ use crate::protocol::{ClientCapabilities, InputRequest, LogLevel, Method, Object
 pub struct Perform {
     /// What to do, already found in the catalog.
     pub task: Task,
+    /// In which view of the catalog it was found.
+    pub view: ViewName,
     /// Who wants it.
     pub caller: Caller,
     /// This request, in errors, logs and history.
@@ -123,6 +125,24 @@ impl Task {
                 name.as_str().into()
             }
         }
+    }
+
+    /// The same whatever view it was found in, for the history.
+    pub fn canonical(&self) -> Arc<str> {
+        match self {
+            Self::Tool { entry, .. } => Arc::clone(&entry.canonical),
+            Self::Prompt { entry, .. } => Arc::clone(&entry.canonical),
+            Self::Read { .. } | Self::Complete { .. } => self.target(),
+        }
+    }
+
+    /// Seconds that it may take.
+    pub fn timeout_seconds(&self) -> u64 {
+        let own = match self {
+            Self::Tool { entry, .. } => entry.timeout_seconds,
+            Self::Prompt { .. } | Self::Read { .. } | Self::Complete { .. } => None,
+        };
+        own.unwrap_or(self.seat().limits.timeout_seconds)
     }
 
     /// The arguments, for the history.

@@ -3,6 +3,7 @@
 //! A call that panics, hangs or floods costs itself only. Must not know HTTP, streams or the database's rows.
 
 mod ledger;
+mod linked;
 pub mod messages;
 mod outcome;
 mod rounds;
@@ -20,6 +21,7 @@ use tokio::time::Instant;
 use super::db::Recorder;
 use super::supervision::{Crash, Ping, Terms, message_of};
 use crate::access::Sealer;
+use crate::catalog::Links;
 use crate::error::{ErrorCode, Fault};
 use crate::plugins::{CallerKey, Context as CallContext, ContextParts, ConversationKey, Outcome, Request};
 use crate::protocol::content::ToolResult;
@@ -33,6 +35,8 @@ pub const TERMS: Terms = Terms { mailbox: 4096, may_end: false, vital: true };
 
 /// What all calls need, shared by the executors.
 pub struct Bench {
+    /// Remembers whose the resources are that results link to.
+    pub links: Arc<Links>,
     /// Seals state between rounds.
     pub sealer: Sealer,
     /// Writes the history.
@@ -127,7 +131,7 @@ async fn attempt(bench: &Bench, perform: &Perform, round: &Round, began: Instant
         return Ok(refused);
     }
     let seat = perform.task.seat();
-    let deadline = began + Duration::from_secs(seat.limits.timeout_seconds);
+    let deadline = began + Duration::from_secs(perform.task.timeout_seconds());
     // Whoever leaves while waiting gives its place in the queue to another, and its call never begins.
     let _place = tokio::select! {
         biased;
@@ -158,7 +162,11 @@ async fn attempt(bench: &Bench, perform: &Perform, round: &Round, began: Instant
     match outcome {
         Err(panic) => Err(panicked(&perform.task, &message_of(panic.as_ref()))),
         Ok(Err(error)) => Err(outcome::fault_of(&perform.task, error)),
-        Ok(Ok(Outcome::Complete(result))) => outcome::complete(&perform.task, &result, &bench.info),
+        Ok(Ok(Outcome::Complete(result))) => {
+            let done = outcome::complete(&perform.task, &result, &bench.info)?;
+            linked::note(&bench.links, &perform.task, &result);
+            Ok(done)
+        }
         Ok(Ok(Outcome::InputRequired { requests, state })) => {
             outcome::check_asks(&perform.task, &requests, state.is_some(), &perform.client)?;
             let sealed = rounds::seal(perform, round, state, &bench.sealer, bench.input_timeout_seconds)?;
@@ -255,7 +263,7 @@ fn too_late(task: &Task) -> Fault {
     let seat = task.seat();
     Fault::new(
         ErrorCode::DeadlineExceeded,
-        format!("{} did not end within {} s", task.target(), seat.limits.timeout_seconds),
+        format!("{} did not end within {} s", task.target(), task.timeout_seconds()),
         "ask for less at once; whether the work had an effect is not known",
     )
     .because(format!("plugin {} passed the deadline of a call", seat.name))

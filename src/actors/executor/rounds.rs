@@ -33,7 +33,7 @@ pub fn open(perform: &mut Perform, sealer: &Sealer) -> Result<Round, Fault> {
         let call_id = Arc::clone(&perform.request_id);
         return Ok(Round { call_id, number: 0, answers: Answers::new(responses, None) });
     };
-    let opened = sealer.open(&state, &perform.caller.principal, &request_of(&perform.task), now());
+    let opened = sealer.open(&state, &perform.caller.principal, &request_of(perform), now());
     let sealed = opened.map_err(|error| {
         let advice = match error {
             SealError::Expired => "call again without `requestState` and `inputResponses`",
@@ -62,7 +62,7 @@ pub fn seal(
 ) -> Result<String, Fault> {
     let sealed = Sealed {
         principal: perform.caller.principal.to_string(),
-        request: request_of(&perform.task),
+        request: request_of(perform),
         round: round.number.saturating_add(1),
         call_id: round.call_id.to_string(),
         expires_at: now().saturating_add(input_timeout_seconds),
@@ -73,13 +73,19 @@ pub fn seal(
         .map_err(|error| Fault::internal(format!("requestState could not be sealed: {error}")))
 }
 
-fn request_of(task: &Task) -> String {
+/// What a state belongs to: the same request in the same view.
+fn request_of(perform: &Perform) -> String {
+    let task = &perform.task;
     let arguments = match task {
         Task::Tool { value, .. } => value.clone(),
         Task::Prompt { arguments, .. } => arguments.read().unwrap_or_default(),
         Task::Read { .. } | Task::Complete { .. } => Value::Null,
     };
-    digest_of(task.method().name(), &task.target(), &arguments)
+    let method = task.method().name();
+    match perform.view.name() {
+        None => digest_of(method, &task.target(), &arguments),
+        Some(view) => digest_of(&format!("{method} in {view}"), &task.target(), &arguments),
+    }
 }
 
 fn now() -> u64 {

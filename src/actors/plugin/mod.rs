@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::session::{News, Streams};
 use super::supervision::{Crash, Ping, Terms};
-use crate::catalog::{Changed, Seat, Shelf};
+use crate::catalog::{Seat, Shelf};
 use crate::error::{ErrorCode, Fault};
 use crate::plugins::{CallerKey, Change, Context as CallContext, ContextParts, PluginError, Request};
 use crate::protocol::{ClientCapabilities, Trace};
@@ -49,20 +49,8 @@ impl PluginActor {
 
     fn publish(&mut self) {
         let changed = self.shelf.publish(&self.seat, self.seat.plugin.inventory());
-        self.tell(changed);
+        self.streams.tell_changes(&changed);
         self.published = true;
-    }
-
-    /// Tells the streams which lists changed.
-    fn tell(&self, changed: Changed) {
-        let told = [
-            (changed.tools, News::Tools),
-            (changed.prompts, News::Prompts),
-            (changed.resources, News::Resources),
-        ];
-        for (_, news) in told.iter().filter(|(changed, _)| *changed) {
-            self.streams.tell(news);
-        }
     }
 
     /// Waits for the next change, takes it in, and waits again.
@@ -120,7 +108,7 @@ impl Actor for PluginActor {
     }
 
     fn stopped(&mut self, _: &mut Self::Context) {
-        self.tell(self.shelf.quarantine(&self.seat));
+        self.streams.tell_changes(&self.shelf.quarantine(&self.seat));
     }
 }
 

@@ -14,6 +14,7 @@ use super::messages::{Close, Probe};
 use super::outbox::{LaneNumber, Outbox};
 use super::{SessionActor, Streams};
 use crate::access::Caller;
+use crate::catalog::ViewName;
 use crate::error::{ErrorCode, Fault};
 use crate::protocol::legacy::handshake::Agreed;
 use crate::protocol::{Id, LogLevel};
@@ -34,6 +35,7 @@ pub struct SessionHandle {
     pub only_lane: OnceLock<LaneNumber>,
     principal: Arc<str>,
     path: &'static str,
+    view: ViewName,
     agreed: OnceLock<Agreed>,
     log_level: AtomicU8,
     /// When it was last used, in milliseconds since `began`.
@@ -63,12 +65,12 @@ const LEVELS: [LogLevel; 8] = [
 ];
 
 impl SessionHandle {
-    /// A session of `caller` at `path`, before its handshake.
+    /// A session of `caller` at a path and in a view, before its handshake.
     pub(super) fn new(
         id: Arc<str>,
         label: Arc<str>,
         caller: &Caller,
-        path: &'static str,
+        (path, view): (&'static str, ViewName),
         replay_max_bytes: usize,
     ) -> Self {
         let first_ask = u64::from(getrandom::u32().unwrap_or(1));
@@ -79,6 +81,7 @@ impl SessionHandle {
             only_lane: OnceLock::new(),
             principal: Arc::clone(&caller.principal),
             path,
+            view,
             agreed: OnceLock::new(),
             log_level: AtomicU8::new(u8::MAX),
             used_ms: AtomicU64::new(0),
@@ -108,9 +111,14 @@ impl SessionHandle {
         &self.principal
     }
 
-    /// Whether it is `caller`'s, at `path`: nobody else learns that it exists.
-    pub(super) fn belongs_to(&self, caller: &Caller, path: &str) -> bool {
-        self.path == path && self.principal == caller.principal
+    /// The view of the catalog that it is bound to.
+    pub fn view(&self) -> &ViewName {
+        &self.view
+    }
+
+    /// Whether it is `caller`'s, at `path` and in `view`: nobody else learns that it exists.
+    pub(super) fn belongs_to(&self, caller: &Caller, path: &str, view: &ViewName) -> bool {
+        self.path == path && self.view == *view && self.principal == caller.principal
     }
 
     /// Notes that it is used.
@@ -301,7 +309,13 @@ mod tests {
 
     #[test]
     fn a_session_is_idle_from_the_end_of_its_last_call_on() {
-        let mut session = SessionHandle::new("id".into(), "label".into(), &Caller::anonymous(), "/mcp", 0);
+        let mut session = SessionHandle::new(
+            "id".into(),
+            "label".into(),
+            &Caller::anonymous(),
+            ("/mcp", ViewName::MAIN),
+            0,
+        );
         let long_ago = Instant::now().checked_sub(Duration::from_secs(3600));
         session.began = long_ago.unwrap_or_else(Instant::now);
         assert!(session.idle_ms() >= 3_600_000);

@@ -22,6 +22,7 @@ use tokio::sync::oneshot;
 
 use super::plugin::Watching;
 use super::supervision::{Crash, Ping, Terms};
+use crate::catalog::ViewName;
 use crate::error::{ErrorCode, Fault};
 use crate::protocol::Raw;
 use crate::protocol::legacy::asks::Answer;
@@ -54,6 +55,8 @@ pub enum News {
 /// What a stream watches.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
+    /// Whose lists: of everything, or of a bundle.
+    pub view: ViewName,
     /// The list of tools.
     pub tools: bool,
     /// The list of prompts.

@@ -17,6 +17,7 @@ use super::super::supervision::message_of;
 use super::handle::SessionHandle;
 use super::streams::Streams;
 use crate::access::{Caller, session_handle};
+use crate::catalog::ViewName;
 use crate::error::{ErrorCode, Fault};
 use crate::telemetry::metrics::METRICS;
 
@@ -61,11 +62,16 @@ impl Sessions {
         })
     }
 
-    /// Opens a session of `caller` at `path`.
+    /// Opens a session of `caller` at `path`, in `view` for as long as it lives.
     ///
     /// # Errors
     /// `Unavailable` when there are too many; our fault without randomness.
-    pub fn open(&self, caller: &Caller, path: &'static str) -> Result<Arc<SessionHandle>, Fault> {
+    pub fn open(
+        &self,
+        caller: &Caller,
+        path: &'static str,
+        view: &ViewName,
+    ) -> Result<Arc<SessionHandle>, Fault> {
         self.take_place(caller)?;
         let mut random = [0; ID_BYTES];
         if let Err(error) = getrandom::fill(&mut random) {
@@ -77,7 +83,7 @@ impl Sessions {
             Arc::clone(&id),
             session_handle(&id),
             caller,
-            path,
+            (path, view.clone()),
             self.limits.replay_max_bytes,
         );
         let session = Arc::new(session);
@@ -117,10 +123,10 @@ impl Sessions {
         });
     }
 
-    /// The session of this id, if it is `caller`'s, at `path`.
-    pub fn find(&self, id: &str, caller: &Caller, path: &str) -> Option<Arc<SessionHandle>> {
+    /// The session of this id, if it is `caller`'s, at `path` and in `view`.
+    pub fn find(&self, id: &str, caller: &Caller, path: &str, view: &ViewName) -> Option<Arc<SessionHandle>> {
         let session = self.by_id.get(id)?;
-        session.belongs_to(caller, path).then(|| Arc::clone(&session))
+        session.belongs_to(caller, path, view).then(|| Arc::clone(&session))
     }
 
     /// Ends a session.
@@ -210,27 +216,30 @@ mod tests {
     #[test]
     fn a_session_is_found_by_its_caller_at_its_path_alone() {
         let sessions = sessions(9, 9);
-        let session = sessions.open(&caller("a"), "/mcp").unwrap();
-        assert!(sessions.find(&session.id, &caller("a"), "/mcp").is_some());
-        assert!(sessions.find(&session.id, &caller("b"), "/mcp").is_none());
-        assert!(sessions.find(&session.id, &caller("a"), "/sse").is_none());
+        let session = sessions.open(&caller("a"), "/mcp", &ViewName::MAIN).unwrap();
+        assert!(sessions.find(&session.id, &caller("a"), "/mcp", &ViewName::MAIN).is_some());
+        assert!(sessions.find(&session.id, &caller("b"), "/mcp", &ViewName::MAIN).is_none());
+        assert!(sessions.find(&session.id, &caller("a"), "/sse", &ViewName::MAIN).is_none());
+        assert!(sessions.find(&session.id, &caller("a"), "/mcp", &ViewName::of("x")).is_none());
         assert!(session.id.len() == 32 && !session.label.contains(&session.id[..6]));
         sessions.end(&session);
         sessions.end(&session);
-        assert!(sessions.find(&session.id, &caller("a"), "/mcp").is_none());
+        assert!(sessions.find(&session.id, &caller("a"), "/mcp", &ViewName::MAIN).is_none());
         assert_eq!((sessions.count(), sessions.by_caller.len()), (0, 0));
     }
 
     #[test]
     fn there_are_no_more_than_the_limits_allow_and_places_are_given_back() {
         let sessions = sessions(3, 2);
-        let first = sessions.open(&caller("a"), "/mcp").unwrap();
-        sessions.open(&caller("a"), "/mcp").unwrap();
-        assert!(sessions.open(&caller("a"), "/mcp").unwrap_err().advice.contains("per_caller"));
-        sessions.open(&caller("b"), "/mcp").unwrap();
-        assert!(sessions.open(&caller("c"), "/mcp").is_err());
+        let first = sessions.open(&caller("a"), "/mcp", &ViewName::MAIN).unwrap();
+        sessions.open(&caller("a"), "/mcp", &ViewName::MAIN).unwrap();
+        assert!(
+            sessions.open(&caller("a"), "/mcp", &ViewName::MAIN).unwrap_err().advice.contains("per_caller")
+        );
+        sessions.open(&caller("b"), "/mcp", &ViewName::MAIN).unwrap();
+        assert!(sessions.open(&caller("c"), "/mcp", &ViewName::MAIN).is_err());
         sessions.end(&first);
-        assert!(sessions.open(&caller("c"), "/mcp").is_ok());
+        assert!(sessions.open(&caller("c"), "/mcp", &ViewName::MAIN).is_ok());
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::super::supervision::Roster;
 use super::messages::{End, Tell};
 use super::voice::Voice;
 use super::{Feed, Filter, News, SessionActor, SessionHandle, TERMS};
+use crate::catalog::Changed;
 use crate::error::{ErrorCode, Fault};
 use crate::telemetry::metrics::METRICS;
 
@@ -22,6 +23,14 @@ struct Stream {
     /// How it is told that news were missed, when its mailbox is full.
     voice: Voice,
     since: Instant,
+}
+
+impl Stream {
+    fn tell(&self, news: &News) {
+        if self.address.try_send(Tell(news.clone())).is_err() {
+            self.voice.tell(&self.filter, &News::Unknown);
+        }
+    }
 }
 
 /// All open streams.
@@ -109,7 +118,8 @@ impl Streams {
             return Err(Fault::new(ErrorCode::Unavailable, "the server stops", "retry when it is back"));
         }
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let filter = Filter { tools: true, prompts: true, resources: true, uris: Vec::new() };
+        let view = session.view().clone();
+        let filter = Filter { view, tools: true, prompts: true, resources: true, uris: Vec::new() };
         let actor = SessionActor {
             filter: filter.clone(),
             voice: Voice::Session(Arc::clone(session)),
@@ -131,13 +141,27 @@ impl Streams {
         Ok(address)
     }
 
+    /// Tells the streams of each view which of its lists changed.
+    pub fn tell_changes(&self, changed: &Changed) {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        for stream in open.values() {
+            let kinds = changed.of(&stream.filter.view);
+            let told = [
+                (kinds.tools, News::Tools),
+                (kinds.prompts, News::Prompts),
+                (kinds.resources, News::Resources),
+            ];
+            for (_, news) in told.iter().filter(|(changed, news)| *changed && stream.filter.watches(news)) {
+                stream.tell(news);
+            }
+        }
+    }
+
     /// Tells every stream that watches it.
     pub fn tell(&self, news: &News) {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         for stream in open.values().filter(|stream| stream.filter.watches(news)) {
-            if stream.address.try_send(Tell(news.clone())).is_err() {
-                stream.voice.tell(&stream.filter, &News::Unknown);
-            }
+            stream.tell(news);
         }
     }
 

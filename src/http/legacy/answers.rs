@@ -131,7 +131,7 @@ async fn carry_out(request: &Request, method: Option<Method>, voice: &Arc<Voice>
         )),
         (_, Some(method)) if !matches!(method, Method::Discover | Method::Listen) => {
             let house = &request.door.frame.house;
-            match route::find(house, method, &request.params, None)? {
+            match route::find(house, request.session.view(), method, &request.params, None)? {
                 Routed::Page(page) => {
                     let result = page.within(method, agreed.revision);
                     result.map(Answer::Result).map_err(|error| Fault::internal(error.to_string()))
@@ -176,12 +176,14 @@ fn uri(request: &Request) -> Result<Arc<str>, Fault> {
 async fn subscribe(request: &Request) -> Result<Answer, Fault> {
     let uri = uri(request)?;
     let house = &request.door.frame.house;
-    if house.shelf.current().resource(&uri).is_none() {
+    let view = request.session.view();
+    let known = house.shelf.view(view).is_some_and(|catalog| house.shelf.owner(&catalog, &uri).is_some());
+    if !known {
         return Err(Fault::invalid_params(format!("there is no resource {uri:?}"), "list the resources")
             .with("uri", &*uri));
     }
     let most = request.door.frame.limits.subscriptions_max;
-    let watching = listen::watch(house, std::slice::from_ref(&uri)).await.pop().ok_or_else(|| {
+    let watching = listen::watch(house, view, std::slice::from_ref(&uri)).await.pop().ok_or_else(|| {
         Fault::invalid_params(
             format!("changes of {uri:?} cannot be told: its plugin does not watch it"),
             "read it again when it may have changed",

@@ -30,7 +30,7 @@ const BATCH_MAX: usize = 100;
 pub async fn batch(call: &Call<'_>, accepts: Accepts, whole: &Raw) -> Result<HttpResponse, Fault> {
     let refuse = |why: String, advice: &'static str| Fault::new(ErrorCode::InvalidRequest, why, advice);
     let one = "send one message a request; batches ended with revision 2025-03-26";
-    let session = session_of(&call.door, &call.caller, &call.mirrors()).map_err(|fault| {
+    let session = session_of(&call.door, &call.caller, &call.view, &call.mirrors()).map_err(|fault| {
         if fault.code == ErrorCode::NotFound {
             fault
         } else {

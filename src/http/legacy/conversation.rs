@@ -77,7 +77,8 @@ impl<'a> Conversation<'a> {
                 again_after = (again_after * 2).min(AGAIN_AFTER_MOST);
             }
             (responses, state) = (answers, Some(sealed));
-            task = match route::find(&self.request.door.frame.house, method, &self.request.params, None)? {
+            let (house, view) = (&self.request.door.frame.house, self.request.session.view());
+            task = match route::find(house, view, method, &self.request.params, None)? {
                 Routed::Perform(task) => task,
                 Routed::Page(_) | Routed::Listen(_) => return Err(Fault::internal("a call became a list")),
             };
@@ -90,6 +91,7 @@ impl<'a> Conversation<'a> {
         let meta = Meta::in_session(&request.params, self.agreed);
         let perform = Perform {
             task,
+            view: request.session.view().clone(),
             caller: request.caller.clone(),
             request_id: Arc::clone(&request.request_id),
             responses,

@@ -10,6 +10,7 @@
 //!              batch (2025-03-26)    batch
 //! GET /mcp     a stream of its own, or one that broke taken up again    streams
 //! DELETE /mcp  the end
+//! /mcp/{bundle}                      the same, within a bundle; a session belongs to the path that it was opened at
 //! GET /sse, POST /messages           sse: all of this on two URLs (2024-11-05)
 //! ```
 //!
@@ -30,12 +31,13 @@ use actix_web::http::header::HeaderValue;
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 
-use super::call::{Asked, Call, Mirrors, SESSION_ID};
+use super::call::{Asked, Call, Mirrors, SESSION_ID, view_of};
 use super::door::Door;
 use super::{caller, limits, mcp, reply};
 use crate::access::Caller;
 use crate::actors::session::SessionHandle;
 use crate::actors::session::messages::Answered;
+use crate::catalog::ViewName;
 use crate::error::{ErrorCode, Fault};
 use crate::protocol::headers::{Header, Headers as _};
 use crate::protocol::legacy::asks::Answer;
@@ -47,14 +49,19 @@ use crate::telemetry::metrics::METRICS;
 pub use batch::batch;
 pub use streams::get;
 
-/// The path that sessions of Streamable HTTP are bound to.
+/// What sessions of Streamable HTTP are bound to, beside the bundle behind it.
 pub(super) const PATH: &str = "/mcp";
 
-/// The session that a request names, if it is its caller's.
+/// The session that a request names, if it is its caller's and was opened at the same path.
 ///
 /// # Errors
 /// 400 without one or with a version header that contradicts it, 404 for one that is unknown, foreign or has ended.
-fn session_of(door: &Door, caller: &Caller, headers: &Mirrors<'_>) -> Result<Arc<SessionHandle>, Fault> {
+fn session_of(
+    door: &Door,
+    caller: &Caller,
+    view: &ViewName,
+    headers: &Mirrors<'_>,
+) -> Result<Arc<SessionHandle>, Fault> {
     let id = match headers.find(&SESSION_ID) {
         Header::Once(id) => std::str::from_utf8(id).unwrap_or_default(),
         Header::Absent => return Err(session_required()),
@@ -66,7 +73,7 @@ fn session_of(door: &Door, caller: &Caller, headers: &Mirrors<'_>) -> Result<Arc
             ));
         }
     };
-    let session = door.frame.house.sessions.find(id, caller, PATH).ok_or_else(session_unknown)?;
+    let session = door.frame.house.sessions.find(id, caller, PATH, view).ok_or_else(session_unknown)?;
     check_version(&session, headers)?;
     session.touch();
     Ok(session)
@@ -117,7 +124,7 @@ pub async fn request(call: &Call<'_>, asked: &Asked, params: Box<Params>) -> Res
     if asked.method == "initialize" {
         return initialize(call, asked, &params, &headers);
     }
-    let session = session_of(&call.door, &call.caller, &headers)?;
+    let session = session_of(&call.door, &call.caller, &call.view, &headers)?;
     let request = answers::Request {
         door: call.door.clone(),
         caller: call.caller.clone(),
@@ -139,7 +146,7 @@ fn initialize(
 ) -> Result<HttpResponse, Fault> {
     if !matches!(headers.find(&SESSION_ID), Header::Absent) {
         // An unknown one is told so first: its client then does the right thing.
-        session_of(&call.door, &call.caller, headers)?;
+        session_of(&call.door, &call.caller, &call.view, headers)?;
         return Err(Fault::new(
             ErrorCode::InvalidRequest,
             "this session was initialized before",
@@ -148,9 +155,9 @@ fn initialize(
     }
     let agreed = handshake::read(params)?;
     let house = &call.door.frame.house;
-    let session = house.sessions.open(&call.caller, PATH)?;
+    let session = house.sessions.open(&call.caller, PATH, &call.view)?;
     session.touch();
-    let welcome = welcome(&call.door, agreed.revision);
+    let welcome = welcome(&call.door, &call.view, agreed.revision);
     session.agree(agreed);
     METRICS.requests.with_label_values(&["initialize", "ok"]).inc();
     let answer = legacy::result(&asked.id, &welcome);
@@ -162,9 +169,11 @@ fn initialize(
 }
 
 /// The result of `initialize`.
-fn welcome(door: &Door, revision: Revision) -> crate::protocol::Raw {
+fn welcome(door: &Door, view: &ViewName, revision: Revision) -> crate::protocol::Raw {
     let house = &door.frame.house;
-    handshake::welcome(revision, &house.bench.info, house.shelf.current().instructions.as_deref())
+    let catalog = house.shelf.view(view);
+    let instructions = catalog.as_ref().and_then(|catalog| catalog.instructions.as_deref());
+    handshake::welcome(revision, &house.bench.info, instructions)
 }
 
 /// Takes in a notification that names a session, or a revision that has sessions.
@@ -172,7 +181,7 @@ fn welcome(door: &Door, revision: Revision) -> crate::protocol::Raw {
 /// # Errors
 /// 400 without a session, 404 for one that is unknown.
 pub fn notification(call: &Call<'_>, method: &str, params: &Params) -> Result<(), Fault> {
-    let session = session_of(&call.door, &call.caller, &call.mirrors())?;
+    let session = session_of(&call.door, &call.caller, &call.view, &call.mirrors())?;
     notice(&session, method, params);
     Ok(())
 }
@@ -191,7 +200,7 @@ fn notice(session: &SessionHandle, method: &str, params: &Params) {
 /// # Errors
 /// 400 without a session and for an answer to nothing, 404 for a session that is unknown.
 pub fn response(call: &Call<'_>, id: Option<&Id>, answer: Answer) -> Result<(), Fault> {
-    let session = session_of(&call.door, &call.caller, &call.mirrors())?;
+    let session = session_of(&call.door, &call.caller, &call.view, &call.mirrors())?;
     answered(&session, id, answer)
 }
 
@@ -220,7 +229,7 @@ pub async fn delete(request: HttpRequest, door: Data<Door>) -> HttpResponse {
             let fault = Fault::new(ErrorCode::MethodNotAllowed, why, "send every message as a POST");
             return Err(fault.with("allow", "POST"));
         }
-        let session = session_of(&door, &caller, &Mirrors::of(request.headers()))?;
+        let session = session_of(&door, &caller, &view_of(&request), &Mirrors::of(request.headers()))?;
         door.frame.house.sessions.end(&session);
         Ok(())
     });

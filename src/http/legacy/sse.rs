@@ -18,6 +18,7 @@ use super::{answered, check_version, events_required, notice, session_unknown, s
 use crate::access::Caller;
 use crate::actors::session::SessionHandle;
 use crate::actors::session::outbox::{LaneKind, LaneNumber};
+use crate::catalog::ViewName;
 use crate::error::{ErrorCode, Fault};
 use crate::protocol::legacy::{self, handshake};
 use crate::protocol::modern::{self, Params};
@@ -37,7 +38,7 @@ fn begin(request: &HttpRequest, door: &Door) -> Result<HttpResponse, Fault> {
     let caller = caller::admit(request, &door.frame)?;
     door.frame.house.phase.admits()?;
     events_required(limits::accepts(request.headers()))?;
-    let session = door.frame.house.sessions.open(&caller, PATH)?;
+    let session = door.frame.house.sessions.open(&caller, PATH, &ViewName::MAIN)?;
     session.touch();
     let hold = session.outbox.open(LaneKind::Standing);
     let settled = session.only_lane.set(hold.lane).is_ok();
@@ -107,7 +108,7 @@ fn find(
     caller: &Caller,
     id: &str,
 ) -> Result<Arc<SessionHandle>, Box<Malformed>> {
-    let session = door.frame.house.sessions.find(id, caller, PATH);
+    let session = door.frame.house.sessions.find(id, caller, PATH, &ViewName::MAIN);
     let session = session.ok_or_else(|| refused(None, session_unknown()))?;
     check_version(&session, &Mirrors::of(request.headers())).map_err(|fault| refused(None, fault))?;
     session.touch();
@@ -152,7 +153,7 @@ impl From<'_> {
 
     fn initialize(&self, lane: LaneNumber, id: Id, params: &Params) -> Result<(), Box<Malformed>> {
         let agreed = handshake::read(params).map_err(|fault| refused(Some(id.clone()), fault))?;
-        let welcome = super::welcome(self.door, agreed.revision);
+        let welcome = super::welcome(self.door, self.session.view(), agreed.revision);
         let answer = if self.session.agree(agreed) {
             METRICS.requests.with_label_values(&["initialize", "ok"]).inc();
             legacy::result(&id, &welcome)

@@ -13,9 +13,9 @@ use actix_web::web::{Bytes, Data};
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::stream;
 
-use super::super::call::Mirrors;
+use super::super::call::{Mirrors, view_of};
 use super::super::door::Door;
-use super::super::{caller, limits, mcp, reply};
+use super::super::{caller, limits, mcp, reply, route};
 use super::sse::Ends;
 use super::{events_required, session_of};
 use crate::actors::session::SessionHandle;
@@ -25,7 +25,7 @@ use crate::protocol::headers::Header;
 use crate::protocol::{MODERN, render};
 use crate::telemetry::metrics::METRICS;
 
-/// `GET /mcp`
+/// `GET /mcp` and `GET /mcp/{bundle}`
 pub async fn get(request: HttpRequest, door: Data<Door>) -> HttpResponse {
     let request_id = door.frame.house.ids.next();
     open(&request, &door).unwrap_or_else(|fault| reply::rpc_error(None, &fault, "GET /mcp", &request_id))
@@ -33,6 +33,8 @@ pub async fn get(request: HttpRequest, door: Data<Door>) -> HttpResponse {
 
 fn open(request: &HttpRequest, door: &Door) -> Result<HttpResponse, Fault> {
     let caller = caller::admit(request, &door.frame)?;
+    let view = view_of(request);
+    route::view(&door.frame.house, &view)?;
     let headers = Mirrors::of(request.headers());
     if mcp::names_modern(&headers) || matches!(headers.find(&super::SESSION_ID), Header::Absent) {
         return Err(Fault::new(
@@ -49,14 +51,15 @@ fn open(request: &HttpRequest, door: &Door) -> Result<HttpResponse, Fault> {
     if lost.is_none() {
         door.frame.house.phase.admits()?;
     }
-    let session = session_of(door, &caller, &headers)?;
+    let session = session_of(door, &caller, &view, &headers)?;
     events_required(limits::accepts(request.headers()))?;
     let hold = match lost {
         Some(id) => resume(&session, id)?,
         None => session.outbox.open(LaneKind::Standing),
     };
-    // From now on it is told of changes.
+    // From now on it is told of changes, and a view is compared with what it becomes from when it was looked at.
     let told = session.actor(&door.frame.house.streams);
+    drop(door.frame.house.shelf.view(&view));
     if let (Err(fault), true) = (told, door.frame.house.phase.is_serving()) {
         session.outbox.release(hold);
         return Err(fault);

@@ -1,0 +1,284 @@
+//! The shelf: holds the current snapshot, and what it was made of.
+//!
+//! One change, of one plugin or of many things at once, makes one snapshot: whoever looks sees all of it or nothing.
+//! Must not know who looks.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::{ArcSwap, Guard};
+
+use super::Manner;
+use super::entry::ResourceEntry;
+use super::links::Links;
+use super::offer::Offer;
+use super::seat::{PluginState, Seat};
+use super::snapshot::{Refused, Snapshot};
+use super::view::{Bundle, Changed, Cut, View, ViewName};
+use crate::config::plugin::BundleFile;
+use crate::plugins::Inventory;
+use crate::telemetry::metrics::METRICS;
+
+/// One of several changes that are made at once.
+pub enum Arrangement {
+    /// The plugin on this seat offers this, in the place of what a plugin of its name offered.
+    Put(Arc<Seat>, Inventory),
+    /// There is no plugin of this name any more.
+    Remove(Arc<str>),
+    /// There are these bundles, and no others.
+    Bundles(Vec<(String, BundleFile)>),
+}
+
+/// What an operator sees of a bundle, or of a plugin served alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ViewSummary {
+    /// Its name: it is served at `/mcp/{name}`.
+    pub name: Arc<str>,
+    /// Whether an operator made it; else it is a plugin alone.
+    pub is_bundle: bool,
+    /// Whose tools it has.
+    pub plugins: Vec<Arc<str>>,
+    /// Plugins that it names and that are not there.
+    pub missing: Vec<String>,
+    /// How many tools it has.
+    pub tools: usize,
+    /// About how many tokens they cost a model.
+    pub tokens: usize,
+}
+
+/// What the snapshot is made of.
+#[derive(Default)]
+struct Stock {
+    /// In the order of lists: those that the program brings as they were registered, then the others by name.
+    offers: Vec<Arc<Offer>>,
+    bundles: Vec<Arc<Bundle>>,
+    refused_bundles: Vec<Refused>,
+    /// The last known hash of each tool, by plugin and the plugin's own name; of plugins that are gone, too.
+    digests: HashMap<Arc<str>, HashMap<Arc<str>, Arc<str>>>,
+}
+
+/// Holds the current snapshot.
+pub struct Shelf {
+    current: ArcSwap<Snapshot>,
+    stock: Mutex<Stock>,
+    links: Arc<Links>,
+    manner: Manner,
+}
+
+impl Shelf {
+    /// An empty shelf.
+    pub fn new(manner: Manner) -> Self {
+        let empty = Snapshot::build(ViewName::MAIN, &Cut::All, &[], &Snapshot::default(), &manner);
+        Self { current: ArcSwap::from_pointee(empty), stock: Mutex::default(), links: Arc::default(), manner }
+    }
+
+    /// The current snapshot of everything, borrowed for a moment.
+    pub fn current(&self) -> Guard<Arc<Snapshot>> {
+        self.current.load()
+    }
+
+    /// The current snapshot of everything, to be kept.
+    pub fn keep(&self) -> Arc<Snapshot> {
+        self.current.load_full()
+    }
+
+    /// The current snapshot of `view`, borrowed for a moment; none when there is no such view.
+    pub fn view(&self, view: &ViewName) -> Option<Guard<Arc<Snapshot>>> {
+        let current = self.current.load();
+        let Some(name) = view.name() else { return Some(current) };
+        let none = Snapshot::default();
+        let view = current.views.get(name)?;
+        let built =
+            view.look(|cut, parts| Snapshot::build(ViewName::of(name), cut, parts, &none, &self.manner));
+        Some(Guard::from_inner(Arc::clone(built)))
+    }
+
+    /// All bundles and fronts, by name.
+    pub fn views(&self) -> Vec<ViewSummary> {
+        let current = self.current.load();
+        current.views.iter().map(|(name, view)| summary(&current, name, view)).collect()
+    }
+
+    /// The links that passed, by which a URI's plugin is found where lists do not name it.
+    pub fn links(&self) -> &Arc<Links> {
+        &self.links
+    }
+
+    /// Who has the resource `uri` in `catalog`: by a list, else by a template, else by a link that passed.
+    pub fn owner(&self, catalog: &Snapshot, uri: &str) -> Option<Arc<ResourceEntry>> {
+        if let Some(entry) = catalog.resource(uri) {
+            return Some(Arc::clone(entry));
+        }
+        let seat = catalog.seat(&*self.links.owner(uri)?)?;
+        Some(Arc::new(ResourceEntry::linked(seat, uri)))
+    }
+
+    /// Publishes what the plugin on `seat` offers now, in the place of what it offered before; of one in quarantine nothing.
+    pub fn publish(&self, seat: &Arc<Seat>, inventory: Inventory) -> Changed {
+        self.rearrange(vec![Arrangement::Put(Arc::clone(seat), inventory)])
+    }
+
+    /// Takes all that the plugin on `seat` offers off the shelf, for good; the plugin itself stays to be seen.
+    pub fn quarantine(&self, seat: &Arc<Seat>) -> Changed {
+        seat.set_state(PluginState::Quarantined);
+        let nothing = Offer::make(seat, Inventory::default(), None);
+        let mut stock = self.stock();
+        stock.put(Arc::new(nothing));
+        self.rebuild(&stock)
+    }
+
+    /// Has these bundles and no others.
+    pub fn set_bundles(&self, bundles: Vec<(String, BundleFile)>) -> Changed {
+        self.rearrange(vec![Arrangement::Bundles(bundles)])
+    }
+
+    /// Makes all these changes at once.
+    pub fn rearrange(&self, changes: Vec<Arrangement>) -> Changed {
+        // Schemas are compiled before the lock is taken: a plugin with many of them keeps no other waiting.
+        let changes: Vec<Made> = changes.into_iter().filter_map(|change| self.make(change)).collect();
+        if changes.is_empty() {
+            return Changed::default();
+        }
+        let mut stock = self.stock();
+        for change in changes {
+            match change {
+                Made::Put(offer) => stock.put(offer),
+                Made::Remove(name) => stock.offers.retain(|offer| offer.seat.name != name),
+                Made::Bundles(bundles, refused) => {
+                    (stock.bundles, stock.refused_bundles) = (bundles, refused);
+                }
+            }
+        }
+        self.rebuild(&stock)
+    }
+
+    /// Notes hashes of definitions from before this process, by plugin and tool: from now on a change of them is noticed.
+    pub fn remember_digests(&self, known: impl IntoIterator<Item = (Arc<str>, Arc<str>, Arc<str>)>) {
+        let mut stock = self.stock();
+        for (plugin, tool, digest) in known {
+            stock.digests.entry(plugin).or_default().entry(tool).or_insert(digest);
+        }
+    }
+
+    fn stock(&self) -> MutexGuard<'_, Stock> {
+        self.stock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn make(&self, change: Arrangement) -> Option<Made> {
+        Some(match change {
+            Arrangement::Put(seat, _) if seat.state() == PluginState::Quarantined => return None,
+            Arrangement::Put(seat, inventory) => {
+                let old = self.stock().offers.iter().find(|old| old.seat.name == seat.name).cloned();
+                Made::Put(Arc::new(Offer::make(&seat, inventory, old.as_deref())))
+            }
+            Arrangement::Remove(name) => Made::Remove(name),
+            Arrangement::Bundles(bundles) => {
+                let (mut made, mut refused) = (Vec::new(), Vec::new());
+                for (name, file) in bundles {
+                    match Bundle::new(&name, file) {
+                        Ok(bundle) => made.push(Arc::new(bundle)),
+                        Err(why) => {
+                            refused.push(Refused::of(&name.into(), format!("it is not served: {why}")))
+                        }
+                    }
+                }
+                Made::Bundles(made, refused)
+            }
+        })
+    }
+
+    fn rebuild(&self, stock: &Stock) -> Changed {
+        let old = self.current.load_full();
+        let mut new = Snapshot::build(ViewName::MAIN, &Cut::All, &stock.offers, &old, &self.manner);
+        self.cut_views(stock, &old, &mut new);
+        let changed = new.changes_since(&old);
+        for (seat, _) in new.plugins.iter().filter(|(seat, _)| seat.state() != PluginState::Quarantined) {
+            let refused = new.refused.iter().any(|refused| refused.degrades && refused.plugin == seat.name);
+            seat.set_state(if refused { PluginState::Degraded } else { PluginState::Ready });
+        }
+        self.current.store(Arc::new(new));
+        changed
+    }
+
+    /// Gives `new` a view for each plugin that has a front, and for each bundle.
+    fn cut_views(&self, stock: &Stock, old: &Snapshot, new: &mut Snapshot) {
+        let mut views = BTreeMap::new();
+        let mut add = |name: &Arc<str>, cut: Cut, parts: Vec<Arc<Offer>>| {
+            let view = View::new(cut, parts, old.views.get(name), |cut, parts, before| {
+                Snapshot::build(ViewName::of(name), cut, parts, before, &self.manner)
+            });
+            views.insert(Arc::clone(name), view);
+        };
+        for offer in stock.offers.iter().filter(|offer| offer.seat.curator.has_front()) {
+            add(&offer.seat.name, Cut::Front, vec![Arc::clone(offer)]);
+        }
+        new.refused_bundles.clone_from(&stock.refused_bundles);
+        for bundle in &stock.bundles {
+            if stock.offers.iter().any(|offer| offer.seat.name == bundle.name) {
+                let why = "it is not served: a plugin has its name; rename one of the two".to_owned();
+                new.refused_bundles.push(Refused::of(&bundle.name, why));
+                continue;
+            }
+            let (cut, parts) = Cut::of_bundle(bundle, &stock.offers);
+            add(&bundle.name, cut, parts);
+        }
+        new.views = views;
+        for refused in new.refused_bundles.iter().filter(|refused| !old.refused_bundles.contains(refused)) {
+            log::warn!(bundle = &*refused.plugin; "bundle {}: {}", refused.plugin, refused.why);
+        }
+    }
+}
+
+/// A change, all that can be made before the lock is taken made.
+enum Made {
+    Put(Arc<Offer>),
+    Remove(Arc<str>),
+    Bundles(Vec<Arc<Bundle>>, Vec<Refused>),
+}
+
+impl Stock {
+    /// Puts an offer into its place.
+    fn put(&mut self, offer: Arc<Offer>) {
+        self.compare(&offer);
+        let place =
+            |offer: &Offer| (offer.seat.registered.unwrap_or(usize::MAX), Arc::clone(&offer.seat.name));
+        self.offers.retain(|old| old.seat.name != offer.seat.name);
+        let at = self.offers.partition_point(|other| place(other) < place(&offer));
+        self.offers.insert(at, offer);
+    }
+
+    /// Notices definitions that say something else than they did: a server may have changed what a person agreed to.
+    fn compare(&mut self, offer: &Offer) {
+        if offer.tools.is_empty() {
+            // It is down, not changed: what it offered is compared when it is back.
+            return;
+        }
+        let now: HashMap<_, _> =
+            offer.tools.iter().map(|tool| (Arc::clone(&tool.local), Arc::clone(&tool.digest))).collect();
+        let plugin = &offer.seat.name;
+        let before = self.digests.insert(Arc::clone(plugin), now).unwrap_or_default();
+        for tool in &offer.tools {
+            if before.get(&tool.local).is_some_and(|before| *before != tool.digest) {
+                METRICS.tool_definition_changes.with_label_values(&[&**plugin]).inc();
+                log::warn!(plugin = &**plugin, tool = &*tool.canonical;
+                    "plugin {plugin} changed the definition of its tool {}: look at it before you trust it", tool.local);
+            }
+        }
+    }
+}
+
+fn summary(current: &Snapshot, name: &Arc<str>, view: &View) -> ViewSummary {
+    let named = match &view.cut {
+        Cut::Bundle(bundle) => bundle.file.plugins.as_slice(),
+        Cut::All | Cut::Front => &[],
+    };
+    let missing = named.iter().filter(|plugin| current.seat(plugin).is_none()).cloned().collect();
+    ViewSummary {
+        name: Arc::clone(name),
+        is_bundle: matches!(view.cut, Cut::Bundle(_)),
+        plugins: view.parts.iter().map(|offer| Arc::clone(&offer.seat.name)).collect(),
+        missing,
+        tools: view.tools().count(),
+        tokens: view.tools().map(|tool| tool.tokens()).sum(),
+    }
+}

@@ -1,0 +1,236 @@
+//! The shelf as a whole: orders, collisions, views, what is kept over a change and who hears of it.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use serde_json::json;
+use tokio::sync::broadcast;
+
+use super::*;
+use crate::config::plugin::{BundleFile, Curation};
+use crate::plugins::{Change, Context, Inventory, Outcome, Plugin, PluginError, Request};
+use crate::protocol::Definition;
+use crate::telemetry::metrics::METRICS;
+
+struct Idle;
+
+impl Plugin for Idle {
+    fn inventory(&self) -> Inventory {
+        Inventory::default()
+    }
+    fn changes(&self) -> broadcast::Receiver<Change> {
+        broadcast::Sender::new(1).subscribe()
+    }
+    fn handle(self: Arc<Self>, _: Request, _: Context) -> BoxFuture<'static, Result<Outcome, PluginError>> {
+        Box::pin(std::future::ready(Err(PluginError::Unknown("anything".to_owned()))))
+    }
+}
+
+fn seat_with(name: &str, curation: Curation) -> Seat {
+    let limits = SeatLimits {
+        concurrency: 1,
+        queue_max: 1,
+        blocking_threads: 1,
+        lost_threads_max: 1,
+        timeout_seconds: 1,
+    };
+    Seat::new(name, Arc::new(curation), Arc::new(Idle), limits)
+}
+
+fn seat(name: &str) -> Arc<Seat> {
+    Arc::new(seat_with(name, Curation { front: true, ..Curation::default() }))
+}
+
+fn plain(name: &str) -> Arc<Seat> {
+    Arc::new(seat_with(name, Curation { front: true, plain: true, ..Curation::default() }))
+}
+
+fn shelf() -> Shelf {
+    Shelf::new(Manner { page_size: 2, ttl_ms: 0, info: ServerInfo::new("s", "1") })
+}
+
+fn offers(tools: &[&str]) -> Inventory {
+    described("A tool", tools)
+}
+
+fn described(says: &str, tools: &[&str]) -> Inventory {
+    let schema = || json!({"type": "object", "properties": {"a": {"type": "string"}}});
+    let tool = |name: &&str| Definition::tool(name, says, schema());
+    Inventory { tools: tools.iter().map(tool).collect(), ..Inventory::default() }
+}
+
+fn names(catalog: &Snapshot) -> Vec<&str> {
+    catalog.tools().map(|tool| &*tool.name).collect()
+}
+
+fn bundle(plugins: &[&str], tools: &[&str], plain: bool) -> BundleFile {
+    let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
+    BundleFile { plugins: words(plugins), tools: words(tools), instructions: None, plain }
+}
+
+fn look(shelf: &Shelf, name: &str) -> Arc<Snapshot> {
+    Arc::clone(&shelf.view(&ViewName::of(name)).unwrap())
+}
+
+#[test]
+fn the_order_is_that_of_registration_and_then_of_names_whoever_was_first() {
+    let shelf = shelf();
+    let own = |name: &str, n: usize| Arc::new(seat_with(name, Curation::default()).registered(n));
+    for seat in [seat("m"), own("z", 0), seat("b"), own("a", 1)] {
+        shelf.publish(&seat, offers(&["y", "x"]));
+    }
+    let wanted = ["z__y", "z__x", "a__y", "a__x", "b__y", "b__x", "m__y", "m__x"];
+    assert_eq!(names(&shelf.keep()), wanted);
+    shelf.publish(&seat("b"), offers(&["y", "x", "w"]));
+    assert_eq!(names(&shelf.keep())[4..7], ["b__y", "b__x", "b__w"]);
+}
+
+#[test]
+fn a_name_without_prefix_belongs_to_the_first_and_the_other_learns_whose_it_is() {
+    let shelf = shelf();
+    let (second, first) = (plain("beta"), plain("alpha"));
+    shelf.publish(&second, offers(&["same", "other"]));
+    assert_eq!(second.state(), PluginState::Ready);
+    shelf.publish(&first, offers(&["same"]));
+    let catalog = shelf.keep();
+    assert_eq!(names(&catalog), ["same", "other"]);
+    assert_eq!(&*catalog.tool("same").unwrap().seat.name, "alpha");
+    let refused = &catalog.refused[0];
+    assert_eq!(&*refused.plugin, "beta");
+    assert!(refused.why.contains("\"alpha\"") && refused.why.contains("\"beta\""), "{}", refused.why);
+    assert_eq!((first.state(), second.state()), (PluginState::Ready, PluginState::Degraded));
+    // Alone it has it all the same.
+    assert_eq!(names(&look(&shelf, "beta")), ["same", "other"]);
+    shelf.rearrange(vec![Arrangement::Remove("alpha".into())]);
+    assert_eq!(&*shelf.keep().tool("same").unwrap().seat.name, "beta");
+    assert_eq!(second.state(), PluginState::Ready);
+}
+
+#[test]
+fn a_uri_that_two_have_is_the_firsts_and_neither_is_the_worse_for_it() {
+    let shelf = shelf();
+    let note =
+        || Inventory { resources: vec![Definition::resource("x:note", "note")], ..Inventory::default() };
+    let (one, two) = (seat("one"), seat("two"));
+    shelf.publish(&two, note());
+    shelf.publish(&one, note());
+    let catalog = shelf.keep();
+    assert_eq!(&*catalog.resource("x:note").unwrap().seat.name, "one");
+    assert!(catalog.refused.iter().any(|refused| &*refused.plugin == "two" && !refused.degrades));
+    assert_eq!((one.state(), two.state()), (PluginState::Ready, PluginState::Ready));
+}
+
+#[test]
+fn a_linked_uri_is_found_where_its_plugin_has_a_part_and_not_elsewhere() {
+    let shelf = shelf();
+    shelf.publish(&seat("one"), offers(&["t"]));
+    shelf.publish(&seat("two"), offers(&["t"]));
+    shelf.links().note("x:linked", &"two".into());
+    let owner =
+        |catalog: &Snapshot| shelf.owner(catalog, "x:linked").map(|entry| entry.seat.name.to_string());
+    assert_eq!(owner(&shelf.keep()).as_deref(), Some("two"));
+    assert_eq!(owner(&look(&shelf, "two")).as_deref(), Some("two"));
+    assert_eq!(owner(&look(&shelf, "one")), None);
+}
+
+#[test]
+fn nothing_is_compiled_or_rendered_again_that_did_not_change() {
+    let shelf = shelf();
+    let (one, two) = (seat("one"), seat("two"));
+    shelf.publish(&one, offers(&["a", "b"]));
+    shelf.publish(&two, offers(&["c", "d"]));
+    let (before, alone) = (shelf.keep(), look(&shelf, "one"));
+    assert!(Arc::ptr_eq(&alone.tool("a").unwrap().input, &before.tool("one__a").unwrap().input));
+    shelf.publish(&two, offers(&["c", "e"]));
+    let after = shelf.keep();
+    for kept in ["one__a", "one__b", "two__c"] {
+        assert!(Arc::ptr_eq(before.tool(kept).unwrap(), after.tool(kept).unwrap()), "{kept}");
+    }
+    let page = |catalog: &Snapshot, cursor| Arc::clone(catalog.tools_list.page(cursor).unwrap());
+    assert!(Arc::ptr_eq(&page(&before, None), &page(&after, None)));
+    assert!(Arc::ptr_eq(&alone, &look(&shelf, "one")), "its view is the very same");
+    shelf.publish(&one, offers(&["a", "f"]));
+    assert!(Arc::ptr_eq(alone.tool("a").unwrap(), look(&shelf, "one").tool("a").unwrap()));
+}
+
+#[test]
+fn a_view_is_built_when_somebody_looks_and_who_looked_hears_of_its_changes() {
+    let shelf = shelf();
+    let (one, two) = (seat("one"), seat("two"));
+    shelf.publish(&one, offers(&["a", "b"]));
+    shelf.publish(&two, offers(&["c"]));
+    shelf.set_bundles(vec![("few".to_owned(), bundle(&["one"], &["one__a"], false))]);
+    assert!(shelf.keep().views.values().all(|view| view.built().is_none()));
+    let few = ViewName::of("few");
+    let unseen = shelf.publish(&one, offers(&["a"]));
+    assert_eq!((unseen.main.tools, unseen.of(&few)), (true, Kinds::default()));
+    assert_eq!(names(&look(&shelf, "few")), ["one__a"]);
+    let elsewhere = shelf.publish(&two, offers(&["c", "d"]));
+    assert_eq!((elsewhere.main.tools, elsewhere.of(&few).tools), (true, false));
+    // A tool that the bundle does not take.
+    assert_eq!(shelf.publish(&one, offers(&["a", "z"])).of(&few), Kinds::default());
+    let seen = shelf.publish(&one, described("Another", &["a", "z"]));
+    assert_eq!(seen.of(&few), Kinds { tools: true, ..Kinds::default() });
+    // It goes, and comes back as something else.
+    assert_eq!(shelf.set_bundles(Vec::new()).of(&few), Kinds::ALL);
+    assert!(shelf.view(&few).is_none());
+}
+
+#[test]
+fn many_changes_at_once_are_one_snapshot() {
+    let shelf = shelf();
+    shelf.publish(&seat("old"), offers(&["a"]));
+    look(&shelf, "old");
+    let changed = shelf.rearrange(vec![
+        Arrangement::Put(seat("new"), offers(&["b"])),
+        Arrangement::Remove("old".into()),
+        Arrangement::Bundles(vec![("some".to_owned(), bundle(&[], &["new__*"], false))]),
+    ]);
+    assert_eq!(names(&shelf.keep()), ["new__b"]);
+    assert_eq!(names(&look(&shelf, "some")), ["new__b"]);
+    assert!(shelf.view(&ViewName::of("old")).is_none());
+    assert!(changed.main.tools && changed.of(&ViewName::of("old")) == Kinds::ALL);
+}
+
+#[test]
+fn a_bundle_of_a_plugins_name_or_with_a_glob_that_is_none_is_refused_with_a_reason() {
+    let shelf = shelf();
+    shelf.publish(&Arc::new(seat_with("taken", Curation::default())), offers(&["a"]));
+    shelf.set_bundles(vec![
+        ("taken".to_owned(), bundle(&["taken"], &[], false)),
+        ("broken".to_owned(), bundle(&[], &["[x"], false)),
+    ]);
+    let catalog = shelf.keep();
+    let why = |name: &str| {
+        catalog
+            .refused_bundles
+            .iter()
+            .find(|refused| &*refused.plugin == name)
+            .map(|refused| refused.why.clone())
+    };
+    assert!(why("taken").is_some_and(|why| why.contains("a plugin has its name")));
+    assert!(why("broken").is_some_and(|why| why.contains("[x")));
+    // Without a front of its own the plugin is not there either.
+    assert!(shelf.view(&ViewName::of("taken")).is_none() && shelf.view(&ViewName::of("broken")).is_none());
+    assert!(shelf.views().is_empty());
+}
+
+#[test]
+fn a_definition_that_changed_is_counted_once_also_over_a_quarantine_and_a_new_seat() {
+    let shelf = shelf();
+    let counted = || METRICS.tool_definition_changes.with_label_values(&["counted"]).get();
+    let known = [("counted".into(), "old".into(), "another".into())];
+    shelf.remember_digests(known);
+    shelf.publish(&seat("counted"), offers(&["a", "b", "old"]));
+    assert_eq!(counted(), 1, "what was known from before this process counts");
+    shelf.publish(&seat("counted"), offers(&["b", "a", "old"]));
+    assert_eq!(counted(), 1, "another order is no other definition");
+    shelf.publish(&seat("counted"), Inventory::default());
+    shelf.publish(&seat("counted"), described("Changed", &["a", "b"]));
+    assert_eq!(counted(), 3);
+    let catalog = shelf.keep();
+    let digests: Vec<_> = catalog.digests().collect();
+    assert_eq!(digests.len(), 2);
+    assert_eq!((&**digests[0].0, &**digests[0].1, digests[0].2.len()), ("counted", "a", 64));
+    assert_eq!(catalog.tokens(), catalog.tools().map(|tool| tool.tokens()).sum::<usize>());
+}
