@@ -64,6 +64,20 @@ impl Said {
         }
     }
 
+    /// Says what was typed for a field of an MCP server, in its own type.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn type_in(&mut self, key: &str, text: &str, flag: &str) -> Result<(), String> {
+        let Some(field) = by_key(key, false) else { return Ok(()) };
+        let value = values::of_text(&field.as_setting(), text).map_err(|why| format!("{flag}: {why}"))?;
+        match value {
+            Some(value) => self.say(key, "", value, flag),
+            None => return Err(format!("{flag} is empty; it takes {}", values::takes(&field.as_setting()))),
+        }
+        Ok(())
+    }
+
     /// Makes a file of it.
     ///
     /// # Errors
