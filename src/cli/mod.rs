@@ -2,6 +2,7 @@
 //!
 //! Must not know how anything is done; it reads the command line, loads the configuration and hands over.
 
+mod bundles;
 mod clients;
 mod config;
 mod db;
@@ -9,7 +10,9 @@ mod exit;
 mod guard;
 mod history;
 mod output;
+mod plugins;
 mod remote;
+mod running;
 mod serve;
 mod stdio;
 mod tools;
@@ -35,6 +38,8 @@ Examples:
   waygate-mcp tools list                           what the running server offers
   waygate-mcp tools call files__list_directory --arg path=files
   waygate-mcp client claude-code                   what connects that client
+  waygate-mcp plugins import ~/.claude.json        the MCP servers that a client has, as plugins
+  waygate-mcp plugins list                         what stands behind this server, and how it is
   waygate-mcp history tail --follow                what is called, as it happens
   waygate-mcp config show                          what holds, and where each value comes from
   waygate-mcp help tools call                      everything about one verb
@@ -63,6 +68,16 @@ enum Verb {
     Tools {
         #[command(subcommand)]
         command: tools::Command,
+    },
+    /// Add, remove and look after the MCP servers behind this one
+    Plugins {
+        #[command(subcommand)]
+        command: plugins::Command,
+    },
+    /// Look at bundles: parts of all that is offered, each at a path of its own
+    Bundles {
+        #[command(subcommand)]
+        command: bundles::Command,
     },
     /// Read the history of calls, whether or not a server runs
     History {
@@ -93,7 +108,7 @@ enum Verb {
 struct Globals {
     /// What it runs for: development, production or test
     #[arg(long, global = true, value_name = "ENV", help_heading = "Configuration")]
-    env: Option<String>,
+    env: Vec<String>,
     /// Address or name to listen on
     #[arg(long, global = true, value_name = "HOST", help_heading = "Configuration")]
     host: Option<String>,
@@ -124,10 +139,21 @@ struct Globals {
 }
 
 impl Globals {
+    /// `plugins add` has an `--env` of its own, `KEY=VALUE`: those are taken out, so that the other one is what is left.
+    fn take_variables(&mut self, verb: Option<&Verb>) -> Vec<String> {
+        if !matches!(verb, Some(Verb::Plugins { command: plugins::Command::Add(_) })) {
+            return Vec::new();
+        }
+        let (variables, rest) =
+            std::mem::take(&mut self.env).into_iter().partition(|text| text.contains('='));
+        self.env = rest;
+        variables
+    }
+
     fn flags(&self) -> Flags {
         let insecure = self.insecure_no_auth.then(|| "true".to_owned());
         let typed = [
-            ("--env", &self.env),
+            ("--env", &self.env.last().cloned()),
             ("--host", &self.host),
             ("--port", &self.port),
             ("--workers", &self.workers),
@@ -158,13 +184,22 @@ pub fn main_of(builder: Builder, arguments: impl IntoIterator<Item = OsString>) 
     }
 }
 
-fn run(line: Line, builder: Builder) -> ExitCode {
+fn run(mut line: Line, builder: Builder) -> ExitCode {
     let Globals { json, .. } = line.globals;
+    let variables = line.globals.take_variables(line.verb.as_ref());
+    if line.globals.env.len() > 1 {
+        output::say("waygate-mcp: --env stands twice, and it runs for one thing only; remove one");
+        return Exit::Usage.into();
+    }
     let flags = line.globals.flags();
     let done = match line.verb.unwrap_or(Verb::Serve) {
         Verb::Serve => with_config(flags, true, |loaded| Ok(serve::run(builder, &loaded))),
         Verb::Stdio => with_config(flags, false, |loaded| Ok(stdio::run(builder, &loaded))),
         Verb::Tools { command } => with_config(flags, false, |loaded| tools::run(command, &loaded, json)),
+        Verb::Plugins { command } => {
+            with_config(flags, false, |loaded| plugins::run(command, &variables, &loaded, json))
+        }
+        Verb::Bundles { command } => with_config(flags, false, |loaded| bundles::run(command, &loaded, json)),
         Verb::History { command } => {
             with_config(flags, false, |loaded| history::run(command, &loaded.config, json))
         }
@@ -222,6 +257,24 @@ mod tests {
                 .unwrap();
         let wanted = [("--env", "test".to_owned()), ("--insecure-no-auth", "true".to_owned())];
         assert_eq!(line.globals.flags().settings, wanted);
+    }
+
+    #[test]
+    fn env_with_an_equals_sign_is_a_variable_of_an_added_plugin_and_of_nothing_else() {
+        let typed = |words: &[&str]| {
+            let mut line = Line::try_parse_from(["waygate-mcp"].iter().chain(words)).unwrap();
+            let variables = line.globals.take_variables(line.verb.as_ref());
+            (variables, line.globals.flags().settings)
+        };
+        let words =
+            ["--env", "test", "plugins", "add", "a", "--command", "x", "--env", "A=1", "--env", "B=2"];
+        // Where it stands on both sides of the verb, the nearer one counts.
+        assert_eq!(typed(&words).0, ["A=1", "B=2"]);
+        let (variables, settings) =
+            typed(&["plugins", "add", "a", "--command", "x", "--env", "A=1", "--env", "test"]);
+        assert_eq!((variables, settings), (vec!["A=1".to_owned()], vec![("--env", "test".to_owned())]));
+        let (variables, settings) = typed(&["plugins", "list", "--env", "A=1"]);
+        assert_eq!((variables, settings), (vec![], vec![("--env", "A=1".to_owned())]));
     }
 
     #[test]

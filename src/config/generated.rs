@@ -1,4 +1,5 @@
-//! What is made from the table of settings: `config/default.toml`, `.env.example`, `docs/settings.md`, the JSON Schema.
+//! What is made from the table of settings: `config/default.toml`, `.env.example`, `docs/settings.md`, the JSON Schema;
+//! and from that of plugins' fields: `docs/plugin-files.md`.
 //!
 //! A test holds the checked-in files equal to these texts; `WAYGATE_BLESS=1 cargo test generated` writes them anew.
 
@@ -7,6 +8,7 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value as Json, json};
 
 use super::Mode;
+use super::plugin::fields::{FIELDS, GROUPS, Takes};
 use super::settings::{Fallback, Kind, NOT_YET, SECTIONS, SETTINGS, Setting};
 use super::values::{WORKERS_MAX, takes};
 
@@ -97,6 +99,44 @@ pub fn settings_md() -> String {
     for (variable, key, advice) in NOT_YET {
         let _infallible = writeln!(text, "- `{variable}` (`{key}`): {advice}.");
     }
+    text
+}
+
+/// `docs/plugin-files.md`.
+pub fn plugin_files_md() -> String {
+    let mut text = String::from(
+        "# Plugin files\n\n\
+         Made from the table in `src/config/plugin/fields.rs`; what they are for stands in [plugins](plugins.md#mcp-servers-as-plugins).\n\n\
+         One TOML file a plugin or bundle: `<data root>/plugins/NAME.toml`. A name is 1 to 32 lower-case letters, digits, `-` and `_`, a\n\
+         letter or digit first, and neither `files`, `system` nor `waygate`. An unknown field is an error; `waygate-mcp plugins check NAME` tells\n\
+         all that is wrong with a file. Files whose names begin with a dot or end with `~` are passed over.\n\n\
+         A field with a dot stands in a table: `tls.ca` is `tls = { ca = \"/etc/ca.pem\" }`, and `*` is any name: `tools.*.rename` is\n\
+         `[tools.create_issue]` and then `rename = \"new_issue\"`.\n",
+    );
+    for (of, title, about) in GROUPS {
+        let _infallible = write!(text, "\n## {title}\n\n{about}\n\n");
+        text.push_str("| Field | Takes | Default | What it does |\n|---|---|---|---|\n");
+        for field in FIELDS.iter().filter(|field| field.of == *of) {
+            let takes = match field.takes {
+                Takes::Plain(_) => takes_in_words(&field.as_setting()),
+                Takes::Credential => "a text or a reference".to_owned(),
+                Takes::Object => "a table".to_owned(),
+            };
+            let (takes, sentence) = (takes.replace('|', "\\|"), field.sentence.replace('|', "\\|"));
+            let _infallible =
+                writeln!(text, "| `{}` | {takes} | {} | {sentence} |", field.key, field.default);
+        }
+    }
+    text.push_str(
+        "\n## Secrets\n\n\
+         A value of `env` and of `headers` is a text, and can refer to what stands elsewhere. It is read each time that the server is\n\
+         started or connected to, and shown nowhere.\n\n\
+         | Written | Means |\n|---|---|\n\
+         | `\"Bearer ${GITHUB_TOKEN}\"` | the text with the variable of Waygate's environment in it, as often as you like |\n\
+         | `\"env:GITHUB_TOKEN\"` | the variable |\n\
+         | `\"file:/run/secrets/github\"` | what stands in the file, without the line break at its end |\n\n\
+         Variables that begin with `WAYGATE_` are Waygate's own and refused.\n",
+    );
     text
 }
 
@@ -233,6 +273,7 @@ mod tests {
             ("config/default.toml", default_toml()),
             (".env.example", env_example()),
             ("docs/settings.md", settings_md()),
+            ("docs/plugin-files.md", plugin_files_md()),
         ] {
             let path = root.join(file);
             if std::env::var_os("WAYGATE_BLESS").is_some() {

@@ -1,0 +1,103 @@
+//! `plugins reload`, and what follows a change of files: the running server reads them again and tells what changed.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+use crate::cli::remote::ClientError;
+use crate::cli::running::Running;
+use crate::cli::{Exit, output};
+
+/// Bids the server to reload. 1 means that some file is not as it should be.
+///
+/// # Errors
+/// When the server answers with an error, or stdout cannot be written.
+pub fn reload(running: &Running, json: bool) -> anyhow::Result<Exit> {
+    let Some(answer) = running.post("/plugins/reload")? else {
+        output::say(&format!("waygate-mcp: {}; the files are read when one starts", running.none()));
+        return Ok(Exit::Unreachable);
+    };
+    if json {
+        output::print_json(&answer)?;
+    } else {
+        output::print(&output::for_stdout(&told(&answer)))?;
+    }
+    Ok(if failed(&answer).is_empty() { Exit::Ok } else { Exit::Failure })
+}
+
+/// Has a change of these plugins' files noticed, and says what came of it on stderr. Whatever else failed is not their fault.
+///
+/// # Errors
+/// When stdout cannot be written.
+pub fn after_change(running: &Running, names: &[&str]) -> anyhow::Result<(Exit, Option<Value>)> {
+    match running.post("/plugins/reload") {
+        Ok(None) => {
+            output::say(&format!("{}; it takes effect at the next start", running.none()));
+            Ok((Exit::Ok, None))
+        }
+        Ok(Some(answer)) => {
+            output::say(told(&answer).trim_end());
+            let is_ours = |failed: &&Value| {
+                failed.get("name").and_then(Value::as_str).is_some_and(|name| names.contains(&name))
+            };
+            let exit =
+                if failed(&answer).iter().any(|failed| is_ours(&failed)) { Exit::Failure } else { Exit::Ok };
+            Ok((exit, Some(answer)))
+        }
+        // The file is as it should be all the same.
+        Err(error @ ClientError::Refused { .. }) => {
+            output::say(&format!(
+                "the running server did not reload ({error}); it takes effect at its next start"
+            ));
+            Ok((Exit::Ok, None))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn failed(answer: &Value) -> &[Value] {
+    answer.get("failed").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+}
+
+/// What changed, a line each.
+fn told(answer: &Value) -> String {
+    let mut text = String::new();
+    for word in ["added", "removed", "changed"] {
+        let names: Vec<&str> = answer
+            .get(word)
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
+        if !names.is_empty() {
+            let _infallible = writeln!(text, "{word}: {}", names.join(", "));
+        }
+    }
+    for failed in failed(answer) {
+        let member = |key: &str| failed.get(key).and_then(Value::as_str).unwrap_or_default();
+        let _infallible = writeln!(text, "failed: {}: {}", member("name"), member("why"));
+    }
+    let number = |key: &str| answer.get(key).and_then(Value::as_u64).unwrap_or_default();
+    let _infallible =
+        writeln!(text, "unchanged: {}, reloaded in {} ms", number("unchanged"), number("tookMs"));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_reload_is_told_by_what_changed() {
+        let answer = json!({"added": ["a", "b"], "removed": [], "changed": ["c"], "unchanged": 4, "tookMs": 7,
+                            "failed": [{"name": "d", "file": "/d.toml", "why": "d.toml:1: bad"}]});
+        assert_eq!(
+            told(&answer),
+            "added: a, b\nchanged: c\nfailed: d: d.toml:1: bad\nunchanged: 4, reloaded in 7 ms\n"
+        );
+        assert_eq!(failed(&answer).len(), 1);
+    }
+}
