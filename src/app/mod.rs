@@ -4,6 +4,7 @@ mod builder;
 mod host;
 mod listener;
 mod means;
+mod plugins;
 mod sealing;
 mod waiting;
 
@@ -27,11 +28,10 @@ use crate::actors::executor::Bench;
 use crate::actors::health::{self, HealthMonitor, Watchlist};
 use crate::actors::metrics::{self, MetricsActor, Sights};
 use crate::actors::phase::{Phase, RequestIds};
-use crate::actors::plugin::messages::Publish;
-use crate::actors::plugin::{self, PluginActor};
+use crate::actors::plugin::{END_WITHIN, Roll};
 use crate::actors::session::{SessionLimits, Sessions, Streams};
 use crate::actors::supervision::Roster;
-use crate::catalog::{Manner, Seat, SeatLimits, Shelf};
+use crate::catalog::{Manner, Shelf};
 use crate::config::{Config, Durability};
 use crate::http;
 use crate::http::door::{Connections, Frame, Limits, Network};
@@ -43,9 +43,10 @@ use crate::telemetry::metrics::METRICS;
 pub use crate::plugins::child::guard::keep as keep_guard;
 pub use builder::Builder;
 use means::Means;
+use plugins::Nursery;
 
-/// How long a plugin may take to say what it offers at start.
-const PUBLISH_WITHIN: Duration = Duration::from_secs(10);
+/// How long plugins may take to end, even if nothing is left of the time to drain.
+const PLUGINS_WITHIN: Duration = Duration::from_secs(5);
 /// How long the database may take to close.
 const CLOSE_WITHIN: Duration = Duration::from_secs(15);
 
@@ -222,6 +223,12 @@ impl App {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         self.server.stop(cut.is_empty()).await;
+        // Now that nobody calls them any more, so that no process of theirs is left behind.
+        let left = deadline.saturating_duration_since(Instant::now());
+        let late = self.house.plugins.stop_all(left.clamp(PLUGINS_WITHIN, END_WITHIN)).await;
+        if !late.is_empty() {
+            cut.push(format!("plugins did not end in time: {}", late.join(", ")));
+        }
         if let Err(error) = self.close_history().await {
             cut.push(format!("the history could not be written out: {error}"));
         }
@@ -299,6 +306,7 @@ async fn build_house(
     let Means { info, host, guests, sealer } = means;
     let roster = Arc::new(Roster::default());
     let shelf = Arc::new(Shelf::new(manner(config, &info)));
+    let roll = Arc::new(Roll::default());
     let keep_alive = Duration::from_secs(config.mcp.stream_keep_alive_seconds);
     let streams = Streams::new(config.mcp.streams_max, keep_alive, Arc::clone(&roster));
 
@@ -308,6 +316,7 @@ async fn build_house(
     let sights = Arc::new(Sights {
         roster: Arc::clone(&roster),
         shelf: Arc::clone(&shelf),
+        plugins: Arc::clone(&roll),
         streams: Arc::clone(&streams),
         recorder: recorder.clone(),
         storage,
@@ -320,7 +329,7 @@ async fn build_house(
     });
     let watchlist = Watchlist {
         roster: Arc::clone(&roster),
-        shelf: Arc::clone(&shelf),
+        plugins: Arc::clone(&roll),
         db: db.clone(),
         recorder: recorder.clone(),
         data_folder: data_folder(config),
@@ -328,7 +337,8 @@ async fn build_house(
         beat: Duration::from_secs(config.health.beat_seconds),
         stuck: Duration::from_secs(config.health.stuck_seconds),
     };
-    let plugins = start_plugins(guests, config, &roster, &shelf, &streams).await?;
+    let nursery = Nursery::new(config, &roster, &shelf, &streams, &roll);
+    nursery.seat_guests(guests).await?;
     // Last, so that its first judgement finds the plugins published; on a thread of its own, so that no other can block it.
     let health = on(&Arbiter::new(), {
         let roster = Arc::clone(&roster);
@@ -344,7 +354,8 @@ async fn build_house(
         shelf,
         streams,
         sessions,
-        plugins,
+        plugins: roll,
+        reload: None,
         bench,
         db,
         phase,
@@ -384,40 +395,6 @@ async fn start_db(
     let (roster, storage, instance) = (Arc::clone(roster), storage.clone(), instance.clone());
     let (history, render) = (config.history.clone(), builder::capture(&config.history));
     on(arbiter, move || db::start(&roster, storage, instance, &history, render)).await
-}
-
-/// Starts an actor for each plugin and has each publish what it offers. One that does not is quarantined.
-async fn start_plugins(
-    guests: Vec<builder::Guest>,
-    config: &Config,
-    roster: &Arc<Roster>,
-    shelf: &Arc<Shelf>,
-    streams: &Arc<Streams>,
-) -> Result<std::collections::HashMap<Arc<str>, Addr<PluginActor>>, StartError> {
-    let limits = SeatLimits {
-        concurrency: config.plugins.concurrency,
-        queue_max: config.plugins.queue_max,
-        blocking_threads: config.plugins.blocking_threads,
-        lost_threads_max: config.plugins.lost_threads_max,
-        timeout_seconds: config.server.timeout_seconds,
-    };
-    let arbiter = Arbiter::new();
-    let mut addresses = std::collections::HashMap::new();
-    for builder::Guest { name, names, plugin, timeout_seconds } in guests {
-        let limits =
-            SeatLimits { timeout_seconds: timeout_seconds.unwrap_or(limits.timeout_seconds), ..limits };
-        let seat = Arc::new(Seat::new(&name, names, plugin, limits));
-        let actor = PluginActor::new(Arc::clone(&seat), Arc::clone(shelf), Arc::clone(streams));
-        let roster = Arc::clone(roster);
-        let part = format!("plugin-{name}");
-        let address = on(&arbiter, move || roster.start(part, "plugin", plugin::TERMS, |_| actor).0).await?;
-        if let Err(error) = ask(&address, Publish, PUBLISH_WITHIN).await {
-            log::error!(plugin = name.as_str(); "plugin {name} does not say what it offers and is left out: {error}");
-            shelf.quarantine(&seat);
-        }
-        addresses.insert(Arc::clone(&seat.name), address);
-    }
-    Ok(addresses)
 }
 
 fn bench(config: &Config, recorder: Recorder, info: ServerInfo, sealer: Sealer) -> Bench {

@@ -3,7 +3,9 @@
 //! A plugin's inventory is published as a new snapshot beside the old one; calls in flight finish on the old one.
 //! Must not know callers, calls or HTTP.
 
+mod breaker;
 mod entry;
+mod meter;
 mod pages;
 mod schema;
 mod seat;
@@ -17,7 +19,9 @@ use arc_swap::{ArcSwap, Guard};
 use crate::plugins::Inventory;
 use crate::protocol::render::ServerInfo;
 
+pub use breaker::{Circuit, Verdict};
 pub use entry::{PromptEntry, ResourceEntry, ToolEntry};
+pub use meter::Meter;
 pub use pages::{CursorError, Listing, Page};
 pub use seat::{Names, Place, PluginState, Seat, SeatLimits};
 pub use snapshot::{Refused, Snapshot};
@@ -83,14 +87,25 @@ impl Shelf {
         self.put(seat, inventory)
     }
 
+    /// Takes the plugin on `seat` off the shelf, and leaves nothing of it.
+    pub fn remove(&self, seat: &Arc<Seat>) -> Changed {
+        let mut offers = self.offers.lock().unwrap_or_else(PoisonError::into_inner);
+        offers.retain(|offer| !Arc::ptr_eq(&offer.seat, seat));
+        self.rebuild(&offers)
+    }
+
     /// Takes all that the plugin on `seat` offers off the shelf, for good; the plugin itself stays to be seen.
     pub fn quarantine(&self, seat: &Arc<Seat>) -> Changed {
-        seat.set_state(PluginState::Quarantined);
+        seat.quarantine();
         self.put(seat, Inventory::default())
     }
 
     fn put(&self, seat: &Arc<Seat>, inventory: Inventory) -> Changed {
         let mut offers = self.offers.lock().unwrap_or_else(PoisonError::into_inner);
+        // One that waits to take another's place, or has left its own, must not push away who is there.
+        if !seat.is_shown() {
+            return Changed::default();
+        }
         let offer = Offer { seat: Arc::clone(seat), inventory: Arc::new(inventory) };
         match offers.iter_mut().find(|old| old.seat.name == seat.name) {
             Some(old) => *old = offer,
@@ -105,9 +120,8 @@ impl Shelf {
             offers.iter().map(|offer| (Arc::clone(&offer.seat), Arc::clone(&offer.inventory))).collect();
         let new = Snapshot::build(&offers, &old, &self.manner);
         let changed = new.differs_from(&old);
-        for (seat, _) in offers.iter().filter(|(seat, _)| seat.state() != PluginState::Quarantined) {
-            let refused = new.refused.iter().any(|refused| refused.plugin == seat.name);
-            seat.set_state(if refused { PluginState::Degraded } else { PluginState::Ready });
+        for (seat, _) in &offers {
+            seat.note_refused(new.refused.iter().any(|refused| refused.plugin == seat.name));
         }
         self.current.store(Arc::new(new));
         changed

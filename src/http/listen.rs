@@ -75,7 +75,7 @@ pub async fn watch(house: &House, uris: &[Arc<str>]) -> Vec<Watching> {
             let catalog = house.shelf.current();
             let seat = catalog.resource(uri).map(|entry| Arc::clone(&entry.seat));
             let seat = seat.filter(|seat| catalog.offer(seat).is_some_and(|offer| offer.subscribes));
-            seat.and_then(|seat| house.plugins.get(&seat.name).cloned())
+            seat.and_then(|seat| house.plugins.get(&seat.name)).map(|member| member.address.clone())
         };
         if let Some(plugin) = plugin {
             watched.extend(Watching::begin(plugin, Arc::clone(uri)).await);

@@ -12,6 +12,7 @@ use super::super::supervision::Roster;
 use super::messages::{End, Tell};
 use super::voice::Voice;
 use super::{Feed, Filter, News, SessionActor, SessionHandle, TERMS};
+use crate::catalog::Changed;
 use crate::error::{ErrorCode, Fault};
 use crate::telemetry::metrics::METRICS;
 
@@ -138,6 +139,18 @@ impl Streams {
             if stream.address.try_send(Tell(news.clone())).is_err() {
                 stream.voice.tell(&stream.filter, &News::Unknown);
             }
+        }
+    }
+
+    /// Tells every stream which lists changed.
+    pub fn tell_changed(&self, changed: Changed) {
+        let told = [
+            (changed.tools, News::Tools),
+            (changed.prompts, News::Prompts),
+            (changed.resources, News::Resources),
+        ];
+        for (_, news) in told.iter().filter(|(changed, _)| *changed) {
+            self.tell(news);
         }
     }
 
