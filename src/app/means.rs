@@ -1,7 +1,10 @@
 //! What a server is made with: all of its start that the operator can get wrong, done before the first thread runs. Must
 //! not know actors.
 
+use std::sync::Arc;
+
 use super::builder::{Builder, Guest};
+use super::plugins::make::Maker;
 use super::{StartError, data_folder, host, sealing};
 use crate::access::Sealer;
 use crate::config::Config;
@@ -14,6 +17,8 @@ pub(super) struct Means {
     pub(super) host: host::Slot,
     pub(super) guests: Vec<Guest>,
     pub(super) sealer: Sealer,
+    /// What makes plugins of files, where there is something.
+    pub(super) maker: Option<Arc<dyn Maker>>,
 }
 
 impl Means {
@@ -25,8 +30,9 @@ impl Means {
         let info = ServerInfo::new(builder.name(), env!("CARGO_PKG_VERSION"));
         let host = host::Slot::default();
         let sealer = sealer(config)?;
+        let maker = builder.maker();
         let guests = builder.plugins(config, &host)?;
-        Ok(Self { info, host, guests, sealer })
+        Ok(Self { info, host, guests, sealer, maker })
     }
 }
 

@@ -4,7 +4,7 @@ mod builder;
 mod host;
 mod listener;
 mod means;
-mod plugins;
+pub mod plugins;
 mod sealing;
 mod waiting;
 
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use actix::Addr;
 use actix_rt::Arbiter;
 use actix_web::dev::ServerHandle;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::access::{Gate, Keys, Sealer};
 use crate::actors::House;
@@ -28,6 +28,7 @@ use crate::actors::executor::Bench;
 use crate::actors::health::{self, HealthMonitor, Watchlist};
 use crate::actors::metrics::{self, MetricsActor, Sights};
 use crate::actors::phase::{Phase, RequestIds};
+use crate::actors::plugin::reload::{Asked, ReloadHandle};
 use crate::actors::plugin::{END_WITHIN, Roll};
 use crate::actors::session::{SessionLimits, Sessions, Streams};
 use crate::actors::supervision::Roster;
@@ -44,9 +45,13 @@ pub use crate::plugins::child::guard::keep as keep_guard;
 pub use builder::Builder;
 use means::Means;
 use plugins::Nursery;
+use plugins::make::Maker;
+use plugins::reload::Reloader;
 
 /// How long plugins may take to end, even if nothing is left of the time to drain.
 const PLUGINS_WITHIN: Duration = Duration::from_secs(5);
+/// How long a reload may take.
+const RELOAD_WITHIN: Duration = Duration::from_secs(120);
 /// How long the database may take to close.
 const CLOSE_WITHIN: Duration = Duration::from_secs(15);
 
@@ -188,6 +193,13 @@ impl App {
         self.ground.place()
     }
 
+    /// Reads the plugins' folder again, if there is one, and does not wait for it.
+    pub fn reload_plugins(&self) {
+        if let Some(reload) = &self.house.reload {
+            reload.nudge();
+        }
+    }
+
     /// How long the start took.
     pub fn age(&self) -> Duration {
         self.house.began.elapsed()
@@ -303,7 +315,7 @@ async fn build_house(
     phase: Arc<Phase>,
     began: Instant,
 ) -> Result<Arc<House>, StartError> {
-    let Means { info, host, guests, sealer } = means;
+    let Means { info, host, guests, sealer, maker } = means;
     let roster = Arc::new(Roster::default());
     let shelf = Arc::new(Shelf::new(manner(config, &info)));
     let roll = Arc::new(Roll::default());
@@ -339,6 +351,8 @@ async fn build_house(
     };
     let nursery = Nursery::new(config, &roster, &shelf, &streams, &roll);
     nursery.seat_guests(guests).await?;
+    let reloading = maker.map(|maker| reloading(nursery, maker, config)).transpose()?;
+    let (reload, reloading) = reloading.unzip();
     // Last, so that its first judgement finds the plugins published; on a thread of its own, so that no other can block it.
     let health = on(&Arbiter::new(), {
         let roster = Arc::clone(&roster);
@@ -355,7 +369,7 @@ async fn build_house(
         streams,
         sessions,
         plugins: roll,
-        reload: None,
+        reload,
         bench,
         db,
         phase,
@@ -363,7 +377,46 @@ async fn build_house(
         began,
     });
     host.fill(&house);
+    if let Some(reloading) = reloading {
+        reloading.begin(&house);
+    }
     Ok(house)
+}
+
+/// What carries out reloads, and how it is asked. It begins when the house stands.
+fn reloading(
+    nursery: Nursery,
+    maker: Arc<dyn Maker>,
+    config: &Config,
+) -> Result<(ReloadHandle, Reloading), StartError> {
+    let folder = config.server.data_dir.join("plugins");
+    builder::make_folder(&folder)
+        .map_err(|error| StartError::Plugin(format!("{} cannot be made: {error}", folder.display())))?;
+    let (handle, asks) = ReloadHandle::new(RELOAD_WITHIN);
+    let drain = Duration::from_secs(config.server.drain_seconds);
+    let reloader = Reloader::new(nursery, maker, folder.clone(), drain);
+    Ok((handle.clone(), Reloading { reloader, asks, handle, folder }))
+}
+
+/// Reloads that have not begun.
+struct Reloading {
+    reloader: Reloader,
+    asks: mpsc::Receiver<Asked>,
+    handle: ReloadHandle,
+    folder: PathBuf,
+}
+
+impl Reloading {
+    /// Starts the plugins of the folder without holding anybody up, and watches it, until the house is gone.
+    fn begin(self, house: &Arc<House>) {
+        let house = Arc::downgrade(house);
+        let Self { reloader, asks, handle, folder } = self;
+        actix_rt::spawn(async move {
+            let watcher = plugins::watch::watch(&folder, handle);
+            reloader.run(asks).await;
+            drop((watcher, house));
+        });
+    }
 }
 
 /// The sessions with legacy clients, swept on the thread of `arbiter`.

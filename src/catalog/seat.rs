@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::breaker::{Admitted, Breaker, Circuit, Turn, Verdict};
@@ -109,6 +109,8 @@ pub struct Seat {
     breaker: Option<Arc<Breaker>>,
     /// Why the breaker opened, and when.
     opened: Mutex<Option<(String, SystemTime)>>,
+    /// Told of each change of its state.
+    turned: Notify,
 }
 
 /// A place taken by one call, given back on drop.
@@ -151,6 +153,7 @@ impl Seat {
             shown: AtomicBool::new(true),
             breaker,
             opened: Mutex::new(None),
+            turned: Notify::new(),
         }
     }
 
@@ -365,6 +368,7 @@ impl Seat {
             standing.since = SystemTime::now();
             self.state.store(state as u8, Ordering::Release);
         }
+        self.turned.notify_waiters();
         if state == PluginState::Ready
             && self.breaker.as_ref().is_some_and(|breaker| breaker.close() == Turn::Closed)
         {
@@ -377,6 +381,27 @@ impl Seat {
             }
             (_, Some(why)) => log::warn!(plugin = name; "plugin {name} is {word}: {why}"),
             (_, None) => log::debug!(plugin = name; "plugin {name} is {word}"),
+        }
+    }
+
+    /// Waits until it serves for the first time; as long as that takes.
+    ///
+    /// # Errors
+    /// Why it does not, when it failed and failed again, or was given up or stopped.
+    pub async fn settled(&self) -> Result<(), String> {
+        loop {
+            // Heard from before the look, so that no change is missed in between.
+            let mut turned = std::pin::pin!(self.turned.notified());
+            turned.as_mut().enable();
+            let standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            // The first restart comes at once, and is waited for.
+            let waits = standing.returns.is_some_and(|at| at > Instant::now() + Duration::from_millis(100));
+            match self.life() {
+                PluginState::Ready | PluginState::Degraded => return Ok(()),
+                PluginState::Starting if !waits => {}
+                state => return Err(standing.why.unwrap_or_else(|| format!("it is {}", state.name()))),
+            }
+            turned.await;
         }
     }
 

@@ -75,10 +75,10 @@ pub async fn watch(house: &House, uris: &[Arc<str>]) -> Vec<Watching> {
             let catalog = house.shelf.current();
             let seat = catalog.resource(uri).map(|entry| Arc::clone(&entry.seat));
             let seat = seat.filter(|seat| catalog.offer(seat).is_some_and(|offer| offer.subscribes));
-            seat.and_then(|seat| house.plugins.get(&seat.name)).map(|member| member.address.clone())
+            seat.map(|seat| Arc::clone(&seat.name))
         };
         if let Some(plugin) = plugin {
-            watched.extend(Watching::begin(plugin, Arc::clone(uri)).await);
+            watched.extend(Watching::begin(&house.plugins, &plugin, Arc::clone(uri)).await);
         }
     }
     watched

@@ -57,6 +57,7 @@ fn routes(urls: &mut ServiceConfig) {
         .service(get("/ready", web::get().to(ops::ready)))
         .service(get("/metrics", web::get().to(ops::metrics)))
         .service(get("/plugins", web::get().to(ops::plugins)))
+        .service(at("/plugins/reload", "POST", web::post().to(ops::reload)))
         .service(get("/plugins/{name}", web::get().to(ops::plugin)))
         .service(get("/diagnostics/connection", web::get().to(ops::connection)))
         .service(get("/diagnostics/performance", web::get().to(ops::performance)))

@@ -11,20 +11,23 @@ use crate::actors::session::{News, Streams};
 use crate::catalog::{Changed, PluginState, Seat, Shelf};
 use crate::plugins::Change;
 
+/// How many streams watch each resource; kept through restarts, as the plugin's own watches are, and left to the plugin
+/// that takes this one's place.
+pub type Watchers = Arc<Mutex<HashMap<Arc<str>, usize>>>;
+
 /// One plugin's desk.
 pub(super) struct Desk {
     pub(super) seat: Arc<Seat>,
     shelf: Arc<Shelf>,
     streams: Arc<Streams>,
-    /// How many streams watch each resource; kept through restarts, as the plugin's own watches are.
-    watchers: Mutex<HashMap<Arc<str>, usize>>,
+    watchers: Watchers,
     /// Whether it was ever ready: before, it has nothing to offer.
     published: AtomicBool,
 }
 
 impl Desk {
-    pub(super) fn new(seat: Arc<Seat>, shelf: Arc<Shelf>, streams: Arc<Streams>) -> Self {
-        Self { seat, shelf, streams, watchers: Mutex::default(), published: AtomicBool::new(false) }
+    pub(super) fn new(seat: Arc<Seat>, shelf: Arc<Shelf>, streams: Arc<Streams>, watchers: Watchers) -> Self {
+        Self { seat, shelf, streams, watchers, published: AtomicBool::new(false) }
     }
 
     /// Notes that a life is ready, or ready with trouble, and publishes at its beginning.

@@ -42,6 +42,7 @@ impl Keeper {
         let early = matches!(*life.health.borrow(), Health::Ready);
         if early {
             desk.ready(None, true);
+            renew_watches(desk);
         }
         let task = actix_rt::spawn(keep(Arc::clone(desk), life, early, stop.clone()));
         Self { stop, task: Some(task) }

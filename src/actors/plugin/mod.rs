@@ -30,6 +30,7 @@ use crate::error::{ErrorCode, Fault};
 use crate::plugins::{CallerKey, Change, Context as CallContext, ContextParts, PluginError, Request};
 use crate::protocol::{ClientCapabilities, Trace};
 use desk::Desk;
+pub use desk::Watchers;
 pub use keeping::END_WITHIN;
 use keeping::Keeper;
 use messages::{Publish, Stop, Watch};
@@ -53,8 +54,8 @@ pub struct PluginActor {
 
 impl PluginActor {
     /// The actor of the plugin on `seat`.
-    pub fn new(seat: Arc<Seat>, shelf: Arc<Shelf>, streams: Arc<Streams>) -> Self {
-        Self { desk: Arc::new(Desk::new(seat, shelf, streams)), keeper: None, leaves: false }
+    pub fn new(seat: Arc<Seat>, shelf: Arc<Shelf>, streams: Arc<Streams>, watchers: Watchers) -> Self {
+        Self { desk: Arc::new(Desk::new(seat, shelf, streams, watchers)), keeper: None, leaves: false }
     }
 
     /// Begins the first life, unless there is one.

@@ -9,8 +9,8 @@ use actix::Addr;
 use arc_swap::ArcSwap;
 use futures_util::future::join_all;
 
-use super::PluginActor;
 use super::messages::Stop;
+use super::{PluginActor, Watchers};
 use crate::actors::ask::ask;
 use crate::catalog::Seat;
 
@@ -20,6 +20,8 @@ pub struct Member {
     pub seat: Arc<Seat>,
     /// Its actor.
     pub address: Addr<PluginActor>,
+    /// Who watches its resources.
+    pub watchers: Watchers,
     /// `builtin` or `mcp`.
     pub kind: &'static str,
     /// The file that describes it, if one does.

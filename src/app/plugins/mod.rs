@@ -1,6 +1,11 @@
 //! The plugins of a house: seats and actors for those of the binary, and for those that files describe, which come and go
 //! while it runs. Must not know HTTP, nor what any plugin does.
 
+pub mod check;
+pub mod make;
+pub(super) mod reload;
+pub(super) mod watch;
+
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -94,11 +99,17 @@ impl Nursery {
     }
 
     /// Gives a plugin its seat and its actor; it does not live yet.
-    pub(super) async fn seat(&self, newcomer: Newcomer) -> Result<Arc<Member>, StartError> {
+    pub(super) async fn seat(
+        &self,
+        newcomer: Newcomer,
+        heir_of: Option<&Member>,
+    ) -> Result<Arc<Member>, StartError> {
         let Newcomer { name, names, plugin, limits, kind, origin, shown } = newcomer;
         let seat = Arc::new(Seat::new(&name, names, plugin, limits));
         seat.show(shown);
-        let actor = PluginActor::new(Arc::clone(&seat), Arc::clone(&self.shelf), Arc::clone(&self.streams));
+        let watchers = heir_of.map(|old| Arc::clone(&old.watchers)).unwrap_or_default();
+        let (shelf, streams) = (Arc::clone(&self.shelf), Arc::clone(&self.streams));
+        let actor = PluginActor::new(Arc::clone(&seat), shelf, streams, Arc::clone(&watchers));
         let roster = Arc::clone(&self.roster);
         let number = match kind {
             BUILTIN => 0,
@@ -109,7 +120,7 @@ impl Nursery {
         let arbiter = arbiter.get_or_init(Arbiter::new);
         let part = format!("plugin-{name}");
         let address = on(arbiter, move || roster.start(part, "plugin", plugin::TERMS, |_| actor).0).await?;
-        Ok(Arc::new(Member { seat, address, kind, origin }))
+        Ok(Arc::new(Member { seat, address, watchers, kind, origin }))
     }
 
     /// Seats the plugins of the binary and has each publish what it offers. One that does not is quarantined.
@@ -118,7 +129,7 @@ impl Nursery {
             let timeout_seconds = timeout_seconds.unwrap_or(self.limits.timeout_seconds);
             let limits = SeatLimits { timeout_seconds, ..self.limits };
             let newcomer = Newcomer { name, names, plugin, limits, kind: BUILTIN, origin: None, shown: true };
-            let member = self.seat(newcomer).await?;
+            let member = self.seat(newcomer, None).await?;
             if let Err(error) = ask(&member.address, Publish, PUBLISH_WITHIN).await {
                 let name = &*member.seat.name;
                 log::error!(plugin = name; "plugin {name} does not say what it offers and is left out: {error}");
