@@ -119,6 +119,15 @@ pub struct Place {
     _permit: OwnedSemaphorePermit,
     /// Of the one call that tries a plugin whose breaker is open.
     trial: Option<Arc<Breaker>>,
+    /// How long the call waited for it.
+    queued: Option<Duration>,
+}
+
+impl Place {
+    /// How long the call waited for it; none when it did not.
+    pub fn queued(&self) -> Option<Duration> {
+        self.queued
+    }
 }
 
 impl Drop for Place {
@@ -165,7 +174,7 @@ impl Seat {
     pub async fn enter(&self, deadline: Instant) -> Result<Place, Fault> {
         self.admits()?;
         if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
-            return self.place(permit);
+            return self.place(permit, None);
         }
         let _waiting = Waiting::begin(&self.queued, self.limits.queue_max).ok_or_else(|| {
             self.busy(
@@ -173,13 +182,14 @@ impl Seat {
                 SOON,
             )
         })?;
-        let patience = self.limits.queue_timeout.map(|timeout| Instant::now() + timeout);
+        let came = Instant::now();
+        let patience = self.limits.queue_timeout.map(|timeout| came + timeout);
         let until = patience.map_or(deadline, |patience| patience.min(deadline));
         match tokio::time::timeout_at(until, Arc::clone(&self.permits).acquire_owned()).await {
             Ok(Ok(permit)) => {
                 // It may have failed meanwhile.
                 self.admits()?;
-                self.place(permit)
+                self.place(permit, Some(came.elapsed()))
             }
             _ => Err(self.busy(self.why_no_place(until < deadline), SOON)),
         }
@@ -224,12 +234,12 @@ impl Seat {
     }
 
     /// Asks the breaker, and makes the permit a place.
-    fn place(&self, permit: OwnedSemaphorePermit) -> Result<Place, Fault> {
-        let Some(breaker) = &self.breaker else { return Ok(Place { _permit: permit, trial: None }) };
+    fn place(&self, permit: OwnedSemaphorePermit, queued: Option<Duration>) -> Result<Place, Fault> {
+        let Some(breaker) = &self.breaker else { return Ok(Place { _permit: permit, trial: None, queued }) };
         match breaker.admit(Instant::now()) {
             Ok(admitted) => {
                 let trial = admitted.probe.then(|| Arc::clone(breaker));
-                Ok(Place { _permit: permit, trial })
+                Ok(Place { _permit: permit, trial, queued })
             }
             Err(left) => Err(self.busy(
                 format!("its last {} calls failed, and it is left alone for a while", breaker.failures()),

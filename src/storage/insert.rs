@@ -8,7 +8,7 @@ use diesel::sql_types::{BigInt, Integer, Nullable, Text, Timestamp};
 use diesel::sqlite::Sqlite;
 use diesel::{QueryResult, RunQueryDsl, SqliteConnection};
 
-use super::history::NewEntry;
+use super::history::{Behind, NewEntry};
 use super::stamp::Stamp;
 
 /// Rows of a statement: its cursors stay open from row to row, and find the end of an index where they left it. What is
@@ -17,8 +17,8 @@ const MANY: usize = 32;
 const FEW: usize = 8;
 
 const INTO: &str = "INSERT INTO command_history (instance_id, seq, call_id, round, kind, created_at, method, plugin, tool, caller, \
-     client, session, protocol_version, status, error_code, duration_us, arguments, result_bytes, request_id, trace_id, detail) \
-     VALUES ";
+     client, session, protocol_version, status, error_code, duration_us, arguments, result_bytes, request_id, trace_id, detail";
+const BEHIND: &str = ", plugin_instance, queue_us, upstream_us, bytes_out, bytes_in, bridged";
 
 /// Writes the rows of one instance as they come; the transaction is the caller's.
 ///
@@ -47,29 +47,43 @@ pub(super) fn insert<'a>(
 }
 
 fn write<const N: usize>(connection: &mut SqliteConnection, rows: &[NewEntry<'_>; N]) -> QueryResult<()> {
-    if rows.iter().all(|row| row.error_code.is_none() && row.trace_id.is_none() && row.detail.is_none()) {
-        Insert::<N, true>(rows).execute(connection)?;
-    } else {
-        Insert::<N, false>(rows).execute(connection)?;
-    }
+    let plain =
+        |row: &NewEntry<'_>| row.error_code.is_none() && row.trace_id.is_none() && row.detail.is_none();
+    let behind = rows.iter().any(|row| row.behind.is_some());
+    match (rows.iter().all(plain), behind) {
+        (true, false) => Insert::<N, true, false>(rows).execute(connection)?,
+        (true, true) => Insert::<N, true, true>(rows).execute(connection)?,
+        (false, false) => Insert::<N, false, false>(rows).execute(connection)?,
+        (false, true) => Insert::<N, false, true>(rows).execute(connection)?,
+    };
     Ok(())
 }
 
-/// An INSERT of `N` rows; of `PLAIN` rows, in which all went well, what is always empty is not bound.
-struct Insert<'r, 'a, const N: usize, const PLAIN: bool>(&'r [NewEntry<'a>; N]);
+/// An INSERT of `N` rows; of `PLAIN` rows, in which all went well, what is always empty is not bound, and of rows with
+/// nothing `BEHIND` their plugins the columns for that are not even named.
+struct Insert<'r, 'a, const N: usize, const PLAIN: bool, const BEHIND: bool>(&'r [NewEntry<'a>; N]);
 
-// The text depends on nothing but these two: Diesel makes and prepares it once.
-impl<const N: usize, const PLAIN: bool> QueryId for Insert<'_, '_, N, PLAIN> {
-    type QueryId = Insert<'static, 'static, N, PLAIN>;
+// The text depends on nothing but these: Diesel makes and prepares it once.
+impl<const N: usize, const PLAIN: bool, const BEHIND: bool> QueryId for Insert<'_, '_, N, PLAIN, BEHIND> {
+    type QueryId = Insert<'static, 'static, N, PLAIN, BEHIND>;
     const HAS_STATIC_QUERY_ID: bool = true;
 }
 
-impl<const N: usize, const PLAIN: bool> RunQueryDsl<SqliteConnection> for Insert<'_, '_, N, PLAIN> {}
+impl<const N: usize, const PLAIN: bool, const BEHIND: bool> RunQueryDsl<SqliteConnection>
+    for Insert<'_, '_, N, PLAIN, BEHIND>
+{
+}
 
-impl<const N: usize, const PLAIN: bool> QueryFragment<Sqlite> for Insert<'_, '_, N, PLAIN> {
+impl<const N: usize, const PLAIN: bool, const BEHIND: bool> QueryFragment<Sqlite>
+    for Insert<'_, '_, N, PLAIN, BEHIND>
+{
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
         debug_assert!(self.0.windows(2).all(|pair| matches!(pair, [a, b] if a.instance_id == b.instance_id)));
         out.push_sql(INTO);
+        if BEHIND {
+            out.push_sql(self::BEHIND);
+        }
+        out.push_sql(") VALUES ");
         let mut mark = "(";
         for row in self.0 {
             out.push_sql(mark);
@@ -80,6 +94,9 @@ impl<const N: usize, const PLAIN: bool> QueryFragment<Sqlite> for Insert<'_, '_,
                 out.push_sql("?1");
             }
             bind::<PLAIN>(row, &mut out)?;
+            if BEHIND {
+                bind_behind(row.behind.as_ref().unwrap_or(&NOTHING), &mut out)?;
+            }
             mark = "), (";
         }
         out.push_sql(")");
@@ -120,6 +137,28 @@ fn bind<'b, const PLAIN: bool>(row: &'b NewEntry<'_>, out: &mut AstPass<'_, 'b, 
     out.push_bind_param::<Nullable<Text>, MaybeText<'_>>(&row.request_id)?;
     bind_unless::<PLAIN>(&row.trace_id, out)?;
     bind_unless::<PLAIN>(&row.detail, out)
+}
+
+/// What a row says that has nothing behind its plugin, among others that have.
+static NOTHING: Behind<'static> = Behind {
+    instance: None,
+    queue_us: None,
+    upstream_us: None,
+    bytes_out: None,
+    bytes_in: None,
+    bridged: None,
+};
+
+/// The values in the order of [`BEHIND`].
+fn bind_behind<'b>(behind: &'b Behind<'_>, out: &mut AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
+    out.push_sql(", ");
+    out.push_bind_param::<Nullable<Text>, MaybeText<'_>>(&behind.instance)?;
+    for number in [&behind.queue_us, &behind.upstream_us, &behind.bytes_out, &behind.bytes_in] {
+        out.push_sql(", ");
+        out.push_bind_param::<Nullable<BigInt>, Option<i64>>(number)?;
+    }
+    out.push_sql(", ");
+    out.push_bind_param::<Nullable<Text>, Option<&str>>(&behind.bridged)
 }
 
 fn bind_unless<'b, const EMPTY: bool>(
@@ -176,6 +215,14 @@ mod tests {
             request_id: told(number, "request"),
             trace_id: told(number, "trace"),
             detail: told(number, "detail"),
+            behind: told(number, "instance").map(|instance| Behind {
+                instance: Some(instance),
+                queue_us: Some(number + 300),
+                upstream_us: Some(number + 400),
+                bytes_out: Some(number + 500),
+                bytes_in: Some(number + 600),
+                bridged: Some("modern-legacy"),
+            }),
         });
         append(&mut connection, rows).unwrap();
         let own = |number: i64, what: &str| told(number, what).map(Cow::into_owned);
@@ -202,6 +249,12 @@ mod tests {
             request_id: own(number, "request"),
             trace_id: own(number, "trace"),
             detail: own(number, "detail"),
+            plugin_instance: own(number, "instance"),
+            queue_us: own(number, "instance").map(|_| number + 300),
+            upstream_us: own(number, "instance").map(|_| number + 400),
+            bytes_out: own(number, "instance").map(|_| number + 500),
+            bytes_in: own(number, "instance").map(|_| number + 600),
+            bridged: own(number, "instance").map(|_| "modern-legacy".to_owned()),
         });
         assert_eq!(show(&mut connection, "call").unwrap(), expected.collect::<Vec<_>>());
     }
@@ -214,7 +267,13 @@ mod tests {
     #[test]
     fn rows_in_which_all_went_well_come_to_the_same_columns() {
         write_and_compare(|number, what| {
+            told(number, what).filter(|_| !["error", "trace", "detail", "instance"].contains(&what))
+        });
+        write_and_compare(|number, what| {
             told(number, what).filter(|_| !["error", "trace", "detail"].contains(&what))
+        });
+        write_and_compare(|number, what| {
+            told(number, what).filter(|_| number % 5 == 0 || what != "instance")
         });
     }
 

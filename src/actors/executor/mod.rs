@@ -17,7 +17,7 @@ use actix::{Actor, Context, Handler, ResponseFuture, Supervised};
 use futures_util::FutureExt as _;
 use tokio::time::Instant;
 
-use super::db::Recorder;
+use super::db::{Behind, Recorder};
 use super::supervision::{Crash, Ping, Terms, message_of};
 use crate::access::Sealer;
 use crate::catalog::{Place, Seat, Verdict};
@@ -127,7 +127,7 @@ async fn run(bench: Arc<Bench>, mut perform: Perform) -> Result<Done, Fault> {
     if let Task::Tool { entry, .. } = &perform.task {
         entry.time.observe(took.as_secs_f64());
     }
-    ledger::conclude(&bench, &perform, &round, &done, took).await?;
+    ledger::conclude(&bench, &perform, &round, &done, took, path.behind()).await?;
     done
 }
 
@@ -150,6 +150,7 @@ async fn attempt(
         place = seat.enter(deadline) => place?,
         () = perform.cancel.cancelled() => return Err(cancelled()),
     };
+    path.queued = place.queued();
     if perform.cancel.is_cancelled() {
         return Err(cancelled());
     }
@@ -197,6 +198,17 @@ async fn attempt(
 struct Path {
     /// What the plugin was given; it notes there what it did.
     context: Option<CallContext>,
+    /// How long it waited for a place.
+    queued: Option<Duration>,
+}
+
+impl Path {
+    /// What its record says of it; most calls wait for nothing and go no further than their plugin.
+    fn behind(&self) -> Option<Box<Behind>> {
+        let hop = self.context.as_ref().and_then(CallContext::hop).cloned();
+        let queue_us = self.queued.map(|queued| u64::try_from(queued.as_micros()).unwrap_or(u64::MAX));
+        (hop.is_some() || queue_us.is_some()).then(|| Box::new(Behind { queue_us, hop }))
+    }
 }
 
 /// Tells the plugin's breaker whether the plugin answered, be it with a refusal.
