@@ -93,7 +93,8 @@ fn is_origin(text: &str) -> bool {
     })
 }
 
-fn is_network(text: &str) -> bool {
+/// An address, or a network as `10.0.0.0/8`.
+pub fn is_network(text: &str) -> bool {
     let (address, bits) = text.split_once('/').unzip();
     let Ok(address) = address.unwrap_or(text).parse::<IpAddr>() else { return false };
     let bits_max = if address.is_ipv4() { 32 } else { 128 };

@@ -35,6 +35,19 @@ impl Faults {
     }
 }
 
+impl Faults {
+    /// All on one line, for logs and for a member of an answer.
+    pub fn on_one_line(&self) -> String {
+        let line = |fault: &Fault| format!("{}: {}", fault.place, fault.sentence);
+        self.0.iter().map(line).collect::<Vec<_>>().join("; ")
+    }
+
+    /// A line each, set off by two spaces.
+    pub fn on_lines(&self) -> String {
+        self.0.iter().map(|fault| format!("  {}: {}\n", fault.place, fault.sentence)).collect()
+    }
+}
+
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = self.0.len();

@@ -136,16 +136,18 @@ pub fn of_toml(name: &str, text: &str, findings: &mut Findings) -> Vec<Given> {
     found
 }
 
-type Member<'a, 'i> = (&'a Spanned<std::borrow::Cow<'i, str>>, &'a Spanned<DeValue<'i>>);
+/// A key and its value, each with its place in the text.
+pub type Member<'a, 'i> = (&'a Spanned<std::borrow::Cow<'i, str>>, &'a Spanned<DeValue<'i>>);
 
 /// A table's members as they stand in the file.
-fn in_order<'a, 'i>(table: &'a DeTable<'i>) -> Vec<Member<'a, 'i>> {
+pub fn in_order<'a, 'i>(table: &'a DeTable<'i>) -> Vec<Member<'a, 'i>> {
     let mut members: Vec<_> = table.iter().collect();
     members.sort_by_key(|(key, _)| key.span().start);
     members
 }
 
-fn line_of(text: &str, at: usize) -> usize {
+/// The line, from 1, of what begins at this byte.
+pub fn line_of(text: &str, at: usize) -> usize {
     text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1
 }
 

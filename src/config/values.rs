@@ -160,7 +160,8 @@ pub fn takes(setting: &Setting) -> String {
     }
 }
 
-fn kind_of(value: &DeValue<'_>) -> &'static str {
+/// What a TOML value is, in words.
+pub fn kind_of(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a string",
         DeValue::Integer(_) => "a whole number",

@@ -1,12 +1,59 @@
 //! What an operator may say of one plugin or bundle: the contents of `<data root>/plugins/NAME.toml`, checked.
 //!
-//! Must not read files, resolve credentials, or know what is made of it.
+//! Here stand the values; the submodules know the table of fields and how texts become these values. But for `folder`,
+//! nothing here reads files; nothing resolves credentials, or knows what is made of it.
+
+mod build;
+mod check;
+mod credential;
+pub mod fields;
+mod folder;
+mod import;
+mod json;
+mod read;
+mod render;
+
+pub use credential::Piece;
+pub use folder::{Folder, path_of, read_file, read_folder};
+pub use import::{Imported, Imports, import, open_secrets};
+pub use read::{Said, parse};
+pub use render::render;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
+
+/// Plugins of the binary: no file can have one of these names.
+pub const BUILT_INS: [&str; 3] = ["files", "system", "waygate"];
+
+const NAME_CHARACTERS_MAX: usize = 32;
+
+/// Whether a file can have this name, but for those of the built-in plugins.
+pub fn is_name(name: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
+    name.len() <= NAME_CHARACTERS_MAX
+        && name.bytes().all(inner)
+        && name.starts_with(|first: char| first.is_ascii_alphanumeric())
+}
+
+/// Checks the name of a plugin or bundle.
+///
+/// # Errors
+/// What is wrong with it, and what a name is.
+pub fn check_name(name: &str) -> Result<(), String> {
+    if BUILT_INS.contains(&name) {
+        return Err(format!("{name} is the name of a built-in plugin; take another"));
+    }
+    if is_name(name) {
+        return Ok(());
+    }
+    Err(format!(
+        "{name:?} is no name for a plugin or bundle; take 1 to {NAME_CHARACTERS_MAX} lower-case letters, digits, - and _, a \
+         letter or digit first"
+    ))
+}
 
 /// One file, checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -240,3 +287,6 @@ pub struct BundleFile {
     /// Names as the plugins say them.
     pub plain: bool,
 }
+
+#[cfg(test)]
+mod tests;
