@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use tokio::sync::mpsc;
 
-use super::make::{Found, Maker, file_of};
+use super::make::Maker;
 use super::{Newcomer, Nursery};
 use crate::actors::ask::ask;
 use crate::actors::plugin::messages::{Publish, Stop};
 use crate::actors::plugin::reload::{Asked, Failed, Reloaded};
 use crate::actors::plugin::{END_WITHIN, Member};
 use crate::catalog::{Names, PluginState};
-use crate::config::plugin::{BundleFile, McpServer, PluginFile, PluginKind};
+use crate::config::plugin::{BundleFile, Folder, McpServer, PluginFile, PluginKind, path_of, read_folder};
 
 /// How long an actor may take to begin a life, which it does not wait for.
 const BEGIN_WITHIN: Duration = Duration::from_secs(5);
@@ -94,8 +94,8 @@ impl Reloader {
     /// Reads the folder and makes what runs what it describes. At the start nothing is waited for.
     async fn reload(&mut self, at_start: bool) -> Result<Reloaded, String> {
         let began = Instant::now();
-        let (maker, folder) = (Arc::clone(&self.maker), self.folder.clone());
-        let found = tokio::task::spawn_blocking(move || maker.read(&folder)).await;
+        let folder = self.folder.clone();
+        let found = tokio::task::spawn_blocking(move || read_folder(&folder)).await;
         let found = found.map_err(|error| format!("the folder could not be read: {error}"))??;
         for note in &found.notes {
             log::warn!("{note}");
@@ -122,14 +122,14 @@ impl Reloader {
         Ok(report)
     }
 
-    fn plan(&self, found: Found) -> Plan {
+    fn plan(&self, found: Folder) -> Plan {
         let mut plan = Plan::default();
         let mut kept = BTreeSet::new();
         for (name, file) in found.files {
             match file {
-                Err(why) => {
+                Err(faults) => {
                     self.keep_bundle(&name, &mut plan);
-                    self.fail(&mut plan.report, &name, why);
+                    self.fail(&mut plan.report, &name, faults.on_one_line());
                     kept.insert(name);
                 }
                 Ok(PluginFile { enabled: false, .. }) => {}
@@ -181,7 +181,7 @@ impl Reloader {
     }
 
     fn fail(&self, report: &mut Reloaded, name: &str, why: String) {
-        report.failed.push(Failed { name: name.to_owned(), file: file_of(&self.folder, name), why });
+        report.failed.push(Failed { name: name.to_owned(), file: path_of(&self.folder, name), why });
     }
 
     /// Makes what is to be made and begins the lives, all side by side.
@@ -212,7 +212,7 @@ impl Reloader {
             plugin,
             limits: self.nursery.limits_of(&server.limits, server.start_timeout),
             kind: "mcp",
-            origin: Some(file_of(&self.folder, name)),
+            origin: Some(path_of(&self.folder, name)),
             // In a reload all appears at once; at the start each as soon as it is ready.
             shown: at_start,
         };
