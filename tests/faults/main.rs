@@ -16,6 +16,8 @@ mod kill;
 #[cfg(test)]
 mod ledger;
 #[cfg(test)]
+mod lives;
+#[cfg(test)]
 mod load;
 #[cfg(test)]
 mod plugins;
