@@ -235,6 +235,9 @@ impl App {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         self.server.stop(cut.is_empty()).await;
+        if let Some(reload) = &self.house.reload {
+            reload.end();
+        }
         // Now that nobody calls them any more, so that no process of theirs is left behind.
         let left = deadline.saturating_duration_since(Instant::now());
         let late = self.house.plugins.stop_all(left.clamp(PLUGINS_WITHIN, END_WITHIN)).await;
@@ -378,7 +381,7 @@ async fn build_house(
     });
     host.fill(&house);
     if let Some(reloading) = reloading {
-        reloading.begin(&house);
+        reloading.begin();
     }
     Ok(house)
 }
@@ -407,14 +410,15 @@ struct Reloading {
 }
 
 impl Reloading {
-    /// Starts the plugins of the folder without holding anybody up, and watches it, until the house is gone.
-    fn begin(self, house: &Arc<House>) {
-        let house = Arc::downgrade(house);
+    /// Starts the plugins of the folder without holding anybody up, and watches it, until the server stops.
+    fn begin(self) {
         let Self { reloader, asks, handle, folder } = self;
         actix_rt::spawn(async move {
-            let watcher = plugins::watch::watch(&folder, handle);
-            reloader.run(asks).await;
-            drop((watcher, house));
+            let _watcher = plugins::watch::watch(&folder, handle.clone());
+            tokio::select! {
+                () = reloader.run(asks) => {}
+                () = handle.ended() => {}
+            }
         });
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use crate::error::{ErrorCode, Fault};
 
@@ -48,13 +49,14 @@ pub type Asked = oneshot::Sender<Result<Reloaded, String>>;
 pub struct ReloadHandle {
     asks: mpsc::Sender<Asked>,
     within: Duration,
+    ends: CancellationToken,
 }
 
 impl ReloadHandle {
     /// A handle, and where its asks arrive. A reload may take `within`.
     pub fn new(within: Duration) -> (Self, mpsc::Receiver<Asked>) {
         let (asks, arrives) = mpsc::channel(WAITING_MAX);
-        (Self { asks, within }, arrives)
+        (Self { asks, within, ends: CancellationToken::new() }, arrives)
     }
 
     /// Reads the folder again and waits until that is done.
@@ -83,6 +85,16 @@ impl ReloadHandle {
                 "it goes on; see /plugins for how far it is",
             )),
         }
+    }
+
+    /// Says that there will be no more reloads, since the server stops.
+    pub fn end(&self) {
+        self.ends.cancel();
+    }
+
+    /// Returns when there will be no more.
+    pub async fn ended(&self) {
+        self.ends.cancelled().await;
     }
 
     /// Asks for a reload and does not wait.
