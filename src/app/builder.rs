@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::StartError;
 use super::host::Slot;
 use super::plugins::make::Maker;
+use super::plugins::servers::Servers;
 use crate::actors::db::Render;
 use crate::config::plugin::{BundleFile, Curation};
 use crate::config::{self, Capture, Config, PROGRAM_FOLDERS, find_program};
@@ -115,9 +116,10 @@ impl Builder {
         self
     }
 
-    /// What makes plugins of files.
-    pub(super) fn maker(&self) -> Option<Arc<dyn Maker>> {
-        self.maker.clone()
+    /// What makes plugins of files: Waygate's own means, unless there are others, for a server with built-in plugins.
+    pub(crate) fn maker(&self, config: &Config) -> Option<Arc<dyn Maker>> {
+        let own = || Some(Arc::new(Servers::new(config, self.guard.clone()?)) as Arc<dyn Maker>);
+        self.maker.clone().or_else(|| self.builtins.then(own).flatten())
     }
 
     /// The server's name.

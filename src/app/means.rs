@@ -33,7 +33,7 @@ impl Means {
     pub(super) fn gather(builder: Builder, config: &Config) -> Result<Self, StartError> {
         let info = ServerInfo::new(builder.name(), env!("CARGO_PKG_VERSION"));
         let host = host::Slot::default();
-        let (sealer, eras, maker) = (sealer(config)?, builder.spoken(), builder.maker());
+        let (sealer, eras, maker) = (sealer(config)?, builder.spoken(), builder.maker(config));
         let bundles = builder.bundles().to_vec();
         let guests = builder.plugins(config, &host)?;
         Ok(Self { info, host, guests, bundles, sealer, eras, maker })

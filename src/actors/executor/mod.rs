@@ -224,7 +224,9 @@ fn judge(seat: &Seat, place: &mut Place, outcome: &std::thread::Result<Result<Ou
         Ok(Ok(_) | Err(PluginError::Unknown(_) | PluginError::InvalidParams(_))) => (Verdict::Answered, None),
         // Perhaps it was not even asked.
         Ok(Err(PluginError::MissingCapability(_))) => (Verdict::Nothing, None),
-        Ok(Err(error @ (PluginError::Unavailable(_) | PluginError::Failed(_)))) => {
+        Ok(Err(
+            error @ (PluginError::Unavailable(_) | PluginError::Upstream(_) | PluginError::Failed(_)),
+        )) => {
             (Verdict::Failed, Some(error))
         }
         Err(_) => (Verdict::Failed, None),

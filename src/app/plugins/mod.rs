@@ -4,6 +4,7 @@
 pub mod check;
 pub mod make;
 pub(super) mod reload;
+pub(super) mod servers;
 pub(super) mod watch;
 
 use std::path::PathBuf;

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::compose::{self, Era, Wishes};
@@ -128,12 +129,36 @@ async fn shake(
             )) => {}
             Err(error) => {
                 close(&link, deadline).await;
-                return Err(error);
+                return match ways.fall_back().filter(|_| is_elsewhere(&error)) {
+                    Some(older) => shake_older(older, deadline).await,
+                    None => Err(error),
+                };
             }
         }
     }
     close(&link, deadline).await;
     (link, ids) = (open(ways, deadline).await?, Ids::default());
+    match initialize(&*link, &Raw::empty_object(), &ids, deadline).await {
+        Ok(handshake) => Ok(Opened { link, handshake, ids }),
+        Err(error) => {
+            close(&link, deadline).await;
+            Err(error)
+        }
+    }
+}
+
+/// Whether an error says that nobody listens to POST there: what HTTP+SSE servers answer.
+fn is_elsewhere(error: &ProbeError) -> bool {
+    matches!(error, ProbeError::Link(LinkError::Status { status: 400 | 404 | 405 | 501, .. }))
+}
+
+/// Shakes hands over HTTP+SSE.
+async fn shake_older(
+    older: BoxFuture<'static, Result<Arc<dyn Link>, LinkError>>,
+    deadline: Instant,
+) -> Result<Opened, ProbeError> {
+    let link = exchange::within(deadline, "the connection", older).await??;
+    let ids = Ids::default();
     match initialize(&*link, &Raw::empty_object(), &ids, deadline).await {
         Ok(handshake) => Ok(Opened { link, handshake, ids }),
         Err(error) => {
