@@ -43,8 +43,7 @@ impl Changes {
     /// Passes changes on for as long as somebody takes them.
     pub async fn pass_on(&self, to: &mpsc::Sender<Change>) {
         loop {
-            let pending =
-                std::mem::take(&mut *self.pending.lock().unwrap_or_else(PoisonError::into_inner));
+            let pending = std::mem::take(&mut *self.pending.lock().unwrap_or_else(PoisonError::into_inner));
             for change in pending {
                 if to.send(change).await.is_err() {
                     return;

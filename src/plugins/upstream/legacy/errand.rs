@@ -22,7 +22,9 @@ use crate::plugins::upstream::compose::{self, Era, Wishes};
 use crate::plugins::upstream::exchange::{METHOD_NOT_FOUND, is_mine};
 use crate::plugins::upstream::link::{Flow, LinkError, Outgoing};
 use crate::plugins::{Context, Hop};
-use crate::protocol::{ClientCapabilities, Incoming, InputMethod, InputRequest, LogLevel, Object, Raw, RpcError};
+use crate::protocol::{
+    ClientCapabilities, Incoming, InputMethod, InputRequest, LogLevel, Object, Raw, RpcError,
+};
 
 /// How long further asks are waited for after the first, so that the client gets them in one round.
 const GATHER: Duration = Duration::from_millis(50);
@@ -297,8 +299,12 @@ impl Errand {
             Incoming::Notification { method, params } => {
                 let members = || params.as_ref().and_then(|params| Object::open(params).ok());
                 match (method.as_str(), context) {
-                    ("notifications/progress", Some(context)) => members().and_then(|said| progress(&said, context)),
-                    ("notifications/message", Some(context)) => members().and_then(|said| log(&said, context)),
+                    ("notifications/progress", Some(context)) => {
+                        members().and_then(|said| progress(&said, context))
+                    }
+                    ("notifications/message", Some(context)) => {
+                        members().and_then(|said| log(&said, context))
+                    }
                     ("notifications/progress" | "notifications/message", None) => None,
                     ("notifications/cancelled", _) => members().map(|said| self.withdraw(&said)),
                     _ => Some(strays::note(&self.session, &method, params.as_ref())),

@@ -10,9 +10,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::Maker;
 use super::changes::Changes;
 use super::session::{Parts, Session, Tally};
-use super::Maker;
 use crate::plugins::upstream::exchange::ProbeError;
 use crate::plugins::upstream::failures;
 use crate::plugins::upstream::inventory::{Lister, Source};

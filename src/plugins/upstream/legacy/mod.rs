@@ -99,7 +99,8 @@ impl Legacy {
         let tally = Arc::new(Tally::default());
         let make = maker(&manner, ways);
         let is_shared = manner.isolation == Isolation::Shared;
-        let pool = (!is_shared).then(|| Pool::new(pool_maker(&make, &tally), manner.sessions_max, manner.session_idle));
+        let pool = (!is_shared)
+            .then(|| Pool::new(pool_maker(&make, &tally), manner.sessions_max, manner.session_idle));
         Arc::new(Self {
             main: MainSession::new(opened, is_shared, Arc::clone(&tally), make),
             pool,
@@ -321,8 +322,7 @@ const HINT: &str = "the server asked for a client's input, but its session serve
                     `isolation = \"per_client\"` in the plugin's file";
 
 /// What makes further sessions: for these capabilities; under the plugin's main name, or under one of their own.
-type Maker =
-    Arc<dyn Fn(ClientCapabilities) -> BoxFuture<'static, Result<Opened, LinkError>> + Send + Sync>;
+type Maker = Arc<dyn Fn(ClientCapabilities) -> BoxFuture<'static, Result<Opened, LinkError>> + Send + Sync>;
 
 fn maker(manner: &Manner, ways: Arc<dyn Ways>) -> Maker {
     let limit = manner.start_timeout;
@@ -366,10 +366,8 @@ fn urls(error: &RpcError, context: &Context) -> Option<Result<Outcome, PluginErr
         return Some(Err(PluginError::MissingCapability(missing)));
     }
     let keys = (1..).map(|number| format!("url-{number}"));
-    let (requests, names): (Vec<_>, Vec<_>) = keys
-        .zip(wanted)
-        .map(|(key, (request, name))| ((key.clone(), request), (key, name)))
-        .unzip();
+    let (requests, names): (Vec<_>, Vec<_>) =
+        keys.zip(wanted).map(|(key, (request, name))| ((key.clone(), request), (key, name))).unzip();
     let state = serde_json::to_value(Ticket::Again(names)).ok();
     (!requests.is_empty()).then_some(Ok(Outcome::InputRequired { requests, state }))
 }
@@ -382,9 +380,11 @@ fn gone(why: Gone, waited: Duration) -> PluginError {
             "the call did not wait longer than {} s for this answer, and was given up",
             waited.as_secs()
         ),
-        Gone::Unknown => "the call that asked for this is not there any more: the server behind was restarted, or \
+        Gone::Unknown => {
+            "the call that asked for this is not there any more: the server behind was restarted, or \
                           the call was another client's"
-            .to_owned(),
+                .to_owned()
+        }
     };
     PluginError::InvalidParams(format!(
         "{says}. It was not run again, since it may have had an effect: see what it did, then call again without \

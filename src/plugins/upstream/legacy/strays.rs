@@ -50,7 +50,8 @@ fn take(session: &Arc<Session>, message: Incoming) {
         Incoming::Notification { ref method, ref params } => match method.as_str() {
             "notifications/progress" => {
                 let token = params.as_ref().and_then(|params| Object::open(params).ok());
-                if let Some(id) = token.as_ref().and_then(|params| params.get("progressToken")).and_then(id_of)
+                if let Some(id) =
+                    token.as_ref().and_then(|params| params.get("progressToken")).and_then(id_of)
                 {
                     session.hand_to(id, message);
                 }

@@ -51,8 +51,12 @@ impl Call {
             },
             Request::Complete { of, argument, typed, chosen } => {
                 let (of, name) = match of {
-                    Reference::Prompt(name) => (serde_json::json!({"type": "ref/prompt", "name": name}), name),
-                    Reference::Resource(uri) => (serde_json::json!({"type": "ref/resource", "uri": uri}), uri),
+                    Reference::Prompt(name) => {
+                        (serde_json::json!({"type": "ref/prompt", "name": name}), name)
+                    }
+                    Reference::Resource(uri) => {
+                        (serde_json::json!({"type": "ref/resource", "uri": uri}), uri)
+                    }
                 };
                 let argument = serde_json::json!({"name": argument, "value": typed});
                 let mut members = vec![("ref", of.to_string()), ("argument", argument.to_string())];
@@ -121,8 +125,7 @@ fn tidy_meta(params: &mut Object) -> bool {
 /// What is wrong with it.
 pub fn answer_to(asked: &InputRequest, answer: &Raw, revision: Revision) -> Result<Raw, String> {
     // The same check that the door makes of the answers of its clients.
-    let answer =
-        Ask::new(asked, Revision::NEWEST_LEGACY, "").read(Answer::Result(answer.clone()))?;
+    let answer = Ask::new(asked, Revision::NEWEST_LEGACY, "").read(Answer::Result(answer.clone()))?;
     if asked.method == InputMethod::Sampling && !revision.has_url_elicitation() {
         return Ok(with_one_block(&answer).unwrap_or(answer));
     }
@@ -208,8 +211,7 @@ mod tests {
 
     #[test]
     fn what_need_not_be_changed_is_passed_on_byte_for_byte() {
-        let said =
-            Raw::parse(r#"{"messages": [ ], "maxTokens": 12345678901234567890123}"#.into()).unwrap();
+        let said = Raw::parse(r#"{"messages": [ ], "maxTokens": 12345678901234567890123}"#.into()).unwrap();
         let (asked, _) = ask_of("sampling/createMessage", Some(&said)).unwrap();
         assert_eq!(asked.params.as_str(), said.as_str());
         let result = Raw::parse(r#"{"content": [ ], "_meta": {"a": 1.50}}"#.into()).unwrap();
@@ -223,8 +225,7 @@ mod tests {
         let asked = InputRequest::sampling(json!({"messages": []}));
         let said = json!({"role": "assistant", "model": "m",
                           "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]});
-        let old: Value =
-            answer_to(&asked, &raw(&said), Revision::V20250618).unwrap().read().unwrap();
+        let old: Value = answer_to(&asked, &raw(&said), Revision::V20250618).unwrap().read().unwrap();
         assert_eq!(old["content"], json!({"type": "text", "text": "a\nb"}));
         let new = answer_to(&asked, &raw(&said), Revision::V20251125).unwrap();
         assert_eq!(new.read::<Value>().unwrap(), said);

@@ -72,7 +72,8 @@ async fn a_client_that_never_comes_back_costs_the_server_no_more_than_the_input_
     let (requests, state) = asks(house.perform(call("t"), client.context()).await);
     let link = house.newest();
     let id = link.asked_of("tools/call")[0].id;
-    assert!(link.listens(id));
+    tokio::time::sleep(Duration::from_secs(29)).await;
+    assert!(link.listens(id) && cancelled(&link).is_empty());
     until("the end of the wait", || cancelled(&link) == [id] && !link.listens(id)).await;
     assert_eq!(answered(&link, "s1").unwrap()["result"], json!({"action": "cancel"}));
     assert!(answered(&link, "s2").unwrap()["error"].is_object());
@@ -92,8 +93,7 @@ async fn a_parked_call_of_an_earlier_life_is_never_run_again() {
     let (_, state) = asks(house.perform(call("t"), client.context()).await);
     let next = asking(vec![]).await;
     for state in [state, json!({"parked": "x"}), json!({"other": 1})] {
-        let gone =
-            next.perform(retry("t", &[("ask-1", accepted())], Some(&state)), client.context()).await;
+        let gone = next.perform(retry("t", &[("ask-1", accepted())], Some(&state)), client.context()).await;
         assert!(matches!(&gone, Err(PluginError::InvalidParams(_))), "{gone:?}");
     }
     assert_eq!(next.calls(), 0);
@@ -117,10 +117,7 @@ async fn a_server_that_answers_without_waiting_is_heard_when_the_client_comes_ba
     let link = house.newest();
     link.say(link.asked_of("tools/call")[0].id, &done("never mind"));
     let back = retry("t", &[(&requests[0].0, accepted())], Some(&state));
-    assert_eq!(
-        result(house.perform(back, client.context()).await)["content"][0]["text"],
-        "never mind"
-    );
+    assert_eq!(result(house.perform(back, client.context()).await)["content"][0]["text"], "never mind");
 }
 
 #[tokio::test(start_paused = true)]

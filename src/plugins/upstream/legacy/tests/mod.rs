@@ -16,7 +16,7 @@ use super::*;
 use crate::plugins::upstream::link::Link;
 use crate::plugins::upstream::testing::{Asked, Reply, Scripted, until};
 use crate::plugins::{Blocking, CallerKey, ContextParts, ConversationKey, Notice};
-use crate::protocol::{InputRequest, LogLevel, Object, Revision, Trace};
+use crate::protocol::{InputRequest, LogLevel, Object, Trace};
 
 type Script = Arc<dyn Fn(&Asked) -> Reply + Send + Sync>;
 

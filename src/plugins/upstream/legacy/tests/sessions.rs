@@ -98,6 +98,7 @@ async fn an_idle_session_is_ended_and_one_with_a_parked_call_is_not() {
     asks(house.perform(call("asks"), Client::of(2).context()).await);
     tokio::time::sleep(Duration::from_secs(29)).await;
     assert_eq!(house.legacy.report()["sessions"]["open"].as_array().unwrap().len(), 2);
+    tokio::time::sleep(Duration::from_secs(40)).await;
     until("the end of the idle one", || house.links()[1].is_closed()).await;
     assert!(!house.links()[0].is_closed());
 }
@@ -107,11 +108,7 @@ async fn a_session_that_broke_is_made_anew_for_the_next_call() {
     let house = House::new(Isolation::PerClient, |_| ok()).await;
     result(house.perform(call("t"), Client::default().context()).await);
     house.newest().end(Some(LinkError::Broken("the process ended".to_owned())));
-    until("the end", || {
-        drop(house.legacy.report());
-        house.legacy.pool.as_ref().is_some_and(|pool| pool.report()["open"][0]["instance"].is_string())
-    })
-    .await;
+    // The word of it must reach the session.
     tokio::time::sleep(Duration::from_millis(10)).await;
     result(house.perform(call("t"), Client::default().context()).await);
     assert_eq!(house.links().len(), 3);
@@ -166,7 +163,10 @@ async fn a_shared_session_asks_nobody_and_says_how_to_change_that() {
     assert_eq!(main.asked_of("initialize")[0].params["capabilities"], json!({}));
     until("the refusal", || answered(&main, "s1").is_some()).await;
     let refusal = &answered(&main, "s1").unwrap()["error"];
-    assert_eq!((refusal["code"].clone(), refusal["message"].as_str().unwrap()), (json!(-32601), strays::SHARED));
+    assert_eq!(
+        (refusal["code"].clone(), refusal["message"].as_str().unwrap()),
+        (json!(-32601), strays::SHARED)
+    );
     assert_eq!(house.legacy.report()["hints"].as_array().unwrap().len(), 1);
     drop(house.perform(call("t"), Client::of(2).context()).await);
     assert_eq!(house.legacy.report()["hints"].as_array().unwrap().len(), 2);
@@ -189,7 +189,12 @@ async fn a_server_is_told_the_lowest_level_once_and_each_client_hears_what_it_wa
         told.push(std::iter::from_fn(|| heard.try_recv().ok()).count());
     }
     assert_eq!(told, [0, 1, 2, 1]);
-    let levels: Vec<Value> = house.newest().asked_of("logging/setLevel").into_iter().map(|asked| asked.params["level"].clone()).collect();
+    let levels: Vec<Value> = house
+        .newest()
+        .asked_of("logging/setLevel")
+        .into_iter()
+        .map(|asked| asked.params["level"].clone())
+        .collect();
     assert_eq!(levels, ["warning", "debug"]);
 }
 
@@ -201,7 +206,8 @@ async fn log_lines_beside_a_call_are_told_only_when_there_is_one_call_in_work() 
     let first = house.spawn(call("t"), context);
     until("the call", || house.calls() == 1).await;
     let main = house.newest();
-    let line = |text: &str| json!({"method": "notifications/message", "params": {"level": "info", "data": text}});
+    let line =
+        |text: &str| json!({"method": "notifications/message", "params": {"level": "info", "data": text}});
     main.stray(&line("alone"));
     let Some(Notice::Log { data, .. }) = heard.recv().await else { panic!("no line") };
     assert_eq!(data, "alone");
@@ -223,8 +229,9 @@ async fn what_was_subscribed_is_subscribed_again_when_the_server_forgot_its_sess
     let house = House::new(Isolation::PerClient, |_| ok()).await;
     let (changes, mut told) = mpsc::channel(16);
     let attending = tokio::spawn(Arc::clone(&house.legacy).attend(changes));
-    let subscribe =
-        |uri: &str, begins| house.perform(Request::Subscribe { uri: uri.to_owned(), begins }, Client::default().context());
+    let subscribe = |uri: &str, begins| {
+        house.perform(Request::Subscribe { uri: uri.to_owned(), begins }, Client::default().context())
+    };
     subscribe("a:1", true).await.unwrap();
     subscribe("a:2", true).await.unwrap();
     subscribe("a:2", false).await.unwrap();
