@@ -103,6 +103,8 @@ pub struct Seat {
     breaker: Option<Arc<Breaker>>,
     /// Why the breaker opened, and when.
     opened: Mutex<Option<(String, SystemTime)>>,
+    /// Whether calls are taken already, while what it offers is being published.
+    early: AtomicBool,
     /// Told of each change of its state.
     turned: Notify,
 }
@@ -157,6 +159,7 @@ impl Seat {
             shown: AtomicBool::new(true),
             breaker,
             opened: Mutex::new(None),
+            early: AtomicBool::new(false),
             turned: Notify::new(),
         }
     }
@@ -206,7 +209,8 @@ impl Seat {
     /// Whether it serves at all.
     fn admits(&self) -> Result<(), Fault> {
         let state = self.life();
-        if !matches!(state, PluginState::Ready | PluginState::Degraded) {
+        let serves = matches!(state, PluginState::Ready | PluginState::Degraded);
+        if !serves && !self.early.load(Ordering::Acquire) {
             return Err(self.away(state));
         }
         if self.lost_too_many() {
@@ -367,18 +371,26 @@ impl Seat {
         opened.map_or(since, |opened| opened.max(since))
     }
 
+    /// Takes calls from now on, though it is not said to be ready before all can find what it offers.
+    pub fn open_early(&self) {
+        self.early.store(true, Ordering::Release);
+    }
+
     /// Notes how its life stands now, why, and when it will be worth asking again; each change is logged once.
     pub fn turn(&self, state: PluginState, why: Option<String>, returns: Option<Instant>) {
         {
             let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
             standing.returns = returns;
             if self.life() == state && standing.why == why {
+                // No news for the log, but for whoever waits: it failed once more.
+                self.turned.notify_waiters();
                 return;
             }
             standing.why.clone_from(&why);
             standing.since = SystemTime::now();
             self.state.store(state as u8, Ordering::Release);
         }
+        self.early.store(false, Ordering::Release);
         self.turned.notify_waiters();
         if state == PluginState::Ready
             && self.breaker.as_ref().is_some_and(|breaker| breaker.close() == Turn::Closed)

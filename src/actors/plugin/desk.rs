@@ -33,12 +33,13 @@ impl Desk {
     /// Notes that a life is ready, or ready with trouble, and publishes at its beginning.
     pub(super) fn ready(&self, trouble: Option<String>, begins: bool) {
         let state = if trouble.is_some() { PluginState::Degraded } else { PluginState::Ready };
-        // First, so that whoever finds it listed may call it.
-        self.seat.turn(state, trouble, None);
+        // Whoever finds it listed may call it, and whoever hears that it is ready finds it listed.
         if begins {
+            self.seat.open_early();
             let again = self.published.swap(true, Ordering::AcqRel);
             if again { self.resynchronise() } else { self.publish() }
         }
+        self.seat.turn(state, trouble, None);
     }
 
     /// Publishes what it offers now.
