@@ -226,9 +226,7 @@ fn judge(seat: &Seat, place: &mut Place, outcome: &std::thread::Result<Result<Ou
         Ok(Err(PluginError::MissingCapability(_))) => (Verdict::Nothing, None),
         Ok(Err(
             error @ (PluginError::Unavailable(_) | PluginError::Upstream(_) | PluginError::Failed(_)),
-        )) => {
-            (Verdict::Failed, Some(error))
-        }
+        )) => (Verdict::Failed, Some(error)),
         Err(_) => (Verdict::Failed, None),
     };
     seat.judge(place, verdict, || why.map_or_else(|| "it panicked".to_owned(), ToString::to_string));

@@ -51,7 +51,10 @@ impl Servers {
             Reach::Stdio(reach) => Arc::new(Programs(Arc::new(Program {
                 name: Arc::clone(name),
                 reach: reach.clone(),
-                folder: reach.cwd.clone().unwrap_or_else(|| self.data_root.join("plugins-data").join(&**name)),
+                folder: reach
+                    .cwd
+                    .clone()
+                    .unwrap_or_else(|| self.data_root.join("plugins-data").join(&**name)),
                 guard: self.guard.clone(),
                 denied: self.denied.clone(),
                 response_max_bytes,
