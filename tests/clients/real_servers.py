@@ -65,12 +65,12 @@ def check_call(gateway, plugin, repository):
 
 def kill_and_wait(gateway, plugin):
     """Kills the server's process; gives the plugin once another one serves."""
-    before = gateway.wait_for(plugin)["report"]["link"]["pid"]
+    before = gateway.wait_for(plugin)["report"]["transport"]["pid"]
     os.kill(before, signal.SIGKILL)
     gateway.wait_for(
         plugin,
         lambda shown: shown["state"] in ("ready", "degraded")
-        and (shown["report"] or {}).get("link", {}).get("pid") not in (None, before),
+        and (shown["report"] or {}).get("transport", {}).get("pid") not in (None, before),
     )
 
 
@@ -111,11 +111,11 @@ def main():
                 raise Refused(f"no tool of {plugin} is listed")
             check_call(gateway, plugin, repository)
         say("reload: nothing changed, nothing restarted")
-        before = {plugin: gateway.show(plugin)["report"]["link"]["pid"] for plugin in CALLS}
+        before = {plugin: gateway.show(plugin)["report"]["transport"]["pid"] for plugin in CALLS}
         answer = json.loads(gateway.run("plugins", "reload", "--json"))
         if answer["added"] or answer["removed"] or answer["changed"] or answer["failed"]:
             raise Refused(f"a reload of nothing says {answer}")
-        if before != {plugin: gateway.show(plugin)["report"]["link"]["pid"] for plugin in CALLS}:
+        if before != {plugin: gateway.show(plugin)["report"]["transport"]["pid"] for plugin in CALLS}:
             raise Refused("a reload of nothing restarted a server")
         for plugin in CALLS:
             say(f"kill {plugin}, and call it again")
