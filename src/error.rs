@@ -117,6 +117,9 @@ impl ErrorCode {
     }
 }
 
+/// The member of an error's `data` that says in how many seconds it is worth coming back.
+pub const RETRY_AFTER: &str = "retryAfterSeconds";
+
 /// One refused or failed request: what happened, and what to do next.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fault {
@@ -165,6 +168,12 @@ impl Fault {
     pub fn with(mut self, key: &'static str, value: impl Into<Value>) -> Self {
         self.data.push((key, value.into()));
         self
+    }
+
+    /// Says when it is worth coming back: in whole seconds, and never at once.
+    pub fn retry_after(self, wait: std::time::Duration) -> Self {
+        let seconds = wait.as_millis().div_ceil(1000).max(1);
+        self.with(RETRY_AFTER, u64::try_from(seconds).unwrap_or(u64::MAX))
     }
 
     /// A member of `data`.

@@ -91,6 +91,7 @@ fn every_link_to_a_file_leads_to_one() {
         "docs/operations.md",
         "docs/protocol.md",
         "docs/plugins.md",
+        "docs/plugin-files.md",
         "docs/clients.md",
     ] {
         let text = fs::read_to_string(path(page)).unwrap();

@@ -255,9 +255,12 @@ fn seat() -> Arc<Seat> {
     let limits = SeatLimits {
         concurrency: 1,
         queue_max: 1,
+        queue_timeout: None,
         blocking_threads: 1,
         lost_threads_max: 1,
         timeout_seconds: 1,
+        breaker: None,
+        start_timeout: None,
     };
     let plain = Arc::new(Curation { plain: true, ..Curation::default() });
     Arc::new(Seat::new("idle", plain, Arc::new(Idle(broadcast::Sender::new(1))), limits))

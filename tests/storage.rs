@@ -157,6 +157,7 @@ async fn a_call_is_listed_by_its_latest_row(storage: Storage) {
         result_bytes: Some(7),
         request_id: Some("r-1".into()),
         detail: Some("said so".into()),
+        behind: None,
         ..second
     };
     house.recorder.record_durably(full).await.unwrap();

@@ -5,7 +5,7 @@
 //! http ──Watch──▶ plugin ──Tell──▶ session ──Watch──▶ plugin
 //! http ──Ask, Answered, Subscribe──▶ session        sessions ──Probe──▶ session
 //! http ──Render, Performance──▶ metrics             http ──Judge──▶ health ──Ping──▶ everyone
-//! app ──Publish──▶ plugin   app ──End──▶ session   app ──Flush, Close──▶ db
+//! app ──Publish, Stop──▶ plugin   app ──End──▶ session   app ──Flush, Close──▶ db
 //! ```
 //!
 //! Every actor is supervised: see [`supervision`]. Must not know HTTP.
@@ -20,7 +20,6 @@ pub mod plugin;
 pub mod session;
 pub mod supervision;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -38,8 +37,10 @@ pub struct House {
     pub streams: Arc<session::Streams>,
     /// The sessions with legacy clients.
     pub sessions: Arc<session::Sessions>,
-    /// Each plugin's actor, by the plugin's name.
-    pub plugins: HashMap<Arc<str>, Addr<plugin::PluginActor>>,
+    /// The plugins that there are now.
+    pub plugins: Arc<plugin::Roll>,
+    /// Reads the plugins' folder again, where there is one.
+    pub reload: Option<plugin::reload::ReloadHandle>,
     /// What executors need.
     pub bench: Arc<executor::Bench>,
     /// The database.

@@ -221,7 +221,11 @@ impl Roster {
             let mut gone = self.restarts_of_the_gone.lock().unwrap_or_else(PoisonError::into_inner);
             *gone.entry(part.kind).or_default() += part.restarts();
         }
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner).remove(&part.name);
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        // A plugin that was replaced has left its name to its successor.
+        if parts.get(&part.name).is_some_and(|there| std::ptr::eq(&**there, part)) {
+            parts.remove(&part.name);
+        }
     }
 }
 

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use super::StartError;
 use super::host::Slot;
+use super::plugins::make::Maker;
+use super::plugins::servers::Servers;
 use crate::actors::db::Render;
 use crate::config::plugin::{BundleFile, Curation};
 use crate::config::{self, Capture, Config, PROGRAM_FOLDERS, find_program};
@@ -37,6 +39,7 @@ pub struct Builder {
     bundles: Vec<(String, BundleFile)>,
     guard: Option<Guard>,
     eras: Eras,
+    maker: Option<Arc<dyn Maker>>,
 }
 
 impl Builder {
@@ -50,6 +53,7 @@ impl Builder {
             bundles: Vec::new(),
             guard: None,
             eras: Eras::Both,
+            maker: None,
         }
     }
 
@@ -104,6 +108,18 @@ impl Builder {
     pub(crate) fn or_guarded_here(mut self) -> Self {
         self.guard.get_or_insert_with(Guard::of_this_program);
         self
+    }
+
+    /// Makes the plugins that files describe by other means than Waygate's own.
+    pub fn made_by(mut self, maker: Arc<dyn Maker>) -> Self {
+        self.maker = Some(maker);
+        self
+    }
+
+    /// What makes plugins of files: Waygate's own means, unless there are others, for a server with built-in plugins.
+    pub(crate) fn maker(&self, config: &Config) -> Option<Arc<dyn Maker>> {
+        let own = || Some(Arc::new(Servers::new(config, self.guard.clone()?)) as Arc<dyn Maker>);
+        self.maker.clone().or_else(|| self.builtins.then(own).flatten())
     }
 
     /// The server's name.
@@ -217,7 +233,7 @@ fn read_root(text: &str) -> Option<Root> {
     Some(Root { name: name.to_owned(), path: path.into(), writable: mode == "rw" })
 }
 
-fn make_folder(path: &std::path::Path) -> std::io::Result<()> {
+pub(super) fn make_folder(path: &std::path::Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }

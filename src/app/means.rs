@@ -1,7 +1,10 @@
 //! What a server is made with: all of its start that the operator can get wrong, done before the first thread runs. Must
 //! not know actors.
 
+use std::sync::Arc;
+
 use super::builder::{Builder, Guest};
+use super::plugins::make::Maker;
 use super::{StartError, data_folder, host, sealing};
 use crate::access::Sealer;
 use crate::config::Config;
@@ -18,6 +21,8 @@ pub(super) struct Means {
     pub(super) bundles: Vec<(String, BundleFile)>,
     pub(super) sealer: Sealer,
     pub(super) eras: Eras,
+    /// What makes plugins of files, where there is something.
+    pub(super) maker: Option<Arc<dyn Maker>>,
 }
 
 impl Means {
@@ -28,10 +33,10 @@ impl Means {
     pub(super) fn gather(builder: Builder, config: &Config) -> Result<Self, StartError> {
         let info = ServerInfo::new(builder.name(), env!("CARGO_PKG_VERSION"));
         let host = host::Slot::default();
-        let (sealer, eras) = (sealer(config)?, builder.spoken());
+        let (sealer, eras, maker) = (sealer(config)?, builder.spoken(), builder.maker(config));
         let bundles = builder.bundles().to_vec();
         let guests = builder.plugins(config, &host)?;
-        Ok(Self { info, host, guests, bundles, sealer, eras })
+        Ok(Self { info, host, guests, bundles, sealer, eras, maker })
     }
 }
 

@@ -4,6 +4,7 @@ mod builder;
 mod host;
 mod listener;
 mod means;
+pub mod plugins;
 mod sealing;
 mod waiting;
 
@@ -16,7 +17,7 @@ use std::time::{Duration, Instant};
 use actix::Addr;
 use actix_rt::Arbiter;
 use actix_web::dev::ServerHandle;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::access::{Gate, Keys, Sealer};
 use crate::actors::House;
@@ -27,11 +28,12 @@ use crate::actors::executor::Bench;
 use crate::actors::health::{self, HealthMonitor, Watchlist};
 use crate::actors::metrics::{self, MetricsActor, Sights};
 use crate::actors::phase::{Phase, RequestIds};
-use crate::actors::plugin::messages::Publish;
-use crate::actors::plugin::{self, PluginActor};
+use crate::actors::plugin::reload::{Asked, ReloadHandle};
+use crate::actors::plugin::{END_WITHIN, Roll};
 use crate::actors::session::{SessionLimits, Sessions, Streams};
 use crate::actors::supervision::Roster;
-use crate::catalog::{Manner, Seat, SeatLimits, Shelf};
+use crate::catalog::{Manner, Shelf};
+use crate::config::plugin::BundleFile;
 use crate::config::{Config, Durability, Network};
 use crate::http;
 use crate::http::door::{Connections, Frame, Limits};
@@ -45,9 +47,14 @@ pub use crate::plugins::child::confine::enter as enter_confinement;
 pub use crate::plugins::child::guard::keep as keep_guard;
 pub use builder::Builder;
 use means::Means;
+use plugins::Nursery;
+use plugins::make::Maker;
+use plugins::reload::Reloader;
 
-/// How long a plugin may take to say what it offers at start.
-const PUBLISH_WITHIN: Duration = Duration::from_secs(10);
+/// How long plugins may take to end, even if nothing is left of the time to drain.
+const PLUGINS_WITHIN: Duration = Duration::from_secs(5);
+/// How long a reload may take.
+const RELOAD_WITHIN: Duration = Duration::from_secs(120);
 /// How long the database may take to close.
 const CLOSE_WITHIN: Duration = Duration::from_secs(15);
 
@@ -190,6 +197,13 @@ impl App {
         self.ground.place()
     }
 
+    /// Reads the plugins' folder again, if there is one, and does not wait for it.
+    pub fn reload_plugins(&self) {
+        if let Some(reload) = &self.house.reload {
+            reload.nudge();
+        }
+    }
+
     /// How long the start took.
     pub fn age(&self) -> Duration {
         self.house.began.elapsed()
@@ -225,6 +239,15 @@ impl App {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         self.server.stop(cut.is_empty()).await;
+        if let Some(reload) = &self.house.reload {
+            reload.end();
+        }
+        // Now that nobody calls them any more, so that no process of theirs is left behind.
+        let left = deadline.saturating_duration_since(Instant::now());
+        let late = self.house.plugins.stop_all(left.clamp(PLUGINS_WITHIN, END_WITHIN)).await;
+        if !late.is_empty() {
+            cut.push(format!("plugins did not end in time: {}", late.join(", ")));
+        }
         if let Err(error) = self.close_history().await {
             cut.push(format!("the history could not be written out: {error}"));
         }
@@ -299,9 +322,10 @@ async fn build_house(
     phase: Arc<Phase>,
     began: Instant,
 ) -> Result<Arc<House>, StartError> {
-    let Means { info, host, guests, bundles, sealer, .. } = means;
+    let Means { info, host, guests, bundles, sealer, maker, .. } = means;
     let roster = Arc::new(Roster::default());
     let shelf = Arc::new(Shelf::new(manner(config, &info)));
+    let roll = Arc::new(Roll::default());
     let keep_alive = Duration::from_secs(config.mcp.stream_keep_alive_seconds);
     let streams = Streams::new(config.mcp.streams_max, keep_alive, Arc::clone(&roster));
 
@@ -311,6 +335,7 @@ async fn build_house(
     let sights = Arc::new(Sights {
         roster: Arc::clone(&roster),
         shelf: Arc::clone(&shelf),
+        plugins: Arc::clone(&roll),
         streams: Arc::clone(&streams),
         recorder: recorder.clone(),
         storage,
@@ -323,7 +348,7 @@ async fn build_house(
     });
     let watchlist = Watchlist {
         roster: Arc::clone(&roster),
-        shelf: Arc::clone(&shelf),
+        plugins: Arc::clone(&roll),
         db: db.clone(),
         recorder: recorder.clone(),
         data_folder: data_folder(config),
@@ -331,8 +356,11 @@ async fn build_house(
         beat: Duration::from_secs(config.health.beat_seconds),
         stuck: Duration::from_secs(config.health.stuck_seconds),
     };
-    let plugins = start_plugins(guests, config, &roster, &shelf, &streams).await?;
-    drop(shelf.set_bundles(bundles));
+    let nursery = Nursery::new(config, &roster, &shelf, &streams, &roll);
+    nursery.seat_guests(guests).await?;
+    drop(shelf.set_bundles(bundles.clone()));
+    let reloading = maker.map(|maker| reloading(nursery, maker, bundles, config)).transpose()?;
+    let (reload, reloading) = reloading.unzip();
     // Last, so that its first judgement finds the plugins published; on a thread of its own, so that no other can block it.
     let health = on(&Arbiter::new(), {
         let roster = Arc::clone(&roster);
@@ -348,7 +376,8 @@ async fn build_house(
         shelf,
         streams,
         sessions,
-        plugins,
+        plugins: roll,
+        reload,
         bench,
         db,
         phase,
@@ -356,7 +385,48 @@ async fn build_house(
         began,
     });
     host.fill(&house);
+    if let Some(reloading) = reloading {
+        reloading.begin();
+    }
     Ok(house)
+}
+
+/// What carries out reloads, and how it is asked. It begins when the house stands.
+fn reloading(
+    nursery: Nursery,
+    maker: Arc<dyn Maker>,
+    own_bundles: Vec<(String, BundleFile)>,
+    config: &Config,
+) -> Result<(ReloadHandle, Reloading), StartError> {
+    let folder = config.server.data_dir.join("plugins");
+    builder::make_folder(&folder)
+        .map_err(|error| StartError::Plugin(format!("{} cannot be made: {error}", folder.display())))?;
+    let (handle, asks) = ReloadHandle::new(RELOAD_WITHIN);
+    let drain = Duration::from_secs(config.server.drain_seconds);
+    let reloader = Reloader::new(nursery, maker, own_bundles, folder.clone(), drain);
+    Ok((handle.clone(), Reloading { reloader, asks, handle, folder }))
+}
+
+/// Reloads that have not begun.
+struct Reloading {
+    reloader: Reloader,
+    asks: mpsc::Receiver<Asked>,
+    handle: ReloadHandle,
+    folder: PathBuf,
+}
+
+impl Reloading {
+    /// Starts the plugins of the folder without holding anybody up, and watches it, until the server stops.
+    fn begin(self) {
+        let Self { reloader, asks, handle, folder } = self;
+        actix_rt::spawn(async move {
+            let _watcher = plugins::watch::watch(&folder, handle.clone());
+            tokio::select! {
+                () = reloader.run(asks) => {}
+                () = handle.ended() => {}
+            }
+        });
+    }
 }
 
 /// The sessions with legacy clients, swept on the thread of `arbiter`.
@@ -388,40 +458,6 @@ async fn start_db(
     let (roster, storage, instance) = (Arc::clone(roster), storage.clone(), instance.clone());
     let (history, render) = (config.history.clone(), builder::capture(&config.history));
     on(arbiter, move || db::start(&roster, storage, instance, &history, render)).await
-}
-
-/// Starts an actor for each plugin and has each publish what it offers. One that does not is quarantined.
-async fn start_plugins(
-    guests: Vec<builder::Guest>,
-    config: &Config,
-    roster: &Arc<Roster>,
-    shelf: &Arc<Shelf>,
-    streams: &Arc<Streams>,
-) -> Result<std::collections::HashMap<Arc<str>, Addr<PluginActor>>, StartError> {
-    let limits = SeatLimits {
-        concurrency: config.plugins.concurrency,
-        queue_max: config.plugins.queue_max,
-        blocking_threads: config.plugins.blocking_threads,
-        lost_threads_max: config.plugins.lost_threads_max,
-        timeout_seconds: config.server.timeout_seconds,
-    };
-    let arbiter = Arbiter::new();
-    let mut addresses = std::collections::HashMap::new();
-    for (n, builder::Guest { name, curation, plugin, timeout_seconds }) in guests.into_iter().enumerate() {
-        let limits =
-            SeatLimits { timeout_seconds: timeout_seconds.unwrap_or(limits.timeout_seconds), ..limits };
-        let seat = Arc::new(Seat::new(&name, curation, plugin, limits).registered(n));
-        let actor = PluginActor::new(Arc::clone(&seat), Arc::clone(shelf), Arc::clone(streams));
-        let roster = Arc::clone(roster);
-        let part = format!("plugin-{name}");
-        let address = on(&arbiter, move || roster.start(part, "plugin", plugin::TERMS, |_| actor).0).await?;
-        if let Err(error) = ask(&address, Publish, PUBLISH_WITHIN).await {
-            log::error!(plugin = name.as_str(); "plugin {name} does not say what it offers and is left out: {error}");
-            shelf.quarantine(&seat);
-        }
-        addresses.insert(Arc::clone(&seat.name), address);
-    }
-    Ok(addresses)
 }
 
 fn bench(config: &Config, recorder: Recorder, info: ServerInfo, sealer: Sealer, shelf: &Shelf) -> Bench {

@@ -4,10 +4,12 @@
 //! A plugin's inventory is published as a new snapshot beside the old one; calls in flight finish on the old one.
 //! Must not know callers, calls or HTTP.
 
+mod breaker;
 mod curation;
 mod digest;
 mod entry;
 mod links;
+mod meter;
 mod names;
 mod offer;
 mod pages;
@@ -23,9 +25,11 @@ mod tests;
 
 use crate::protocol::render::ServerInfo;
 
+pub use breaker::{Circuit, Verdict};
 pub use curation::Curator;
 pub use entry::{PromptEntry, ResourceEntry, ToolEntry};
 pub use links::Links;
+pub use meter::Meter;
 pub use pages::{CursorError, Listing, Page};
 pub use seat::{Place, PluginState, Seat, SeatLimits};
 pub use shelf::{Arrangement, Shelf, ViewSummary};

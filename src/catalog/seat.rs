@@ -1,15 +1,18 @@
 //! A plugin's seat in the house: the handle to it, and the bulkhead that keeps its trouble to itself.
 //!
-//! Concurrency cap, queue limit, lost threads, state. Must not know calls, callers or HTTP.
+//! Concurrency cap, queue limit, lost threads, breaker, state. Must not know calls, callers or HTTP.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+use super::breaker::{Admitted, Breaker, Circuit, Turn, Verdict};
 use super::curation::Curator;
-use crate::config::plugin::Curation;
+use super::meter::Meter;
+use crate::config::plugin::{Breaker as BreakerRule, Curation};
 use crate::error::{ErrorCode, Fault};
 use crate::plugins::{Blocking, Plugin};
 
@@ -20,28 +23,56 @@ pub struct SeatLimits {
     pub concurrency: usize,
     /// Calls that may wait for a place.
     pub queue_max: usize,
+    /// How long one may wait, where that is less than its own deadline.
+    pub queue_timeout: Option<Duration>,
     /// Threads for blocking work.
     pub blocking_threads: usize,
     /// Lost threads at which the seat is closed until some end.
     pub lost_threads_max: usize,
     /// Deadline of a call in seconds.
     pub timeout_seconds: u64,
+    /// When it is left alone for a while; never, where there is none.
+    pub breaker: Option<BreakerRule>,
+    /// How long it may take until it is ready, where that is not its own affair alone.
+    pub start_timeout: Option<Duration>,
 }
 
 /// How a plugin's life stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum PluginState {
-    /// Not yet published.
+    /// Not yet ready, or not again.
     Starting = 0,
     /// Serving.
     Ready = 1,
-    /// Serving, but some of what it offers was refused.
+    /// Serving, but somebody should look: it says so, or some of what it offers was refused.
     Degraded = 2,
-    /// Nothing of it is served.
+    /// Nothing of it is served, until somebody mends it and reloads.
     Quarantined = 3,
     /// Ended.
     Stopped = 4,
+}
+
+impl PluginState {
+    /// Its word.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Degraded => "degraded",
+            Self::Quarantined => "quarantined",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// Why and since when a plugin stands as it does.
+#[derive(Debug, Clone)]
+struct Standing {
+    why: Option<String>,
+    since: SystemTime,
+    /// When it is worth asking again.
+    returns: Option<Instant>,
 }
 
 /// A plugin's seat.
@@ -58,19 +89,59 @@ pub struct Seat {
     pub limits: SeatLimits,
     /// Its room for blocking work.
     pub blocking: Arc<Blocking>,
+    /// Its numbers.
+    pub meter: Meter,
     permits: Arc<Semaphore>,
     queued: AtomicUsize,
     state: AtomicU8,
+    standing: Mutex<Standing>,
+    /// Whether some of what it offers was refused.
+    refused: AtomicBool,
     was_open: AtomicBool,
+    /// Whether what it offers may be published: not before it takes another's place, and not after it lost its own.
+    shown: AtomicBool,
+    breaker: Option<Arc<Breaker>>,
+    /// Why the breaker opened, and when.
+    opened: Mutex<Option<(String, SystemTime)>>,
+    /// Whether calls are taken already, while what it offers is being published.
+    early: AtomicBool,
+    /// Told of each change of its state.
+    turned: Notify,
 }
 
 /// A place taken by one call, given back on drop.
 #[derive(Debug)]
-pub struct Place(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+pub struct Place {
+    _permit: OwnedSemaphorePermit,
+    /// Of the one call that tries a plugin whose breaker is open.
+    trial: Option<Arc<Breaker>>,
+    /// How long the call waited for it.
+    queued: Option<Duration>,
+}
+
+impl Place {
+    /// How long the call waited for it; none when it did not.
+    pub fn queued(&self) -> Option<Duration> {
+        self.queued
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // A trial that nobody judged taught nothing, and lets another one try.
+        if let Some(breaker) = self.trial.take() {
+            breaker.judge(Admitted { probe: true }, Verdict::Nothing, Instant::now());
+        }
+    }
+}
+
+/// For a plugin that is busy, or comes back at a moment that is not known.
+const SOON: Duration = Duration::from_secs(1);
 
 impl Seat {
     /// A seat for `plugin`.
     pub fn new(name: &str, curation: Arc<Curation>, plugin: Arc<dyn Plugin>, limits: SeatLimits) -> Self {
+        let breaker = limits.breaker.map(|rule| Arc::new(Breaker::new(rule, Instant::now())));
         Self {
             name: name.into(),
             curator: Curator::new(curation),
@@ -78,10 +149,18 @@ impl Seat {
             plugin,
             limits,
             blocking: Arc::new(Blocking::new(limits.blocking_threads)),
+            meter: Meter::of(name),
             permits: Arc::new(Semaphore::new(limits.concurrency)),
             queued: AtomicUsize::new(0),
             state: AtomicU8::new(PluginState::Starting as u8),
+            standing: Mutex::new(Standing { why: None, since: SystemTime::now(), returns: None }),
+            refused: AtomicBool::new(false),
             was_open: AtomicBool::new(false),
+            shown: AtomicBool::new(true),
+            breaker,
+            opened: Mutex::new(None),
+            early: AtomicBool::new(false),
+            turned: Notify::new(),
         }
     }
 
@@ -91,30 +170,114 @@ impl Seat {
         self
     }
 
-    /// Takes a place for one call, waiting until `deadline` when there are waiting places left.
+    /// Takes a place for one call, waiting until `deadline`, or as long as one may queue, when there are waiting places left.
     ///
     /// # Errors
-    /// `Unavailable` when the plugin is closed, its queue full, or the deadline passed.
+    /// `Unavailable`, with which limit it was and when to come back: the plugin does not serve now, too many calls of it
+    /// failed, its queue is full, or no place became free in time.
     pub async fn enter(&self, deadline: Instant) -> Result<Place, Fault> {
-        if self.is_open() {
-            return Err(self.busy(format!(
-                "{} threads of it are stuck in calls that were given up",
-                self.blocking.lost()
-            )));
-        }
+        self.admits()?;
         if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
-            return Ok(Place(permit));
+            return self.place(permit, None);
         }
         let _waiting = Waiting::begin(&self.queued, self.limits.queue_max).ok_or_else(|| {
-            self.busy(format!("{} calls run and {} wait", self.limits.concurrency, self.limits.queue_max))
+            self.busy(
+                format!("{} calls run and {} wait", self.limits.concurrency, self.limits.queue_max),
+                SOON,
+            )
         })?;
-        match tokio::time::timeout_at(deadline, Arc::clone(&self.permits).acquire_owned()).await {
-            Ok(Ok(permit)) => Ok(Place(permit)),
-            _ => Err(self.busy("no place became free before the deadline".to_owned())),
+        let came = Instant::now();
+        let patience = self.limits.queue_timeout.map(|timeout| came + timeout);
+        let until = patience.map_or(deadline, |patience| patience.min(deadline));
+        match tokio::time::timeout_at(until, Arc::clone(&self.permits).acquire_owned()).await {
+            Ok(Ok(permit)) => {
+                // It may have failed meanwhile.
+                self.admits()?;
+                self.place(permit, Some(came.elapsed()))
+            }
+            _ => Err(self.busy(self.why_no_place(until < deadline), SOON)),
         }
     }
 
-    fn busy(&self, why: String) -> Fault {
+    fn why_no_place(&self, by_the_queue: bool) -> String {
+        match self.limits.queue_timeout.filter(|_| by_the_queue) {
+            Some(limit) => format!("no place became free within the queue's {} s", limit.as_secs_f64()),
+            None => "no place became free before the deadline".to_owned(),
+        }
+    }
+
+    /// Whether it serves at all.
+    fn admits(&self) -> Result<(), Fault> {
+        let state = self.life();
+        let serves = matches!(state, PluginState::Ready | PluginState::Degraded);
+        if !serves && !self.early.load(Ordering::Acquire) {
+            return Err(self.away(state));
+        }
+        if self.lost_too_many() {
+            return Err(self.busy(self.why_lost(), SOON));
+        }
+        Ok(())
+    }
+
+    /// What a call hears of a plugin that does not serve.
+    fn away(&self, state: PluginState) -> Fault {
+        let standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let returns = standing.returns.map_or(SOON, |at| at.saturating_duration_since(Instant::now()));
+        let again =
+            if standing.why.is_some() { "is being started again after a failure" } else { "is starting" };
+        let (why, returns) = match state {
+            PluginState::Quarantined => ("is in quarantine, since it failed too often", None),
+            PluginState::Stopped => ("was taken away", None),
+            _ => (again, Some(returns)),
+        };
+        let fault = self.busy_with(format!("it {why}"));
+        let fault = returns.into_iter().fold(fault, Fault::retry_after);
+        standing.why.into_iter().fold(fault, |fault, why| {
+            let cause = format!("plugin {} {}: {why}", self.name, state.name());
+            fault.because(cause)
+        })
+    }
+
+    /// Asks the breaker, and makes the permit a place.
+    fn place(&self, permit: OwnedSemaphorePermit, queued: Option<Duration>) -> Result<Place, Fault> {
+        let Some(breaker) = &self.breaker else { return Ok(Place { _permit: permit, trial: None, queued }) };
+        match breaker.admit(Instant::now()) {
+            Ok(admitted) => {
+                let trial = admitted.probe.then(|| Arc::clone(breaker));
+                Ok(Place { _permit: permit, trial, queued })
+            }
+            Err(left) => Err(self.busy(
+                format!("its last {} calls failed, and it is left alone for a while", breaker.failures()),
+                left,
+            )),
+        }
+    }
+
+    /// Takes in what became of the call that has `place`; `why` is asked for when it failed.
+    pub fn judge(&self, place: &mut Place, verdict: Verdict, why: impl FnOnce() -> String) {
+        let Some(breaker) = &self.breaker else { return };
+        let probe = place.trial.take().is_some();
+        match breaker.judge(Admitted { probe }, verdict, Instant::now()) {
+            Turn::None => {}
+            Turn::Opened => {
+                let why = format!("{} calls in a row failed; the last one: {}", breaker.failures(), why());
+                log::warn!(plugin = &*self.name; "plugin {} is open: {why}", self.name);
+                *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = Some((why, SystemTime::now()));
+            }
+            Turn::Closed => self.say_closed("a call that tried it was answered"),
+        }
+    }
+
+    fn say_closed(&self, why: &str) {
+        log::info!(plugin = &*self.name; "plugin {} is closed again, and serves: {why}", self.name);
+        *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn busy(&self, why: String, returns: Duration) -> Fault {
+        self.busy_with(why).retry_after(returns)
+    }
+
+    fn busy_with(&self, why: String) -> Fault {
         Fault::new(
             ErrorCode::Unavailable,
             format!("plugin {:?} takes no call now: {why}", self.name),
@@ -122,8 +285,18 @@ impl Seat {
         )
     }
 
-    /// Whether lost threads have closed it.
+    /// Whether it is closed to calls though it lives: by lost threads, or by its breaker.
     pub fn is_open(&self) -> bool {
+        self.lost_too_many() || self.circuit() != Circuit::Closed
+    }
+
+    /// How its breaker stands.
+    pub fn circuit(&self) -> Circuit {
+        self.breaker.as_ref().map_or(Circuit::Closed, |breaker| breaker.circuit(Instant::now()))
+    }
+
+    /// Whether lost threads have closed it.
+    fn lost_too_many(&self) -> bool {
         let open = self.blocking.lost() >= self.limits.lost_threads_max;
         if open != self.was_open.swap(open, Ordering::Relaxed) {
             let word =
@@ -131,6 +304,10 @@ impl Seat {
             log::warn!(plugin = &*self.name; "plugin {} is {word}", self.name);
         }
         open
+    }
+
+    fn why_lost(&self) -> String {
+        format!("{} threads of it are stuck in calls that were given up", self.blocking.lost())
     }
 
     /// Calls that wait for a place.
@@ -145,7 +322,14 @@ impl Seat {
 
     /// How its life stands.
     pub fn state(&self) -> PluginState {
-        match self.state.load(Ordering::Relaxed) {
+        match self.life() {
+            PluginState::Ready if self.refused.load(Ordering::Relaxed) => PluginState::Degraded,
+            state => state,
+        }
+    }
+
+    fn life(&self) -> PluginState {
+        match self.state.load(Ordering::Acquire) {
             0 => PluginState::Starting,
             1 => PluginState::Ready,
             2 => PluginState::Degraded,
@@ -158,17 +342,112 @@ impl Seat {
     pub fn state_name(&self) -> &'static str {
         match self.state() {
             PluginState::Ready | PluginState::Degraded if self.is_open() => "open",
-            PluginState::Starting => "starting",
-            PluginState::Ready => "ready",
-            PluginState::Degraded => "degraded",
-            PluginState::Quarantined => "quarantined",
-            PluginState::Stopped => "stopped",
+            state => state.name(),
         }
     }
 
-    /// Notes how its life stands.
-    pub fn set_state(&self, state: PluginState) {
-        self.state.store(state as u8, Ordering::Relaxed);
+    /// Why it stands so, if there is more to say than the word.
+    pub fn why(&self) -> Option<String> {
+        let opened = || self.opened.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match self.state() {
+            PluginState::Ready | PluginState::Degraded if self.lost_too_many() => {
+                return Some(self.why_lost());
+            }
+            PluginState::Ready | PluginState::Degraded if self.is_open() => {
+                return opened().map(|(why, _)| why);
+            }
+            PluginState::Degraded if self.life() == PluginState::Ready => {
+                return Some("some of what it offers is not published".to_owned());
+            }
+            _ => {}
+        }
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner).why.clone()
+    }
+
+    /// Since when it stands so.
+    pub fn since(&self) -> SystemTime {
+        let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|(_, at)| *at);
+        let since = self.standing.lock().unwrap_or_else(PoisonError::into_inner).since;
+        opened.map_or(since, |opened| opened.max(since))
+    }
+
+    /// Takes calls from now on, though it is not said to be ready before all can find what it offers.
+    pub fn open_early(&self) {
+        self.early.store(true, Ordering::Release);
+    }
+
+    /// Notes how its life stands now, why, and when it will be worth asking again; each change is logged once.
+    pub fn turn(&self, state: PluginState, why: Option<String>, returns: Option<Instant>) {
+        {
+            let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+            standing.returns = returns;
+            if self.life() == state && standing.why == why {
+                // No news for the log, but for whoever waits: it failed once more.
+                self.turned.notify_waiters();
+                return;
+            }
+            standing.why.clone_from(&why);
+            standing.since = SystemTime::now();
+            self.state.store(state as u8, Ordering::Release);
+        }
+        self.early.store(false, Ordering::Release);
+        self.turned.notify_waiters();
+        if state == PluginState::Ready
+            && self.breaker.as_ref().is_some_and(|breaker| breaker.close() == Turn::Closed)
+        {
+            self.say_closed("it began a new life");
+        }
+        let (name, word) = (&*self.name, state.name());
+        match (state, why) {
+            (PluginState::Quarantined, Some(why)) => {
+                log::error!(plugin = name; "plugin {name} is {word}: {why}")
+            }
+            (_, Some(why)) => log::warn!(plugin = name; "plugin {name} is {word}: {why}"),
+            (_, None) => log::debug!(plugin = name; "plugin {name} is {word}"),
+        }
+    }
+
+    /// Waits until it serves for the first time; as long as that takes.
+    ///
+    /// # Errors
+    /// Why it does not, when it failed and failed again, or was given up or stopped.
+    pub async fn settled(&self) -> Result<(), String> {
+        loop {
+            // Heard from before the look, so that no change is missed in between.
+            let mut turned = std::pin::pin!(self.turned.notified());
+            turned.as_mut().enable();
+            let standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            // The first restart comes at once, and is waited for.
+            let waits = standing.returns.is_some_and(|at| at > Instant::now() + Duration::from_millis(100));
+            match self.life() {
+                PluginState::Ready | PluginState::Degraded => return Ok(()),
+                PluginState::Starting if !waits => {}
+                state => return Err(standing.why.unwrap_or_else(|| format!("it is {}", state.name()))),
+            }
+            turned.await;
+        }
+    }
+
+    /// Lets what it offers be published, or keeps it back.
+    pub fn show(&self, shown: bool) {
+        self.shown.store(shown, Ordering::Release);
+    }
+
+    /// Whether what it offers may be published.
+    pub fn is_shown(&self) -> bool {
+        self.shown.load(Ordering::Acquire)
+    }
+
+    /// Puts it in quarantine, for a reason that was told before or is not known.
+    pub(super) fn quarantine(&self) {
+        if self.life() != PluginState::Quarantined {
+            self.turn(PluginState::Quarantined, Some("its actor was given up".to_owned()), None);
+        }
+    }
+
+    /// Notes whether some of what it offers was refused.
+    pub(super) fn note_refused(&self, refused: bool) {
+        self.refused.store(refused, Ordering::Relaxed);
     }
 }
 

@@ -23,8 +23,8 @@ use crate::telemetry::metrics::METRICS;
 pub enum Arrangement {
     /// The plugin on this seat offers this, in the place of what a plugin of its name offered.
     Put(Arc<Seat>, Inventory),
-    /// There is no plugin of this name any more.
-    Remove(Arc<str>),
+    /// The plugin on this seat is gone; another of its name may be there already.
+    Remove(Arc<Seat>),
     /// There are these bundles, and no others.
     Bundles(Vec<(String, BundleFile)>),
 }
@@ -120,9 +120,12 @@ impl Shelf {
 
     /// Takes all that the plugin on `seat` offers off the shelf, for good; the plugin itself stays to be seen.
     pub fn quarantine(&self, seat: &Arc<Seat>) -> Changed {
-        seat.set_state(PluginState::Quarantined);
+        seat.quarantine();
         let nothing = Offer::make(seat, Inventory::default(), None);
         let mut stock = self.stock();
+        if !seat.is_shown() {
+            return Changed::default();
+        }
         stock.put(Arc::new(nothing));
         self.rebuild(&stock)
     }
@@ -142,8 +145,10 @@ impl Shelf {
         let mut stock = self.stock();
         for change in changes {
             match change {
-                Made::Put(offer) => stock.put(offer),
-                Made::Remove(name) => stock.offers.retain(|offer| offer.seat.name != name),
+                // One that waits to take another's place, or has left its own, must not push away who is there.
+                Made::Put(offer) if offer.seat.is_shown() => stock.put(offer),
+                Made::Put(_) => {}
+                Made::Remove(seat) => stock.offers.retain(|offer| !Arc::ptr_eq(&offer.seat, &seat)),
                 Made::Bundles(bundles, refused) => {
                     (stock.bundles, stock.refused_bundles) = (bundles, refused);
                 }
@@ -171,7 +176,7 @@ impl Shelf {
                 let old = self.stock().offers.iter().find(|old| old.seat.name == seat.name).cloned();
                 Made::Put(Arc::new(Offer::make(&seat, inventory, old.as_deref())))
             }
-            Arrangement::Remove(name) => Made::Remove(name),
+            Arrangement::Remove(seat) => Made::Remove(seat),
             Arrangement::Bundles(bundles) => {
                 let (mut made, mut refused) = (Vec::new(), Vec::new());
                 for (name, file) in bundles {
@@ -192,9 +197,9 @@ impl Shelf {
         let mut new = Snapshot::build(ViewName::MAIN, &Cut::All, &stock.offers, &old, &self.manner);
         self.cut_views(stock, &old, &mut new);
         let changed = new.changes_since(&old);
-        for (seat, _) in new.plugins.iter().filter(|(seat, _)| seat.state() != PluginState::Quarantined) {
-            let refused = new.refused.iter().any(|refused| refused.degrades && refused.plugin == seat.name);
-            seat.set_state(if refused { PluginState::Degraded } else { PluginState::Ready });
+        for (seat, _) in &new.plugins {
+            let refused = |refused: &Refused| refused.degrades && refused.plugin == seat.name;
+            seat.note_refused(new.refused.iter().any(refused));
         }
         self.current.store(Arc::new(new));
         changed
@@ -232,7 +237,7 @@ impl Shelf {
 /// A change, all that can be made before the lock is taken made.
 enum Made {
     Put(Arc<Offer>),
-    Remove(Arc<str>),
+    Remove(Arc<Seat>),
     Bundles(Vec<Arc<Bundle>>, Vec<Refused>),
 }
 

@@ -27,8 +27,10 @@ pub fn run(builder: Builder, loaded: &Loaded) -> ExitCode {
 }
 
 async fn live(builder: Builder, loaded: &Loaded, log: &LogHandle) -> ExitCode {
-    let signals = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::user_defined1()].map(signal);
-    let [Ok(mut terminate), Ok(mut interrupt), Ok(mut reopen)] = signals else {
+    let signals =
+        [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::user_defined1(), SignalKind::hangup()]
+            .map(signal);
+    let [Ok(mut terminate), Ok(mut interrupt), Ok(mut reopen), Ok(mut reload)] = signals else {
         return fail("signals cannot be received", Exit::Internal);
     };
     // A start may wait long for the database; who says stop meanwhile need not wait, too. Nothing is recorded yet.
@@ -51,6 +53,7 @@ async fn live(builder: Builder, loaded: &Loaded, log: &LogHandle) -> ExitCode {
             _ = terminate.recv() => break None,
             _ = interrupt.recv() => break None,
             _ = reopen.recv() => log.reopen(),
+            _ = reload.recv() => app.reload_plugins(),
             why = app.doomed() => break Some(why),
         }
     };

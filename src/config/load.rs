@@ -105,7 +105,10 @@ pub fn load(sources: &Sources) -> Result<Loaded, Faults> {
     given.extend(set);
     resolve(&mut given, sources, &mut findings);
 
-    let config = merge(&given, &mut findings.faults);
+    let mut config = merge(&given, &mut findings.faults);
+    if let Some(config) = &mut config {
+        config.read_from.clone_from(&read);
+    }
     if let Some(config) = &config {
         checks::check(config, &given, &findings.broken, &mut findings.faults);
         programs::check(&config.system, &given, &mut findings.faults);

@@ -54,6 +54,9 @@ pub enum Environment {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
+    /// The files that it was read from.
+    #[serde(skip)]
+    pub read_from: Vec<PathBuf>,
     /// The process and its listener.
     pub server: Server,
     /// Who may come in.

@@ -79,10 +79,10 @@ pub async fn watch(house: &House, view: &ViewName, uris: &[Arc<str>]) -> Vec<Wat
             let Some(catalog) = house.shelf.view(view) else { return watched };
             let seat = house.shelf.owner(&catalog, uri).map(|entry| Arc::clone(&entry.seat));
             let seat = seat.filter(|seat| catalog.offer(seat).is_some_and(|offer| offer.subscribes));
-            seat.and_then(|seat| house.plugins.get(&seat.name).cloned())
+            seat.map(|seat| Arc::clone(&seat.name))
         };
         if let Some(plugin) = plugin {
-            watched.extend(Watching::begin(plugin, Arc::clone(uri)).await);
+            watched.extend(Watching::begin(&house.plugins, &plugin, Arc::clone(uri)).await);
         }
     }
     watched

@@ -60,6 +60,7 @@ fn routes(urls: &mut ServiceConfig) {
         .service(get("/ready", web::get().to(ops::ready)))
         .service(get("/metrics", web::get().to(ops::metrics)))
         .service(get("/plugins", web::get().to(ops::plugins)))
+        .service(at("/plugins/reload", "POST", web::post().to(ops::reload)))
         .service(get("/plugins/{name}", web::get().to(ops::plugin)))
         .service(get("/bundles", web::get().to(ops::bundles)))
         .service(get("/bundles/{name}", web::get().to(ops::bundle)))

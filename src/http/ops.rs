@@ -254,6 +254,30 @@ pub async fn bundle(request: HttpRequest, door: Data<Door>, name: Path<String>) 
     respond(&request, &door, shown)
 }
 
+/// `POST /plugins/reload`: for the operator alone.
+pub async fn reload(request: HttpRequest, door: Data<Door>) -> HttpResponse {
+    let reloaded = match admitted(&request, &door) {
+        Err(fault) => Err(fault),
+        Ok(_) if !sees_details(&request, &door) => Err(Fault::new(
+            ErrorCode::Forbidden,
+            "only the operator reloads plugins",
+            "send the operator's key, or ask from the machine that Waygate runs on",
+        )),
+        Ok(_) => match &door.frame.house.reload {
+            None => Err(Fault::new(
+                ErrorCode::NotFound,
+                "this server has no folder of plugins",
+                "start it by `waygate-mcp serve`",
+            )),
+            Some(reload) => reload.reload().await,
+        },
+    };
+    let shown = reloaded.and_then(|reloaded| {
+        serde_json::to_value(&reloaded).map_err(|error| Fault::internal(error.to_string()))
+    });
+    respond(&request, &door, shown)
+}
+
 /// Any other URL.
 pub async fn not_found(request: HttpRequest, door: Data<Door>) -> HttpResponse {
     respond(&request, &door, admitted(&request, &door).and_then(|_| Err(no_such_url(&request))))

@@ -5,7 +5,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
 use serde_json::json;
 
-use crate::error::{ErrorCode, Fault};
+use crate::error::{ErrorCode, Fault, RETRY_AFTER};
 use crate::protocol::{Id, render};
 use crate::telemetry::errors::{self, Recent};
 use crate::telemetry::metrics::METRICS;
@@ -91,7 +91,8 @@ fn with_headers(fault: &Fault, body: Vec<u8>) -> HttpResponse {
             response.insert_header((header::ALLOW, allow))
         }
         ErrorCode::Unavailable => {
-            response.insert_header((header::RETRY_AFTER, HeaderValue::from_static("1")))
+            let seconds = fault.detail(RETRY_AFTER).and_then(serde_json::Value::as_u64).unwrap_or(1);
+            response.insert_header((header::RETRY_AFTER, seconds))
         }
         // What was not read to its end cannot be followed by a next request.
         ErrorCode::BodyTimeout | ErrorCode::BodyTooLarge => response.force_close(),

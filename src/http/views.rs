@@ -13,7 +13,8 @@ use crate::actors::ask::ask;
 use crate::actors::health::messages::Judge;
 use crate::actors::health::{Check, Judgement};
 use crate::actors::metrics::messages::Performance;
-use crate::catalog::{Seat, Snapshot, ViewName, ViewSummary};
+use crate::actors::plugin::Member;
+use crate::catalog::{Snapshot, ViewName, ViewSummary};
 use crate::error::{ErrorCode, Fault};
 use crate::telemetry::errors;
 use crate::telemetry::metrics::METRICS;
@@ -103,15 +104,19 @@ pub fn recent_errors(limit: usize, since: Option<SystemTime>) -> Value {
 /// `/plugins`
 pub fn plugins(house: &House) -> Value {
     let catalog = house.shelf.keep();
-    let shown: Vec<Value> = catalog.plugins.iter().map(|(seat, _)| plugin_summary(&catalog, seat)).collect();
+    let shown: Vec<Value> =
+        house.plugins.all().iter().map(|member| plugin_summary(&catalog, member)).collect();
     json!({"plugins": shown})
 }
 
 /// `/plugins/{name}`
 pub fn plugin(house: &House, name: &str) -> Option<Value> {
     let catalog = house.shelf.keep();
-    let (seat, inventory) = catalog.plugins.iter().find(|(seat, _)| &*seat.name == name)?;
-    let mut shown = plugin_summary(&catalog, seat);
+    let member = house.plugins.get(name)?;
+    let seat = &member.seat;
+    // One that was never ready offers nothing.
+    let inventory = catalog.offer(seat).cloned().unwrap_or_default();
+    let mut shown = plugin_summary(&catalog, &member);
     let mut tools: Vec<_> = catalog.tools().filter(|entry| entry.seat.name == seat.name).collect();
     tools.sort_by(|a, b| a.name.cmp(&b.name));
     let tools: Vec<Value> = tools
@@ -145,7 +150,14 @@ pub fn plugin(house: &House, name: &str) -> Option<Value> {
             "blockingThreads": seat.limits.blocking_threads,
             "lostThreadsMax": seat.limits.lost_threads_max,
             "timeoutSeconds": seat.limits.timeout_seconds,
+            "queueTimeoutSeconds": seat.limits.queue_timeout.map(|timeout| timeout.as_secs_f64()),
         },
+        "breaker": seat.limits.breaker.map(|rule| json!({
+            "circuit": seat.circuit().name(),
+            "failures": rule.failures,
+            "openSeconds": rule.open.as_secs_f64(),
+        })),
+        "report": seat.plugin.report(),
     });
     if let (Some(shown), Value::Object(more)) = (shown.as_object_mut(), more) {
         shown.extend(more);
@@ -195,12 +207,17 @@ fn view_summary(summary: &ViewSummary) -> Value {
     })
 }
 
-fn plugin_summary(catalog: &Snapshot, seat: &Seat) -> Value {
+fn plugin_summary(catalog: &Snapshot, member: &Member) -> Value {
+    let seat = &member.seat;
     let tools = || catalog.tools().filter(|entry| entry.seat.name == seat.name);
     json!({
         "name": &*seat.name,
-        "kind": "builtin",
+        "kind": member.kind,
+        "file": member.origin.as_ref().map(|file| file.display().to_string()),
         "state": seat.state_name(),
+        "why": seat.why(),
+        "since": moment(seat.since()),
+        "restarts": seat.meter.restarts(),
         "toolCount": tools().count(),
         "tokens": tools().map(|entry| entry.tokens()).sum::<usize>(),
         "running": seat.running(),

@@ -174,10 +174,10 @@ fn decode<'a>(title: &str, value: &'a [u8]) -> Result<Cow<'a, str>, Fault> {
 /// A text as the value of `Mcp-Name` or `Mcp-Param-*`: itself, or `=?base64?…?=` where a header could not carry it, or
 /// where it would be taken for something encoded.
 pub fn encode(text: &str) -> Cow<'_, str> {
-    let carried = text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
-        && !text.starts_with(' ')
-        && !text.ends_with(' ')
-        && !(text.starts_with("=?base64?") && text.ends_with("?="));
+    let printable = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    let trimmed = text.starts_with(' ') || text.ends_with(' ');
+    let seems_encoded = text.starts_with("=?base64?") && text.ends_with("?=");
+    let carried = printable && !trimmed && !seems_encoded;
     if carried { Cow::Borrowed(text) } else { Cow::Owned(format!("=?base64?{}?=", STANDARD.encode(text))) }
 }
 

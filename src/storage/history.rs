@@ -166,6 +166,25 @@ pub struct NewEntry<'a> {
     pub trace_id: Option<Cow<'a, str>>,
     /// Whatever else is worth saying.
     pub detail: Option<Cow<'a, str>>,
+    /// What the call did behind its plugin, where there was something behind it.
+    pub behind: Option<Behind<'a>>,
+}
+
+/// What a call did behind its plugin.
+#[derive(Debug, Clone, Default)]
+pub struct Behind<'a> {
+    /// Which process or session of the plugin carried it.
+    pub instance: Option<Cow<'a, str>>,
+    /// How long it waited for a place in the plugin.
+    pub queue_us: Option<i64>,
+    /// From the request's sending to its answer.
+    pub upstream_us: Option<i64>,
+    /// Sent to the server behind.
+    pub bytes_out: Option<i64>,
+    /// Received from it.
+    pub bytes_in: Option<i64>,
+    /// What was translated.
+    pub bridged: Option<&'static str>,
 }
 
 #[cfg(feature = "postgres")]
@@ -186,7 +205,8 @@ impl NewEntry<'_> {
             &mut self.trace_id,
             &mut self.detail,
         ];
-        for text in texts.into_iter().flatten().filter(|text| text.contains('\0')) {
+        let instance = self.behind.as_mut().and_then(|behind| behind.instance.as_mut());
+        for text in texts.into_iter().flatten().chain(instance).filter(|text| text.contains('\0')) {
             *text = Cow::Owned(text.replace('\0', "\u{fffd}"));
         }
         self
@@ -221,11 +241,17 @@ pub struct Entry {
     pub request_id: Option<String>,
     pub trace_id: Option<String>,
     pub detail: Option<String>,
+    pub plugin_instance: Option<String>,
+    pub queue_us: Option<i64>,
+    pub upstream_us: Option<i64>,
+    pub bytes_out: Option<i64>,
+    pub bytes_in: Option<i64>,
+    pub bridged: Option<String>,
 }
 
 impl Entry {
     /// The names of its members, as they are serialized and in that order.
-    pub const COLUMNS: [&str; 22] = [
+    pub const COLUMNS: [&str; 28] = [
         "id",
         "instance_id",
         "seq",
@@ -248,6 +274,12 @@ impl Entry {
         "request_id",
         "trace_id",
         "detail",
+        "plugin_instance",
+        "queue_us",
+        "upstream_us",
+        "bytes_out",
+        "bytes_in",
+        "bridged",
     ];
 }
 

@@ -9,7 +9,7 @@ use diesel::sql_types::{BigInt, Integer, Nullable, Text, Timestamp};
 use diesel::sqlite::Sqlite;
 use diesel::{QueryResult, RunQueryDsl, SqliteConnection};
 
-use super::history::NewEntry;
+use super::history::{Behind, NewEntry};
 use super::stamp::Stamp;
 
 /// Rows of a statement: its cursors stay open from row to row, and find the end of an index where they left it. What is
@@ -21,7 +21,8 @@ const FEW: usize = 8;
 /// alone. For that it would copy each page before its first change.
 const INTO: &str = "INSERT OR FAIL INTO command_history (instance_id, seq, call_id, round, kind, created_at, method, plugin, \
      tool, caller, client, session, protocol_version, status, error_code, duration_us, arguments, result_bytes, request_id, \
-     trace_id, detail) VALUES ";
+     trace_id, detail";
+const BEHIND: &str = ", plugin_instance, queue_us, upstream_us, bytes_out, bytes_in, bridged";
 
 /// Writes the rows of one instance as they come; the transaction is the caller's, who must not commit it after an error.
 ///
@@ -52,13 +53,14 @@ pub(super) fn insert<'a>(
 fn write<const N: usize>(connection: &mut SqliteConnection, rows: &[NewEntry<'_>; N]) -> QueryResult<()> {
     let plain =
         rows.iter().all(|row| row.error_code.is_none() && row.trace_id.is_none() && row.detail.is_none());
-    if plain && are_alike(rows) {
-        Insert::<N, true, true>(rows).execute(connection)?;
-    } else if plain {
-        Insert::<N, true, false>(rows).execute(connection)?;
-    } else {
-        Insert::<N, false, false>(rows).execute(connection)?;
-    }
+    let behind = rows.iter().any(|row| row.behind.is_some());
+    match (plain, behind) {
+        (true, false) if are_alike(rows) => Insert::<N, true, true, false>(rows).execute(connection)?,
+        (true, false) => Insert::<N, true, false, false>(rows).execute(connection)?,
+        (true, true) => Insert::<N, true, false, true>(rows).execute(connection)?,
+        (false, false) => Insert::<N, false, false, false>(rows).execute(connection)?,
+        (false, true) => Insert::<N, false, false, true>(rows).execute(connection)?,
+    };
     Ok(())
 }
 
@@ -80,27 +82,36 @@ fn is_same(text: &str, other: &str) -> bool {
     std::ptr::eq(text, other) || text == other
 }
 
-/// An INSERT of `N` rows; of `PLAIN` rows, in which all went well, what is always empty is not bound, and of `ALIKE` ones
-/// what they have in common is bound with the first.
-struct Insert<'r, 'a, const N: usize, const PLAIN: bool, const ALIKE: bool>(&'r [NewEntry<'a>; N]);
+/// An INSERT of `N` rows; of `PLAIN` rows, in which all went well, what is always empty is not bound, of `ALIKE` ones what
+/// they have in common is bound with the first, and of rows with nothing `BEHIND` their plugins the columns for that are
+/// not even named.
+struct Insert<'r, 'a, const N: usize, const PLAIN: bool, const ALIKE: bool, const BEHIND: bool>(
+    &'r [NewEntry<'a>; N],
+);
 
-// The text depends on nothing but these three: Diesel makes and prepares it once.
-impl<const N: usize, const PLAIN: bool, const ALIKE: bool> QueryId for Insert<'_, '_, N, PLAIN, ALIKE> {
-    type QueryId = Insert<'static, 'static, N, PLAIN, ALIKE>;
+// The text depends on nothing but these: Diesel makes and prepares it once.
+impl<const N: usize, const PLAIN: bool, const ALIKE: bool, const BEHIND: bool> QueryId
+    for Insert<'_, '_, N, PLAIN, ALIKE, BEHIND>
+{
+    type QueryId = Insert<'static, 'static, N, PLAIN, ALIKE, BEHIND>;
     const HAS_STATIC_QUERY_ID: bool = true;
 }
 
-impl<const N: usize, const PLAIN: bool, const ALIKE: bool> RunQueryDsl<SqliteConnection>
-    for Insert<'_, '_, N, PLAIN, ALIKE>
+impl<const N: usize, const PLAIN: bool, const ALIKE: bool, const BEHIND: bool> RunQueryDsl<SqliteConnection>
+    for Insert<'_, '_, N, PLAIN, ALIKE, BEHIND>
 {
 }
 
-impl<const N: usize, const PLAIN: bool, const ALIKE: bool> QueryFragment<Sqlite>
-    for Insert<'_, '_, N, PLAIN, ALIKE>
+impl<const N: usize, const PLAIN: bool, const ALIKE: bool, const BEHIND: bool> QueryFragment<Sqlite>
+    for Insert<'_, '_, N, PLAIN, ALIKE, BEHIND>
 {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
         debug_assert!(self.0.windows(2).all(|pair| matches!(pair, [a, b] if a.instance_id == b.instance_id)));
         out.push_sql(INTO);
+        if BEHIND {
+            out.push_sql(self::BEHIND);
+        }
+        out.push_sql(") VALUES ");
         for (number, row) in self.0.iter().enumerate() {
             // All rows are of one instance: its name is bound once, and is the first value of them all.
             if number == 0 {
@@ -112,6 +123,9 @@ impl<const N: usize, const PLAIN: bool, const ALIKE: bool> QueryFragment<Sqlite>
             match number {
                 1.. if ALIKE => bind_like_first(number, row, &mut out)?,
                 _ => bind::<PLAIN>(row, &mut out)?,
+            }
+            if BEHIND {
+                bind_behind(row.behind.as_ref().unwrap_or(&NOTHING), &mut out)?;
             }
         }
         out.push_sql(")");
@@ -191,6 +205,28 @@ fn bind_like_first<'b>(
     Ok(())
 }
 
+/// What a row says that has nothing behind its plugin, among others that have.
+static NOTHING: Behind<'static> = Behind {
+    instance: None,
+    queue_us: None,
+    upstream_us: None,
+    bytes_out: None,
+    bytes_in: None,
+    bridged: None,
+};
+
+/// The values in the order of [`BEHIND`].
+fn bind_behind<'b>(behind: &'b Behind<'_>, out: &mut AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
+    out.push_sql(", ");
+    out.push_bind_param::<Nullable<Text>, MaybeText<'_>>(&behind.instance)?;
+    for number in [&behind.queue_us, &behind.upstream_us, &behind.bytes_out, &behind.bytes_in] {
+        out.push_sql(", ");
+        out.push_bind_param::<Nullable<BigInt>, Option<i64>>(number)?;
+    }
+    out.push_sql(", ");
+    out.push_bind_param::<Nullable<Text>, Option<&str>>(&behind.bridged)
+}
+
 fn bind_unless<'b, const EMPTY: bool>(
     text: &'b MaybeText<'_>,
     out: &mut AstPass<'_, 'b, Sqlite>,
@@ -250,6 +286,14 @@ mod tests {
             request_id: told(number, "request"),
             trace_id: told(number, "trace"),
             detail: told(number, "detail"),
+            behind: told(number, "instance").map(|instance| Behind {
+                instance: Some(instance),
+                queue_us: Some(number + 300),
+                upstream_us: Some(number + 400),
+                bytes_out: Some(number + 500),
+                bytes_in: Some(number + 600),
+                bridged: Some("modern-legacy"),
+            }),
         });
         append(&mut connection, rows).unwrap();
         let own = |number: i64, what: &str| told(number, what).map(Cow::into_owned);
@@ -276,6 +320,12 @@ mod tests {
             request_id: own(number, "request"),
             trace_id: own(number, "trace"),
             detail: own(number, "detail"),
+            plugin_instance: own(number, "instance"),
+            queue_us: own(number, "instance").map(|_| number + 300),
+            upstream_us: own(number, "instance").map(|_| number + 400),
+            bytes_out: own(number, "instance").map(|_| number + 500),
+            bytes_in: own(number, "instance").map(|_| number + 600),
+            bridged: own(number, "instance").map(|_| "modern-legacy".to_owned()),
         });
         for expected in expected {
             assert_eq!(show(&mut connection, &expected.call_id).unwrap(), [expected]);
@@ -290,7 +340,13 @@ mod tests {
     #[test]
     fn rows_in_which_all_went_well_come_to_the_same_columns() {
         write_and_compare(|number, what| {
+            told(number, what).filter(|_| !["error", "trace", "detail", "instance"].contains(&what))
+        });
+        write_and_compare(|number, what| {
             told(number, what).filter(|_| !["error", "trace", "detail"].contains(&what))
+        });
+        write_and_compare(|number, what| {
+            told(number, what).filter(|_| number % 5 == 0 || what != "instance")
         });
     }
 

@@ -24,6 +24,12 @@ diesel::table! {
         request_id -> Nullable<Text>,
         trace_id -> Nullable<Text>,
         detail -> Nullable<Text>,
+        plugin_instance -> Nullable<Text>,
+        queue_us -> Nullable<BigInt>,
+        upstream_us -> Nullable<BigInt>,
+        bytes_out -> Nullable<BigInt>,
+        bytes_in -> Nullable<BigInt>,
+        bridged -> Nullable<Text>,
     }
 }
 
@@ -49,6 +55,23 @@ diesel::table! {
         request_id -> Nullable<Text>,
         trace_id -> Nullable<Text>,
         detail -> Nullable<Text>,
+        plugin_instance -> Nullable<Text>,
+        queue_us -> Nullable<BigInt>,
+        upstream_us -> Nullable<BigInt>,
+        bytes_out -> Nullable<BigInt>,
+        bytes_in -> Nullable<BigInt>,
+        bridged -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    tool_definitions (plugin, tool) {
+        plugin -> Text,
+        tool -> Text,
+        digest -> Text,
+        first_seen_at -> Timestamp,
+        changed_at -> Nullable<Timestamp>,
+        previous_digest -> Nullable<Text>,
     }
 }
 

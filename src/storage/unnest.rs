@@ -16,8 +16,9 @@ use super::stamp::Stamp;
 const ROWS: usize = 1_000;
 
 const INTO: &str = "INSERT INTO command_history (instance_id, seq, call_id, round, kind, created_at, method, plugin, tool, caller, \
-     client, session, protocol_version, status, error_code, duration_us, arguments, result_bytes, request_id, trace_id, detail) \
-     SELECT * FROM unnest(";
+     client, session, protocol_version, status, error_code, duration_us, arguments, result_bytes, request_id, trace_id, detail";
+const BEHIND: &str = ", plugin_instance, queue_us, upstream_us, bytes_out, bytes_in, bridged";
+const SELECT: &str = ") SELECT * FROM unnest(";
 
 /// Writes all rows or none. One statement is a transaction by itself, and so one round trip.
 ///
@@ -30,12 +31,12 @@ pub(super) fn insert<'a>(
     let mut rows = rows.map(NewEntry::without_nul).peekable();
     let first: Columns<'_> = rows.by_ref().take(ROWS).collect();
     if rows.peek().is_none() {
-        return first.execute(connection).map(drop);
+        return first.write(connection);
     }
     connection.transaction(|connection| {
-        first.execute(connection)?;
+        first.write(connection)?;
         while rows.peek().is_some() {
-            rows.by_ref().take(ROWS).collect::<Columns<'_>>().execute(connection)?;
+            rows.by_ref().take(ROWS).collect::<Columns<'_>>().write(connection)?;
         }
         Ok(())
     })
@@ -67,7 +68,29 @@ struct Columns<'a> {
     request_id: Vec<MaybeText<'a>>,
     trace_id: Vec<MaybeText<'a>>,
     detail: Vec<MaybeText<'a>>,
+    /// Whether any row has something behind its plugin; if not, these columns are not named.
+    has_behind: bool,
+    instance: Vec<MaybeText<'a>>,
+    queue_us: Vec<Option<i64>>,
+    upstream_us: Vec<Option<i64>>,
+    bytes_out: Vec<Option<i64>>,
+    bytes_in: Vec<Option<i64>>,
+    bridged: Vec<Option<&'static str>>,
 }
+
+impl Columns<'_> {
+    fn write(&self, connection: &mut PgConnection) -> QueryResult<()> {
+        if self.has_behind {
+            Insert::<true>(self).execute(connection)?;
+        } else {
+            Insert::<false>(self).execute(connection)?;
+        }
+        Ok(())
+    }
+}
+
+/// The statement that writes the columns, with or without what is behind plugins.
+struct Insert<'c, 'a, const BEHIND: bool>(&'c Columns<'a>);
 
 impl<'a> FromIterator<NewEntry<'a>> for Columns<'a> {
     fn from_iter<I: IntoIterator<Item = NewEntry<'a>>>(rows: I) -> Self {
@@ -94,54 +117,78 @@ impl<'a> FromIterator<NewEntry<'a>> for Columns<'a> {
             columns.request_id.push(row.request_id);
             columns.trace_id.push(row.trace_id);
             columns.detail.push(row.detail);
+            columns.has_behind |= row.behind.is_some();
+            let behind = row.behind.unwrap_or_default();
+            columns.instance.push(behind.instance);
+            columns.queue_us.push(behind.queue_us);
+            columns.upstream_us.push(behind.upstream_us);
+            columns.bytes_out.push(behind.bytes_out);
+            columns.bytes_in.push(behind.bytes_in);
+            columns.bridged.push(behind.bridged);
         }
         columns
     }
 }
 
-// The text depends on nothing: Diesel makes and prepares it once.
-impl QueryId for Columns<'_> {
-    type QueryId = Columns<'static>;
+// The text depends on nothing else: Diesel makes and prepares it once.
+impl<const BEHIND: bool> QueryId for Insert<'_, '_, BEHIND> {
+    type QueryId = Insert<'static, 'static, BEHIND>;
     const HAS_STATIC_QUERY_ID: bool = true;
 }
 
-impl RunQueryDsl<PgConnection> for Columns<'_> {}
+impl<const BEHIND: bool> RunQueryDsl<PgConnection> for Insert<'_, '_, BEHIND> {}
 
-impl QueryFragment<Pg> for Columns<'_> {
+impl<const BEHIND: bool> QueryFragment<Pg> for Insert<'_, '_, BEHIND> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         type Texts = Array<Text>;
         type MaybeTexts = Array<Nullable<Text>>;
         type MaybeNumbers = Array<Nullable<BigInt>>;
+        let columns = self.0;
         out.push_sql(INTO);
-        out.push_bind_param::<Texts, _>(&self.instance_id)?;
+        if BEHIND {
+            out.push_sql(self::BEHIND);
+        }
+        out.push_sql(SELECT);
+        out.push_bind_param::<Texts, _>(&columns.instance_id)?;
         out.push_sql(", ");
-        out.push_bind_param::<Array<BigInt>, _>(&self.seq)?;
+        out.push_bind_param::<Array<BigInt>, _>(&columns.seq)?;
         out.push_sql(", ");
-        out.push_bind_param::<Texts, _>(&self.call_id)?;
+        out.push_bind_param::<Texts, _>(&columns.call_id)?;
         out.push_sql(", ");
-        out.push_bind_param::<Array<Integer>, _>(&self.round)?;
+        out.push_bind_param::<Array<Integer>, _>(&columns.round)?;
         out.push_sql(", ");
-        out.push_bind_param::<Texts, _>(&self.kind)?;
+        out.push_bind_param::<Texts, _>(&columns.kind)?;
         out.push_sql(", ");
-        out.push_bind_param::<Array<Timestamp>, _>(&self.created_at)?;
-        let texts = [&self.method, &self.plugin, &self.tool, &self.caller];
-        for column in texts.into_iter().chain([&self.client, &self.session, &self.protocol_version]) {
+        out.push_bind_param::<Array<Timestamp>, _>(&columns.created_at)?;
+        let texts = [&columns.method, &columns.plugin, &columns.tool, &columns.caller];
+        for column in texts.into_iter().chain([&columns.client, &columns.session, &columns.protocol_version])
+        {
             out.push_sql(", ");
             out.push_bind_param::<MaybeTexts, _>(column)?;
         }
         out.push_sql(", ");
-        out.push_bind_param::<MaybeTexts, _>(&self.status)?;
+        out.push_bind_param::<MaybeTexts, _>(&columns.status)?;
         out.push_sql(", ");
-        out.push_bind_param::<MaybeTexts, _>(&self.error_code)?;
+        out.push_bind_param::<MaybeTexts, _>(&columns.error_code)?;
         out.push_sql(", ");
-        out.push_bind_param::<MaybeNumbers, _>(&self.duration_us)?;
+        out.push_bind_param::<MaybeNumbers, _>(&columns.duration_us)?;
         out.push_sql(", ");
-        out.push_bind_param::<MaybeTexts, _>(&self.arguments)?;
+        out.push_bind_param::<MaybeTexts, _>(&columns.arguments)?;
         out.push_sql(", ");
-        out.push_bind_param::<MaybeNumbers, _>(&self.result_bytes)?;
-        for column in [&self.request_id, &self.trace_id, &self.detail] {
+        out.push_bind_param::<MaybeNumbers, _>(&columns.result_bytes)?;
+        for column in [&columns.request_id, &columns.trace_id, &columns.detail] {
             out.push_sql(", ");
             out.push_bind_param::<MaybeTexts, _>(column)?;
+        }
+        if BEHIND {
+            out.push_sql(", ");
+            out.push_bind_param::<MaybeTexts, _>(&columns.instance)?;
+            for column in [&columns.queue_us, &columns.upstream_us, &columns.bytes_out, &columns.bytes_in] {
+                out.push_sql(", ");
+                out.push_bind_param::<MaybeNumbers, _>(column)?;
+            }
+            out.push_sql(", ");
+            out.push_bind_param::<MaybeTexts, _>(&columns.bridged)?;
         }
         out.push_sql(")");
         Ok(())

@@ -64,6 +64,20 @@ metrics! {
     plugin_running: IntGaugeVec = "waygate_plugin_running", "plugin";
     /// Calls that wait for a place, by plugin.
     plugin_queued: IntGaugeVec = "waygate_plugin_queued", "plugin";
+    /// Calls that a plugin answered or failed, by plugin and outcome (`ok`, `tool_error`, `input_required` or an error's name).
+    plugin_calls: IntCounterVec = "waygate_plugin_calls_total", "plugin", "outcome";
+    /// From a call's coming to its outcome, by plugin, in seconds.
+    plugin_time: HistogramVec = "waygate_plugin_duration_seconds", "plugin";
+    /// Lives of a plugin that failed, by plugin.
+    plugin_restarts: IntCounterVec = "waygate_plugin_restarts_total", "plugin";
+    /// Bytes between Waygate and the server behind a plugin, by plugin and direction (`in`, `out`).
+    plugin_bytes: IntCounterVec = "waygate_plugin_bytes_total", "plugin", "direction";
+    /// A plugin's breaker: 0 closed, 1 half open, 2 open.
+    plugin_breaker: IntGaugeVec = "waygate_plugin_breaker", "plugin";
+    /// Processor time that a plugin's processes used, in seconds.
+    plugin_cpu: GaugeVec = "waygate_plugin_cpu_seconds", "plugin";
+    /// Resident memory of a plugin's processes, in bytes.
+    plugin_memory: IntGaugeVec = "waygate_plugin_resident_memory_bytes", "plugin";
     /// 1 for the state that a plugin is in, by plugin and state.
     plugin_state: IntGaugeVec = "waygate_plugin_state", "plugin", "state";
     /// Actors alive, by kind.

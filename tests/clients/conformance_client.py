@@ -29,6 +29,8 @@ def main():
             {"name": name, "arguments": arguments_of(tool)} for name, tool in tools.items()
         ]
         for call in calls:
+            # What is not given is left out: null fits no schema here.
+            call["arguments"] = {key: value for key, value in call["arguments"].items() if value is not None}
             try:
                 result = gateway.call(call["name"], call["arguments"], PATH, between)
                 print(call["name"], json.dumps(result)[:300])

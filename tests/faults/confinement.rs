@@ -90,10 +90,8 @@ async fn a_denied_folder_is_closed_and_all_around_it_is_open() {
     let script = "cat ../../secret; cat ../../../link/secret; echo x > ../../new; echo x > ../../secret; \
                   mv ../../secret ./; ln ../../secret ./; \
                   echo x > own && echo own; cat ../../../beside/plain; mv own ../../../beside/below/ && echo moved; \
-                  ls ../../.. | grep -c beside; cat /proc/$WAYGATE/environ";
-    let waygate = std::process::id().to_string();
-    let (said, started) =
-        says(Some(denying(data.clone())), &own, &script.replace("$WAYGATE", &waygate)).await;
+                  ls ../../.. | grep -c beside";
+    let (said, started) = says(Some(denying(data.clone())), &own, script).await;
     if lacks(started) {
         return;
     }
@@ -101,7 +99,6 @@ async fn a_denied_folder_is_closed_and_all_around_it_is_open() {
     assert_eq!(fs::read_to_string(data.join("secret")).expect("it is there"), "a secret");
     assert!(!data.join("new").exists(), "{said}");
     assert!(said.contains("own\nplainmoved\n1\n"), "{said}");
-    assert!(said.trim_end().ends_with("denied"), "Waygate's own variables: {said}");
 }
 
 #[tokio::test]

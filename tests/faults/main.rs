@@ -18,6 +18,8 @@ mod kill;
 #[cfg(test)]
 mod ledger;
 #[cfg(test)]
+mod lives;
+#[cfg(test)]
 mod load;
 #[cfg(test)]
 mod plugins;

@@ -5,7 +5,7 @@
 #[expect(dead_code, reason = "black-box tests use more of it")]
 mod postgres;
 
-use waygate_mcp::storage::history::NewEntry;
+use waygate_mcp::storage::history::{Behind, NewEntry};
 use waygate_mcp::storage::stamp::Stamp;
 
 use super::*;
@@ -75,6 +75,12 @@ fn a_group_of_any_size_is_written_to_postgresql_whole_or_not_at_all() {
         request_id: told("request", seq).map(Into::into),
         trace_id: told("trace", seq).map(Into::into),
         detail: told("detail", seq).map(Into::into),
+        behind: told("behind", seq).map(|instance| Behind {
+            instance: Some(instance.into()),
+            upstream_us: Some(seq),
+            bridged: Some("modern-legacy"),
+            ..Behind::default()
+        }),
     };
     storage::history::append(&mut connection, (0..3_500).map(|seq| row(seq, "outcome"))).unwrap();
     // The last one breaks a rule of the table.
@@ -108,6 +114,12 @@ fn a_group_of_any_size_is_written_to_postgresql_whole_or_not_at_all() {
         request_id: told("request", seq),
         trace_id: told("trace", seq),
         detail: told("detail", seq),
+        plugin_instance: told("behind", seq),
+        queue_us: None,
+        upstream_us: told("behind", seq).map(|_| seq),
+        bytes_out: None,
+        bytes_in: None,
+        bridged: told("behind", seq).map(|_| "modern-legacy".to_owned()),
     };
     assert_eq!(rows.len(), 1_000, "a page of it, in the order that they came");
     assert_eq!(rows, (0..).zip(&rows).map(expected).collect::<Vec<_>>());

@@ -6,6 +6,8 @@
 mod asks;
 #[path = "faulty/definitions.rs"]
 mod definitions;
+#[path = "faulty/fake.rs"]
+mod fake;
 #[path = "faulty/tools.rs"]
 mod tools;
 
@@ -188,6 +190,9 @@ impl Plugin for Many {
 }
 
 fn main() -> ExitCode {
-    let faulty = Builder::new("faulty").plain_names().plugin("faulty", Arc::new(Faulty::new()));
+    let faulty = Builder::new("faulty")
+        .plain_names()
+        .made_by(Arc::new(fake::Fakes))
+        .plugin("faulty", Arc::new(Faulty::new()));
     waygate_mcp::cli::main(faulty.plugin("many", Arc::new(Many(broadcast::Sender::new(1)))))
 }

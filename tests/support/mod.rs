@@ -177,7 +177,7 @@ impl Drop for Server {
     }
 }
 
-fn database_of(folder: &Path) -> Option<(&'static str, String)> {
+pub fn database_of(folder: &Path) -> Option<(&'static str, String)> {
     Some(("WAYGATE_DATABASE_URL", database::url_of(folder)?))
 }
 

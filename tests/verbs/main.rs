@@ -1,4 +1,5 @@
-//! What an operator types, as the built program answers it: the history's verbs, and the snippets for clients.
+//! What an operator types, as the built program answers it: the verbs of the history and of plugins, and the snippets for
+//! clients.
 
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
@@ -10,6 +11,8 @@ mod support;
 mod clients;
 #[cfg(test)]
 mod history;
+#[cfg(test)]
+mod plugins;
 #[cfg(test)]
 mod queries;
 

@@ -39,6 +39,7 @@ fn row(second: i64, call_id: &str) -> NewEntry<'_> {
         request_id: None,
         trace_id: None,
         detail: None,
+        behind: None,
     }
 }
 

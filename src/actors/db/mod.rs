@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use messages::{CheckDatabase, Close, Crash, Flush, GetPool, ListHistory, Ping, ShowCall};
-pub use recorder::{COMMIT_DEADLINE, ROOM_WAIT, Record, RecordError, Recorder, RecorderState};
+pub use recorder::{Behind, COMMIT_DEADLINE, ROOM_WAIT, Record, RecordError, Recorder, RecorderState};
 pub use writer::Render;
 use writer::Writer;
 

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use super::batch::Told;
 use super::queue::{ARGUMENTS_MAX_BYTES, Limits, Shared};
+use crate::plugins::Hop;
 use crate::protocol::Raw;
 use crate::storage::history::{Kind, Status};
 
@@ -53,6 +54,17 @@ pub struct Record {
     pub trace_id: Option<Arc<str>>,
     /// Whatever else is worth saying.
     pub detail: Option<Cow<'static, str>>,
+    /// What the call did behind its plugin; most do nothing there, and need no room for it.
+    pub behind: Option<Box<Behind>>,
+}
+
+/// What a call did behind its plugin.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Behind {
+    /// How long it waited for a place in the plugin, if it waited.
+    pub queue_us: Option<u64>,
+    /// What the plugin noted.
+    pub hop: Option<Hop>,
 }
 
 impl Record {
@@ -77,6 +89,7 @@ impl Record {
             request_id: None,
             trace_id: None,
             detail: None,
+            behind: None,
         }
     }
 }

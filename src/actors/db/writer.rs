@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::batch::{Batch, Queued};
 use super::queue::Shared;
-use super::recorder::RecordError;
+use super::recorder::{Behind, RecordError};
 use crate::actors::supervision::message_of;
 use crate::config::Durability;
 use crate::protocol::Raw;
@@ -241,6 +241,7 @@ impl Writer {
             request_id: record.request_id.as_deref().map(Cow::Borrowed),
             trace_id: record.trace_id.as_deref().map(Cow::Borrowed),
             detail: record.detail.as_deref().map(Cow::Borrowed),
+            behind: record.behind.as_deref().map(behind),
         }
     }
 
@@ -296,6 +297,20 @@ impl Writer {
         if let Err(error) = finished {
             log::error!("history was not closed cleanly; the next start completes it: {error}");
         }
+    }
+}
+
+/// What a call did behind its plugin, as columns.
+fn behind(told: &Behind) -> history::Behind<'_> {
+    let whole = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let hop = told.hop.as_ref();
+    history::Behind {
+        instance: hop.and_then(|hop| hop.instance.as_deref()).map(Cow::Borrowed),
+        queue_us: told.queue_us.map(whole),
+        upstream_us: hop.map(|hop| i64::try_from(hop.upstream.as_micros()).unwrap_or(i64::MAX)),
+        bytes_out: hop.map(|hop| whole(hop.bytes_out)),
+        bytes_in: hop.map(|hop| whole(hop.bytes_in)),
+        bridged: hop.and_then(|hop| hop.bridged),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::messages::{Done, Perform};
 use super::rounds::Round;
 use super::{Bench, CANCELLED};
-use crate::actors::db::{Record, RecordError, Recorder};
+use crate::actors::db::{Behind, Record, RecordError, Recorder};
 use crate::error::{ErrorCode, Fault};
 use crate::storage::history::{Kind, Status};
 
@@ -44,9 +44,11 @@ pub async fn conclude(
     round: &Round,
     done: &Result<Done, Fault>,
     took: Duration,
+    behind: Option<Box<Behind>>,
 ) -> Result<(), Fault> {
     let mut record = describe(Kind::Outcome, perform, round);
     record.duration_us = Some(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+    record.behind = behind;
     match done {
         Ok(done) => {
             record.status = Some(status_of(done.outcome));

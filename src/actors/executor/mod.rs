@@ -18,12 +18,14 @@ use actix::{Actor, Context, Handler, ResponseFuture, Supervised};
 use futures_util::FutureExt as _;
 use tokio::time::Instant;
 
-use super::db::Recorder;
+use super::db::{Behind, Recorder};
 use super::supervision::{Crash, Ping, Terms, message_of};
 use crate::access::Sealer;
-use crate::catalog::Links;
+use crate::catalog::{Links, Place, Seat, Verdict};
 use crate::error::{ErrorCode, Fault};
-use crate::plugins::{CallerKey, Context as CallContext, ContextParts, ConversationKey, Outcome, Request};
+use crate::plugins::{
+    CallerKey, Context as CallContext, ContextParts, ConversationKey, Outcome, PluginError, Request,
+};
 use crate::protocol::content::ToolResult;
 use crate::protocol::render::{self, ServerInfo};
 use crate::telemetry::metrics::METRICS;
@@ -116,33 +118,48 @@ async fn run(bench: Arc<Bench>, mut perform: Perform) -> Result<Done, Fault> {
     if bench.strict {
         ledger::intend(&bench.recorder, &perform, &round).await?;
     }
-    let done = attempt(&bench, &perform, &round, began).await;
+    let mut path = Path::default();
+    let done = attempt(&bench, &perform, &round, began, &mut path).await;
     let took = began.elapsed();
+    let seat = perform.task.seat();
+    seat.meter.ended(done.as_ref().map_or_else(|fault| fault.code.name(), |done| done.outcome), took);
+    let hop = path.context.as_ref().and_then(CallContext::hop);
+    if let Some(hop) = hop {
+        seat.meter.carried(hop.bytes_out, hop.bytes_in);
+    }
     if let Task::Tool { entry, .. } = &perform.task {
         entry.time.observe(took.as_secs_f64());
     }
-    ledger::conclude(&bench, &perform, &round, &done, took).await?;
+    ledger::conclude(&bench, &perform, &round, &done, took, path.behind()).await?;
     done
 }
 
 /// Takes a place in the plugin, runs the call there, and makes its outcome a result.
-async fn attempt(bench: &Bench, perform: &Perform, round: &Round, began: Instant) -> Result<Done, Fault> {
+async fn attempt(
+    bench: &Bench,
+    perform: &Perform,
+    round: &Round,
+    began: Instant,
+    path: &mut Path,
+) -> Result<Done, Fault> {
     if let Some(refused) = check_arguments(perform, bench)? {
         return Ok(refused);
     }
     let seat = perform.task.seat();
     let deadline = began + Duration::from_secs(perform.task.timeout_seconds());
     // Whoever leaves while waiting gives its place in the queue to another, and its call never begins.
-    let _place = tokio::select! {
+    let mut place = tokio::select! {
         biased;
         place = seat.enter(deadline) => place?,
         () = perform.cancel.cancelled() => return Err(cancelled()),
     };
+    path.queued = place.queued();
     if perform.cancel.is_cancelled() {
         return Err(cancelled());
     }
     let request = request_of(&perform.task, round);
     let context = context_of(perform, deadline);
+    path.context = Some(context.clone());
     let plugin = Arc::clone(&seat.plugin);
     let call = AssertUnwindSafe(async move { plugin.handle(request, context).await }).catch_unwind();
     // Most calls end at once: the timer, and the ear for a client that leaves, are made for those that do not. A call that
@@ -157,8 +174,13 @@ async fn attempt(bench: &Bench, perform: &Perform, round: &Round, began: Instant
     let outcome = tokio::select! {
         biased;
         outcome = call => outcome,
-        fault = given_up => return Err(fault),
+        fault = given_up => {
+            let verdict = if fault.code == ErrorCode::DeadlineExceeded { Verdict::Failed } else { Verdict::Nothing };
+            seat.judge(&mut place, verdict, || fault.message.to_string());
+            return Err(fault);
+        }
     };
+    judge(seat, &mut place, &outcome);
     match outcome {
         Err(panic) => Err(panicked(&perform.task, &message_of(panic.as_ref()))),
         Ok(Err(error)) => Err(outcome::fault_of(&perform.task, error)),
@@ -176,6 +198,38 @@ async fn attempt(bench: &Bench, perform: &Perform, round: &Round, began: Instant
             Ok(Done { result, outcome: "input_required", asks: Some(Asks { requests, state: sealed }) })
         }
     }
+}
+
+/// What a call went through, for its record.
+#[derive(Default)]
+struct Path {
+    /// What the plugin was given; it notes there what it did.
+    context: Option<CallContext>,
+    /// How long it waited for a place.
+    queued: Option<Duration>,
+}
+
+impl Path {
+    /// What its record says of it; most calls wait for nothing and go no further than their plugin.
+    fn behind(&self) -> Option<Box<Behind>> {
+        let hop = self.context.as_ref().and_then(CallContext::hop).cloned();
+        let queue_us = self.queued.map(|queued| u64::try_from(queued.as_micros()).unwrap_or(u64::MAX));
+        (hop.is_some() || queue_us.is_some()).then(|| Box::new(Behind { queue_us, hop }))
+    }
+}
+
+/// Tells the plugin's breaker whether the plugin answered, be it with a refusal.
+fn judge(seat: &Seat, place: &mut Place, outcome: &std::thread::Result<Result<Outcome, PluginError>>) {
+    let (verdict, why) = match outcome {
+        Ok(Ok(_) | Err(PluginError::Unknown(_) | PluginError::InvalidParams(_))) => (Verdict::Answered, None),
+        // Perhaps it was not even asked.
+        Ok(Err(PluginError::MissingCapability(_))) => (Verdict::Nothing, None),
+        Ok(Err(
+            error @ (PluginError::Unavailable(_) | PluginError::Upstream(_) | PluginError::Failed(_)),
+        )) => (Verdict::Failed, Some(error)),
+        Err(_) => (Verdict::Failed, None),
+    };
+    seat.judge(place, verdict, || why.map_or_else(|| "it panicked".to_owned(), ToString::to_string));
 }
 
 /// What becomes of a call whose client went away.

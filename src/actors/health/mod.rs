@@ -16,8 +16,9 @@ use actix::{Actor, Addr, AsyncContext, Context, Handler, ResponseFuture, Supervi
 use super::ask::{AskError, ask};
 use super::db::messages::CheckDatabase;
 use super::db::{DbActor, Recorder};
+use super::plugin::Roll;
 use super::supervision::{Crash, Part, Ping, Roster, Terms};
-use crate::catalog::{PluginState, Shelf};
+use crate::catalog::PluginState;
 use crate::telemetry::metrics::METRICS;
 use messages::Judge;
 
@@ -32,7 +33,7 @@ pub struct Watchlist {
     /// The actors.
     pub roster: Arc<Roster>,
     /// The plugins.
-    pub shelf: Arc<Shelf>,
+    pub plugins: Arc<Roll>,
     /// The database.
     pub db: Addr<DbActor>,
     /// The history's queue.
@@ -180,7 +181,7 @@ async fn judge(watch: &Watchlist) -> Judgement {
             "filesystem",
             filesystem.unwrap_or_else(|| Check::Failed("the data folder did not answer".to_owned())),
         ),
-        ("plugins", check_plugins(&watch.shelf)),
+        ("plugins", check_plugins(&watch.plugins)),
     ]);
     Judgement { at: SystemTime::now(), checks, db_latency: latency.ok() }
 }
@@ -199,16 +200,15 @@ fn check_folder(folder: &std::path::Path, least: u64) -> Check {
     }
 }
 
-fn check_plugins(shelf: &Shelf) -> Check {
-    let catalog = shelf.keep();
-    let bad =
-        |(seat, _): &&(Arc<crate::catalog::Seat>, _)| seat.is_open() || seat.state() != PluginState::Ready;
-    let bad: Vec<String> = catalog
-        .plugins
-        .iter()
-        .filter(bad)
-        .map(|(seat, _)| format!("{} is {}", seat.name, seat.state_name()))
-        .collect();
+/// One plugin's trouble is no reason to end the process: it degrades, and no more.
+fn check_plugins(plugins: &Roll) -> Check {
+    let members = plugins.all();
+    let bad = members.iter().map(|member| &member.seat);
+    let bad = bad.filter(|seat| seat.is_open() || seat.state() != PluginState::Ready).map(|seat| {
+        let why = seat.why().map(|why| format!(" ({why})")).unwrap_or_default();
+        format!("{} is {}{why}", seat.name, seat.state_name())
+    });
+    let bad: Vec<String> = bad.collect();
     if bad.is_empty() { Check::Ok } else { Check::Degraded(bad.join(", ")) }
 }
 

@@ -14,6 +14,7 @@ use prometheus::{Encoder as _, TextEncoder};
 use serde_json::{Value, json};
 
 use super::db::Recorder;
+use super::plugin::Roll;
 use super::session::Streams;
 use super::supervision::{Crash, Ping, Roster, Terms};
 use crate::catalog::Shelf;
@@ -37,8 +38,10 @@ pub struct RenderError(String);
 pub struct Sights {
     /// The actors.
     pub roster: Arc<Roster>,
-    /// The plugins and tools.
+    /// The tools.
     pub shelf: Arc<Shelf>,
+    /// The plugins.
+    pub plugins: Arc<Roll>,
     /// The listen streams.
     pub streams: Arc<Streams>,
     /// The history's queue.
@@ -139,8 +142,8 @@ impl MetricsActor {
                     .filter(|part| part.kind() != "session")
                     .map(|part| json!({"actor": part.name(), "depth": part.waiting()}))
                     .collect::<Vec<_>>(),
-                "plugins": catalog.plugins.iter()
-                    .map(|(seat, _)| json!({"plugin": &*seat.name, "running": seat.running(), "queued": seat.queued()}))
+                "plugins": self.sights.plugins.all().iter().map(|member| &member.seat)
+                    .map(|seat| json!({"plugin": &*seat.name, "running": seat.running(), "queued": seat.queued()}))
                     .collect::<Vec<_>>(),
             },
         })

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 use super::Sights;
+use crate::catalog::Circuit;
 use crate::telemetry::metrics::METRICS;
 
 /// Takes all samples into the gauges.
@@ -50,13 +53,33 @@ fn actors(sights: &Sights) {
 }
 
 fn plugins(sights: &Sights) {
-    METRICS.plugin_state.reset();
-    for (seat, _) in &sights.shelf.keep().plugins {
+    // A plugin that went leaves no number behind.
+    for gauge in [&METRICS.plugin_state, &METRICS.lost_threads, &METRICS.plugin_running] {
+        gauge.reset();
+    }
+    for gauge in [&METRICS.plugin_queued, &METRICS.plugin_breaker, &METRICS.plugin_memory] {
+        gauge.reset();
+    }
+    for member in sights.plugins.all() {
+        let seat = &member.seat;
         let label = [&*seat.name];
         METRICS.lost_threads.with_label_values(&label).set(whole(seat.blocking.lost() as u64));
         METRICS.plugin_running.with_label_values(&label).set(whole(seat.running() as u64));
         METRICS.plugin_queued.with_label_values(&label).set(whole(seat.queued() as u64));
         METRICS.plugin_state.with_label_values(&[&*seat.name, seat.state_name()]).set(1);
+        METRICS.plugin_breaker.with_label_values(&label).set(match seat.circuit() {
+            Circuit::Closed => 0,
+            Circuit::HalfOpen => 1,
+            Circuit::Open => 2,
+        });
+        let report = seat.plugin.report();
+        let number = |name: &str| report.pointer(&format!("/process/{name}")).or_else(|| report.get(name));
+        if let Some(cpu) = number("cpuSeconds").and_then(Value::as_f64) {
+            METRICS.plugin_cpu.with_label_values(&label).set(cpu);
+        }
+        if let Some(memory) = number("rssBytes").and_then(Value::as_u64) {
+            METRICS.plugin_memory.with_label_values(&label).set(whole(memory));
+        }
     }
 }
 

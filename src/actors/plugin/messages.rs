@@ -4,6 +4,7 @@
 //! |-----------|---------------|-------------------------|-------------|
 //! | `Publish` | app, at start | `Result<(), Infallible>` | no         |
 //! | `Watch`   | http, session | `Result<(), Fault>`     | no          |
+//! | `Stop`    | app           | `Result<(), Infallible>`, when its life has ended | no |
 //! | `Ping`, `Crash` | health, operator | –              | yes         |
 
 use std::convert::Infallible;
@@ -13,7 +14,7 @@ use actix::Message;
 
 use crate::error::Fault;
 
-/// Publishes what the plugin offers now.
+/// Begins the plugin's first life, or publishes anew what it offers. Answered at once: it appears when it is ready.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "Result<(), Infallible>")]
 pub struct Publish;
@@ -27,3 +28,8 @@ pub struct Watch {
     /// Whether it begins.
     pub begins: bool,
 }
+
+/// Ends the plugin's life, and then its actor; what it offered is left to whoever sends this.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "Result<(), Infallible>")]
+pub struct Stop;

@@ -2,27 +2,39 @@
 //!
 //! It owns the plugin's life and no call: its panic touches none. Must not know HTTP or the protocol's bytes.
 
+mod backoff;
+mod desk;
+mod keeping;
 pub mod messages;
+pub mod reload;
+pub mod roll;
 mod watching;
 
-use std::collections::HashMap;
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, ActorFutureExt as _, AsyncContext, Context, Handler, ResponseFuture, Supervised};
+use actix::{
+    Actor, ActorContext as _, ActorFutureExt as _, AsyncContext, Context, Handler, ResponseActFuture,
+    ResponseFuture, Supervised, WrapFuture as _,
+};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::session::{News, Streams};
+use super::session::Streams;
 use super::supervision::{Crash, Ping, Terms};
 use crate::catalog::{Seat, Shelf};
 use crate::error::{ErrorCode, Fault};
 use crate::plugins::{CallerKey, Change, Context as CallContext, ContextParts, PluginError, Request};
 use crate::protocol::{ClientCapabilities, Trace};
-use messages::{Publish, Watch};
+use desk::Desk;
+pub use desk::Watchers;
+pub use keeping::END_WITHIN;
+use keeping::Keeper;
+use messages::{Publish, Stop, Watch};
+pub use roll::{Member, Roll};
 pub use watching::Watching;
 
 /// A plugin's actor may be given up; the plugin is then quarantined and the process lives on.
@@ -33,24 +45,24 @@ const WATCH_WITHIN: Duration = Duration::from_secs(5);
 
 /// One plugin's life.
 pub struct PluginActor {
-    seat: Arc<Seat>,
-    shelf: Arc<Shelf>,
-    streams: Arc<Streams>,
-    /// How many streams watch each resource; kept through restarts, as the plugin's own watches are.
-    watchers: Arc<Mutex<HashMap<Arc<str>, usize>>>,
-    published: bool,
+    desk: Arc<Desk>,
+    /// None before the first life, and after the last.
+    keeper: Option<Keeper>,
+    /// Whether it was told to stop: then it leaves what it offered to whoever told it.
+    leaves: bool,
 }
 
 impl PluginActor {
     /// The actor of the plugin on `seat`.
-    pub fn new(seat: Arc<Seat>, shelf: Arc<Shelf>, streams: Arc<Streams>) -> Self {
-        Self { seat, shelf, streams, watchers: Arc::default(), published: false }
+    pub fn new(seat: Arc<Seat>, shelf: Arc<Shelf>, streams: Arc<Streams>, watchers: Watchers) -> Self {
+        Self { desk: Arc::new(Desk::new(seat, shelf, streams, watchers)), keeper: None, leaves: false }
     }
 
-    fn publish(&mut self) {
-        let changed = self.shelf.publish(&self.seat, self.seat.plugin.inventory());
-        self.streams.tell_changes(&changed);
-        self.published = true;
+    /// Begins the first life, unless there is one.
+    fn live(&mut self) {
+        if !self.leaves && !self.keeper.as_ref().is_some_and(Keeper::is_alive) {
+            self.keeper = Some(Keeper::begin(&self.desk));
+        }
     }
 
     /// Waits for the next change, takes it in, and waits again.
@@ -62,38 +74,12 @@ impl PluginActor {
         };
         ctx.spawn(actix::fut::wrap_future::<_, Self>(next).map(|(change, changes), actor, ctx| {
             match change {
-                Ok(Change::Updated(uri)) => actor.streams.tell(&News::Updated(uri.into())),
-                Ok(Change::Tools | Change::Prompts | Change::Resources) => actor.publish(),
-                Err(RecvError::Lagged(_)) => actor.resynchronise(),
+                Ok(change) => actor.desk.take_in(change),
+                Err(RecvError::Lagged(_)) => actor.desk.resynchronise(),
                 Err(RecvError::Closed) => return,
             }
             Self::listen(changes, ctx);
         }));
-    }
-
-    /// Changes were missed: publishes anew and tells all that is watched.
-    fn resynchronise(&mut self) {
-        self.publish();
-        let watched: Vec<Arc<str>> =
-            self.watchers.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect();
-        for uri in watched {
-            self.streams.tell(&News::Updated(uri));
-        }
-    }
-
-    /// Counts a watch; whether the plugin must be told of it.
-    fn count(&self, watch: &Watch) -> bool {
-        let mut watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
-        if !watch.begins && !watchers.contains_key(&watch.uri) {
-            return false;
-        }
-        let count = watchers.entry(Arc::clone(&watch.uri)).or_insert(0);
-        *count = if watch.begins { *count + 1 } else { count.saturating_sub(1) };
-        let tell = *count == usize::from(watch.begins);
-        if *count == 0 {
-            watchers.remove(&watch.uri);
-        }
-        tell
     }
 }
 
@@ -101,14 +87,18 @@ impl Actor for PluginActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        Self::listen(self.seat.plugin.changes(), ctx);
-        if self.published {
-            self.resynchronise();
+        Self::listen(self.desk.seat.plugin.changes(), ctx);
+        // After a panic of the actor: its lives went on beside it, and are kept on.
+        if self.keeper.is_some() {
+            self.live();
+            self.desk.resynchronise();
         }
     }
 
     fn stopped(&mut self, _: &mut Self::Context) {
-        self.streams.tell_changes(&self.shelf.quarantine(&self.seat));
+        if !self.leaves {
+            self.desk.quarantine();
+        }
     }
 }
 
@@ -119,7 +109,10 @@ impl Supervised for PluginActor {}
 impl Handler<Publish> for PluginActor {
     type Result = Result<(), Infallible>;
     fn handle(&mut self, _: Publish, _: &mut Self::Context) -> Self::Result {
-        self.publish();
+        if self.keeper.is_some() {
+            self.desk.publish();
+        }
+        self.live();
         Ok(())
     }
 }
@@ -127,17 +120,34 @@ impl Handler<Publish> for PluginActor {
 impl Handler<Watch> for PluginActor {
     type Result = ResponseFuture<Result<(), Fault>>;
     fn handle(&mut self, watch: Watch, _: &mut Self::Context) -> Self::Result {
-        if !self.count(&watch) {
+        if !self.desk.count(&watch) {
             return Box::pin(std::future::ready(Ok(())));
         }
-        let (seat, watchers) = (Arc::clone(&self.seat), Arc::clone(&self.watchers));
+        let desk = Arc::clone(&self.desk);
         Box::pin(async move {
-            let told = tell_plugin(&seat, &watch).await;
+            let told = tell_plugin(&desk.seat, &watch).await;
             if told.is_err() && watch.begins {
-                watchers.lock().unwrap_or_else(PoisonError::into_inner).remove(&watch.uri);
+                desk.forget(&watch.uri);
             }
             told
         })
+    }
+}
+
+impl Handler<Stop> for PluginActor {
+    type Result = ResponseActFuture<Self, Result<(), Infallible>>;
+    fn handle(&mut self, _: Stop, _: &mut Self::Context) -> Self::Result {
+        self.leaves = true;
+        let keeper = self.keeper.take();
+        let stopped = async move {
+            if let Some(keeper) = keeper {
+                keeper.stop().await;
+            }
+        };
+        Box::pin(stopped.into_actor(self).map(|(), _, ctx| {
+            ctx.stop();
+            Ok(())
+        }))
     }
 }
 

@@ -2,24 +2,24 @@
 
 use std::sync::Arc;
 
-use actix::Addr;
-
 use super::messages::Watch;
-use super::{PluginActor, WATCH_WITHIN};
+use super::{Roll, WATCH_WITHIN};
 use crate::actors::ask::{AskError, ask};
 
 /// A watch that goes on.
 pub struct Watching {
     uri: Arc<str>,
-    /// None once there is nothing to end.
-    plugin: Option<Addr<PluginActor>>,
+    /// Whose it is, found by its name, since it may be another's when it ends; none once there is nothing to end.
+    plugin: Option<(Arc<Roll>, Arc<str>)>,
 }
 
 impl Watching {
     /// Begins; none when the plugin does not watch this resource. Whoever stops waiting ends what was begun.
-    pub async fn begin(plugin: Addr<PluginActor>, uri: Arc<str>) -> Option<Self> {
-        let mut watching = Self { uri: Arc::clone(&uri), plugin: Some(plugin.clone()) };
-        match ask(&plugin, Watch { uri, begins: true }, WATCH_WITHIN).await {
+    pub async fn begin(roll: &Arc<Roll>, plugin: &Arc<str>, uri: Arc<str>) -> Option<Self> {
+        let member = roll.get(plugin)?;
+        let mut watching =
+            Self { uri: Arc::clone(&uri), plugin: Some((Arc::clone(roll), Arc::clone(plugin))) };
+        match ask(&member.address, Watch { uri, begins: true }, WATCH_WITHIN).await {
             Ok(()) => Some(watching),
             Err(AskError::Reply(_)) => {
                 watching.plugin = None;
@@ -37,9 +37,9 @@ impl Watching {
 
 impl Drop for Watching {
     fn drop(&mut self) {
-        if let Some(plugin) = self.plugin.take() {
+        if let Some(member) = self.plugin.take().and_then(|(roll, plugin)| roll.get(&plugin)) {
             // Unbounded, but no more than what was begun through the bounded way.
-            plugin.do_send(Watch { uri: Arc::clone(&self.uri), begins: false });
+            member.address.do_send(Watch { uri: Arc::clone(&self.uri), begins: false });
         }
     }
 }

@@ -200,6 +200,12 @@ mod tests {
             request_id: None,
             trace_id: None,
             detail: None,
+            plugin_instance: None,
+            queue_us: None,
+            upstream_us: None,
+            bytes_out: None,
+            bytes_in: None,
+            bridged: None,
         };
         ids.iter().map(call).collect()
     }

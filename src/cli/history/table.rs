@@ -106,6 +106,12 @@ pub fn sheet(row: &Entry) -> String {
         ("protocol", row.protocol_version.clone()),
         ("request", row.request_id.clone()),
         ("trace", row.trace_id.clone()),
+        ("instance", row.plugin_instance.clone()),
+        ("queued", number(row.queue_us, "us")),
+        ("upstream", number(row.upstream_us, "us")),
+        ("sent", number(row.bytes_out, "bytes")),
+        ("received", number(row.bytes_in, "bytes")),
+        ("bridged", row.bridged.clone()),
         ("detail", row.detail.clone()),
         ("written by", Some(format!("{} (row {})", row.instance_id, row.seq))),
     ];

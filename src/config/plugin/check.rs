@@ -57,6 +57,11 @@ fn check_reach(said: &Said, faults: &mut Faults) {
             }
         }
     }
+    if let Some(url) = said.find("url")
+        && let Err(sentence) = check_url(url.text())
+    {
+        faults.add(&url.place, sentence);
+    }
     let Some(transport) = said.find("transport") else { return };
     match transport.text() {
         "stdio" if has_url => {
@@ -72,11 +77,6 @@ fn check_reach(said: &Said, faults: &mut Faults) {
             );
         }
         _ => {}
-    }
-    if let Some(url) = said.find("url")
-        && let Err(sentence) = check_url(url.text())
-    {
-        faults.add(&url.place, sentence);
     }
 }
 

@@ -60,7 +60,7 @@ network = false
 "#,
     r#"
 kind = "bundle"
-plugins = ["files", "github"]
+plugins = ["files", "gitlab"]
 tools = ["files__read_*"]
 names = "plain"
 instructions = "Read."

@@ -5,16 +5,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::compose::{self, Era, Wishes};
 use super::exchange::{self, ProbeError};
-use super::failures::{HEADER_MISMATCH, MISSING_CAPABILITY};
+use super::failures::{HEADER_MISMATCH, MISSING_CAPABILITY, UNSUPPORTED_VERSION};
 use super::handshake::initialize;
 use super::ids::Ids;
 use super::link::{Link, LinkError, Outgoing};
 use super::ways::{Opened, Ways};
-use crate::protocol::{MODERN, Object, Raw};
+use crate::protocol::{MODERN, Object, Raw, RpcError};
 
 /// A server of before 2026-07-28 may never answer a question that it does not know.
 const DISCOVER_WITHIN: Duration = Duration::from_secs(5);
@@ -128,7 +130,10 @@ async fn shake(
             )) => {}
             Err(error) => {
                 close(&link, deadline).await;
-                return Err(error);
+                return match ways.fall_back().filter(|_| is_elsewhere(&error)) {
+                    Some(older) => shake_older(older, deadline).await,
+                    None => Err(error),
+                };
             }
         }
     }
@@ -143,12 +148,55 @@ async fn shake(
     }
 }
 
-/// Asks a server that was found to be of 2026-07-28 whether it still is.
-pub async fn is_still_modern(link: &dyn Link, ids: &Ids, deadline: Instant) -> bool {
-    !matches!(discover(link, ids, deadline).await, Ok(Verdict::Legacy { fresh: false, .. }))
+/// Whether an error says that nobody listens to POST there: what HTTP+SSE servers answer.
+fn is_elsewhere(error: &ProbeError) -> bool {
+    matches!(error, ProbeError::Link(LinkError::Status { status: 400 | 404 | 405 | 501, .. }))
 }
 
+/// Shakes hands over HTTP+SSE.
+async fn shake_older(
+    older: BoxFuture<'static, Result<Arc<dyn Link>, LinkError>>,
+    deadline: Instant,
+) -> Result<Opened, ProbeError> {
+    let link = exchange::within(deadline, "the connection", older).await??;
+    let ids = Ids::default();
+    match initialize(&*link, &Raw::empty_object(), &ids, deadline).await {
+        Ok(handshake) => Ok(Opened { link, handshake, ids }),
+        Err(error) => {
+            close(&link, deadline).await;
+            Err(error)
+        }
+    }
+}
+
+/// Asks a server that was found to be of 2026-07-28 whether it still is. Silence and trouble are no answer.
+pub async fn is_still_modern(link: &dyn Link, ids: &Ids, deadline: Instant) -> bool {
+    let Ok(Verdict::Legacy { why, .. }) = discover(link, ids, deadline).await else { return true };
+    !matches!(
+        why,
+        ProbeError::Refused(_)
+            | ProbeError::Nonsense(_)
+            | ProbeError::Link(LinkError::SessionLost | LinkError::Status { status: 400..=499, .. })
+    )
+}
+
+/// Asks in the words of 2026-07-28; once more, should the server refuse the revision and name it in one breath.
 async fn discover(link: &dyn Link, ids: &Ids, deadline: Instant) -> Result<Verdict, ProbeError> {
+    match ask(link, ids, deadline).await? {
+        Verdict::Legacy { why: ProbeError::Refused(error), .. } if speaks_modern(&error) => {
+            ask(link, ids, deadline).await
+        }
+        verdict => Ok(verdict),
+    }
+}
+
+/// Whether a refusal of the revision names 2026-07-28 among those that the server speaks.
+pub fn speaks_modern(error: &RpcError) -> bool {
+    let supported = error.data.get("supported").and_then(Value::as_array);
+    error.code == UNSUPPORTED_VERSION && supported.is_some_and(|all| all.iter().any(|one| one == MODERN))
+}
+
+async fn ask(link: &dyn Link, ids: &Ids, deadline: Instant) -> Result<Verdict, ProbeError> {
     let (id, method) = (ids.next(), "server/discover");
     let body = compose::request(id, method, Era::Modern("{}"), &Wishes::default(), &[]);
     let asked = Outgoing { id, body, method, name: None, params: Vec::new(), version: Some(MODERN) };

@@ -102,6 +102,7 @@ impl Upstream {
     /// Comes to the server, finds out what it speaks, and asks for all that it offers.
     async fn begin(&self, deadline: Instant) -> Result<Arc<dyn Speaker>, String> {
         let known = self.seen().kind;
+        self.parts.ways.renew();
         let found = probe::probe(&*self.parts.ways, known, deadline).await;
         let found = found.map_err(|error| {
             // What worked before does not work now: the next life asks without prejudice.

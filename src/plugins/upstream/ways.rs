@@ -12,6 +12,14 @@ use super::link::{Link, LinkError};
 pub trait Ways: Send + Sync + 'static {
     /// One more link: one more process, or one more connection over HTTP.
     fn open(&self) -> BoxFuture<'static, Result<Arc<dyn Link>, LinkError>>;
+
+    /// A life begins: what was read of files and variables is read anew.
+    fn renew(&self) {}
+
+    /// The way to a server that answers the newer ones with 404 or 405, where there may be one: from now on it is the way.
+    fn fall_back(&self) -> Option<BoxFuture<'static, Result<Arc<dyn Link>, LinkError>>> {
+        None
+    }
 }
 
 /// A link to a server that has sessions, after its handshake.

@@ -42,11 +42,17 @@ pub struct Call {
     pub request_id: Option<String>,
     pub trace_id: Option<String>,
     pub detail: Option<String>,
+    pub plugin_instance: Option<String>,
+    pub queue_us: Option<i64>,
+    pub upstream_us: Option<i64>,
+    pub bytes_out: Option<i64>,
+    pub bytes_in: Option<i64>,
+    pub bridged: Option<String>,
 }
 
 impl Call {
     /// The names of its members, as they are serialized and in that order.
-    pub const COLUMNS: [&str; 20] = [
+    pub const COLUMNS: [&str; 26] = [
         "id",
         "call_id",
         "round",
@@ -67,6 +73,12 @@ impl Call {
         "request_id",
         "trace_id",
         "detail",
+        "plugin_instance",
+        "queue_us",
+        "upstream_us",
+        "bytes_out",
+        "bytes_in",
+        "bridged",
     ];
 
     /// Its place among all calls.

@@ -18,6 +18,7 @@ use crate::plugins::upstream::failures::{
     self, HEADER_MISMATCH, UNSUPPORTED_VERSION, nonsense, not_carried, refused,
 };
 use crate::plugins::upstream::link::{Link, LinkError, Outgoing};
+use crate::plugins::upstream::probe::speaks_modern;
 use crate::plugins::{Context, Hop, Outcome, PluginError, Reference, Request};
 use crate::protocol::{Answers, Incoming, InputRequest, LogLevel, MODERN, Object, Raw, RpcError};
 
@@ -104,7 +105,7 @@ impl Modern {
         let _counted = InFlight::begin(self);
         let hop = Hop { instance: Some(Arc::clone(&self.instance)), ..Hop::default() };
         let mut meter = Meter { context, began: Instant::now(), hop };
-        let mut listed_anew = false;
+        let (mut listed_anew, mut said_anew) = (false, false);
         loop {
             let reply = self.exchange(request, context, &mut meter.hop).await;
             let error = match reply.map_err(|error| self.broke(&error))? {
@@ -117,6 +118,9 @@ impl Modern {
             if error.code == HEADER_MISMATCH && !std::mem::replace(&mut listed_anew, true) {
                 // The tool's schema changed, and with it what headers repeat. Nothing was carried out.
                 self.list_all().await.map_err(|error| not_carried(&self.plugin, &error))?;
+                continue;
+            }
+            if speaks_modern(&error) && !std::mem::replace(&mut said_anew, true) {
                 continue;
             }
             match error.code {
@@ -138,7 +142,7 @@ impl Modern {
         let own = asked.id;
         hop.bytes_out += length(asked.body.len());
         let mut cancel = Cancel::new(&self.link, own);
-        let mut flow = self.link.ask(asked).await?;
+        let mut flow = self.link.ask(asked).await.inspect_err(|_| cancel.not_needed())?;
         let mut notices = 0;
         while let Some(message) = flow.next().await {
             match message.inspect_err(|_| cancel.not_needed())? {

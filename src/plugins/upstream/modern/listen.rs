@@ -124,8 +124,8 @@ pub(super) async fn attend(modern: Arc<Modern>, changes: Sender<Change>) -> Resu
                     hearing.retry = Some(Instant::now());
                 }
             }
-            () = modern.doubt.notified(), if asked.elapsed() > Duration::ZERO => {
-                sleep_until(asked).await;
+            // A doubt that comes too soon after the last is not gone into: if there is reason for it, more will come.
+            () = modern.doubt.notified() => if Instant::now() >= asked {
                 asked = Instant::now() + DOUBT_PAUSE;
                 if !probe::is_still_modern(&*modern.link, &modern.ids, Instant::now() + DOUBT_WITHIN).await {
                     return Err(LinkError::Broken(

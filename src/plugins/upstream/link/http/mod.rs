@@ -104,8 +104,10 @@ impl Line {
         self.version.get().map(|version| (PROTOCOL_VERSION, HeaderValue::from_static(version)))
     }
 
+    /// The revision of the session; the one of 2026-07-28 has none, and is only asked for.
     fn note_version(&self, version: Option<&'static str>) {
         if let Some(version) = version
+            && version != MODERN
             && self.version.get().is_none()
         {
             // Another thread that was quicker said the same.

@@ -1,0 +1,103 @@
+//! What a plugin's actor and the keeper of its lives share: its seat, the shelf, who is told, and who watches what.
+//!
+//! Must not know mailboxes, nor when a life begins.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::messages::Watch;
+use crate::actors::session::{News, Streams};
+use crate::catalog::{Changed, PluginState, Seat, Shelf};
+use crate::plugins::Change;
+
+/// How many streams watch each resource; kept through restarts, as the plugin's own watches are, and left to the plugin
+/// that takes this one's place.
+pub type Watchers = Arc<Mutex<HashMap<Arc<str>, usize>>>;
+
+/// One plugin's desk.
+pub(super) struct Desk {
+    pub(super) seat: Arc<Seat>,
+    shelf: Arc<Shelf>,
+    streams: Arc<Streams>,
+    watchers: Watchers,
+    /// Whether it was ever ready: before, it has nothing to offer.
+    published: AtomicBool,
+}
+
+impl Desk {
+    pub(super) fn new(seat: Arc<Seat>, shelf: Arc<Shelf>, streams: Arc<Streams>, watchers: Watchers) -> Self {
+        Self { seat, shelf, streams, watchers, published: AtomicBool::new(false) }
+    }
+
+    /// Notes that a life is ready, or ready with trouble, and publishes at its beginning.
+    pub(super) fn ready(&self, trouble: Option<String>, begins: bool) {
+        let state = if trouble.is_some() { PluginState::Degraded } else { PluginState::Ready };
+        // Whoever finds it listed may call it, and whoever hears that it is ready finds it listed.
+        if begins {
+            self.seat.open_early();
+            let again = self.published.swap(true, Ordering::AcqRel);
+            if again { self.resynchronise() } else { self.publish() }
+        }
+        self.seat.turn(state, trouble, None);
+    }
+
+    /// Publishes what it offers now.
+    pub(super) fn publish(&self) {
+        if self.published.load(Ordering::Acquire) {
+            let changed = self.shelf.publish(&self.seat, self.seat.plugin.inventory());
+            self.tell(&changed);
+        }
+    }
+
+    /// Takes all of it off the shelf.
+    pub(super) fn quarantine(&self) {
+        self.tell(&self.shelf.quarantine(&self.seat));
+    }
+
+    /// Tells the streams which lists changed.
+    fn tell(&self, changed: &Changed) {
+        self.streams.tell_changes(changed);
+    }
+
+    /// Takes in a change that the plugin told of.
+    pub(super) fn take_in(&self, change: Change) {
+        match change {
+            Change::Updated(uri) => self.streams.tell(&News::Updated(uri.into())),
+            Change::Tools | Change::Prompts | Change::Resources => self.publish(),
+        }
+    }
+
+    /// Changes were missed: publishes anew and tells all that is watched.
+    pub(super) fn resynchronise(&self) {
+        self.publish();
+        for uri in self.watched() {
+            self.streams.tell(&News::Updated(uri));
+        }
+    }
+
+    /// What is watched.
+    pub(super) fn watched(&self) -> Vec<Arc<str>> {
+        self.watchers.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    }
+
+    /// Counts a watch; whether the plugin must be told of it.
+    pub(super) fn count(&self, watch: &Watch) -> bool {
+        let mut watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+        if !watch.begins && !watchers.contains_key(&watch.uri) {
+            return false;
+        }
+        let count = watchers.entry(Arc::clone(&watch.uri)).or_insert(0);
+        *count = if watch.begins { *count + 1 } else { count.saturating_sub(1) };
+        let tell = *count == usize::from(watch.begins);
+        if *count == 0 {
+            watchers.remove(&watch.uri);
+        }
+        tell
+    }
+
+    /// Forgets who watches a resource that the plugin does not watch.
+    pub(super) fn forget(&self, uri: &str) {
+        self.watchers.lock().unwrap_or_else(PoisonError::into_inner).remove(uri);
+    }
+}

@@ -1,0 +1,65 @@
+//! Which plugins there are now: swapped whole, read without waiting. Must not know what they offer.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::Addr;
+use arc_swap::ArcSwap;
+use futures_util::future::join_all;
+
+use super::messages::Stop;
+use super::{PluginActor, Watchers};
+use crate::actors::ask::ask;
+use crate::catalog::Seat;
+
+/// One plugin that there is.
+pub struct Member {
+    /// Its seat.
+    pub seat: Arc<Seat>,
+    /// Its actor.
+    pub address: Addr<PluginActor>,
+    /// Who watches its resources.
+    pub watchers: Watchers,
+    /// `builtin` or `mcp`.
+    pub kind: &'static str,
+    /// The file that describes it, if one does.
+    pub origin: Option<PathBuf>,
+}
+
+/// All plugins, by name.
+#[derive(Default)]
+pub struct Roll(ArcSwap<BTreeMap<Arc<str>, Arc<Member>>>);
+
+impl Roll {
+    /// The plugin of this name.
+    pub fn get(&self, name: &str) -> Option<Arc<Member>> {
+        self.0.load().get(name).cloned()
+    }
+
+    /// All of them, by name.
+    pub fn all(&self) -> Vec<Arc<Member>> {
+        self.0.load().values().cloned().collect()
+    }
+
+    /// Puts members in, in the places of those of their names, and takes others out; gives those that are not in it any more.
+    pub fn change(&self, put: Vec<Arc<Member>>, removed: &[Arc<str>]) -> Vec<Arc<Member>> {
+        let mut next = BTreeMap::clone(&self.0.load());
+        let mut gone: Vec<_> = removed.iter().filter_map(|name| next.remove(name)).collect();
+        for member in put {
+            gone.extend(next.insert(Arc::clone(&member.seat.name), member));
+        }
+        self.0.store(Arc::new(next));
+        gone
+    }
+
+    /// Stops all, side by side, and says which did not end within `within`.
+    pub async fn stop_all(&self, within: Duration) -> Vec<Arc<str>> {
+        let stopped = self.all().into_iter().map(|member| async move {
+            let stopped = ask(&member.address, Stop, within).await;
+            stopped.is_err().then(|| Arc::clone(&member.seat.name))
+        });
+        join_all(stopped).await.into_iter().flatten().collect()
+    }
+}

@@ -1,0 +1,346 @@
+//! Carries out reloads, one at a time: what files describe now is built beside what runs, waited for, and swapped in whole.
+//!
+//! A bad file, or a plugin that does not become ready, costs nothing that runs. Must not know who asked.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use tokio::sync::mpsc;
+
+use super::make::Maker;
+use super::{Newcomer, Nursery};
+use crate::actors::ask::ask;
+use crate::actors::plugin::messages::{Publish, Stop};
+use crate::actors::plugin::reload::{Asked, Failed, Reloaded};
+use crate::actors::plugin::{END_WITHIN, Member};
+use crate::catalog::{Arrangement, PluginState};
+use crate::config::plugin::{BundleFile, Folder, McpServer, PluginFile, PluginKind, path_of, read_folder};
+
+/// How long an actor may take to begin a life, which it does not wait for.
+const BEGIN_WITHIN: Duration = Duration::from_secs(5);
+/// A plugin is given so much beyond its own start deadline before it counts as failed.
+const START_GRACE: Duration = Duration::from_secs(1);
+/// A call that was looked up just before the swap may still come to the old plugin.
+const LATECOMERS: Duration = Duration::from_millis(250);
+/// Between two looks at whether the calls of a replaced plugin have ended.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Carries out reloads.
+pub(in crate::app) struct Reloader {
+    nursery: Nursery,
+    maker: Arc<dyn Maker>,
+    folder: PathBuf,
+    /// How long the calls of a replaced plugin may go on.
+    drain: Duration,
+    /// What each plugin that runs was made of.
+    servers: BTreeMap<String, McpServer>,
+    bundles: BTreeMap<String, BundleFile>,
+    /// Bundles of the program itself, which no file takes away.
+    own_bundles: Vec<(String, BundleFile)>,
+}
+
+/// What the folder wants, held against what runs.
+#[derive(Default)]
+struct Plan {
+    report: Reloaded,
+    /// To be made; with whether there is one of its name already.
+    make: Vec<(String, Box<McpServer>, bool)>,
+    remove: Vec<String>,
+    bundles: BTreeMap<String, BundleFile>,
+}
+
+/// One that was made and does not serve yet.
+struct Candidate {
+    server: Box<McpServer>,
+    member: Arc<Member>,
+    /// Whether it takes another's place.
+    replaces: bool,
+}
+
+impl Reloader {
+    pub(in crate::app) fn new(
+        nursery: Nursery,
+        maker: Arc<dyn Maker>,
+        own_bundles: Vec<(String, BundleFile)>,
+        folder: PathBuf,
+        drain: Duration,
+    ) -> Self {
+        let (servers, bundles) = (BTreeMap::new(), BTreeMap::new());
+        Self { nursery, maker, folder, drain, servers, bundles, own_bundles }
+    }
+
+    /// Starts all that the folder describes, and then answers `asks` until nobody can ask any more.
+    pub(in crate::app) async fn run(mut self, mut asks: mpsc::Receiver<Asked>) {
+        match self.reload(true).await {
+            Ok(first) => say(&first),
+            Err(why) => log::error!("no plugin was started: {why}"),
+        }
+        while let Some(first) = asks.recv().await {
+            let mut askers = vec![first];
+            while let Ok(further) = asks.try_recv() {
+                askers.push(further);
+            }
+            let outcome = self.reload(false).await;
+            match &outcome {
+                Ok(reloaded) => say(reloaded),
+                Err(why) => log::error!("the plugins were not reloaded: {why}"),
+            }
+            for asker in askers {
+                // Whoever went away does not care.
+                let _gone = asker.send(outcome.clone());
+            }
+        }
+    }
+
+    /// Reads the folder and makes what runs what it describes. At the start nothing is waited for.
+    async fn reload(&mut self, at_start: bool) -> Result<Reloaded, String> {
+        let began = Instant::now();
+        let folder = self.folder.clone();
+        let found = tokio::task::spawn_blocking(move || read_folder(&folder)).await;
+        let found = found.map_err(|error| format!("the folder could not be read: {error}"))??;
+        for note in &found.notes {
+            log::warn!("{note}");
+        }
+        let mut plan = self.plan(found);
+        let candidates = self.make(&mut plan, at_start).await;
+        let ready = if at_start { Vec::new() } else { join_all(candidates.iter().map(is_ready)).await };
+        let mut put = Vec::new();
+        for (candidate, trouble) in
+            candidates.into_iter().zip(ready.into_iter().chain(std::iter::repeat(None)))
+        {
+            self.settle(candidate, trouble, &mut plan.report, &mut put);
+        }
+        let bundles = (plan.bundles != self.bundles).then_some(&plan.bundles);
+        self.swap(&put, &plan.remove, bundles).await;
+        for name in &plan.remove {
+            self.servers.remove(name);
+        }
+        self.bundles = std::mem::take(&mut plan.bundles);
+        let mut report = plan.report;
+        for names in [&mut report.added, &mut report.changed, &mut report.unchanged, &mut report.removed] {
+            names.sort_unstable();
+        }
+        report.took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Ok(report)
+    }
+
+    fn plan(&self, found: Folder) -> Plan {
+        let mut plan = Plan::default();
+        let mut kept = BTreeSet::new();
+        for (name, file) in found.files {
+            match file {
+                Err(faults) => {
+                    self.keep_bundle(&name, &mut plan);
+                    self.fail(&mut plan.report, &name, faults.on_one_line());
+                    kept.insert(name);
+                }
+                Ok(PluginFile { enabled: false, .. }) => {}
+                Ok(_) if self.is_of_the_binary(&name) => {
+                    let why = "a plugin of Waygate itself has this name; rename the file".to_owned();
+                    self.fail(&mut plan.report, &name, why);
+                }
+                Ok(PluginFile { kind: PluginKind::Mcp(server), .. }) => {
+                    kept.insert(name.clone());
+                    match self.servers.get(&name) {
+                        Some(running) if *running == *server && !self.is_given_up(&name) => {
+                            plan.report.unchanged.push(name);
+                        }
+                        running => plan.make.push((name, server, running.is_some())),
+                    }
+                }
+                Ok(PluginFile { kind: PluginKind::Bundle(bundle), .. }) => {
+                    let list = match self.bundles.get(&name) {
+                        None => &mut plan.report.added,
+                        Some(old) if *old == bundle => &mut plan.report.unchanged,
+                        Some(_) => &mut plan.report.changed,
+                    };
+                    list.push(name.clone());
+                    plan.bundles.insert(name, bundle);
+                }
+            }
+        }
+        plan.remove = self.servers.keys().filter(|name| !kept.contains(*name)).cloned().collect();
+        plan.report.removed.clone_from(&plan.remove);
+        let gone = self.bundles.keys().filter(|name| !plan.bundles.contains_key(*name)).cloned();
+        plan.report.removed.extend(gone);
+        plan
+    }
+
+    fn keep_bundle(&self, name: &str, plan: &mut Plan) {
+        if let Some(bundle) = self.bundles.get(name) {
+            plan.bundles.insert(name.to_owned(), bundle.clone());
+        }
+    }
+
+    fn is_of_the_binary(&self, name: &str) -> bool {
+        self.nursery.roll.get(name).is_some_and(|member| member.kind == super::BUILTIN)
+    }
+
+    /// One in quarantine is started anew by a reload, as its operator expects.
+    fn is_given_up(&self, name: &str) -> bool {
+        let state = self.nursery.roll.get(name).map(|member| member.seat.state());
+        !matches!(state, Some(PluginState::Starting | PluginState::Ready | PluginState::Degraded))
+    }
+
+    fn fail(&self, report: &mut Reloaded, name: &str, why: String) {
+        report.failed.push(Failed { name: name.to_owned(), file: path_of(&self.folder, name), why });
+    }
+
+    /// Makes what is to be made and begins the lives, all side by side.
+    async fn make(&self, plan: &mut Plan, at_start: bool) -> Vec<Candidate> {
+        let mut candidates = Vec::new();
+        for (name, server, replaces) in std::mem::take(&mut plan.make) {
+            match self.make_one(&name, &server, replaces, at_start).await {
+                Ok(member) => candidates.push(Candidate { server, member, replaces }),
+                Err(why) => self.fail(&mut plan.report, &name, why),
+            }
+        }
+        candidates
+    }
+
+    async fn make_one(
+        &self,
+        name: &str,
+        server: &McpServer,
+        replaces: bool,
+        at_start: bool,
+    ) -> Result<Arc<Member>, String> {
+        let (maker, named, made_of) = (Arc::clone(&self.maker), name.to_owned(), server.clone());
+        let made = tokio::task::spawn_blocking(move || maker.make(&named, &made_of)).await;
+        let plugin = made.map_err(|error| format!("it could not be made: {error}"))??;
+        let newcomer = Newcomer {
+            name: name.to_owned(),
+            curation: Arc::new(server.curation.clone()),
+            registered: None,
+            plugin,
+            limits: self.nursery.limits_of(&server.limits, server.start_timeout),
+            kind: "mcp",
+            origin: Some(path_of(&self.folder, name)),
+            // In a reload all appears at once; at the start each as soon as it is ready.
+            shown: at_start,
+        };
+        let heir_of = replaces.then(|| self.nursery.roll.get(name)).flatten();
+        let member =
+            self.nursery.seat(newcomer, heir_of.as_deref()).await.map_err(|error| error.to_string())?;
+        if !replaces {
+            // It can be looked at while it starts.
+            self.nursery.roll.change(vec![Arc::clone(&member)], &[]);
+        }
+        ask(&member.address, Publish, BEGIN_WITHIN)
+            .await
+            .map_err(|error| format!("it was not begun: {error}"))?;
+        Ok(member)
+    }
+
+    /// Decides what becomes of one that is ready, or is not.
+    fn settle(
+        &mut self,
+        candidate: Candidate,
+        trouble: Option<String>,
+        report: &mut Reloaded,
+        put: &mut Vec<Arc<Member>>,
+    ) {
+        let Candidate { server, member, replaces } = candidate;
+        let name = member.seat.name.to_string();
+        let is_ready = trouble.is_none();
+        if let Some(why) = trouble {
+            let goes_on = if replaces { "what ran before it goes on" } else { "it is tried again" };
+            self.fail(report, &name, format!("it did not become ready, and {goes_on}: {why}"));
+        }
+        if replaces && !is_ready {
+            actix_rt::spawn(retire(member, Duration::ZERO));
+            return;
+        }
+        if is_ready {
+            let list = if replaces { &mut report.changed } else { &mut report.added };
+            list.push(name.clone());
+        }
+        self.servers.insert(name, *server);
+        put.push(member);
+    }
+
+    /// Puts the new ones in the places of the old, takes away what is to go, all at once, and sees the old ones off.
+    async fn swap(
+        &self,
+        put: &[Arc<Member>],
+        removed: &[String],
+        bundles: Option<&BTreeMap<String, BundleFile>>,
+    ) {
+        let Nursery { roll, shelf, streams, .. } = &self.nursery;
+        let names = put.iter().map(|member| &*member.seat.name).chain(removed.iter().map(String::as_str));
+        let leaves = |old: &Arc<Member>| !put.iter().any(|member| Arc::ptr_eq(member, old));
+        let leaving: Vec<Arc<Member>> = names.filter_map(|name| roll.get(name)).filter(leaves).collect();
+        let mut changes = Vec::new();
+        for old in &leaving {
+            old.seat.show(false);
+            changes.push(Arrangement::Remove(Arc::clone(&old.seat)));
+        }
+        for member in put {
+            member.seat.show(true);
+            if matches!(member.seat.state(), PluginState::Ready | PluginState::Degraded) {
+                changes.push(Arrangement::Put(Arc::clone(&member.seat), member.seat.plugin.inventory()));
+            }
+        }
+        if let Some(bundles) = bundles {
+            let files = bundles.iter().map(|(name, file)| (name.clone(), file.clone()));
+            changes.push(Arrangement::Bundles(self.own_bundles.iter().cloned().chain(files).collect()));
+        }
+        streams.tell_changes(&shelf.rearrange(changes));
+        let removed: Vec<Arc<str>> = removed.iter().map(|name| name.as_str().into()).collect();
+        drop(roll.change(put.to_vec(), &removed));
+        for old in leaving {
+            actix_rt::spawn(retire(old, self.drain));
+        }
+        for member in put {
+            // What it told of while it was kept back.
+            let told = ask(&member.address, Publish, BEGIN_WITHIN).await;
+            if let Err(error) = told {
+                log::warn!(plugin = &*member.seat.name; "plugin {} did not publish what changed meanwhile: {error}", member.seat.name);
+            }
+        }
+    }
+}
+
+/// Waits until a new plugin is ready; else says why it is not.
+async fn is_ready(candidate: &Candidate) -> Option<String> {
+    let seat = &candidate.member.seat;
+    let limit = candidate.server.start_timeout + START_GRACE;
+    match tokio::time::timeout(limit, seat.settled()).await {
+        Ok(settled) => settled.err(),
+        Err(_) => {
+            Some(seat.why().unwrap_or_else(|| format!("nothing was heard of it for {} s", limit.as_secs())))
+        }
+    }
+}
+
+/// Sees one off that serves no new calls: those that run may end first.
+async fn retire(member: Arc<Member>, drain: Duration) {
+    let until = Instant::now() + drain;
+    tokio::time::sleep(LATECOMERS.min(drain)).await;
+    while Instant::now() < until && (member.seat.running() > 0 || member.seat.queued() > 0) {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    if ask(&member.address, Stop, END_WITHIN + BEGIN_WITHIN).await.is_err() {
+        let name = &*member.seat.name;
+        log::warn!(plugin = name; "plugin {name}, which was replaced or removed, did not end in time");
+    }
+}
+
+/// Says in the log what a reload did.
+fn say(reloaded: &Reloaded) {
+    for failed in &reloaded.failed {
+        log::error!(plugin = failed.name.as_str(); "plugin {}: {}: {}", failed.name, failed.file.display(), failed.why);
+    }
+    let lists = [("added", &reloaded.added), ("changed", &reloaded.changed), ("removed", &reloaded.removed)];
+    let told: Vec<String> = lists
+        .iter()
+        .filter(|(_, names)| !names.is_empty())
+        .map(|(word, names)| format!("{word} {}", names.join(", ")))
+        .collect();
+    if !told.is_empty() {
+        log::info!(took_ms = reloaded.took_ms; "plugins: {}", told.join("; "));
+    }
+}

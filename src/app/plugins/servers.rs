@@ -1,0 +1,188 @@
+//! Makes plugins of the MCP servers that files describe: the ways to them, and what speaks to those that have sessions.
+//!
+//! Must not know when a plugin is started, nor what it offers.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+
+use super::make::Maker;
+use crate::config::Config;
+use crate::config::plugin::{HttpReach, HttpTransport, McpServer, Reach, StdioReach};
+use crate::plugins::Plugin;
+use crate::plugins::child::Guard;
+use crate::plugins::upstream::legacy::{Legacy, Manner};
+use crate::plugins::upstream::link::http::{HttpCore, HttpLink};
+use crate::plugins::upstream::link::sse::SseLink;
+use crate::plugins::upstream::link::stdio::StdioLink;
+use crate::plugins::upstream::link::{Link, LinkError};
+use crate::plugins::upstream::{Parts, Upstream, Ways, credentials};
+
+/// A parked call outlives the time that its client has by so much, for the way of the answer.
+const SLACK: Duration = Duration::from_secs(5);
+
+/// Makes plugins of MCP servers.
+pub struct Servers {
+    guard: Guard,
+    data_root: PathBuf,
+    /// Folders that are no program's business.
+    denied: Vec<PathBuf>,
+    input_timeout: Duration,
+}
+
+impl Servers {
+    /// Programs run under `guard`.
+    pub fn new(config: &Config, guard: Guard) -> Self {
+        let data_root = config.server.data_dir.clone();
+        let own = ["data", "logs", "plugins", "files", "config"];
+        let mut denied: Vec<PathBuf> = own.iter().map(|folder| data_root.join(folder)).collect();
+        denied.extend(config.read_from.iter().cloned());
+        let input_timeout = Duration::from_secs(config.mcp.input_timeout_seconds).saturating_add(SLACK);
+        Self { guard, data_root, denied, input_timeout }
+    }
+
+    fn ways(&self, name: &Arc<str>, server: &McpServer) -> Arc<dyn Ways> {
+        let response_max_bytes = server.response_max_bytes;
+        match &server.reach {
+            Reach::Stdio(reach) => Arc::new(Programs(Arc::new(Program {
+                name: Arc::clone(name),
+                reach: reach.clone(),
+                folder: reach
+                    .cwd
+                    .clone()
+                    .unwrap_or_else(|| self.data_root.join("plugins-data").join(&**name)),
+                guard: self.guard.clone(),
+                denied: self.denied.clone(),
+                response_max_bytes,
+            }))),
+            Reach::Http(reach) => Arc::new(Urls(Arc::new(Url {
+                reach: reach.clone(),
+                response_max_bytes,
+                core: Mutex::default(),
+                is_older: AtomicBool::new(reach.transport == HttpTransport::Sse),
+            }))),
+        }
+    }
+}
+
+impl Maker for Servers {
+    fn make(&self, name: &str, server: &McpServer) -> Result<Arc<dyn Plugin>, String> {
+        let name: Arc<str> = name.into();
+        let manner = Manner {
+            plugin: Arc::clone(&name),
+            isolation: server.isolation,
+            isolation_spoken: server.isolation_spoken,
+            sessions_max: server.sessions_max,
+            session_idle: server.session_idle,
+            start_timeout: server.start_timeout,
+            input_timeout: self.input_timeout,
+        };
+        Ok(Upstream::new(Parts {
+            ways: self.ways(&name, server),
+            name,
+            sessions: Box::new(move |opened, ways| Legacy::new(manner.clone(), opened, ways)),
+            start_timeout: server.start_timeout,
+            uri_prefix: server.curation.uri_prefix.clone(),
+        }))
+    }
+}
+
+/// A program, started anew for each link.
+struct Programs(Arc<Program>);
+
+struct Program {
+    name: Arc<str>,
+    reach: StdioReach,
+    folder: PathBuf,
+    guard: Guard,
+    denied: Vec<PathBuf>,
+    response_max_bytes: usize,
+}
+
+impl Program {
+    async fn start(self: Arc<Self>) -> Result<Arc<dyn Link>, LinkError> {
+        let resolved = credentials::resolve_all(&self.reach.env, "env");
+        let resolved = resolved.map_err(|error| LinkError::Unreachable(error.to_string()))?;
+        let variable = |(name, value): (String, crate::config::Secret)| {
+            (OsString::from(name), OsString::from(value.expose()))
+        };
+        let link = StdioLink::start(
+            &self.name,
+            &self.reach,
+            resolved.into_iter().map(variable).collect(),
+            self.folder.clone(),
+            &self.guard,
+            &self.denied,
+            self.response_max_bytes,
+        );
+        Ok(Arc::new(link.await?))
+    }
+}
+
+impl Ways for Programs {
+    fn open(&self) -> BoxFuture<'static, Result<Arc<dyn Link>, LinkError>> {
+        Box::pin(Arc::clone(&self.0).start())
+    }
+}
+
+/// A URL: the links of one life share its connections.
+struct Urls(Arc<Url>);
+
+struct Url {
+    reach: HttpReach,
+    response_max_bytes: usize,
+    /// Made with what was read at the beginning of the life.
+    core: Mutex<Option<HttpCore>>,
+    /// Whether the server is spoken to over HTTP+SSE.
+    is_older: AtomicBool,
+}
+
+impl Url {
+    async fn core(self: &Arc<Self>) -> Result<HttpCore, LinkError> {
+        let known = self.core.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(core) = known {
+            return Ok(core);
+        }
+        let url = Arc::clone(self);
+        // Certificates and credentials are read from files.
+        let made = tokio::task::spawn_blocking(move || {
+            let headers = credentials::headers(&url.reach.headers);
+            let headers = headers.map_err(|error| LinkError::Unreachable(error.to_string()))?;
+            HttpCore::open(&url.reach, headers, url.response_max_bytes)
+        });
+        let core = made.await.map_err(|error| LinkError::Unreachable(error.to_string()))??;
+        *self.core.lock().unwrap_or_else(PoisonError::into_inner) = Some(core.clone());
+        Ok(core)
+    }
+
+    async fn open(self: Arc<Self>) -> Result<Arc<dyn Link>, LinkError> {
+        let core = self.core().await?;
+        Ok(match self.is_older.load(Ordering::Relaxed) {
+            true => Arc::new(SseLink::open(&core).await?),
+            false => Arc::new(HttpLink::over(&core)),
+        })
+    }
+}
+
+impl Ways for Urls {
+    fn open(&self) -> BoxFuture<'static, Result<Arc<dyn Link>, LinkError>> {
+        Box::pin(Arc::clone(&self.0).open())
+    }
+
+    fn renew(&self) {
+        *self.0.core.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        // It may have been brought up to date.
+        self.0.is_older.store(self.0.reach.transport == HttpTransport::Sse, Ordering::Relaxed);
+    }
+
+    fn fall_back(&self) -> Option<BoxFuture<'static, Result<Arc<dyn Link>, LinkError>>> {
+        (self.0.reach.transport == HttpTransport::Auto).then(|| {
+            self.0.is_older.store(true, Ordering::Relaxed);
+            self.open()
+        })
+    }
+}
