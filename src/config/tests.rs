@@ -179,8 +179,9 @@ fn the_generated_files_change_nothing() {
     let machine = machine
         .file("home/.waygate/config/default.toml", &generated::default_toml())
         .file("work/.env", &generated::env_example());
-    let loaded = machine.load();
+    let mut loaded = machine.load();
     assert_eq!(loaded.files.len(), 2);
+    assert_eq!(std::mem::take(&mut loaded.config.read_from), loaded.files);
     assert_eq!(format!("{:?}", loaded.config), plain);
 }
 
