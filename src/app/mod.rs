@@ -31,6 +31,7 @@ use crate::actors::phase::{Phase, RequestIds};
 use crate::actors::plugin::reload::{Asked, ReloadHandle};
 use crate::actors::plugin::{END_WITHIN, Roll};
 use crate::actors::session::{SessionLimits, Sessions, Streams};
+use crate::actors::sightings;
 use crate::actors::supervision::Roster;
 use crate::catalog::{Manner, Shelf};
 use crate::config::plugin::BundleFile;
@@ -248,6 +249,9 @@ impl App {
         if !late.is_empty() {
             cut.push(format!("plugins did not end in time: {}", late.join(", ")));
         }
+        if let Err(why) = sightings::save(&self.house.shelf, &self.house.db).await {
+            cut.push(format!("what tools look like could not be saved: {why}"));
+        }
         if let Err(error) = self.close_history().await {
             cut.push(format!("the history could not be written out: {error}"));
         }
@@ -356,6 +360,9 @@ async fn build_house(
         beat: Duration::from_secs(config.health.beat_seconds),
         stuck: Duration::from_secs(config.health.stuck_seconds),
     };
+    // Before anything is published: what it is compared with.
+    sightings::load(&shelf, &db).await;
+    house_arbiter.spawn(sightings::keep(Arc::clone(&shelf), db.clone()));
     let nursery = Nursery::new(config, &roster, &shelf, &streams, &roll);
     nursery.seat_guests(guests).await?;
     drop(shelf.set_bundles(bundles.clone()));
