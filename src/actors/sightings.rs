@@ -33,25 +33,27 @@ pub async fn load(shelf: &Shelf, db: &Addr<DbActor>) {
 pub async fn keep(shelf: Arc<Shelf>, db: Addr<DbActor>) {
     loop {
         shelf.sighted().await;
-        while let Err(why) = save(&shelf, &db).await {
-            log::warn!("what tools look like could not be saved yet, it is tried again: {why}");
+        let mut told = false;
+        while let Err(why) = save(&shelf, &db, ANSWER_WITHIN).await {
+            let level = if std::mem::replace(&mut told, true) { log::Level::Debug } else { log::Level::Warn };
+            log::log!(level, "what tools look like could not be saved yet, it is tried again: {why}");
             tokio::time::sleep(AGAIN_AFTER).await;
         }
     }
 }
 
-/// Saves what is not saved yet.
+/// Saves what is not saved yet; the database may take so long for each part of it.
 ///
 /// # Errors
 /// Why it is still not saved.
-pub async fn save(shelf: &Shelf, db: &Addr<DbActor>) -> Result<(), String> {
+pub async fn save(shelf: &Shelf, db: &Addr<DbActor>, within: Duration) -> Result<(), String> {
     loop {
         let seen = shelf.take_unsaved(AT_ONCE);
         if seen.is_empty() {
             return Ok(());
         }
         let rows = seen.iter().map(row).collect();
-        if let Err(error) = ask(db, SaveDefinitions { rows }, ANSWER_WITHIN).await {
+        if let Err(error) = ask(db, SaveDefinitions { rows }, within).await {
             shelf.give_back(seen);
             return Err(error.to_string());
         }

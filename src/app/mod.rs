@@ -54,6 +54,8 @@ use plugins::reload::Reloader;
 
 /// How long plugins may take to end, even if nothing is left of the time to drain.
 const PLUGINS_WITHIN: Duration = Duration::from_secs(5);
+/// How long the database may take for what was seen of tools last.
+const SIGHTINGS_WITHIN: Duration = Duration::from_secs(3);
 /// How long a reload may take.
 const RELOAD_WITHIN: Duration = Duration::from_secs(120);
 /// How long the database may take to close.
@@ -249,7 +251,7 @@ impl App {
         if !late.is_empty() {
             cut.push(format!("plugins did not end in time: {}", late.join(", ")));
         }
-        if let Err(why) = sightings::save(&self.house.shelf, &self.house.db).await {
+        if let Err(why) = sightings::save(&self.house.shelf, &self.house.db, SIGHTINGS_WITHIN).await {
             cut.push(format!("what tools look like could not be saved: {why}"));
         }
         if let Err(error) = self.close_history().await {

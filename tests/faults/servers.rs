@@ -39,7 +39,7 @@ fn describe(root: &Path, says: &str, more: &str) {
 }
 
 fn start(root: &TempDir) -> Server {
-    Server::on("echo", root.path(), &[("PATH", "/usr/local/bin:/usr/bin:/bin"), ("WAYGATE_HEALTH_BEAT", "1")])
+    Server::on("waygate-mcp", root.path(), &[("PATH", "/usr/local/bin:/usr/bin:/bin")])
 }
 
 fn plugin(server: &Server) -> Value {
