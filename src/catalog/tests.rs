@@ -40,7 +40,9 @@ fn limits() -> SeatLimits {
 }
 
 fn seat_with(name: &str, curation: Curation) -> Seat {
-    Seat::new(name, Arc::new(curation), Arc::new(Idle), limits())
+    let seat = Seat::new(name, Arc::new(curation), Arc::new(Idle), limits());
+    seat.turn(PluginState::Ready, None, None);
+    seat
 }
 
 fn seat(name: &str) -> Arc<Seat> {

@@ -63,14 +63,20 @@ def check_call(gateway, plugin, repository):
         raise Refused(f"{plugin}__{tool} answered {json.dumps(result)[:500]}")
 
 
+def pid_of(shown):
+    """The server's process, out of what is shown of its plugin."""
+    return shown["report"]["speaker"]["link"]["pid"]
+
+
 def kill_and_wait(gateway, plugin):
     """Kills the server's process; gives the plugin once another one serves."""
-    before = gateway.wait_for(plugin)["report"]["transport"]["pid"]
+    before = pid_of(gateway.wait_for(plugin))
     os.kill(before, signal.SIGKILL)
     gateway.wait_for(
         plugin,
         lambda shown: shown["state"] in ("ready", "degraded")
-        and (shown["report"] or {}).get("transport", {}).get("pid") not in (None, before),
+        and shown["report"]["speaker"]
+        and pid_of(shown) != before,
     )
 
 
@@ -111,11 +117,11 @@ def main():
                 raise Refused(f"no tool of {plugin} is listed")
             check_call(gateway, plugin, repository)
         say("reload: nothing changed, nothing restarted")
-        before = {plugin: gateway.show(plugin)["report"]["transport"]["pid"] for plugin in CALLS}
+        before = {plugin: pid_of(gateway.show(plugin)) for plugin in CALLS}
         answer = json.loads(gateway.run("plugins", "reload", "--json"))
         if answer["added"] or answer["removed"] or answer["changed"] or answer["failed"]:
             raise Refused(f"a reload of nothing says {answer}")
-        if before != {plugin: gateway.show(plugin)["report"]["transport"]["pid"] for plugin in CALLS}:
+        if before != {plugin: pid_of(gateway.show(plugin)) for plugin in CALLS}:
             raise Refused("a reload of nothing restarted a server")
         for plugin in CALLS:
             say(f"kill {plugin}, and call it again")

@@ -12,6 +12,7 @@ use crate::plugins::upstream::link::testing::{
 };
 
 const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{}}"#;
+type Acts = fn() -> Vec<Act>;
 const LEGACY: Option<&str> = Some("2025-11-25");
 
 fn link(url: &str) -> HttpLink {
@@ -214,7 +215,7 @@ async fn an_error_in_json_is_a_message_whatever_its_status() {
 #[tokio::test]
 async fn what_is_no_answer_is_told_from_what_broke() {
     let half = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{\"id\":1";
-    let cases: [(fn() -> Vec<Act>, &str); 9] = [
+    let cases: [(Acts, &str); 9] = [
         (|| vec![answer(200, "text/html", "", "<html>")], "garbage: it has the content type \"text/html\""),
         (|| vec![answer(202, "application/json", "", "")], "garbage: it is empty"),
         (|| vec![json("{\"id\":1,")], "garbage: "),
@@ -255,7 +256,7 @@ async fn an_array_of_messages_is_taken_apart() {
 
 #[tokio::test]
 async fn no_answer_is_held_that_is_larger_than_may_be() {
-    let cases: [fn() -> Vec<Act>; 3] = [
+    let cases: [Acts; 3] = [
         || {
             let head =
                 "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 1000000000\r\n\r\n{";
