@@ -156,8 +156,11 @@ async fn a_program_that_is_not_there_is_told_of_confined_or_not() {
             matches!(&failed, Err(ChildError::Program(why)) if why.contains("No such file")),
             "{failed:?}"
         );
-        let stat = child.life.tree().map(|tree| tree.usage().map(|usage| usage.processes));
-        assert!(matches!(stat, Some(None | Some(0))), "{stat:?}");
+        let tree = child.life.tree().expect("a guard");
+        // What was to become it has said so, and ends next.
+        eventually("nobody is left", || {
+            matches!(tree.usage().map(|usage| usage.processes), None | Some(0)).then_some(())
+        });
     }
 }
 
