@@ -21,6 +21,7 @@ use waygate_mcp::actors::db::{self, DbActor, Record, RecordError, Recorder};
 use waygate_mcp::actors::supervision::Roster;
 use waygate_mcp::config::{self, Capture, Durability, Secret};
 use waygate_mcp::protocol::Raw;
+use waygate_mcp::storage::definitions::{self, ToolDefinition};
 use waygate_mcp::storage::history::{Call, Entry, Filter, Kind, Page, Status};
 use waygate_mcp::storage::{self, Instance, Storage, StorageError, instances, migrations};
 
@@ -123,6 +124,7 @@ async fn suite(open: impl Fn() -> Storage) {
     a_call_is_listed_by_its_latest_row(open()).await;
     filters_and_pages(open()).await;
     the_dead_leave_interrupted_calls(open()).await;
+    definitions_are_kept_with_what_they_were_before(&open());
     a_crash_loses_nothing(open()).await;
 }
 
@@ -181,6 +183,38 @@ async fn a_call_is_listed_by_its_latest_row(storage: Storage) {
     assert_eq!(house.show("none").await, []);
     house.recorder.record_durably(outcome("pending", Status::Success)).await.unwrap();
     house.close().await;
+}
+
+fn definitions_are_kept_with_what_they_were_before(storage: &Storage) {
+    let mut connection = storage.connect().unwrap();
+    let clock = |seconds: u64| std::time::UNIX_EPOCH + Duration::from_secs(1_700_000_000 + seconds);
+    let seen = |tool: &str, digest: &str, at: u64| ToolDefinition {
+        plugin: "files\0".to_owned(),
+        tool: tool.to_owned(),
+        digest: digest.to_owned(),
+        first_seen_at: definitions::written(clock(at)),
+        changed_at: None,
+        previous_digest: None,
+    };
+    definitions::save(&mut connection, &[seen("read", "one", 1), seen("write", "same", 1)]).unwrap();
+    definitions::save(&mut connection, &[seen("read", "two", 2), seen("write", "same", 2)]).unwrap();
+    let mut third = seen("read", "three", 1);
+    (third.changed_at, third.previous_digest) =
+        (Some(definitions::written(clock(3))), Some("two".to_owned()));
+    let of = |connection: &mut _, tool: &str| {
+        definitions::all(connection).unwrap().into_iter().find(|row| row.tool == tool).unwrap()
+    };
+    let second = of(&mut connection, "read");
+    assert_eq!((second.digest.as_str(), second.previous_digest.as_deref()), ("two", Some("one")));
+    assert_eq!(
+        second.changed_at.map(definitions::read),
+        Some(clock(2)),
+        "who does not know, has it noticed here"
+    );
+    definitions::save(&mut connection, std::slice::from_ref(&third)).unwrap();
+    assert_eq!(of(&mut connection, "read"), ToolDefinition { plugin: "files\u{fffd}".to_owned(), ..third });
+    let same = of(&mut connection, "write");
+    assert_eq!((same.changed_at, definitions::read(same.first_seen_at)), (None, clock(1)));
 }
 
 async fn filters_and_pages(storage: Storage) {
@@ -487,9 +521,8 @@ fn a_migration_waits_for_another_and_then_says_what_holds_it() {
         })
         .collect();
     let ran: usize = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
-    let migrations = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations/sqlite");
-    let all = std::fs::read_dir(migrations).unwrap().count();
-    assert_eq!(ran, all, "each migration runs once, whoever comes to it first");
+    let all = fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/sqlite")).unwrap().count();
+    assert_eq!(ran, all, "one of them migrates, the others find it done");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! http ──Watch──▶ plugin ──Tell──▶ session ──Watch──▶ plugin
 //! http ──Ask, Answered, Subscribe──▶ session        sessions ──Probe──▶ session
 //! http ──Render, Performance──▶ metrics             http ──Judge──▶ health ──Ping──▶ everyone
+//! sightings ──LoadDefinitions, SaveDefinitions──▶ db
 //! app ──Publish, Stop──▶ plugin   app ──End──▶ session   app ──Flush, Close──▶ db
 //! ```
 //!
@@ -18,6 +19,7 @@ pub mod metrics;
 pub mod phase;
 pub mod plugin;
 pub mod session;
+pub mod sightings;
 pub mod supervision;
 
 use std::sync::Arc;

@@ -19,6 +19,7 @@ use crate::actors::metrics::{self, MetricsActor, Sights};
 use crate::actors::phase::{Phase, RequestIds};
 use crate::actors::plugin::Roll;
 use crate::actors::session::{SessionLimits, Sessions, Streams};
+use crate::actors::sightings;
 use crate::actors::supervision::Roster;
 use crate::catalog::{Manner, Shelf};
 use crate::config::{Config, Durability};
@@ -65,6 +66,8 @@ pub(super) async fn build(
         beat: Duration::from_secs(config.health.beat_seconds),
         stuck: Duration::from_secs(config.health.stuck_seconds),
     };
+    // Before anything is published: what it is compared with.
+    keep_sightings(&house_arbiter, &shelf, &db).await;
     let nursery = Nursery::new(config, &roster, &shelf, &streams, &roll);
     nursery.seat_guests(guests).await?;
     drop(shelf.set_bundles(bundles.clone()));
@@ -107,6 +110,12 @@ fn open_sessions(arbiter: &Arbiter, config: &Config, streams: &Arc<Streams>) -> 
     let swept = Arc::clone(&sessions);
     arbiter.spawn_fn(move || swept.keep_swept());
     sessions
+}
+
+/// Has the shelf know how tools were seen before, and what is seen from now on saved.
+async fn keep_sightings(arbiter: &Arbiter, shelf: &Arc<Shelf>, db: &Addr<db::DbActor>) {
+    sightings::load(shelf, db).await;
+    arbiter.spawn(sightings::keep(Arc::clone(shelf), db.clone()));
 }
 
 fn manner(config: &Config, info: &ServerInfo) -> Manner {

@@ -26,6 +26,7 @@ use crate::actors::db::messages::Close;
 use crate::actors::db::{CLOSE_DEADLINE, RecordError};
 use crate::actors::phase::Phase;
 use crate::actors::plugin::END_WITHIN;
+use crate::actors::sightings;
 use crate::config::{Config, Network};
 use crate::http;
 use crate::http::door::{Connections, Frame, Limits};
@@ -41,6 +42,8 @@ use means::Means;
 
 /// How long plugins may take to end, even if nothing is left of the time to drain.
 const PLUGINS_WITHIN: Duration = Duration::from_secs(5);
+/// How long the database may take for what was seen of tools last.
+const SIGHTINGS_WITHIN: Duration = Duration::from_secs(3);
 /// How long the database may take to close.
 const CLOSE_WITHIN: Duration = Duration::from_secs(15);
 
@@ -233,6 +236,9 @@ impl App {
         let late = self.house.plugins.stop_all(left.clamp(PLUGINS_WITHIN, END_WITHIN)).await;
         if !late.is_empty() {
             cut.push(format!("plugins did not end in time: {}", late.join(", ")));
+        }
+        if let Err(why) = sightings::save(&self.house.shelf, &self.house.db, SIGHTINGS_WITHIN).await {
+            cut.push(format!("what tools look like could not be saved: {why}"));
         }
         if let Err(error) = self.close_history().await {
             cut.push(format!("the history could not be written out: {error}"));

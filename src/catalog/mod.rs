@@ -16,6 +16,7 @@ mod pages;
 mod schema;
 mod seat;
 mod shelf;
+mod sightings;
 mod snapshot;
 mod template;
 mod view;
@@ -33,6 +34,7 @@ pub use meter::Meter;
 pub use pages::{CursorError, Listing, Page};
 pub use seat::{Place, PluginState, Seat, SeatLimits};
 pub use shelf::{Arrangement, Shelf, ViewSummary};
+pub use sightings::Sighting;
 pub use snapshot::{Refused, Snapshot};
 pub use view::{Changed, Kinds, ViewName};
 

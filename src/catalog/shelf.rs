@@ -7,17 +7,18 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::{ArcSwap, Guard};
+use tokio::sync::Notify;
 
 use super::Manner;
 use super::entry::ResourceEntry;
 use super::links::Links;
 use super::offer::Offer;
 use super::seat::{PluginState, Seat};
+use super::sightings::{Sighting, Sightings};
 use super::snapshot::{Refused, Snapshot};
 use super::view::{Bundle, Changed, Cut, View, ViewName};
 use crate::config::plugin::BundleFile;
 use crate::plugins::Inventory;
-use crate::telemetry::metrics::METRICS;
 
 /// One of several changes that are made at once.
 pub enum Arrangement {
@@ -53,8 +54,8 @@ struct Stock {
     offers: Vec<Arc<Offer>>,
     bundles: Vec<Arc<Bundle>>,
     refused_bundles: Vec<Refused>,
-    /// The last known hash of each tool, by plugin and the plugin's own name; of plugins that are gone, too.
-    digests: HashMap<Arc<str>, HashMap<Arc<str>, Arc<str>>>,
+    /// How each tool was last seen; of plugins that are gone, too.
+    sightings: Sightings,
 }
 
 /// Holds the current snapshot.
@@ -63,13 +64,21 @@ pub struct Shelf {
     stock: Mutex<Stock>,
     links: Arc<Links>,
     manner: Manner,
+    /// Told when a tool is seen that is new, or is not what it was.
+    sighted: Notify,
 }
 
 impl Shelf {
     /// An empty shelf.
     pub fn new(manner: Manner) -> Self {
         let empty = Snapshot::build(ViewName::MAIN, &Cut::All, &[], &Snapshot::default(), &manner);
-        Self { current: ArcSwap::from_pointee(empty), stock: Mutex::default(), links: Arc::default(), manner }
+        Self {
+            current: ArcSwap::from_pointee(empty),
+            stock: Mutex::default(),
+            links: Arc::default(),
+            manner,
+            sighted: Notify::new(),
+        }
     }
 
     /// The current snapshot of everything, borrowed for a moment.
@@ -126,7 +135,8 @@ impl Shelf {
         if !seat.is_shown() {
             return Changed::default();
         }
-        stock.put(Arc::new(nothing));
+        // Nothing is seen of it: no tool of it is new.
+        let _no_news = stock.put(Arc::new(nothing));
         self.rebuild(&stock)
     }
 
@@ -146,7 +156,11 @@ impl Shelf {
         for change in changes {
             match change {
                 // One that waits to take another's place, or has left its own, must not push away who is there.
-                Made::Put(offer) if offer.seat.is_shown() => stock.put(offer),
+                Made::Put(offer) if offer.seat.is_shown() => {
+                    if stock.put(offer) {
+                        self.sighted.notify_one();
+                    }
+                }
                 Made::Put(_) => {}
                 Made::Remove(seat) => stock.offers.retain(|offer| !Arc::ptr_eq(&offer.seat, &seat)),
                 Made::Bundles(bundles, refused) => {
@@ -157,12 +171,30 @@ impl Shelf {
         self.rebuild(&stock)
     }
 
-    /// Notes hashes of definitions from before this process, by plugin and tool: from now on a change of them is noticed.
-    pub fn remember_digests(&self, known: impl IntoIterator<Item = (Arc<str>, Arc<str>, Arc<str>)>) {
+    /// Notes how tools were seen before this process: from now on a change of them is noticed.
+    pub fn remember(&self, known: impl IntoIterator<Item = Sighting>) {
         let mut stock = self.stock();
-        for (plugin, tool, digest) in known {
-            stock.digests.entry(plugin).or_default().entry(tool).or_insert(digest);
-        }
+        known.into_iter().for_each(|sighting| stock.sightings.remember(sighting));
+    }
+
+    /// How the tools of one plugin were last seen, by its own names.
+    pub fn sightings(&self, plugin: &str) -> HashMap<Arc<str>, Sighting> {
+        self.stock().sightings.of(plugin)
+    }
+
+    /// Waits until a tool is seen that is new, or is not what it was; whoever comes late does not wait.
+    pub async fn sighted(&self) {
+        self.sighted.notified().await;
+    }
+
+    /// Takes at most `most` sightings that nobody took before.
+    pub fn take_unsaved(&self, most: usize) -> Vec<Sighting> {
+        self.stock().sightings.take_unsaved(most)
+    }
+
+    /// Takes sightings back that could not be saved: they are given out once more.
+    pub fn give_back(&self, unsaved: Vec<Sighting>) {
+        self.stock().sightings.give_back(unsaved);
     }
 
     fn stock(&self) -> MutexGuard<'_, Stock> {
@@ -242,33 +274,15 @@ enum Made {
 }
 
 impl Stock {
-    /// Puts an offer into its place.
-    fn put(&mut self, offer: Arc<Offer>) {
-        self.compare(&offer);
+    /// Puts an offer into its place; says whether a tool of it is new, or is not what it was.
+    fn put(&mut self, offer: Arc<Offer>) -> bool {
+        let news = self.sightings.look_at(&offer);
         let place =
             |offer: &Offer| (offer.seat.registered.unwrap_or(usize::MAX), Arc::clone(&offer.seat.name));
         self.offers.retain(|old| old.seat.name != offer.seat.name);
         let at = self.offers.partition_point(|other| place(other) < place(&offer));
         self.offers.insert(at, offer);
-    }
-
-    /// Notices definitions that say something else than they did: a server may have changed what a person agreed to.
-    fn compare(&mut self, offer: &Offer) {
-        if offer.tools.is_empty() {
-            // It is down, not changed: what it offered is compared when it is back.
-            return;
-        }
-        let now: HashMap<_, _> =
-            offer.tools.iter().map(|tool| (Arc::clone(&tool.local), Arc::clone(&tool.digest))).collect();
-        let plugin = &offer.seat.name;
-        let before = self.digests.insert(Arc::clone(plugin), now).unwrap_or_default();
-        for tool in &offer.tools {
-            if before.get(&tool.local).is_some_and(|before| *before != tool.digest) {
-                METRICS.tool_definition_changes.with_label_values(&[&**plugin]).inc();
-                log::warn!(plugin = &**plugin, tool = &*tool.canonical;
-                    "plugin {plugin} changed the definition of its tool {}: look at it before you trust it", tool.local);
-            }
-        }
+        news
     }
 }
 

@@ -26,8 +26,8 @@ impl Plugin for Idle {
     }
 }
 
-fn seat_with(name: &str, curation: Curation) -> Seat {
-    let limits = SeatLimits {
+fn limits() -> SeatLimits {
+    SeatLimits {
         concurrency: 1,
         queue_max: 1,
         queue_timeout: None,
@@ -36,8 +36,11 @@ fn seat_with(name: &str, curation: Curation) -> Seat {
         timeout_seconds: 1,
         breaker: None,
         start_timeout: None,
-    };
-    let seat = Seat::new(name, Arc::new(curation), Arc::new(Idle), limits);
+    }
+}
+
+fn seat_with(name: &str, curation: Curation) -> Seat {
+    let seat = Seat::new(name, Arc::new(curation), Arc::new(Idle), limits());
     seat.turn(PluginState::Ready, None, None);
     seat
 }
@@ -189,7 +192,7 @@ fn many_changes_at_once_are_one_snapshot() {
     look(&shelf, "old");
     let changed = shelf.rearrange(vec![
         Arrangement::Put(seat("new"), offers(&["b"])),
-        Arrangement::Remove(Arc::clone(&old)),
+        Arrangement::Remove(old),
         Arrangement::Bundles(vec![("some".to_owned(), bundle(&[], &["new__*"], false))]),
     ]);
     assert_eq!(names(&shelf.keep()), ["new__b"]);
@@ -225,18 +228,66 @@ fn a_bundle_of_a_plugins_name_or_with_a_glob_that_is_none_is_refused_with_a_reas
 fn a_definition_that_changed_is_counted_once_also_over_a_quarantine_and_a_new_seat() {
     let shelf = shelf();
     let counted = || METRICS.tool_definition_changes.with_label_values(&["counted"]).get();
-    let known = [("counted".into(), "old".into(), "another".into())];
-    shelf.remember_digests(known);
+    shelf.remember([sighting("counted", "old", "another")]);
     shelf.publish(&seat("counted"), offers(&["a", "b", "old"]));
     assert_eq!(counted(), 1, "what was known from before this process counts");
+    let old = shelf.sightings("counted").remove("old").unwrap();
+    assert_eq!(old.previous.as_deref(), Some("another"));
+    assert!(old.changed_at > Some(old.first_seen_at));
     shelf.publish(&seat("counted"), offers(&["b", "a", "old"]));
     assert_eq!(counted(), 1, "another order is no other definition");
     shelf.publish(&seat("counted"), Inventory::default());
     shelf.publish(&seat("counted"), described("Changed", &["a", "b"]));
     assert_eq!(counted(), 3);
+    shelf.publish(&seat("counted"), offers(&["a"]));
+    shelf.publish(&seat("counted"), described("Changed", &["a", "b"]));
+    assert_eq!(
+        counted(),
+        5,
+        "a tool that went and came back the same has not changed, one that changed twice has"
+    );
     let catalog = shelf.keep();
     let digests: Vec<_> = catalog.digests().collect();
     assert_eq!(digests.len(), 2);
     assert_eq!((&**digests[0].0, &**digests[0].1, digests[0].2.len()), ("counted", "a", 64));
     assert_eq!(catalog.tokens(), catalog.tools().map(|tool| tool.tokens()).sum::<usize>());
+}
+
+fn sighting(plugin: &str, tool: &str, digest: &str) -> Sighting {
+    Sighting {
+        plugin: plugin.into(),
+        tool: tool.into(),
+        digest: digest.into(),
+        previous: None,
+        first_seen_at: std::time::SystemTime::UNIX_EPOCH,
+        changed_at: None,
+    }
+}
+
+#[test]
+fn what_comes_with_the_program_changes_with_it_and_is_warned_about_only_while_it_runs() {
+    let shelf = shelf();
+    let counted = || METRICS.tool_definition_changes.with_label_values(&["brought"]).get();
+    let seat = Arc::new(Seat::new("brought", Arc::default(), Arc::new(Idle), limits()).registered(0));
+    shelf.remember([sighting("brought", "a", "of the last version")]);
+    shelf.publish(&seat, offers(&["a"]));
+    assert_eq!(counted(), 0);
+    assert!(shelf.sightings("brought")["a"].changed_at.is_some());
+    shelf.publish(&seat, described("Changed", &["a"]));
+    assert_eq!(counted(), 1);
+}
+
+#[test]
+fn each_new_sighting_is_given_out_once_and_once_more_when_it_is_given_back() {
+    let shelf = shelf();
+    shelf.publish(&seat("given"), offers(&["a", "b", "c"]));
+    let tools = |some: &[Sighting]| some.iter().map(|one| one.tool.to_string()).collect::<Vec<_>>();
+    let some = shelf.take_unsaved(2);
+    assert_eq!(tools(&some), ["a", "b"]);
+    shelf.give_back(some);
+    assert_eq!(tools(&shelf.take_unsaved(9)), ["a", "b", "c"]);
+    shelf.publish(&seat("given"), offers(&["c", "b", "a"]));
+    assert!(shelf.take_unsaved(9).is_empty());
+    shelf.publish(&seat("given"), described("Changed", &["b"]));
+    assert_eq!(tools(&shelf.take_unsaved(9)), ["b"]);
 }

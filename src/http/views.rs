@@ -119,15 +119,19 @@ pub fn plugin(house: &House, name: &str) -> Option<Value> {
     let mut shown = plugin_summary(&catalog, &member);
     let mut tools: Vec<_> = catalog.tools().filter(|entry| entry.seat.name == seat.name).collect();
     tools.sort_by(|a, b| a.name.cmp(&b.name));
+    let seen = house.shelf.sightings(&seat.name);
     let tools: Vec<Value> = tools
         .iter()
         .map(|entry| {
+            let seen = seen.get(&entry.local);
             json!({
                 "name": &*entry.name,
                 "own": &*entry.local,
                 "tokens": entry.tokens(),
                 "calls": entry.time.get_sample_count(),
                 "digest": &*entry.digest,
+                "previousDigest": seen.and_then(|seen| seen.previous.as_deref()),
+                "definitionChangedAt": seen.and_then(|seen| seen.changed_at).map(moment),
             })
         })
         .collect();

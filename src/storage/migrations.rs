@@ -92,7 +92,7 @@ pub fn check(connection: &mut DbConnection, place: &str) -> Result<Vec<String>, 
         DbConnection::Postgres(postgres) => postgres
             .batch_execute(
                 "SELECT count(*) FROM instances; SELECT counter FROM generation; \
-                 SELECT max(id) FROM command_history; SELECT count(*) FROM api_keys;",
+                 SELECT max(id) FROM command_history; SELECT count(*) FROM api_keys; SELECT count(*) FROM tool_definitions;",
             )
             .map(|()| Vec::new()),
     };

@@ -2,6 +2,7 @@
 //! must not know actors or HTTP.
 
 pub mod connection;
+pub mod definitions;
 pub mod error;
 pub mod folder;
 pub mod history;

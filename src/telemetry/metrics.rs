@@ -54,7 +54,7 @@ metrics! {
     refused: IntCounterVec = "waygate_refused_total", "reason";
     /// Calls cancelled by a client that went away.
     cancelled: IntCounter = "waygate_cancelled_total";
-    /// Tools whose definition a plugin changed while it was known, by plugin.
+    /// Tools whose definition a plugin changed since it was last seen, also before this start, by plugin.
     tool_definition_changes: IntCounterVec = "waygate_tool_definition_changes_total", "plugin";
     /// Plugin calls that panicked, by plugin.
     plugin_panics: IntCounterVec = "waygate_plugin_panics_total", "plugin";

@@ -156,8 +156,11 @@ async fn a_program_that_is_not_there_is_told_of_confined_or_not() {
             matches!(&failed, Err(ChildError::Program(why)) if why.contains("No such file")),
             "{failed:?}"
         );
-        let stat = child.life.tree().map(|tree| tree.usage().map(|usage| usage.processes));
-        assert!(matches!(stat, Some(None | Some(0))), "{stat:?}");
+        let tree = child.life.tree().expect("a guard");
+        // What was to become it has said so, and ends next.
+        eventually("nobody is left", || {
+            matches!(tree.usage().map(|usage| usage.processes), None | Some(0)).then_some(())
+        });
     }
 }
 
@@ -200,4 +203,23 @@ async fn what_a_program_and_its_children_use_is_counted_also_when_they_have_ende
     assert!(usage.rss_bytes > 100_000, "{usage:?}");
     child.life.gone(std::time::Duration::from_millis(100)).await;
     assert_eq!(tree.usage(), None);
+}
+
+#[tokio::test]
+async fn a_program_of_root_neither_looks_into_waygate_nor_takes_off_its_limits() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root could");
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let own = std::process::id();
+    let script = format!(
+        "cat /proc/{own}/environ > environ; cat /proc/{own}/mem > mem; ulimit -Hn 4000 && echo raised; \
+         cat /proc/self/environ > self && echo own"
+    );
+    let limits = Confinement { files_max: Some(77), ..Confinement::default() };
+    let (said, _) = says(Some(limits), folder.path(), &script).await;
+    assert_eq!(fs::read(folder.path().join("environ")).expect("made"), b"", "{said}");
+    assert!(!said.contains("raised"), "{said}");
+    assert!(said.contains("own"), "it still sees itself: {said}");
 }

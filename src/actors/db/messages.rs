@@ -6,6 +6,8 @@
 //! | `Crash`         | http (test)     | –                          | yes         |
 //! | `ListHistory`   | http, app       | `Page`, the newest first   | no          |
 //! | `ShowCall`      | http, app       | `Vec<Entry>`, empty: none  | no          |
+//! | `LoadDefinitions` | sightings   | `Vec<ToolDefinition>`      | no          |
+//! | `SaveDefinitions` | sightings   | – once they are on disk    | no          |
 //! | `CheckDatabase` | health, http    | `Duration` of a small read | no          |
 //! | `GetPool`       | metrics         | `PoolState`                | yes         |
 //! | `Flush`         | app             | – once all is on disk      | no          |
@@ -19,6 +21,7 @@ use actix::Message;
 
 use super::RecordError;
 pub use crate::actors::supervision::{Crash, Ping};
+use crate::storage::definitions::ToolDefinition;
 use crate::storage::history::{Entry, Filter, Page};
 use crate::storage::{PoolState, StorageError};
 
@@ -36,6 +39,19 @@ pub struct ListHistory {
 pub struct ShowCall {
     /// Which.
     pub call_id: String,
+}
+
+/// What is known of all tools' definitions.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Vec<ToolDefinition>, StorageError>")]
+pub struct LoadDefinitions;
+
+/// Writes how tools were seen, all or none; the asker keeps them few.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), StorageError>")]
+pub struct SaveDefinitions {
+    /// How.
+    pub rows: Vec<ToolDefinition>,
 }
 
 /// Reads one row, and tells how long the database took.

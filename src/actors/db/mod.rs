@@ -16,15 +16,21 @@ use futures_util::future::join_all;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
-use messages::{CheckDatabase, Close, Crash, Flush, GetPool, ListHistory, Ping, ShowCall};
+use messages::{
+    CheckDatabase, Close, Crash, Flush, GetPool, ListHistory, LoadDefinitions, Ping, SaveDefinitions,
+    ShowCall,
+};
 pub use recorder::{Behind, COMMIT_DEADLINE, ROOM_WAIT, Record, RecordError, Recorder, RecorderState};
 pub use writer::Render;
 use writer::Writer;
 
 use crate::actors::supervision::{Roster, Terms};
 use crate::config::{self, Capture, Durability};
+use crate::storage::definitions::ToolDefinition;
 use crate::storage::history::{self, Entry, Kind, Page, Status};
-use crate::storage::{DbConnection, Instance, PoolState, QueryResult, Storage, StorageError, instances};
+use crate::storage::{
+    DbConnection, Instance, PoolState, QueryResult, Storage, StorageError, definitions, instances,
+};
 
 /// From the question to the answer, the wait for a reader included.
 const READ_DEADLINE: Duration = Duration::from_secs(10);
@@ -119,6 +125,20 @@ impl Handler<ShowCall> for DbActor {
     type Result = ResponseFuture<Result<Vec<Entry>, StorageError>>;
     fn handle(&mut self, message: ShowCall, _: &mut Context<Self>) -> Self::Result {
         self.read(move |connection| history::show(connection, &message.call_id))
+    }
+}
+
+impl Handler<LoadDefinitions> for DbActor {
+    type Result = ResponseFuture<Result<Vec<ToolDefinition>, StorageError>>;
+    fn handle(&mut self, _: LoadDefinitions, _: &mut Context<Self>) -> Self::Result {
+        self.read(definitions::all)
+    }
+}
+
+impl Handler<SaveDefinitions> for DbActor {
+    type Result = ResponseFuture<Result<(), StorageError>>;
+    fn handle(&mut self, message: SaveDefinitions, _: &mut Context<Self>) -> Self::Result {
+        self.read(move |connection| definitions::save(connection, &message.rows))
     }
 }
 

@@ -57,12 +57,13 @@ pub struct Sights {
 /// Samples and renders.
 pub struct MetricsActor {
     sights: Arc<Sights>,
+    seen: Arc<sample::Seen>,
 }
 
 impl MetricsActor {
     /// Looks at `sights`.
     pub fn new(sights: Arc<Sights>) -> Self {
-        Self { sights }
+        Self { sights, seen: Arc::default() }
     }
 }
 
@@ -71,8 +72,8 @@ impl Actor for MetricsActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         METRICS.build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
-        sample::all(&self.sights);
-        ctx.run_interval(SAMPLE_EVERY, |metrics, _| sample::all(&metrics.sights));
+        self.sample();
+        ctx.run_interval(SAMPLE_EVERY, |metrics, _| metrics.sample());
     }
 }
 
@@ -112,6 +113,13 @@ impl Handler<Crash> for MetricsActor {
 }
 
 impl MetricsActor {
+    /// Takes all samples; those of processes beside this thread, so that the next scrape finds them.
+    fn sample(&self) {
+        sample::all(&self.sights);
+        let (sights, seen) = (Arc::clone(&self.sights), Arc::clone(&self.seen));
+        drop(tokio::task::spawn_blocking(move || sample::processes(&sights, &seen)));
+    }
+
     fn performance(&self) -> Value {
         let uptime = self.sights.began.elapsed().as_secs_f64();
         let catalog = self.sights.shelf.keep();

@@ -1,6 +1,7 @@
 //! Taking the samples: the process, the pool, the queues, the actors, the plugins. Must not render.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 
@@ -57,7 +58,7 @@ fn plugins(sights: &Sights) {
     for gauge in [&METRICS.plugin_state, &METRICS.lost_threads, &METRICS.plugin_running] {
         gauge.reset();
     }
-    for gauge in [&METRICS.plugin_queued, &METRICS.plugin_breaker, &METRICS.plugin_memory] {
+    for gauge in [&METRICS.plugin_queued, &METRICS.plugin_breaker] {
         gauge.reset();
     }
     for member in sights.plugins.all() {
@@ -72,15 +73,37 @@ fn plugins(sights: &Sights) {
             Circuit::HalfOpen => 1,
             Circuit::Open => 2,
         });
-        let report = seat.plugin.report();
-        let number = |name: &str| report.pointer(&format!("/process/{name}")).or_else(|| report.get(name));
-        if let Some(cpu) = number("cpuSeconds").and_then(Value::as_f64) {
-            METRICS.plugin_cpu.with_label_values(&label).set(cpu);
-        }
-        if let Some(memory) = number("rssBytes").and_then(Value::as_u64) {
-            METRICS.plugin_memory.with_label_values(&label).set(whole(memory));
+    }
+}
+
+/// Plugins whose processes were seen last.
+pub type Seen = Mutex<BTreeSet<Arc<str>>>;
+
+/// Takes samples of the processes behind the plugins: small files of the system for each process, so on a thread that may
+/// wait. One that finds another at it leaves it alone.
+pub fn processes(sights: &Sights, seen: &Seen) {
+    let Ok(mut seen) = seen.try_lock() else { return };
+    let mut now = BTreeSet::new();
+    for member in sights.plugins.all() {
+        let name = &member.seat.name;
+        let report = member.seat.plugin.report();
+        // A plugin says of its own processes, and a server's link of those of the server.
+        let places = ["/speaker/link", "/process", ""];
+        let number = |word: &str| places.iter().find_map(|place| report.pointer(place)?.get(word));
+        let cpu = number("cpuSeconds").and_then(Value::as_f64);
+        let memory = number("rssBytes").and_then(Value::as_u64);
+        if let (Some(cpu), Some(memory)) = (cpu, memory) {
+            METRICS.plugin_cpu.with_label_values(&[&**name]).set(cpu);
+            METRICS.plugin_memory.with_label_values(&[&**name]).set(whole(memory));
+            now.insert(Arc::clone(name));
         }
     }
+    for gone in seen.difference(&now) {
+        // One that was never there is as gone.
+        let _was_there = METRICS.plugin_cpu.remove_label_values(&[&**gone]);
+        let _was_there = METRICS.plugin_memory.remove_label_values(&[&**gone]);
+    }
+    *seen = now;
 }
 
 fn history(sights: &Sights) {

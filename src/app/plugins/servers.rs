@@ -3,7 +3,7 @@
 //! Must not know when a plugin is started, nor what it offers.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -45,6 +45,24 @@ impl Servers {
         Self { guard, data_root, denied, input_timeout }
     }
 
+    /// A program may do as it likes in the folder that it works in, so none of Waygate's own may be in there.
+    fn check_folder(&self, reach: &Reach) -> Result<(), String> {
+        let Reach::Stdio(StdioReach { cwd: Some(cwd), .. }) = reach else { return Ok(()) };
+        // Past links; what is not there yet is as it is written.
+        let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let folder = real(cwd);
+        match std::iter::once(&self.data_root).chain(&self.denied).find(|own| real(own).starts_with(&folder))
+        {
+            None => Ok(()),
+            Some(own) => Err(format!(
+                "cwd {} holds {}, which is Waygate's own and no program's business; choose another folder, or leave cwd out \
+                 for a private one",
+                cwd.display(),
+                own.display()
+            )),
+        }
+    }
+
     fn ways(&self, name: &Arc<str>, server: &McpServer) -> Arc<dyn Ways> {
         let response_max_bytes = server.response_max_bytes;
         match &server.reach {
@@ -71,6 +89,7 @@ impl Servers {
 
 impl Maker for Servers {
     fn make(&self, name: &str, server: &McpServer) -> Result<Arc<dyn Plugin>, String> {
+        self.check_folder(&server.reach)?;
         let name: Arc<str> = name.into();
         let manner = Manner {
             plugin: Arc::clone(&name),

@@ -184,7 +184,7 @@ pub const FIELDS: &[Field] = &[
     field("args", Program, LIST, "`[]`",
         "What the program gets, word by word; nothing is expanded."),
     field("cwd", Program, TEXT, "a private folder",
-        "The folder that it works in."),
+        "The folder that it works in, which must hold nothing of Waygate's own."),
     field("env.*", Program, Credential, "none",
         "A variable that it gets; see [secrets](#secrets)."),
     field("inherit_env", Program, LIST, "`[]`",

@@ -2,9 +2,10 @@
 //!
 //! A guard runs this binary once more (`guard --enter`), which limits itself and turns into the program: limits, the
 //! ban on more rights and Landlock all outlive that. Reading order: [`Confinement`], what is asked for; [`enter`], the
-//! process between the two; [`landlock`], folders and network. Must not know what the program is for.
+//! process between the two; [`landlock`], folders and network; [`rights`], what of root's it loses. Must not know what the program is for.
 
 mod landlock;
+mod rights;
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::process::CommandExt as _;
@@ -98,6 +99,10 @@ fn become_program(confinement: &OsStr, command: &[OsString], tell: &dyn Fn(&Repo
     let mut command = Command::new(program);
     command.args(arguments);
     tell(&Report::Confined(landlock::raise(&confinement, Path::new(program))));
+    // After Landlock, which may be put on by who has the right to, whatever else holds.
+    if let Err(error) = rights::take() {
+        return format!("rights of root cannot be taken from it: {error}");
+    }
     // Last, for they hold for this process, too.
     if let Err(why) = limit(&confinement) {
         return why;

@@ -21,7 +21,7 @@ use crate::plugins::child::report::Confined;
 /// What is asked of Landlock, of this version and those before; a kernel that has less does less.
 const WANTED: ABI = ABI::V5;
 /// What every program needs to run at all: to be read, and run. In `/proc`, Landlock keeps a program from what only a
-/// debugger may see of processes outside; but not where it runs as root, which may see it without being one.
+/// debugger may see of processes outside; one of root has lost its right to see it without being one: see `rights`.
 const SYSTEM: [&str; 15] = [
     "/usr",
     "/lib",
