@@ -2,6 +2,7 @@
 
 mod builder;
 mod host;
+mod house;
 mod listener;
 mod means;
 pub mod plugins;
@@ -14,31 +15,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix::Addr;
 use actix_rt::Arbiter;
 use actix_web::dev::ServerHandle;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
-use crate::access::{Gate, Keys, Sealer};
+use crate::access::{Gate, Keys};
 use crate::actors::House;
 use crate::actors::ask::{AskError, ask};
 use crate::actors::db::messages::Close;
-use crate::actors::db::{self, CLOSE_DEADLINE, RecordError, Recorder};
-use crate::actors::executor::Bench;
-use crate::actors::health::{self, HealthMonitor, Watchlist};
-use crate::actors::metrics::{self, MetricsActor, Sights};
-use crate::actors::phase::{Phase, RequestIds};
-use crate::actors::plugin::reload::{Asked, ReloadHandle};
-use crate::actors::plugin::{END_WITHIN, Roll};
-use crate::actors::session::{SessionLimits, Sessions, Streams};
-use crate::actors::supervision::Roster;
-use crate::catalog::{Manner, Shelf};
-use crate::config::plugin::BundleFile;
-use crate::config::{Config, Durability, Network};
+use crate::actors::db::{CLOSE_DEADLINE, RecordError};
+use crate::actors::phase::Phase;
+use crate::actors::plugin::END_WITHIN;
+use crate::config::{Config, Network};
 use crate::http;
 use crate::http::door::{Connections, Frame, Limits};
 use crate::protocol::Eras;
-use crate::protocol::render::ServerInfo;
 use crate::storage::socket::{self, Socket};
 use crate::storage::{DataFolder, Instance, Nook, Owned, Storage, StorageError};
 use crate::telemetry::metrics::METRICS;
@@ -47,14 +38,9 @@ pub use crate::plugins::child::confine::enter as enter_confinement;
 pub use crate::plugins::child::guard::keep as keep_guard;
 pub use builder::Builder;
 use means::Means;
-use plugins::Nursery;
-use plugins::make::Maker;
-use plugins::reload::Reloader;
 
 /// How long plugins may take to end, even if nothing is left of the time to drain.
 const PLUGINS_WITHIN: Duration = Duration::from_secs(5);
-/// How long a reload may take.
-const RELOAD_WITHIN: Duration = Duration::from_secs(120);
 /// How long the database may take to close.
 const CLOSE_WITHIN: Duration = Duration::from_secs(15);
 
@@ -158,7 +144,7 @@ impl App {
         let eras = means.eras;
         let (user, socket) = entrance(&ground)?.unzip();
         let phase = Arc::new(Phase::default());
-        let house = build_house(means, config, storage, &instance, Arc::clone(&phase), began).await?;
+        let house = house::build(means, config, storage, &instance, Arc::clone(&phase), began).await?;
         let frame = frame(config, &house, address, socket.as_ref(), eras);
         // One client needs no more than one worker, and a second one beside a call that computes.
         let most = if network.is_some() { usize::MAX } else { 2 };
@@ -311,164 +297,6 @@ async fn open_storage(config: &Config, listener: Option<&TcpListener>) -> Result
     };
     opened
         .unwrap_or_else(|error| Err(StorageError::Folder { path: PathBuf::new(), cause: error.to_string() }))
-}
-
-/// Everyone who works behind the door.
-async fn build_house(
-    means: Means,
-    config: &Config,
-    storage: Storage,
-    instance: &Instance,
-    phase: Arc<Phase>,
-    began: Instant,
-) -> Result<Arc<House>, StartError> {
-    let Means { info, host, guests, bundles, sealer, maker, .. } = means;
-    let roster = Arc::new(Roster::default());
-    let shelf = Arc::new(Shelf::new(manner(config, &info)));
-    let roll = Arc::new(Roll::default());
-    let keep_alive = Duration::from_secs(config.mcp.stream_keep_alive_seconds);
-    let streams = Streams::new(config.mcp.streams_max, keep_alive, Arc::clone(&roster));
-
-    let house_arbiter = Arbiter::new();
-    let sessions = open_sessions(&house_arbiter, config, &streams);
-    let (db, recorder) = start_db(&house_arbiter, &roster, &storage, instance, config).await?;
-    let sights = Arc::new(Sights {
-        roster: Arc::clone(&roster),
-        shelf: Arc::clone(&shelf),
-        plugins: Arc::clone(&roll),
-        streams: Arc::clone(&streams),
-        recorder: recorder.clone(),
-        storage,
-        data_folder: data_folder(config),
-        began,
-    });
-    let metrics = on(&house_arbiter, {
-        let roster = Arc::clone(&roster);
-        move || roster.start("metrics".to_owned(), "metrics", metrics::TERMS, |_| MetricsActor::new(sights)).0
-    });
-    let watchlist = Watchlist {
-        roster: Arc::clone(&roster),
-        plugins: Arc::clone(&roll),
-        db: db.clone(),
-        recorder: recorder.clone(),
-        data_folder: data_folder(config),
-        disk_min_bytes: config.health.disk_min_bytes,
-        beat: Duration::from_secs(config.health.beat_seconds),
-        stuck: Duration::from_secs(config.health.stuck_seconds),
-    };
-    let nursery = Nursery::new(config, &roster, &shelf, &streams, &roll);
-    nursery.seat_guests(guests).await?;
-    drop(shelf.set_bundles(bundles.clone()));
-    let reloading = maker.map(|maker| reloading(nursery, maker, bundles, config)).transpose()?;
-    let (reload, reloading) = reloading.unzip();
-    // Last, so that its first judgement finds the plugins published; on a thread of its own, so that no other can block it.
-    let health = on(&Arbiter::new(), {
-        let roster = Arc::clone(&roster);
-        move || {
-            roster.start("health".to_owned(), "health", health::TERMS, |_| HealthMonitor::new(watchlist)).0
-        }
-    });
-    let bench = Arc::new(bench(config, recorder, info, sealer, &shelf));
-    let house = Arc::new(House {
-        metrics: metrics.await?,
-        health: health.await?,
-        roster,
-        shelf,
-        streams,
-        sessions,
-        plugins: roll,
-        reload,
-        bench,
-        db,
-        phase,
-        ids: RequestIds::new(&instance.id),
-        began,
-    });
-    host.fill(&house);
-    if let Some(reloading) = reloading {
-        reloading.begin();
-    }
-    Ok(house)
-}
-
-/// What carries out reloads, and how it is asked. It begins when the house stands.
-fn reloading(
-    nursery: Nursery,
-    maker: Arc<dyn Maker>,
-    own_bundles: Vec<(String, BundleFile)>,
-    config: &Config,
-) -> Result<(ReloadHandle, Reloading), StartError> {
-    let folder = config.server.data_dir.join("plugins");
-    builder::make_folder(&folder)
-        .map_err(|error| StartError::Plugin(format!("{} cannot be made: {error}", folder.display())))?;
-    let (handle, asks) = ReloadHandle::new(RELOAD_WITHIN);
-    let drain = Duration::from_secs(config.server.drain_seconds);
-    let reloader = Reloader::new(nursery, maker, own_bundles, folder.clone(), drain);
-    Ok((handle.clone(), Reloading { reloader, asks, handle, folder }))
-}
-
-/// Reloads that have not begun.
-struct Reloading {
-    reloader: Reloader,
-    asks: mpsc::Receiver<Asked>,
-    handle: ReloadHandle,
-    folder: PathBuf,
-}
-
-impl Reloading {
-    /// Starts the plugins of the folder without holding anybody up, and watches it, until the server stops.
-    fn begin(self) {
-        let Self { reloader, asks, handle, folder } = self;
-        actix_rt::spawn(async move {
-            let _watcher = plugins::watch::watch(&folder, handle.clone());
-            tokio::select! {
-                () = reloader.run(asks) => {}
-                () = handle.ended() => {}
-            }
-        });
-    }
-}
-
-/// The sessions with legacy clients, swept on the thread of `arbiter`.
-fn open_sessions(arbiter: &Arbiter, config: &Config, streams: &Arc<Streams>) -> Arc<Sessions> {
-    let limits = SessionLimits {
-        most: config.mcp.sessions_max,
-        most_of_one: config.mcp.sessions_per_caller_max,
-        idle: Duration::from_secs(config.mcp.session_idle_seconds),
-        replay_max_bytes: config.mcp.session_replay_bytes,
-    };
-    let sessions = Sessions::new(limits, Arc::clone(streams));
-    let swept = Arc::clone(&sessions);
-    arbiter.spawn_fn(move || swept.keep_swept());
-    sessions
-}
-
-fn manner(config: &Config, info: &ServerInfo) -> Manner {
-    let ttl_ms = config.mcp.list_ttl_seconds.saturating_mul(1000);
-    Manner { page_size: config.mcp.page_size, ttl_ms, info: info.clone() }
-}
-
-async fn start_db(
-    arbiter: &Arbiter,
-    roster: &Arc<Roster>,
-    storage: &Storage,
-    instance: &Instance,
-    config: &Config,
-) -> Result<(Addr<db::DbActor>, Recorder), StartError> {
-    let (roster, storage, instance) = (Arc::clone(roster), storage.clone(), instance.clone());
-    let (history, render) = (config.history.clone(), builder::capture(&config.history));
-    on(arbiter, move || db::start(&roster, storage, instance, &history, render)).await
-}
-
-fn bench(config: &Config, recorder: Recorder, info: ServerInfo, sealer: Sealer, shelf: &Shelf) -> Bench {
-    Bench {
-        links: Arc::clone(shelf.links()),
-        sealer,
-        recorder,
-        info,
-        input_timeout_seconds: config.mcp.input_timeout_seconds,
-        strict: config.history.durability == Durability::Strict,
-    }
 }
 
 fn frame(

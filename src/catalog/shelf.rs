@@ -109,7 +109,7 @@ impl Shelf {
         if let Some(entry) = catalog.resource(uri) {
             return Some(Arc::clone(entry));
         }
-        let seat = catalog.seat(&*self.links.owner(uri)?)?;
+        let seat = catalog.seat(&self.links.owner(uri)?)?;
         Some(Arc::new(ResourceEntry::linked(seat, uri)))
     }
 

@@ -30,11 +30,16 @@ fn seat_with(name: &str, curation: Curation) -> Seat {
     let limits = SeatLimits {
         concurrency: 1,
         queue_max: 1,
+        queue_timeout: None,
         blocking_threads: 1,
         lost_threads_max: 1,
         timeout_seconds: 1,
+        breaker: None,
+        start_timeout: None,
     };
-    Seat::new(name, Arc::new(curation), Arc::new(Idle), limits)
+    let seat = Seat::new(name, Arc::new(curation), Arc::new(Idle), limits);
+    seat.turn(PluginState::Ready, None, None);
+    seat
 }
 
 fn seat(name: &str) -> Arc<Seat> {
@@ -101,7 +106,7 @@ fn a_name_without_prefix_belongs_to_the_first_and_the_other_learns_whose_it_is()
     assert_eq!((first.state(), second.state()), (PluginState::Ready, PluginState::Degraded));
     // Alone it has it all the same.
     assert_eq!(names(&look(&shelf, "beta")), ["same", "other"]);
-    shelf.rearrange(vec![Arrangement::Remove("alpha".into())]);
+    shelf.rearrange(vec![Arrangement::Remove(Arc::clone(&first))]);
     assert_eq!(&*shelf.keep().tool("same").unwrap().seat.name, "beta");
     assert_eq!(second.state(), PluginState::Ready);
 }
@@ -179,11 +184,12 @@ fn a_view_is_built_when_somebody_looks_and_who_looked_hears_of_its_changes() {
 #[test]
 fn many_changes_at_once_are_one_snapshot() {
     let shelf = shelf();
-    shelf.publish(&seat("old"), offers(&["a"]));
+    let old = seat("old");
+    shelf.publish(&old, offers(&["a"]));
     look(&shelf, "old");
     let changed = shelf.rearrange(vec![
         Arrangement::Put(seat("new"), offers(&["b"])),
-        Arrangement::Remove("old".into()),
+        Arrangement::Remove(Arc::clone(&old)),
         Arrangement::Bundles(vec![("some".to_owned(), bundle(&[], &["new__*"], false))]),
     ]);
     assert_eq!(names(&shelf.keep()), ["new__b"]);

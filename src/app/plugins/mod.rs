@@ -1,6 +1,7 @@
 //! The plugins of a house: seats and actors for those of the binary, and for those that files describe, which come and go
 //! while it runs. Must not know HTTP, nor what any plugin does.
 
+pub(super) mod begin;
 pub mod check;
 pub mod make;
 pub(super) mod reload;

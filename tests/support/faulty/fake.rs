@@ -1,7 +1,7 @@
 //! A kind of plugin that files describe, without any server behind it: its lives go as the file's `args` say.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -69,7 +69,7 @@ impl Plugin for Fake {
             };
             match &*tool {
                 "fail" => return Err(PluginError::Unavailable("its server is away".to_owned())),
-                "die" => self.dies.lock().expect("no panic before").cancel(),
+                "die" => self.dies.lock().unwrap_or_else(PoisonError::into_inner).cancel(),
                 "slow" => tokio::time::sleep(Duration::from_millis(700)).await,
                 _ => {}
             }
@@ -92,7 +92,7 @@ impl Plugin for Fake {
                 return Err(LifeError("told to fail".to_owned()));
             }
             let dies = CancellationToken::new();
-            *self.dies.lock().expect("no panic before") = dies.clone();
+            *self.dies.lock().unwrap_or_else(PoisonError::into_inner) = dies.clone();
             pulse.ready();
             tokio::select! {
                 () = pulse.stop().cancelled() => Ok(()),

@@ -297,21 +297,30 @@ impl Errand {
             }
             Incoming::Request { id, method, .. } => strays::answer(&self.session, &id, &method),
             Incoming::Notification { method, params } => {
-                let members = || params.as_ref().and_then(|params| Object::open(params).ok());
-                match (method.as_str(), context) {
-                    ("notifications/progress", Some(context)) => {
-                        members().and_then(|said| progress(&said, context))
-                    }
-                    ("notifications/message", Some(context)) => {
-                        members().and_then(|said| log(&said, context))
-                    }
-                    ("notifications/progress" | "notifications/message", None) => None,
-                    ("notifications/cancelled", _) => members().map(|said| self.withdraw(&said)),
-                    _ => Some(strays::note(&self.session, &method, params.as_ref())),
-                };
+                self.take_notice(&method, params.as_ref(), context);
             }
         }
         None
+    }
+
+    fn take_notice(&mut self, method: &str, params: Option<&Raw>, context: Option<&Context>) {
+        let members = || params.and_then(|params| Object::open(params).ok());
+        match (method, context) {
+            ("notifications/progress", Some(context)) => {
+                members().and_then(|said| progress(&said, context));
+            }
+            ("notifications/message", Some(context)) => {
+                members().and_then(|said| log(&said, context));
+            }
+            // Nobody waits for it now.
+            ("notifications/progress" | "notifications/message", None) => {}
+            ("notifications/cancelled", _) => {
+                if let Some(said) = members() {
+                    self.withdraw(&said);
+                }
+            }
+            _ => strays::note(&self.session, method, params),
+        }
     }
 
     fn take_ask(&mut self, id: Raw, method: &str, params: Option<&Raw>) {

@@ -297,13 +297,16 @@ impl Session {
 
     /// Hands a request of the server to the call that it most likely belongs to: the only one in work; else the oldest
     /// that may ask, one that already waits for its client last. Gives it back when there is none.
-    pub fn hand_to_asker(&self, message: Incoming) -> Result<(), Incoming> {
+    pub fn hand_to_asker(&self, message: Incoming) -> Option<Incoming> {
         let calls = self.lock();
         let asker = calls.values().filter(|call| call.may_ask).min_by_key(|call| call.parked);
-        let Some(call) = asker else { return Err(message) };
-        call.inbox.try_send(message).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(message) | mpsc::error::TrySendError::Closed(message) => message,
-        })
+        let Some(call) = asker else { return Some(message) };
+        match call.inbox.try_send(message) {
+            Ok(()) => None,
+            Err(mpsc::error::TrySendError::Full(message) | mpsc::error::TrySendError::Closed(message)) => {
+                Some(message)
+            }
+        }
     }
 
     /// Notes that the server is done with an elicitation by URL.

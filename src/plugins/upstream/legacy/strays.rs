@@ -41,7 +41,7 @@ fn take(session: &Arc<Session>, message: Incoming) {
         Incoming::Request { ref id, ref method, .. } if !is_ask(method) => answer(session, id, method),
         Incoming::Request { ref id, .. } if session.is_shared() => refuse_shared(session, id),
         Incoming::Request { .. } => {
-            if let Err(Incoming::Request { id, .. }) = session.hand_to_asker(message) {
+            if let Some(Incoming::Request { id, .. }) = session.hand_to_asker(message) {
                 session.tally().refused.fetch_add(1, Ordering::Relaxed);
                 let why = "no call is in work whose client could be asked";
                 session.say(compose::refusal(&id, INTERNAL, why));

@@ -179,7 +179,7 @@ impl StdioLink {
 impl Link for StdioLink {
     fn ask(&self, request: Outgoing) -> BoxFuture<'static, Result<Flow, LinkError>> {
         // Before it is sent, for an answer may be quick.
-        let flow = match self.shared.routes.expect(request.id) {
+        let flow = match self.shared.routes.wait_for(request.id) {
             Ok(flow) => flow,
             Err(error) => return Box::pin(std::future::ready(Err(error))),
         };

@@ -84,7 +84,7 @@ impl Routes {
     ///
     /// # Errors
     /// When the link is broken: then nothing was sent.
-    pub(super) fn expect(self: &Arc<Self>, id: u64) -> Result<Flow, LinkError> {
+    pub(super) fn wait_for(self: &Arc<Self>, id: u64) -> Result<Flow, LinkError> {
         let inbox = Arc::new(Inbox::new(FLOW_MAX));
         let mut state = self.lock();
         if let Some(why) = &state.broken {

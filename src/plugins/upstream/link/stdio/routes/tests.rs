@@ -32,7 +32,7 @@ fn count(count: &AtomicU64) -> u64 {
 #[test]
 fn each_answer_reaches_its_request_in_whatever_order_they_come() {
     let routes = routes();
-    let [mut one, mut two] = [1, 2].map(|id| routes.expect(id).unwrap());
+    let [mut one, mut two] = [1, 2].map(|id| routes.wait_for(id).unwrap());
     line(&routes, r#"{"jsonrpc":"2.0","id":2,"result":{"n":2}}"#);
     line(&routes, r#" {"jsonrpc":"2.0","id":1,"error":{"code":-1,"message":"no"}} "#);
     assert_eq!(fetch(&mut one).as_deref(), Some("no"));
@@ -44,7 +44,7 @@ fn each_answer_reaches_its_request_in_whatever_order_they_come() {
 fn progress_and_what_is_subscribed_to_reach_the_request_they_name() {
     let routes = routes();
     let (mut call, mut listen, mut strays) =
-        (routes.expect(1).unwrap(), routes.expect(2).unwrap(), routes.strays());
+        (routes.wait_for(1).unwrap(), routes.wait_for(2).unwrap(), routes.strays());
     line(&routes, r#"{"method":"notifications/progress","params":{"progressToken":1,"progress":1}}"#);
     line(&routes, r#"{"method":"a","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":"2"}}}"#);
     line(&routes, r#"{"method":"notifications/progress","params":{"progressToken":9,"progress":1}}"#);
@@ -60,8 +60,8 @@ fn progress_and_what_is_subscribed_to_reach_the_request_they_name() {
 #[test]
 fn answers_that_nobody_waits_for_are_counted_and_dropped() {
     let routes = routes();
-    let mut call = routes.expect(1).unwrap();
-    drop(routes.expect(2).unwrap());
+    let mut call = routes.wait_for(1).unwrap();
+    drop(routes.wait_for(2).unwrap());
     for id in ["1", "1", "2", "77", "\"x\"", "null"] {
         line(&routes, &format!(r#"{{"id":{id},"result":{{}}}}"#));
     }
@@ -73,7 +73,7 @@ fn answers_that_nobody_waits_for_are_counted_and_dropped() {
 #[test]
 fn what_is_no_message_is_counted_and_harms_nobody() {
     let routes = routes();
-    let mut call = routes.expect(1).unwrap();
+    let mut call = routes.wait_for(1).unwrap();
     for noise in ["Starting…", "{", "[1]", "[]x", "", "   "] {
         line(&routes, noise);
     }
@@ -87,7 +87,7 @@ fn what_is_no_message_is_counted_and_harms_nobody() {
 #[test]
 fn a_broken_answer_fails_the_request_that_it_names() {
     let routes = routes();
-    let [mut one, mut two, mut three] = [1, 2, 3].map(|id| routes.expect(id).unwrap());
+    let [mut one, mut two, mut three] = [1, 2, 3].map(|id| routes.wait_for(id).unwrap());
     line(&routes, r#"{"jsonrpc":"2.0","id":1,"result":3}"#);
     routes.line(&Bytes::from_static(b"{\"result\":{\"text\":\"\xff\"},\"id\":2}")).unwrap();
     assert!(fetch(&mut one).unwrap().contains("no JSON-RPC message"));
@@ -101,7 +101,7 @@ fn a_broken_answer_fails_the_request_that_it_names() {
 #[test]
 fn who_reads_too_slowly_loses_the_oldest_and_never_the_answer() {
     let routes = routes();
-    let (mut call, mut strays) = (routes.expect(1).unwrap(), routes.strays());
+    let (mut call, mut strays) = (routes.wait_for(1).unwrap(), routes.strays());
     for n in 0..=FLOW_MAX {
         line(
             &routes,
@@ -130,11 +130,11 @@ fn who_reads_too_slowly_loses_the_oldest_and_never_the_answer() {
 #[test]
 fn at_the_end_all_that_wait_learn_why_and_nothing_more_is_begun() {
     let routes = routes();
-    let (mut call, mut strays) = (routes.expect(1).unwrap(), routes.strays());
+    let (mut call, mut strays) = (routes.wait_for(1).unwrap(), routes.strays());
     line(&routes, r#"{"method":"a"}"#);
     routes.end("it exited with code 3", false);
     assert_eq!(fetch(&mut call).as_deref(), Some("it exited with code 3"));
     assert_eq!(fetch(&mut strays).as_deref(), Some("a"), "what came before the end is still there");
     assert_eq!(fetch(&mut strays).as_deref(), Some("it exited with code 3"));
-    assert!(matches!(routes.expect(2), Err(LinkError::Unreachable(_))));
+    assert!(matches!(routes.wait_for(2), Err(LinkError::Unreachable(_))));
 }

@@ -1,0 +1,160 @@
+//! Builds the house behind the door: every actor, what they share, the plugins. Must not know how requests come in.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::Addr;
+use actix_rt::Arbiter;
+
+use super::means::Means;
+use super::plugins::Nursery;
+use super::plugins::begin::reloading;
+use super::{StartError, builder, data_folder, on};
+use crate::access::Sealer;
+use crate::actors::House;
+use crate::actors::db::{self, Recorder};
+use crate::actors::executor::Bench;
+use crate::actors::health::{self, HealthMonitor, Watchlist};
+use crate::actors::metrics::{self, MetricsActor, Sights};
+use crate::actors::phase::{Phase, RequestIds};
+use crate::actors::plugin::Roll;
+use crate::actors::session::{SessionLimits, Sessions, Streams};
+use crate::actors::supervision::Roster;
+use crate::catalog::{Manner, Shelf};
+use crate::config::{Config, Durability};
+use crate::protocol::render::ServerInfo;
+use crate::storage::{Instance, Storage};
+
+/// Everyone who works behind the door.
+pub(super) async fn build(
+    means: Means,
+    config: &Config,
+    storage: Storage,
+    instance: &Instance,
+    phase: Arc<Phase>,
+    began: Instant,
+) -> Result<Arc<House>, StartError> {
+    let Means { info, host, guests, bundles, sealer, maker, .. } = means;
+    let roster = Arc::new(Roster::default());
+    let shelf = Arc::new(Shelf::new(manner(config, &info)));
+    let roll = Arc::new(Roll::default());
+    let keep_alive = Duration::from_secs(config.mcp.stream_keep_alive_seconds);
+    let streams = Streams::new(config.mcp.streams_max, keep_alive, Arc::clone(&roster));
+
+    let house_arbiter = Arbiter::new();
+    let sessions = open_sessions(&house_arbiter, config, &streams);
+    let (db, recorder) = start_db(&house_arbiter, &roster, &storage, instance, config).await?;
+    let sights = Arc::new(Sights {
+        roster: Arc::clone(&roster),
+        shelf: Arc::clone(&shelf),
+        plugins: Arc::clone(&roll),
+        streams: Arc::clone(&streams),
+        recorder: recorder.clone(),
+        storage,
+        data_folder: data_folder(config),
+        began,
+    });
+    let metrics = start_metrics(&house_arbiter, &roster, sights);
+    let watchlist = Watchlist {
+        roster: Arc::clone(&roster),
+        plugins: Arc::clone(&roll),
+        db: db.clone(),
+        recorder: recorder.clone(),
+        data_folder: data_folder(config),
+        disk_min_bytes: config.health.disk_min_bytes,
+        beat: Duration::from_secs(config.health.beat_seconds),
+        stuck: Duration::from_secs(config.health.stuck_seconds),
+    };
+    let nursery = Nursery::new(config, &roster, &shelf, &streams, &roll);
+    nursery.seat_guests(guests).await?;
+    drop(shelf.set_bundles(bundles.clone()));
+    let reloading = maker.map(|maker| reloading(nursery, maker, bundles, config)).transpose()?;
+    let (reload, reloading) = reloading.unzip();
+    // Last, so that its first judgement finds the plugins published; on a thread of its own, so that no other can block it.
+    let health = start_health(&Arbiter::new(), &roster, watchlist);
+    let bench = Arc::new(bench(config, recorder, info, sealer, &shelf));
+    let house = Arc::new(House {
+        metrics: metrics.await?,
+        health: health.await?,
+        roster,
+        shelf,
+        streams,
+        sessions,
+        plugins: roll,
+        reload,
+        bench,
+        db,
+        phase,
+        ids: RequestIds::new(&instance.id),
+        began,
+    });
+    host.fill(&house);
+    if let Some(reloading) = reloading {
+        reloading.begin();
+    }
+    Ok(house)
+}
+
+/// The sessions with legacy clients, swept on the thread of `arbiter`.
+fn open_sessions(arbiter: &Arbiter, config: &Config, streams: &Arc<Streams>) -> Arc<Sessions> {
+    let limits = SessionLimits {
+        most: config.mcp.sessions_max,
+        most_of_one: config.mcp.sessions_per_caller_max,
+        idle: Duration::from_secs(config.mcp.session_idle_seconds),
+        replay_max_bytes: config.mcp.session_replay_bytes,
+    };
+    let sessions = Sessions::new(limits, Arc::clone(streams));
+    let swept = Arc::clone(&sessions);
+    arbiter.spawn_fn(move || swept.keep_swept());
+    sessions
+}
+
+fn manner(config: &Config, info: &ServerInfo) -> Manner {
+    let ttl_ms = config.mcp.list_ttl_seconds.saturating_mul(1000);
+    Manner { page_size: config.mcp.page_size, ttl_ms, info: info.clone() }
+}
+
+async fn start_db(
+    arbiter: &Arbiter,
+    roster: &Arc<Roster>,
+    storage: &Storage,
+    instance: &Instance,
+    config: &Config,
+) -> Result<(Addr<db::DbActor>, Recorder), StartError> {
+    let (roster, storage, instance) = (Arc::clone(roster), storage.clone(), instance.clone());
+    let (history, render) = (config.history.clone(), builder::capture(&config.history));
+    on(arbiter, move || db::start(&roster, storage, instance, &history, render)).await
+}
+
+fn bench(config: &Config, recorder: Recorder, info: ServerInfo, sealer: Sealer, shelf: &Shelf) -> Bench {
+    Bench {
+        links: Arc::clone(shelf.links()),
+        sealer,
+        recorder,
+        info,
+        input_timeout_seconds: config.mcp.input_timeout_seconds,
+        strict: config.history.durability == Durability::Strict,
+    }
+}
+
+fn start_metrics(
+    arbiter: &Arbiter,
+    roster: &Arc<Roster>,
+    sights: Arc<Sights>,
+) -> impl Future<Output = Result<Addr<MetricsActor>, StartError>> + use<> {
+    let roster = Arc::clone(roster);
+    on(arbiter, move || {
+        roster.start("metrics".to_owned(), "metrics", metrics::TERMS, |_| MetricsActor::new(sights)).0
+    })
+}
+
+fn start_health(
+    arbiter: &Arbiter,
+    roster: &Arc<Roster>,
+    watchlist: Watchlist,
+) -> impl Future<Output = Result<Addr<HealthMonitor>, StartError>> + use<> {
+    let roster = Arc::clone(roster);
+    on(arbiter, move || {
+        roster.start("health".to_owned(), "health", health::TERMS, |_| HealthMonitor::new(watchlist)).0
+    })
+}
