@@ -16,7 +16,7 @@
 //! | [`access`] | who may do what; pure decisions | `protocol`, `config` |
 //! | [`actors`] | who does what, when | `access`, `catalog`, `plugins`, `protocol`, `storage` |
 //! | [`catalog`] | one immutable snapshot of all that is offered | `plugins`, `protocol` |
-//! | [`plugins`] | the seam, the plugins of the binary, child processes | `protocol` |
+//! | [`plugins`] | the seam, the plugins of the binary, MCP servers behind us (`upstream`), child processes | `protocol` |
 //! | [`storage`] | the database: SQLite and PostgreSQL | `protocol`, `config` |
 //! | [`telemetry`] | logs, metrics, redaction, recent errors | `config` |
 //! | [`config`] | one table of settings, layered | – |
@@ -41,6 +41,20 @@
 //!
 //! A request of a session (2025-11-25 and before) leaves this road at `http/mcp` for `http/legacy`, which finds its session
 //! and comes back to `http/route`; what the plugin asks is asked of the client, and the call is made again with the answers.
+//!
+//! ## The same journey where the plugin is an MCP server
+//!
+//! ```text
+//! plugins/upstream          handle(request, context): which server, and whether it runs now
+//!   modern                  requests and answers as they are; its state sealed with its plugin
+//!   legacy                  a session of the pool or the shared one; a call that asks is parked until the answers come
+//!   link/stdio, http, sse   bytes: ids and deadlines, headers, streams taken up again
+//!     plugins/child         for a program: the guard, its limits, its end
+//! ```
+//!
+//! `config::plugin` reads the files, `app::plugins` makes plugins of them and carries out reloads beside what runs,
+//! `actors::plugin` owns their lives, and `catalog` publishes what is ready: at `/mcp`, and at `/mcp/{name}` for bundles and
+//! for each plugin alone.
 //!
 //! ## What must always be true
 //!

@@ -127,10 +127,11 @@ impl Server {
         for (number, command) in commands.iter().enumerate() {
             script += &format!("{{\n{}\n}} >out-{number} 2>&1\n", command.text);
         }
-        let binary = program("waygate-mcp");
+        let (binary, example) = (program("waygate-mcp"), program("echo"));
         let script = script
             .replace(ADDRESS, &self.address)
-            .replace("target/release/waygate-mcp", binary.to_str().unwrap());
+            .replace("target/release/waygate-mcp", binary.to_str().unwrap())
+            .replace("$PWD/target/release/examples/echo", example.to_str().unwrap());
         let mut shell = Command::new("bash");
         shell.env_clear().env("PATH", std::env::var_os("PATH").unwrap()).env("HOME", home);
         shell.env("WAYGATE_PORT", port).args(["-c", &script]).current_dir(home);

@@ -6,6 +6,7 @@
 //! http ──Ask, Answered, Subscribe──▶ session        sessions ──Probe──▶ session
 //! http ──Render, Performance──▶ metrics             http ──Judge──▶ health ──Ping──▶ everyone
 //! sightings ──LoadDefinitions, SaveDefinitions──▶ db
+//! http ──reload──▶ app (carries it out; see `plugin::reload`)       plugin ──begins and ends──▶ a life of its plugin
 //! app ──Publish, Stop──▶ plugin   app ──End──▶ session   app ──Flush, Close──▶ db
 //! ```
 //!

@@ -197,7 +197,7 @@ fn run(mut line: Line, builder: Builder) -> ExitCode {
         Verb::Stdio => with_config(flags, false, |loaded| Ok(stdio::run(builder, &loaded))),
         Verb::Tools { command } => with_config(flags, false, |loaded| tools::run(command, &loaded, json)),
         Verb::Plugins { command } => {
-            with_config(flags, false, |loaded| plugins::run(command, &variables, &loaded, json))
+            with_config(flags, false, |loaded| plugins::run(command, &variables, &builder, &loaded, json))
         }
         Verb::Bundles { command } => with_config(flags, false, |loaded| bundles::run(command, &loaded, json)),
         Verb::History { command } => {

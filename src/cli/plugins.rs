@@ -17,6 +17,7 @@ use std::process::ExitCode;
 use super::remote::ClientError;
 use super::running::Running;
 use super::{Exit, output};
+use crate::app::Builder;
 use crate::config::Loaded;
 pub use files::PluginsFolder;
 pub use list::{Wanted, list};
@@ -52,7 +53,8 @@ pub enum Command {
         /// The plugin's name
         name: String,
     },
-    /// Report everything that is wrong with a plugin's file; exit code 78 when something is
+    /// Report everything that is wrong with a plugin's file; when nothing is, try the server and show what clients would see
+    #[command(after_help = check::EXAMPLES)]
     Check {
         /// The file, or the name of a plugin
         #[arg(value_name = "FILE|NAME")]
@@ -77,7 +79,13 @@ pub enum Command {
 ///
 /// # Errors
 /// When stdout, or a file, cannot be written.
-pub fn run(command: Command, variables: &[String], loaded: &Loaded, json: bool) -> anyhow::Result<ExitCode> {
+pub fn run(
+    command: Command,
+    variables: &[String],
+    builder: &Builder,
+    loaded: &Loaded,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
     let running = Running::of(&loaded.config);
     let folder = PluginsFolder::of(&loaded.config);
     let done = match command {
@@ -85,7 +93,7 @@ pub fn run(command: Command, variables: &[String], loaded: &Loaded, json: bool) 
         Command::Show { name } => show(Wanted::Plugins, &name, &running, &folder, json),
         Command::Add(args) => add::add(&args, variables, &running, &folder, json),
         Command::Remove { name } => remove::remove(&name, &running, &folder, json),
-        Command::Check { which } => check::check(&which, &folder, json),
+        Command::Check { which } => check::check(&which, builder, &loaded.config, &folder, json),
         Command::Reload => reload::reload(&running, json),
         Command::Logs { name, lines } => logs::logs(&name, lines, &running, json),
         Command::Import(args) => import::import(&args, &running, &folder, json),

@@ -8,7 +8,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use super::support::Server;
+use super::support::{Server, eventually, program};
 use super::{command, refused, said, waygate};
 
 fn file(folder: &Path, name: &str) -> String {
@@ -81,7 +81,6 @@ fn what_is_added_is_a_private_file_that_is_listed_shown_checked_and_removed() {
         &["plugins", "list", "--json"],
         &["plugins", "show", "db"],
         &["plugins", "show", "db", "--json"],
-        &["plugins", "check", "db"],
     ] {
         let output = waygate(folder, words);
         let all = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
@@ -120,6 +119,62 @@ fn what_makes_no_plugin_is_refused_with_advice() {
         assert!(found == code && why.contains(what) && !why.contains("hunter2"), "{words:?}: {found} {why}");
     }
     assert!(!home.path().join("plugins").exists(), "nothing was written");
+}
+
+#[test]
+fn a_check_starts_the_server_and_shows_what_clients_would_see_and_what_it_costs() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path();
+    let echo = program("echo");
+    let add = ["plugins", "add", "small", "--command", echo.to_str().unwrap(), "--arg", "stdio"];
+    said(folder, &[&add[..], &["--arg=--data-dir", "--arg", "."]].concat());
+    let shown = said(folder, &["plugins", "check", "small"]);
+    for what in
+        ["small is echo", "2026-07-28 over stdio", "small__echo", "Gives back the message", "1 tool, "]
+    {
+        assert!(shown.contains(what), "{what} in {shown}");
+    }
+    let shown = json_of(folder, &["plugins", "check", "small"]);
+    assert_eq!((&shown["starts"], &shown["tools"][0]["name"]), (&json!(true), &json!("small__echo")));
+    assert!(
+        shown["tokens"].as_u64().unwrap() > 0 && shown["tokens"] == shown["tools"][0]["tokens"],
+        "{shown}"
+    );
+    fs::write(folder.join("plugins/few.toml"), "kind = \"bundle\"\nplugins = [\"small\"]\n").unwrap();
+    assert!(said(folder, &["plugins", "check", "few"]).contains("is valid: the bundle few"));
+}
+
+#[test]
+fn a_check_says_why_a_server_does_not_start_and_tells_no_secret() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path();
+    let add =
+        ["plugins", "add", "bad", "--env", "TOKEN=hunter2-and-more", "--command", "sh", "--arg=-c", "--arg"];
+    said(folder, &[&add[..], &["echo \"boom $TOKEN\" >&2; exit 3"]].concat());
+    let (code, why) = refused(folder, &["plugins", "check", "bad"]);
+    assert!(code == 1 && why.contains("does not start") && !why.contains("hunter2"), "{code} {why}");
+    let output = waygate(folder, &["plugins", "check", "bad", "--json"]);
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (output.status.code(), &told["valid"], &told["starts"]),
+        (Some(1), &json!(true), &json!(false))
+    );
+    assert!(told["why"].is_string() && !told.to_string().contains("hunter2"), "{told}");
+}
+
+#[test]
+fn what_a_server_wrote_to_stderr_is_shown_while_it_runs() {
+    let server = Server::start("waygate-mcp");
+    let echo = program("echo");
+    let add = ["plugins", "add", "small", "--command", echo.to_str().unwrap(), "--arg", "stdio"];
+    said(&server.folder, &[&add[..], &["--arg=--data-dir", "--arg", "."]].concat());
+    let lines = eventually("it has written", || {
+        let lines = json_of(&server.folder, &["plugins", "logs", "small"])["lines"].clone();
+        lines.as_array().is_some_and(|lines| !lines.is_empty()).then_some(lines)
+    });
+    assert!(lines.to_string().contains("INFO"), "{lines}");
+    let told = said(&server.folder, &["plugins", "reload"]);
+    assert!(told.starts_with("unchanged: 1, reloaded in"), "{told}");
 }
 
 #[test]

@@ -83,10 +83,14 @@ pub async fn check_plugin(
             }
         }
     };
+    let mut is_over = false;
     let trouble = tokio::select! {
         biased;
         trouble = ready => Ok(trouble),
-        ended = &mut life => Err(ended.err().map_or_else(|| "it ended by itself".to_owned(), |error| error.to_string())),
+        ended = &mut life => {
+            is_over = true;
+            Err(ended.err().map_or_else(|| "it ended by itself".to_owned(), |error| error.to_string()))
+        }
         () = tokio::time::sleep(server.start_timeout) => {
             Err(format!("it was not ready within {} s", server.start_timeout.as_secs_f64()))
         }
@@ -96,8 +100,10 @@ pub async fn check_plugin(
         .map(|trouble| look(name, server, &plugin, trouble, ready_ms))
         .map_err(|why| format!("plugin {name} does not start: {why}"));
     stop.cancel();
-    // Whatever it leaves behind ends with this process.
-    let _ended = tokio::time::timeout(END_WITHIN, life).await;
+    if !is_over {
+        // Whatever it leaves behind ends with this process.
+        let _ended = tokio::time::timeout(END_WITHIN, life).await;
+    }
     checked
 }
 

@@ -149,7 +149,7 @@ fn in_json(name: &str, file: &Result<PluginFile, Faults>) -> Value {
 }
 
 /// Columns set off by two spaces, the last as long as it is.
-fn table(lines: &[Vec<String>]) -> String {
+pub fn table(lines: &[Vec<String>]) -> String {
     let width = |column: usize| {
         lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max()
     };

@@ -30,14 +30,9 @@ pub fn logs(name: &str, lines_max: usize, running: &Running, json: bool) -> anyh
     Ok(Exit::Ok)
 }
 
-/// The lines of a plugin's report, wherever the transport put them in it.
+/// The lines in a plugin's report; a server behind a URL has none.
 fn stderr_of(shown: &Value) -> Vec<String> {
-    let report = shown.get("report");
-    let places = [
-        report.and_then(|report| report.get("stderr")),
-        report.and_then(|report| report.get("transport")?.get("stderr")),
-    ];
-    let lines = places.into_iter().flatten().find_map(Value::as_array);
+    let lines = shown.pointer("/report/speaker/link/stderr").and_then(Value::as_array);
     let line = |line: &Value| match line {
         Value::String(text) => text.clone(),
         other => other.get("line").and_then(Value::as_str).map_or_else(|| other.to_string(), str::to_owned),

@@ -78,9 +78,9 @@ fn told(answer: &Value) -> String {
         let member = |key: &str| failed.get(key).and_then(Value::as_str).unwrap_or_default();
         let _infallible = writeln!(text, "failed: {}: {}", member("name"), member("why"));
     }
-    let number = |key: &str| answer.get(key).and_then(Value::as_u64).unwrap_or_default();
-    let _infallible =
-        writeln!(text, "unchanged: {}, reloaded in {} ms", number("unchanged"), number("tookMs"));
+    let unchanged = answer.get("unchanged").and_then(Value::as_array).map_or(0, Vec::len);
+    let took_ms = answer.get("tookMs").and_then(Value::as_u64).unwrap_or_default();
+    let _infallible = writeln!(text, "unchanged: {unchanged}, reloaded in {took_ms} ms");
     text
 }
 
@@ -92,11 +92,11 @@ mod tests {
 
     #[test]
     fn a_reload_is_told_by_what_changed() {
-        let answer = json!({"added": ["a", "b"], "removed": [], "changed": ["c"], "unchanged": 4, "tookMs": 7,
+        let answer = json!({"added": ["a", "b"], "removed": [], "changed": ["c"], "unchanged": ["e", "f"], "tookMs": 7,
                             "failed": [{"name": "d", "file": "/d.toml", "why": "d.toml:1: bad"}]});
         assert_eq!(
             told(&answer),
-            "added: a, b\nchanged: c\nfailed: d: d.toml:1: bad\nunchanged: 4, reloaded in 7 ms\n"
+            "added: a, b\nchanged: c\nfailed: d: d.toml:1: bad\nunchanged: 2, reloaded in 7 ms\n"
         );
         assert_eq!(failed(&answer).len(), 1);
     }
