@@ -175,9 +175,13 @@ pub enum PluginError {
     /// It must ask for something that this client cannot give; in the shape of `data.requiredCapabilities`.
     #[error("the client did not declare a capability that this needs")]
     MissingCapability(Value),
-    /// Not now; worth a retry. The sentence is shown to the caller.
+    /// Not now; worth a retry. The sentence goes to the log, not to the caller.
     #[error("{0}")]
     Unavailable(String),
+    /// The server behind the plugin cannot be asked now; worth a retry. The sentence, which says why, is shown to the
+    /// caller.
+    #[error("{0}")]
+    Away(String),
     /// The server behind the plugin failed; the sentence, which says so, is shown to the caller.
     #[error("{0}")]
     Upstream(String),

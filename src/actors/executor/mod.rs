@@ -225,7 +225,10 @@ fn judge(seat: &Seat, place: &mut Place, outcome: &std::thread::Result<Result<Ou
         // Perhaps it was not even asked.
         Ok(Err(PluginError::MissingCapability(_))) => (Verdict::Nothing, None),
         Ok(Err(
-            error @ (PluginError::Unavailable(_) | PluginError::Upstream(_) | PluginError::Failed(_)),
+            error @ (PluginError::Unavailable(_)
+            | PluginError::Away(_)
+            | PluginError::Upstream(_)
+            | PluginError::Failed(_)),
         )) => (Verdict::Failed, Some(error)),
         Err(_) => (Verdict::Failed, None),
     };

@@ -128,8 +128,14 @@ pub fn fault_of(task: &Task, error: PluginError) -> Fault {
         PluginError::MissingCapability(required) => missing_capability(required),
         PluginError::Unavailable(why) => Fault::new(
             ErrorCode::Unavailable,
-            format!("{target} is not available now: {why}"),
+            format!("{target} is not available now"),
             "retry after a moment",
+        )
+        .because(why),
+        PluginError::Away(why) => Fault::new(
+            ErrorCode::Unavailable,
+            format!("{target} is not available now: {why}"),
+            "retry after a moment; if it lasts, the operator sees the server in `/plugins`",
         )
         .because(why),
         PluginError::Upstream(why) => Fault::new(

@@ -35,7 +35,7 @@ pub fn refused(plugin: &str, request: &Request, error: &RpcError) -> PluginError
             let required = error.data.get("requiredCapabilities").filter(|required| required.is_object());
             PluginError::MissingCapability(required.cloned().unwrap_or_else(|| json!({})))
         }
-        (UNSUPPORTED_VERSION, _) => PluginError::Unavailable(format!(
+        (UNSUPPORTED_VERSION, _) => PluginError::Away(format!(
             "the server behind plugin {plugin} speaks another revision than before, and is asked again what it speaks"
         )),
         (code, _) => PluginError::Upstream(format!(
@@ -53,13 +53,11 @@ fn names_uri(error: &RpcError, says: &str) -> bool {
 pub fn not_carried(plugin: &str, error: &LinkError) -> PluginError {
     let server = format!("the server behind plugin {plugin}");
     match error {
-        LinkError::Unreachable(_) => PluginError::Unavailable(format!("{server} cannot be reached")),
-        LinkError::SessionLost => {
-            PluginError::Unavailable(format!("{server} lost its session; nothing was done"))
-        }
+        LinkError::Unreachable(_) => PluginError::Away(format!("{server} cannot be reached")),
+        LinkError::SessionLost => PluginError::Away(format!("{server} lost its session; nothing was done")),
         LinkError::Status { status: status @ (429 | 503), retry_after_seconds, .. } => {
             let when = retry_after_seconds.map(|seconds| format!(", it says after {seconds} s"));
-            PluginError::Unavailable(format!(
+            PluginError::Away(format!(
                 "{server} has no room now (HTTP status {status}); call again later{}",
                 when.unwrap_or_default()
             ))

@@ -230,7 +230,7 @@ impl Plugin for Upstream {
         let Some(current) = self.speaker.load_full() else {
             let why =
                 format!("the server behind plugin {} is not running, or not yet ready", self.parts.name);
-            return Box::pin(std::future::ready(Err(PluginError::Unavailable(why))));
+            return Box::pin(std::future::ready(Err(PluginError::Away(why))));
         };
         match self.prefix.strip(request) {
             Err(error) => Box::pin(std::future::ready(Err(error))),

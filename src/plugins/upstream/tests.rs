@@ -208,7 +208,7 @@ async fn a_life_serves_until_its_link_ends_and_says_why_it_ended() {
     let upstream = plugin(Links::of([Arc::clone(&link)]));
     let (heard, _notices) = context(&json!({}));
     let early = Arc::clone(&upstream).handle(call(), heard.clone()).await;
-    assert!(matches!(early, Err(PluginError::Unavailable(why)) if why.contains("not yet ready")));
+    assert!(matches!(early, Err(PluginError::Away(why)) if why.contains("not yet ready")));
     let (pulse, life) = begin(&upstream);
     ready(&pulse).await;
     assert!(Arc::clone(&upstream).handle(call(), heard.clone()).await.is_ok());

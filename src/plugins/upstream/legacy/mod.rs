@@ -217,7 +217,7 @@ impl Legacy {
             Step::Asks => {
                 let requests = errand.open_asks();
                 let ticket = self.parking.park(errand, context).ok_or_else(|| {
-                    PluginError::Unavailable("too many calls wait for their clients' answers".to_owned())
+                    PluginError::Away("too many calls wait for their clients' answers".to_owned())
                 })?;
                 let state = serde_json::to_value(Ticket::Parked(ticket)).ok();
                 Ok(Outcome::InputRequired { requests, state })
@@ -230,7 +230,7 @@ impl Legacy {
         if let Some(pool) = &self.pool {
             let lease = pool.lease(&key, context.deadline()).await.map_err(|why| match why {
                 NoSession::Link(error) => self.failed(&error),
-                NoSession::Full(most) => PluginError::Unavailable(format!(
+                NoSession::Full(most) => PluginError::Away(format!(
                     "all {most} sessions with the server behind plugin {} are in use: call again later, or have the \
                      operator raise sessions_max",
                     self.manner.plugin
@@ -395,7 +395,7 @@ fn gone(why: Gone, waited: Duration) -> PluginError {
 fn with_hint(error: PluginError) -> PluginError {
     match error {
         PluginError::InvalidParams(says) => PluginError::InvalidParams(format!("{says} ({HINT})")),
-        PluginError::Unavailable(says) => PluginError::Unavailable(format!("{says} ({HINT})")),
+        PluginError::Away(says) => PluginError::Away(format!("{says} ({HINT})")),
         PluginError::Upstream(says) => PluginError::Upstream(format!("{says} ({HINT})")),
         other => other,
     }

@@ -253,6 +253,6 @@ async fn a_server_that_changed_its_era_ends_the_life() {
     let (changes, _told) = mpsc::channel(16);
     let attending = tokio::spawn(Arc::clone(&modern).attend(changes));
     let error = perform(&modern, call("t", "{}", Answers::default())).await.unwrap_err();
-    assert!(matches!(error, PluginError::Unavailable(_)), "{error:?}");
+    assert!(matches!(error, PluginError::Away(_)), "{error:?}");
     assert!(attending.await.unwrap().unwrap_err().to_string().contains("2026-07-28 any more"));
 }
