@@ -139,7 +139,10 @@ async fn keep(desk: Arc<Desk>, first: Life, early: bool, stop: CancellationToken
             () = tokio::time::sleep_until(returns) => {}
         }
     }
-    desk.seat.turn(PluginState::Stopped, None, None);
+    // One whose actor was given up is in quarantine, and shown there, though its life ends with its actor.
+    if desk.seat.state() != PluginState::Quarantined {
+        desk.seat.turn(PluginState::Stopped, None, None);
+    }
 }
 
 /// Lives one life to its end; none when it was told to end.
