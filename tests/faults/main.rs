@@ -36,3 +36,5 @@ mod stdio_link;
 mod stop;
 #[cfg(test)]
 mod system;
+#[cfg(test)]
+mod upstreams;
