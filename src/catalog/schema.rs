@@ -28,7 +28,15 @@ impl Schema {
             return Err(format!("it has {} bytes, more than {SCHEMA_MAX_BYTES}", raw.bytes().len()));
         }
         let schema: Value = raw.read().map_err(|error| error.to_string())?;
-        jsonschema::options().build(&schema).map(Self).map_err(|error| error.to_string())
+        jsonschema::options().build(&schema).map(Self).map_err(|error| match error.kind() {
+            // In words of ours: the library's own are for whoever would have it fetch things.
+            ValidationErrorKind::Referencing(why) => {
+                let why = why.to_string();
+                let place = why.split('\'').nth(1).unwrap_or(&why);
+                format!("it refers to {place:?}, which is not in it, and nothing is ever fetched")
+            }
+            _ => error.to_string(),
+        })
     }
 
     /// Compiles the schema of a tool's arguments.

@@ -206,6 +206,13 @@ impl Seat {
         }
     }
 
+    /// What a call hears while it is not ready; none when it is.
+    pub fn refusal(&self) -> Option<Fault> {
+        let state = self.life();
+        let serves = matches!(state, PluginState::Ready | PluginState::Degraded);
+        (!serves).then(|| self.away(state))
+    }
+
     /// Whether it serves at all.
     fn admits(&self) -> Result<(), Fault> {
         let state = self.life();

@@ -80,7 +80,7 @@ pub fn find(
         Method::PromptsList => page(&catalog.prompts_list, params)?,
         Method::ResourcesList => page(&catalog.resources_list, params)?,
         Method::TemplatesList => page(&catalog.templates_list, params)?,
-        Method::ToolsCall => Routed::Perform(tool(&catalog, params, mirrors)?),
+        Method::ToolsCall => Routed::Perform(tool(house, view, &catalog, params, mirrors)?),
         Method::PromptsGet => Routed::Perform(prompt(&catalog, params)?),
         Method::ResourcesRead => Routed::Perform(read(house, &catalog, params)?),
         Method::Complete => Routed::Perform(complete(&catalog, params)?),
@@ -101,13 +101,23 @@ fn page(list: &Listing, params: &Params) -> Result<Routed, Fault> {
     Ok(Routed::Page(Arc::clone(page)))
 }
 
-fn tool(catalog: &Snapshot, params: &Params, mirrors: Option<&Mirrors<'_>>) -> Result<Task, Fault> {
+fn tool(
+    house: &House,
+    view: &ViewName,
+    catalog: &Snapshot,
+    params: &Params,
+    mirrors: Option<&Mirrors<'_>>,
+) -> Result<Task, Fault> {
     let name = text(params.name(), "name")?;
     let unknown = || {
-        Fault::invalid_params(
-            format!("there is no tool {name:?}"),
-            "list the tools and use a name from there",
-        )
+        // What a plugin offers that never came up is not known: a client that remembers its tools hears that it is away.
+        let away = view.name().is_none().then(|| house.plugins.away(&name)).flatten();
+        away.unwrap_or_else(|| {
+            Fault::invalid_params(
+                format!("there is no tool {name:?}"),
+                "list the tools and use a name from there",
+            )
+        })
     };
     let entry = Arc::clone(catalog.tool(&name).ok_or_else(unknown)?);
     let arguments = params.arguments()?;

@@ -38,3 +38,5 @@ mod stdio_link;
 mod stop;
 #[cfg(test)]
 mod system;
+#[cfg(test)]
+mod upstreams;

@@ -13,6 +13,7 @@ use super::messages::Stop;
 use super::{PluginActor, Watchers};
 use crate::actors::ask::ask;
 use crate::catalog::Seat;
+use crate::error::Fault;
 
 /// One plugin that there is.
 pub struct Member {
@@ -41,6 +42,16 @@ impl Roll {
     /// All of them, by name.
     pub fn all(&self) -> Vec<Arc<Member>> {
         self.0.load().values().cloned().collect()
+    }
+
+    /// What a call hears of the tool of this published name, if that is one of a plugin that serves nothing now.
+    pub fn away(&self, tool: &str) -> Option<Fault> {
+        let roll = self.0.load();
+        let owns = |plugin: &str| {
+            let rest = tool.strip_prefix(plugin);
+            rest.is_some_and(|rest| rest.starts_with("__") || rest.starts_with('.'))
+        };
+        roll.iter().filter(|(name, _)| owns(name)).find_map(|(_, member)| member.seat.refusal())
     }
 
     /// Puts members in, in the places of those of their names, and takes others out; gives those that are not in it any more.

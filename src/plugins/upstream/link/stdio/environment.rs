@@ -86,7 +86,11 @@ pub(super) fn program(command: &str, variables: &Variables) -> Result<PathBuf, S
     }
     let asked = searched.to_string_lossy();
     find_program(command).map_err(|why| {
-        let also = if command.contains('/') { String::new() } else { format!(", nor in its PATH ({asked})") };
+        let also = if command.contains('/') {
+            String::new()
+        } else {
+            format!("; nor is it in its own PATH ({asked})")
+        };
         format!("the command is {command:?}, {why}{also}")
     })
 }

@@ -1,0 +1,83 @@
+//! Servers that answer calls with something that is no answer.
+
+use serde_json::{Value, json};
+
+use super::{House, hostile};
+
+const MAX_BYTES: usize = 100_000;
+
+fn house() -> House {
+    let more =
+        format!("timeout_seconds = 1\nresponse_max_bytes = {MAX_BYTES}\nbreaker = {{ failures = 1000 }}");
+    let house = House::with(&[("bad", hostile("good", &more))]);
+    house.is_ready("bad");
+    house
+}
+
+fn link(house: &House) -> Value {
+    house.plugin("bad")["report"]["speaker"]["link"].clone()
+}
+
+#[test]
+fn what_is_no_answer_fails_its_own_call_and_says_what_it_was() {
+    let house = house();
+    let pid = house.says("bad__pid", json!({}));
+    for (tool, arguments, status, says) in [
+        ("garbage", json!({}), 500, "no message of the protocol"),
+        ("not_utf8", json!({}), 500, "no message of the protocol"),
+        ("no_result", json!({}), 500, "no message of the protocol"),
+        ("nonsense", json!({}), 500, "something failed"),
+        ("long_line", json!({"bytes": MAX_BYTES * 3}), 500, "response_max_bytes"),
+        ("error", json!({}), 500, "the disk is full"),
+        ("hang", json!({}), 504, "bad"),
+        ("wrong_id", json!({}), 504, "bad"),
+    ] {
+        house.fails(&format!("bad__{tool}"), arguments, status, says);
+        assert_eq!(house.says("bad__pid", json!({})), pid, "after {tool} the server goes on as it was");
+    }
+    house.neighbour_is_well();
+    let link = link(&house);
+    assert_eq!(link["late"], 2, "the answers to nothing that was asked are counted: {link}");
+    assert!(link["noise"].as_u64() >= Some(2), "{link}");
+    let shown = house.plugin("bad");
+    assert_eq!(
+        (&shown["state"], &shown["restarts"], &shown["running"]),
+        (&json!("ready"), &json!(0), &json!(0))
+    );
+}
+
+#[test]
+fn a_second_answer_and_a_late_one_reach_nobody() {
+    let house = house();
+    assert_eq!(house.says("bad__twice", json!({})), "first");
+    house.fails("bad__late", json!({}), 504, "bad");
+    for text in ["one", "two", "three"] {
+        assert_eq!(house.says("bad__say", json!({"text": text})), text, "each call gets its own answer");
+    }
+    crate::support::eventually("both are counted", || (link(&house)["late"] == 2).then_some(()));
+    house.neighbour_is_well();
+}
+
+#[test]
+fn what_a_server_may_not_ask_it_is_refused() {
+    let house = house();
+    for method in ["elicitation/create", "sampling/createMessage", "roots/list", "waygate/nonsense"] {
+        let answer = house.says("bad__ask", json!({"method": method}));
+        let answer: Value = serde_json::from_str(&answer).expect("an answer");
+        assert_eq!(answer["code"], -32601, "{method}: {answer}");
+    }
+    let shown = house.plugin("bad");
+    assert!(shown.to_string().contains("isolation"), "the operator gets a hint: {shown}");
+    house.neighbour_is_well();
+}
+
+#[test]
+fn a_server_that_fills_its_stderr_answers_all_the_same() {
+    let house = house();
+    assert_eq!(house.says("bad__fill_stderr", json!({"lines": 5000})), "filled");
+    let stderr = link(&house)["stderr"].clone();
+    let lines = stderr.as_array().expect("lines");
+    assert!((1..=1000).contains(&lines.len()), "{}", lines.len());
+    assert!(stderr.to_string().len() < 200_000, "no more is kept than one can look at");
+    house.neighbour_is_well();
+}

@@ -1,0 +1,85 @@
+//! Servers on HTTP that refuse, redirect, break off, and forget.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde_json::json;
+
+use super::scripted::{Scripted, http, text};
+use super::{House, remote};
+
+#[test]
+fn a_status_that_is_no_answer_is_told_for_what_it_is() {
+    let tools = &["401", "403", "429", "500", "503", "half", "html", "elsewhere", "say"];
+    let other = Scripted::new(&[], |asked| Some(text(asked, "from elsewhere")));
+    let away = other.url();
+    let server = Scripted::new(tools, move |asked| {
+        match asked.tool() {
+        "401" => Some(http("401 Unauthorized", "", "who are you?")),
+        "403" => Some(http("403 Forbidden", "", "")),
+        "429" => Some(http("429 Too Many Requests", "Retry-After: 7\r\n", "")),
+        "500" => Some(http("500 Internal Server Error", "", "the disk is full")),
+        "503" => Some(http("503 Service Unavailable", "Retry-After: 7\r\n", "")),
+        "html" => Some(http("200 OK", "Content-Type: text/html\r\n", "<html>")),
+        "half" => Some("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\ndata: {\"jsonrpc\":\"2.0\",\"id".to_owned()),
+        "elsewhere" => Some(http("307 Temporary Redirect", &format!("Location: {away}\r\n"), "")),
+        _ => None,
+    }
+    });
+    let more = "breaker = { failures = 1000 }";
+    let house = House::with(&[("bad", remote(&server.url(), more))]);
+    house.is_ready("bad");
+    for (tool, status, says) in [
+        ("401", 500, "credentials"),
+        ("403", 500, "credentials"),
+        ("429", 503, "after 7 s"),
+        ("500", 500, "the disk is full"),
+        ("503", 503, "after 7 s"),
+        ("html", 500, "no message of the protocol"),
+        ("half", 500, "broke in the middle"),
+        ("elsewhere", 500, "it is not followed"),
+    ] {
+        house.fails(&format!("bad__{tool}"), json!({}), status, says);
+        house.neighbour_is_well();
+    }
+    assert_eq!(other.count("POST"), 0, "nobody goes where a server of another origin sends them");
+    assert!(house.says("bad__say", json!({})).starts_with("session-"));
+}
+
+#[test]
+fn a_redirect_within_the_origin_is_followed() {
+    let hops = AtomicUsize::new(0);
+    let server = Scripted::new(&["moved"], move |asked| {
+        let first = asked.tool() == "moved" && hops.fetch_add(1, Ordering::Relaxed) == 0;
+        first.then(|| http("307 Temporary Redirect", "Location: /mcp/there\r\n", ""))
+    });
+    let house = House::with(&[("moving", remote(&server.url(), ""))]);
+    house.is_ready("moving");
+    assert!(house.says("moving__moved", json!({})).starts_with("session-"));
+    house.neighbour_is_well();
+}
+
+#[test]
+fn a_session_that_is_lost_is_made_again_and_the_call_with_it() {
+    let lost = AtomicUsize::new(0);
+    let server = Scripted::new(&["say"], move |asked| {
+        let loses = asked.tool() == "say" && lost.fetch_add(1, Ordering::Relaxed) == 1;
+        loses.then(|| http("404 Not Found", "", ""))
+    });
+    let house = House::with(&[("forgetful", remote(&server.url(), ""))]);
+    house.is_ready("forgetful");
+    let first = house.says("forgetful__say", json!({}));
+    let second = house.says("forgetful__say", json!({}));
+    assert_ne!(first, second, "the server knew the first session no more");
+    house.neighbour_is_well();
+}
+
+#[test]
+fn a_server_that_refuses_everything_is_not_ready_and_says_why() {
+    let refuses = |status: &'static str| Scripted::new(&[], move |_| Some(http(status, "", "")));
+    let (locked, gone) = (refuses("401 Unauthorized"), refuses("404 Not Found"));
+    let house = House::with(&[("locked", remote(&locked.url(), "")), ("gone", remote(&gone.url(), ""))]);
+    house.is_not_ready_because("locked", "it wants a credential");
+    house.is_not_ready_because("gone", "404");
+    house.fails("locked__say", json!({}), 503, "locked");
+    house.neighbour_is_well();
+}
