@@ -170,7 +170,8 @@ fn a_plugin_whose_actor_is_past_its_budget_is_quarantined_and_others_serve_on() 
         (server.get("/health").1["checks"]["plugins"] == "degraded").then_some(())
     });
     let refused = server.call("tools/call", json!({"name": "files__list_directory", "arguments": {}}));
-    assert_eq!(refused.code(), -32602, "{}", refused.text());
+    assert_eq!((refused.status, refused.code()), (503, -31503), "{}", refused.text());
+    assert!(refused.text().contains("quarantine"), "{}", refused.text());
     let listed = server.call("tools/list", json!({})).json()["result"]["tools"].clone();
     let names: Vec<&str> =
         listed.as_array().expect("a list").iter().filter_map(|tool| tool["name"].as_str()).collect();
