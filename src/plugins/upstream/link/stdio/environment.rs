@@ -162,7 +162,8 @@ mod tests {
         let path = folder.path().to_str().unwrap();
         assert_eq!(program("sh", &resolved(&[("PATH", path)])), Ok(place));
         assert!(program("sh", &resolved(&[("PATH", "/nowhere")])).unwrap().ends_with("sh"));
-        for (command, wanted) in [("bin/sh", "whole path"), ("no-such-program", "in its own PATH (/nowhere)")] {
+        for (command, wanted) in [("bin/sh", "whole path"), ("no-such-program", "in its own PATH (/nowhere)")]
+        {
             let why = program(command, &resolved(&[("PATH", "/nowhere")])).unwrap_err();
             assert!(why.contains(wanted) && why.contains(command), "{why}");
         }
