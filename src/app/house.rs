@@ -65,6 +65,7 @@ pub(super) async fn build(
         disk_min_bytes: config.health.disk_min_bytes,
         beat: Duration::from_secs(config.health.beat_seconds),
         stuck: Duration::from_secs(config.health.stuck_seconds),
+        alive: super::service::alive,
     };
     // Before anything is published: what it is compared with.
     keep_sightings(&house_arbiter, &shelf, &db).await;

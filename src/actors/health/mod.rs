@@ -46,6 +46,8 @@ pub struct Watchlist {
     pub beat: Duration,
     /// Without a sign of life for so long, a part is stuck.
     pub stuck: Duration,
+    /// Told at every beat at which no part is.
+    pub alive: fn(),
 }
 
 /// How one check stands.
@@ -253,4 +255,5 @@ fn find_stuck(watch: &Watchlist, alive: &Arc<Mutex<HashMap<String, Instant>>>) {
             }
         });
     }
+    (watch.alive)();
 }
