@@ -207,8 +207,10 @@ def shelf(ask):
         list_page(ask, "prompts", [{"name": f"prompt_{number}"} for number in range(5)])
     elif method == "resources/read":
         answer(ask, {"contents": [{"uri": params["uri"], "text": "text of " + params["uri"]}]})
-    elif method == "resources/subscribe" and MODE == "watched":
+    elif method == "resources/subscribe":
         SUBSCRIBED.add(params["uri"])
+        if MODE != "watched":
+            return False
         answer(ask, {})
     elif method == "resources/unsubscribe" and MODE == "watched":
         SUBSCRIBED.discard(params["uri"])
