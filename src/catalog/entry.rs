@@ -121,6 +121,11 @@ impl ToolEntry {
         }
     }
 
+    /// What clients are told of what it does.
+    pub fn description(&self) -> Option<String> {
+        Object::open(&self.shown).ok()?.text("description")
+    }
+
     /// About how many tokens its definition costs a model: a quarter of its bytes.
     pub fn tokens(&self) -> usize {
         self.shown.bytes().len().div_ceil(4)
