@@ -65,7 +65,6 @@ pub(super) async fn build(
         disk_min_bytes: config.health.disk_min_bytes,
         beat: Duration::from_secs(config.health.beat_seconds),
         stuck: Duration::from_secs(config.health.stuck_seconds),
-        alive: super::service::alive,
     };
     // Before anything is published: what it is compared with.
     keep_sightings(&house_arbiter, &shelf, &db).await;
@@ -165,6 +164,10 @@ fn start_health(
 ) -> impl Future<Output = Result<Addr<HealthMonitor>, StartError>> + use<> {
     let roster = Arc::clone(roster);
     on(arbiter, move || {
-        roster.start("health".to_owned(), "health", health::TERMS, |_| HealthMonitor::new(watchlist)).0
+        roster
+            .start("health".to_owned(), "health", health::TERMS, |_| {
+                HealthMonitor::new(watchlist, super::service::alive)
+            })
+            .0
     })
 }
