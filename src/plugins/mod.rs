@@ -11,6 +11,7 @@ mod life;
 pub mod upstream;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use serde_json::Value;
@@ -40,6 +41,12 @@ pub trait Plugin: Send + Sync + 'static {
         request: Request,
         context: Context,
     ) -> BoxFuture<'static, Result<Outcome, PluginError>>;
+
+    /// Whether it goes on with a call whose client answered a question with an error. Else the call ends with that error,
+    /// and the plugin hears nothing of it.
+    fn hears_refusals(&self) -> bool {
+        false
+    }
 
     /// One life of it: starts what it needs, says that it is ready, and goes on until it is told to stop or cannot go on.
     /// Its actor begins the next life after one that failed. A plugin that needs nothing is ready at once.
@@ -182,6 +189,15 @@ pub enum PluginError {
     /// caller.
     #[error("{0}")]
     Away(String),
+    /// A limit of Waygate's own is reached, and says nothing of how the plugin is. The sentence, which names the limit, is
+    /// shown to the caller.
+    #[error("{why}")]
+    Full {
+        /// Which limit, and what can be done.
+        why: String,
+        /// When it is worth asking again.
+        returns: Duration,
+    },
     /// The server behind the plugin failed; the sentence, which says so, is shown to the caller.
     #[error("{0}")]
     Upstream(String),

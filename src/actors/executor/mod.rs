@@ -146,6 +146,12 @@ async fn attempt(
         return Ok(refused);
     }
     let seat = perform.task.seat();
+    if let Some((_, error)) = round.answers.refusals().first()
+        && !seat.plugin.hears_refusals()
+    {
+        let advice = "answer with the result that the schema describes";
+        return Err(Fault::new(ErrorCode::InvalidRequest, error.message.clone(), advice));
+    }
     let deadline = began + Duration::from_secs(perform.task.timeout_seconds());
     // Whoever leaves while waiting gives its place in the queue to another, and its call never begins.
     let mut place = tokio::select! {
@@ -218,12 +224,20 @@ impl Path {
     }
 }
 
+/// What a plugin's call came to, panics among it.
+type Came = std::thread::Result<Result<Outcome, PluginError>>;
+
 /// Tells the plugin's breaker whether the plugin answered, be it with a refusal.
-fn judge(seat: &Seat, place: &mut Place, outcome: &std::thread::Result<Result<Outcome, PluginError>>) {
-    let (verdict, why) = match outcome {
+fn judge(seat: &Seat, place: &mut Place, outcome: &Came) {
+    let (verdict, why) = verdict_of(outcome);
+    seat.judge(place, verdict, || why.map_or_else(|| "it panicked".to_owned(), ToString::to_string));
+}
+
+fn verdict_of(outcome: &Came) -> (Verdict, Option<&PluginError>) {
+    match outcome {
         Ok(Ok(_) | Err(PluginError::Unknown(_) | PluginError::InvalidParams(_))) => (Verdict::Answered, None),
         // Perhaps it was not even asked.
-        Ok(Err(PluginError::MissingCapability(_))) => (Verdict::Nothing, None),
+        Ok(Err(PluginError::MissingCapability(_) | PluginError::Full { .. })) => (Verdict::Nothing, None),
         Ok(Err(
             error @ (PluginError::Unavailable(_)
             | PluginError::Away(_)
@@ -231,8 +245,7 @@ fn judge(seat: &Seat, place: &mut Place, outcome: &std::thread::Result<Result<Ou
             | PluginError::Failed(_)),
         )) => (Verdict::Failed, Some(error)),
         Err(_) => (Verdict::Failed, None),
-    };
-    seat.judge(place, verdict, || why.map_or_else(|| "it panicked".to_owned(), ToString::to_string));
+    }
 }
 
 /// What becomes of a call whose client went away.
@@ -330,4 +343,16 @@ fn panicked(task: &Task, message: &str) -> Fault {
     let seat = task.seat();
     METRICS.plugin_panics.with_label_values(&[&*seat.name]).inc();
     Fault::internal(format!("plugin {} panicked in {}: {message}", seat.name, task.target()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_of_our_own_says_nothing_of_the_plugin() {
+        let full = PluginError::Full { why: "full".to_owned(), returns: Duration::from_secs(5) };
+        assert_eq!(verdict_of(&Ok(Err(full))).0, Verdict::Nothing);
+        assert_eq!(verdict_of(&Ok(Err(PluginError::Away("gone".to_owned())))).0, Verdict::Failed);
+    }
 }

@@ -138,6 +138,12 @@ pub fn fault_of(task: &Task, error: PluginError) -> Fault {
             "retry after a moment; if it lasts, the operator sees the server in `/plugins`",
         )
         .because(why),
+        PluginError::Full { why, returns } => Fault::new(
+            ErrorCode::Unavailable,
+            format!("{target} takes no call now: {why}"),
+            "retry after a moment",
+        )
+        .retry_after(returns),
         PluginError::Upstream(why) => Fault::new(
             ErrorCode::Internal,
             why,

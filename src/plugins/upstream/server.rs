@@ -244,6 +244,10 @@ impl Plugin for Upstream {
         }
     }
 
+    fn hears_refusals(&self) -> bool {
+        self.speaker.load().as_ref().is_some_and(|current| current.0.hears_refusals())
+    }
+
     fn live(self: Arc<Self>, pulse: Pulse) -> BoxFuture<'static, Result<(), LifeError>> {
         Box::pin(async move {
             self.lives.fetch_add(1, Ordering::Relaxed);

@@ -17,6 +17,12 @@ pub trait Speaker: Send + Sync + 'static {
         context: Context,
     ) -> BoxFuture<'static, Result<Outcome, PluginError>>;
 
+    /// Whether a client's refusal to answer is told to the server, whose call waits for it. A server that does not wait
+    /// has nothing to be told.
+    fn hears_refusals(&self) -> bool {
+        false
+    }
+
     /// Asks for all that the server offers, page by page, within the caller's deadline.
     fn list(self: Arc<Self>) -> BoxFuture<'static, Result<Inventory, LinkError>>;
 
