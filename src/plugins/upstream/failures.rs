@@ -54,6 +54,9 @@ pub fn not_carried(plugin: &str, error: &LinkError) -> PluginError {
     let server = format!("the server behind plugin {plugin}");
     match error {
         LinkError::Unreachable(_) => PluginError::Away(format!("{server} cannot be reached")),
+        LinkError::Misconfigured(_) => PluginError::Away(format!(
+            "{server} cannot be reached, since its settings cannot be used; the operator sees why in `/plugins`"
+        )),
         LinkError::SessionLost => PluginError::Away(format!("{server} lost its session; nothing was done")),
         LinkError::Status { status: status @ (429 | 503), retry_after_seconds, .. } => {
             let when = retry_after_seconds.map(|seconds| format!(", it says after {seconds} s"));

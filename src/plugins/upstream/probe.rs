@@ -94,7 +94,7 @@ pub async fn probe(ways: &dyn Ways, known: Option<Kind>, deadline: Instant) -> R
             let shaken = shake(ways, link, ids, fresh, deadline).await;
             // Both refusals matter to whoever must find out what is amiss.
             shaken.map(Found::Legacy).map_err(|error| match error {
-                error @ ProbeError::Link(LinkError::Unreachable(_)) => error,
+                error @ ProbeError::Link(LinkError::Unreachable(_) | LinkError::Misconfigured(_)) => error,
                 error => ProbeError::Nonsense(format!(
                     "it speaks no revision that Waygate speaks (to server/discover: {why}; to initialize: {error})"
                 )),

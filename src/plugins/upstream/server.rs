@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
+use super::exchange::ProbeError;
 use super::link::LinkError;
 use super::modern::Modern;
 use super::probe::{self, Found, Kind};
@@ -100,14 +101,19 @@ impl Upstream {
     }
 
     /// Comes to the server, finds out what it speaks, and asks for all that it offers.
-    async fn begin(&self, deadline: Instant) -> Result<Arc<dyn Speaker>, String> {
+    async fn begin(&self, deadline: Instant) -> Result<Arc<dyn Speaker>, LifeError> {
         let known = self.seen().kind;
         self.parts.ways.renew();
         let found = probe::probe(&*self.parts.ways, known, deadline).await;
         let found = found.map_err(|error| {
             // What worked before does not work now: the next life asks without prejudice.
             self.seen().kind = None;
-            format!("the server cannot be spoken to: {error}")
+            match error {
+                ProbeError::Link(LinkError::Misconfigured(why)) => {
+                    LifeError::Misconfigured(format!("the settings in its file cannot be used: {why}"))
+                }
+                error => LifeError::Failed(format!("the server cannot be spoken to: {error}")),
+            }
         })?;
         let (kind, info, speaker): (Kind, Raw, Arc<dyn Speaker>) = match found {
             Found::Modern { link, ids, discovered } => {
@@ -137,7 +143,7 @@ impl Upstream {
             Err(_elapsed) => "the server did not say in time what it offers; raise start_timeout_seconds if it needs longer".to_owned(),
         };
         let _late = timeout(CLOSED_WITHIN, speaker.close()).await;
-        Err(why)
+        Err(LifeError::Failed(why))
     }
 
     /// Takes in what the server offers now, and tells what of it is new.
@@ -199,9 +205,9 @@ impl Upstream {
         self.seen().last_error = Some(error.to_owned());
     }
 
-    fn failed(&self, why: String) -> LifeError {
-        self.seen().last_error = Some(why.clone());
-        LifeError(why)
+    fn failed(&self, error: LifeError) -> LifeError {
+        self.seen().last_error = Some(error.to_string());
+        error
     }
 }
 
@@ -257,15 +263,17 @@ impl Plugin for Upstream {
                 () = pulse.stop().cancelled() => return Ok(()),
                 begun = timeout_at(deadline + CLOSED_WITHIN, self.begin(deadline)) => begun,
             };
-            let begun = begun.unwrap_or_else(|_elapsed| Err("the server did not start in time".to_owned()));
-            let speaker = begun.map_err(|why| self.failed(why))?;
+            let begun = begun.unwrap_or_else(|_elapsed| {
+                Err(LifeError::Failed("the server did not start in time".to_owned()))
+            });
+            let speaker = begun.map_err(|error| self.failed(error))?;
             let speaking = Speaking(&self);
             self.speaker.store(Some(Arc::new(Current(Arc::clone(&speaker)))));
             pulse.ready();
             let end = self.attend(&speaker, &pulse).await;
             drop(speaking);
             let _late = timeout(CLOSED_WITHIN, speaker.close()).await;
-            end.map_err(|why| self.failed(why))
+            end.map_err(|why| self.failed(LifeError::Failed(why)))
         })
     }
 

@@ -15,7 +15,9 @@ use super::probe::{Found, probe};
 use super::speaker::Speaker;
 use super::testing::{Asked, Reply, Scripted, context, until};
 use super::{Opened, Parts, Upstream, Ways};
-use crate::plugins::{Change, Context, Health, Inventory, Outcome, Plugin, PluginError, Pulse, Request};
+use crate::plugins::{
+    Change, Context, Health, Inventory, LifeError, Outcome, Plugin, PluginError, Pulse, Request,
+};
 use crate::protocol::{Answers, Raw};
 
 /// Gives out links one after the other.
@@ -213,12 +215,12 @@ async fn a_life_serves_until_its_link_ends_and_says_why_it_ended() {
     ready(&pulse).await;
     assert!(Arc::clone(&upstream).handle(call(), heard.clone()).await.is_ok());
     link.end(Some(LinkError::Broken("it exited with code 3".into())));
-    assert_eq!(life.await.unwrap().unwrap_err().0, "it exited with code 3");
+    assert_eq!(life.await.unwrap().unwrap_err().to_string(), "it exited with code 3");
     assert!(link.is_closed());
     assert!(Arc::clone(&upstream).handle(call(), heard).await.is_err());
     assert_eq!(upstream.report()["last_error"], "it exited with code 3");
     let (_pulse, life) = begin(&upstream);
-    assert!(life.await.unwrap().unwrap_err().0.contains("no more"));
+    assert!(life.await.unwrap().unwrap_err().to_string().contains("no more"));
 }
 
 #[tokio::test]
@@ -246,4 +248,29 @@ async fn a_server_that_says_in_a_loop_that_its_lists_changed_is_asked_seldom() {
     pulse.stop().cancel();
     assert!(life.await.unwrap().is_ok());
     assert!(link.is_closed());
+}
+
+/// A way that the plugin's file describes wrongly.
+struct Nowhere;
+
+impl Ways for Nowhere {
+    fn open(&self) -> BoxFuture<'static, Result<Arc<dyn Link>, LinkError>> {
+        let why = "headers.Authorization: the variable TOKEN is not set".to_owned();
+        Box::pin(std::future::ready(Err(LinkError::Misconfigured(why))))
+    }
+}
+
+#[tokio::test]
+async fn a_life_on_settings_that_cannot_be_used_says_that_another_would_be_no_better() {
+    let upstream = Upstream::new(Parts {
+        name: "p".into(),
+        ways: Arc::new(Nowhere),
+        sessions: Box::new(|opened, _| Arc::new(Mute(opened))),
+        start_timeout: Duration::from_secs(20),
+        uri_prefix: String::new(),
+    });
+    let (_pulse, life) = begin(&upstream);
+    let Err(LifeError::Misconfigured(why)) = life.await.unwrap() else { panic!("it would be tried again") };
+    assert!(why.contains("settings") && why.contains("the variable TOKEN is not set"), "{why}");
+    assert_eq!(upstream.report()["last_error"], why);
 }

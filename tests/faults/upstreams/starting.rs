@@ -1,5 +1,7 @@
 //! Servers that do not come up.
 
+use std::fs;
+
 use serde_json::json;
 
 use super::{House, hostile};
@@ -26,4 +28,26 @@ fn a_server_that_does_not_come_up_says_why_and_holds_up_nobody() {
         assert!(refused.header("retry-after").is_some(), "{}", refused.text());
     }
     house.neighbour_is_well();
+}
+
+#[test]
+fn settings_that_cannot_be_used_are_told_apart_and_not_tried_before_the_next_reload() {
+    let secrets = tempfile::tempdir().expect("a folder");
+    let token = secrets.path().join("token");
+    let keyed = format!("[env]\nTOKEN = \"file:{}\"\n", token.display());
+    let tls = format!("[tls]\nca = {:?}\n", secrets.path().join("ca.pem"));
+    let house = House::with(&[
+        ("keyed", hostile("good", &keyed)),
+        ("sealed", super::remote("https://127.0.0.1:9/mcp", &tls)),
+    ]);
+    for (name, why) in [("keyed", "env.TOKEN"), ("sealed", "tls.ca")] {
+        let shown = house.is_not_ready_because(name, why);
+        assert_eq!((&shown["state"], &shown["restarts"]), (&json!("quarantined"), &json!(1)), "{shown}");
+        assert!(shown["why"].as_str().is_some_and(|why| why.contains("mend that and reload")), "{shown}");
+        house.fails(&format!("{name}__say"), json!({}), 503, "settings cannot be used");
+    }
+    house.neighbour_is_well();
+    fs::write(&token, "the first token").expect("a file");
+    house.reload();
+    house.is_ready("keyed");
 }
