@@ -187,8 +187,13 @@ pub enum PluginError {
     Unavailable(String),
     /// The server behind the plugin cannot be asked now; worth a retry. The sentence, which says why, is shown to the
     /// caller.
-    #[error("{0}")]
-    Away(String),
+    #[error("{why}")]
+    Away {
+        /// Why.
+        why: String,
+        /// When it is worth asking again, where the server said so.
+        returns: Option<Duration>,
+    },
     /// A limit of Waygate's own is reached, and says nothing of how the plugin is. The sentence, which names the limit, is
     /// shown to the caller.
     #[error("{why}")]
@@ -204,4 +209,11 @@ pub enum PluginError {
     /// The plugin's own fault; the sentence goes to the log, not to the caller.
     #[error("{0}")]
     Failed(String),
+}
+
+impl PluginError {
+    /// The server behind the plugin cannot be asked now, and does not say when it can.
+    pub fn away(why: String) -> Self {
+        Self::Away { why, returns: None }
+    }
 }

@@ -240,7 +240,7 @@ fn verdict_of(outcome: &Came) -> (Verdict, Option<&PluginError>) {
         Ok(Err(PluginError::MissingCapability(_) | PluginError::Full { .. })) => (Verdict::Nothing, None),
         Ok(Err(
             error @ (PluginError::Unavailable(_)
-            | PluginError::Away(_)
+            | PluginError::Away { .. }
             | PluginError::Upstream(_)
             | PluginError::Failed(_)),
         )) => (Verdict::Failed, Some(error)),
@@ -353,6 +353,6 @@ mod tests {
     fn a_limit_of_our_own_says_nothing_of_the_plugin() {
         let full = PluginError::Full { why: "full".to_owned(), returns: Duration::from_secs(5) };
         assert_eq!(verdict_of(&Ok(Err(full))).0, Verdict::Nothing);
-        assert_eq!(verdict_of(&Ok(Err(PluginError::Away("gone".to_owned())))).0, Verdict::Failed);
+        assert_eq!(verdict_of(&Ok(Err(PluginError::away("gone".to_owned())))).0, Verdict::Failed);
     }
 }

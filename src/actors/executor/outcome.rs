@@ -132,12 +132,14 @@ pub fn fault_of(task: &Task, error: PluginError) -> Fault {
             "retry after a moment",
         )
         .because(why),
-        PluginError::Away(why) => Fault::new(
-            ErrorCode::Unavailable,
-            format!("{target} is not available now: {why}"),
-            "retry after a moment; if it lasts, the operator sees the server in `/plugins`",
-        )
-        .because(why),
+        PluginError::Away { why, returns } => {
+            let fault = Fault::new(
+                ErrorCode::Unavailable,
+                format!("{target} is not available now: {why}"),
+                "retry after a moment; if it lasts, the operator sees the server in `/plugins`",
+            );
+            returns.into_iter().fold(fault, Fault::retry_after).because(why)
+        }
         PluginError::Full { why, returns } => Fault::new(
             ErrorCode::Unavailable,
             format!("{target} takes no call now: {why}"),

@@ -34,6 +34,7 @@ use super::compose;
 use super::failures;
 use super::handshake::initialize;
 use super::ids::Ids;
+use super::inventory::{Amiss, Kinds};
 use super::link::LinkError;
 use super::speaker::Speaker;
 use super::ways::{Opened, Ways};
@@ -283,8 +284,20 @@ impl Speaker for Legacy {
         true
     }
 
-    fn list(self: Arc<Self>) -> BoxFuture<'static, Result<Inventory, LinkError>> {
-        async move { self.main.list(self.manner.start_timeout).await }.boxed()
+    fn list(
+        self: Arc<Self>,
+        kinds: Kinds,
+        before: Inventory,
+    ) -> BoxFuture<'static, Result<Inventory, LinkError>> {
+        async move {
+            let Manner { plugin, start_timeout, .. } = &self.manner;
+            self.main.list(plugin, kinds, before, *start_timeout).await
+        }
+        .boxed()
+    }
+
+    fn amiss(&self) -> Option<Amiss> {
+        self.main.lister().amiss()
     }
 
     fn attend(self: Arc<Self>, changes: mpsc::Sender<Change>) -> BoxFuture<'static, Result<(), LinkError>> {
@@ -405,7 +418,7 @@ fn gone(why: Gone, waited: Duration) -> PluginError {
 fn with_hint(error: PluginError) -> PluginError {
     match error {
         PluginError::InvalidParams(says) => PluginError::InvalidParams(format!("{says} ({HINT})")),
-        PluginError::Away(says) => PluginError::Away(format!("{says} ({HINT})")),
+        PluginError::Away { why, returns } => PluginError::Away { why: format!("{why} ({HINT})"), returns },
         PluginError::Upstream(says) => PluginError::Upstream(format!("{says} ({HINT})")),
         other => other,
     }
