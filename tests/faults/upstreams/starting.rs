@@ -50,4 +50,13 @@ fn settings_that_cannot_be_used_are_told_apart_and_not_tried_before_the_next_rel
     fs::write(&token, "the first token").expect("a file");
     house.reload();
     house.is_ready("keyed");
+    // The file of the plugin stays the same, and what it refers to is renewed.
+    let first = house.says("keyed__pid", json!({}));
+    assert!(house.reload()["unchanged"].to_string().contains("keyed"));
+    assert_eq!(house.says("keyed__pid", json!({})), first);
+    fs::write(&token, "the second token").expect("a file");
+    let report = house.reload();
+    assert!(report["changed"].to_string().contains("keyed"), "{report}");
+    assert!(!report.to_string().contains("second token"), "{report}");
+    assert_ne!(house.says("keyed__pid", json!({})), first);
 }
