@@ -5,6 +5,7 @@ use std::fs;
 use serde_json::json;
 
 use super::{House, hostile};
+use crate::support::Http;
 
 const SOON: &str = "start_timeout_seconds = 2";
 
@@ -26,6 +27,16 @@ fn a_server_that_does_not_come_up_says_why_and_holds_up_nobody() {
         house.is_not_ready_because(name, why);
         let refused = house.fails(&format!("{name}__say"), json!({}), 503, &format!("plugin {name:?}"));
         assert!(refused.header("retry-after").is_some(), "{}", refused.text());
+        // Its front is there, too, and is not mistaken for a bundle that nobody described.
+        let mut front = Http::modern("tools/list", json!({}));
+        front.head = format!("POST /mcp/{name}");
+        let reply = front.send(house.server.address);
+        assert_eq!((reply.status, reply.header("retry-after").is_some()), (503, true), "{}", reply.text());
+        assert!(
+            reply.text().contains(&format!("plugin \\\"{name}\\\" takes no call now")),
+            "{}",
+            reply.text()
+        );
     }
     house.neighbour_is_well();
 }
