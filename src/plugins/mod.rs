@@ -61,6 +61,11 @@ pub trait Plugin: Send + Sync + 'static {
         })
     }
 
+    /// `modern` or `legacy`, where it is a server whose era is known; none for what has none.
+    fn era(&self) -> Option<&'static str> {
+        None
+    }
+
     /// What an operator sees of it in `/plugins/{name}` beside what every plugin shows; an object, or null. No secrets.
     fn report(&self) -> Value {
         Value::Null

@@ -256,9 +256,9 @@ impl Lister {
             "prompts": inventory.prompts.len(),
             "resources": inventory.resources.len(),
             "templates": inventory.templates.len(),
-            "instructions_bytes": inventory.instructions.as_ref().map_or(0, String::len),
+            "instructionsBytes": inventory.instructions.as_ref().map_or(0, String::len),
             "dropped": last.notes.iter().map(|notes| notes.dropped).sum::<usize>(),
-            "dropped_first": first,
+            "droppedFirst": first,
             "troubles": all(|notes| &notes.troubles),
         })
     }

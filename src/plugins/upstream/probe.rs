@@ -56,6 +56,16 @@ pub enum Kind {
     Legacy,
 }
 
+impl Kind {
+    /// Its word.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Modern => "modern",
+            Self::Legacy => "legacy",
+        }
+    }
+}
+
 /// What a question for the era came to.
 enum Verdict {
     Modern(Discovered),

@@ -364,19 +364,20 @@ impl Plugin for Upstream {
         })
     }
 
+    fn era(&self) -> Option<&'static str> {
+        self.seen().kind.map(Kind::word)
+    }
+
     fn report(&self) -> Value {
         let speaker = self.speaker.load();
         let seen = self.seen();
         let revision = speaker.as_ref().map(|current| current.0.revision());
         json!({
-            "era": seen.kind.map(|kind| match kind {
-                Kind::Modern => "modern",
-                Kind::Legacy => "legacy",
-            }),
+            "era": seen.kind.map(Kind::word),
             "revision": revision,
             "server": {"name": seen.name, "version": seen.version},
             "lives": self.lives.load(Ordering::Relaxed),
-            "last_error": seen.last_error,
+            "lastError": seen.last_error,
             "speaker": speaker.as_ref().map(|current| current.0.report()),
         })
     }

@@ -219,7 +219,7 @@ async fn a_life_serves_until_its_link_ends_and_says_why_it_ended() {
     assert_eq!(life.await.unwrap().unwrap_err().to_string(), "it exited with code 3");
     assert!(link.is_closed());
     assert!(Arc::clone(&upstream).handle(call(), heard).await.is_err());
-    assert_eq!(upstream.report()["last_error"], "it exited with code 3");
+    assert_eq!(upstream.report()["lastError"], "it exited with code 3");
     let (_pulse, life) = begin(&upstream);
     assert!(life.await.unwrap().unwrap_err().to_string().contains("no more"));
 }
@@ -273,7 +273,7 @@ async fn a_life_on_settings_that_cannot_be_used_says_that_another_would_be_no_be
     let (_pulse, life) = begin(&upstream);
     let Err(LifeError::Misconfigured(why)) = life.await.unwrap() else { panic!("it would be tried again") };
     assert!(why.contains("settings") && why.contains("the variable TOKEN is not set"), "{why}");
-    assert_eq!(upstream.report()["last_error"], why);
+    assert_eq!(upstream.report()["lastError"], why);
 }
 
 #[tokio::test(start_paused = true)]

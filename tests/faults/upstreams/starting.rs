@@ -61,6 +61,7 @@ fn settings_that_cannot_be_used_are_told_apart_and_not_tried_before_the_next_rel
     fs::write(&token, "the first token").expect("a file");
     house.reload();
     house.is_ready("keyed");
+    assert_eq!(house.plugin("keyed")["era"], "legacy");
     // The file of the plugin stays the same, and what it refers to is renewed.
     let first = house.says("keyed__pid", json!({}));
     assert!(house.reload()["unchanged"].to_string().contains("keyed"));

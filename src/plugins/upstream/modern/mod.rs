@@ -153,7 +153,7 @@ impl Speaker for Modern {
             "link": self.link.report(),
             "lists": self.lister.report(),
             "watched": self.watched.borrow().len(),
-            "in_flight": self.in_flight.load(Ordering::Relaxed),
+            "inFlight": self.in_flight.load(Ordering::Relaxed),
         })
     }
 }
