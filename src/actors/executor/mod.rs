@@ -181,7 +181,7 @@ async fn attempt(
         biased;
         outcome = call => outcome,
         fault = given_up => {
-            let verdict = if fault.code == ErrorCode::DeadlineExceeded { Verdict::Failed } else { Verdict::Nothing };
+            let verdict = verdict_of_end(&fault, path.queued, deadline - began);
             seat.judge(&mut place, verdict, || fault.message.to_string());
             return Err(fault);
         }
@@ -246,6 +246,12 @@ fn verdict_of(outcome: &Came) -> (Verdict, Option<&PluginError>) {
         )) => (Verdict::Failed, Some(error)),
         Err(_) => (Verdict::Failed, None),
     }
+}
+
+/// What a call says of its plugin that was given up: nothing, when most of its time had passed before it had a place.
+fn verdict_of_end(fault: &Fault, queued: Option<Duration>, limit: Duration) -> Verdict {
+    let had_its_time = queued.is_none_or(|queued| queued * 2 <= limit);
+    if fault.code == ErrorCode::DeadlineExceeded && had_its_time { Verdict::Failed } else { Verdict::Nothing }
 }
 
 /// What becomes of a call whose client went away.
@@ -354,5 +360,15 @@ mod tests {
         let full = PluginError::Full { why: "full".to_owned(), returns: Duration::from_secs(5) };
         assert_eq!(verdict_of(&Ok(Err(full))).0, Verdict::Nothing);
         assert_eq!(verdict_of(&Ok(Err(PluginError::away("gone".to_owned())))).0, Verdict::Failed);
+    }
+
+    #[test]
+    fn a_call_that_came_to_its_place_late_says_nothing_of_the_plugin() {
+        let late = Fault::new(ErrorCode::DeadlineExceeded, "late", "less");
+        let limit = Duration::from_secs(30);
+        assert_eq!(verdict_of_end(&late, None, limit), Verdict::Failed);
+        assert_eq!(verdict_of_end(&late, Some(Duration::from_secs(2)), limit), Verdict::Failed);
+        assert_eq!(verdict_of_end(&late, Some(Duration::from_secs(29)), limit), Verdict::Nothing);
+        assert_eq!(verdict_of_end(&cancelled(), None, limit), Verdict::Nothing);
     }
 }
