@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Exit, output};
@@ -34,6 +35,9 @@ pub fn run(args: &ServeArgs, builder: Builder, loaded: &Loaded) -> ExitCode {
     for note in &loaded.notes {
         log::info!("{note}");
     }
+    if let Err(error) = hide_memory() {
+        log::warn!("other programs of this user can look into this process, and see its key: {error}");
+    }
     let entry = match given {
         Ok(Some(socket)) => Entry::Given(socket),
         Ok(None) if args.take_over => Entry::TakeOver,
@@ -41,6 +45,12 @@ pub fn run(args: &ServeArgs, builder: Builder, loaded: &Loaded) -> ExitCode {
         Err(why) => return fail(&why, Exit::CannotCreate),
     };
     actix_rt::System::new().block_on(live(builder, loaded, entry, &log))
+}
+
+/// Hides the memory and the environment, the key among it, from other processes of the same user: a server that runs as a
+/// plugin is one, and Landlock is not everywhere.
+fn hide_memory() -> std::io::Result<()> {
+    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
 
 async fn live(builder: Builder, loaded: &Loaded, entry: Entry, log: &LogHandle) -> ExitCode {
@@ -169,6 +179,14 @@ pub(super) fn fail(why: &str, exit: Exit) -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_server_holds_in_memory_is_hidden_from_its_user_s_other_programs() {
+        hide_memory().unwrap();
+        let behavior = rustix::process::dumpable_behavior().unwrap();
+        set_dumpable_behavior(DumpableBehavior::Dumpable).unwrap();
+        assert_eq!(behavior, DumpableBehavior::NotDumpable);
+    }
 
     #[test]
     fn only_what_may_be_over_soon_is_worth_a_retry() {

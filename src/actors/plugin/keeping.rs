@@ -20,7 +20,7 @@ use super::messages::Watch;
 use super::tell_plugin;
 use crate::actors::supervision::message_of;
 use crate::catalog::PluginState;
-use crate::plugins::{Health, Plugin, Pulse};
+use crate::plugins::{Health, LifeError, Plugin, Pulse};
 use crate::telemetry::metrics::METRICS;
 
 /// How long a life may take to end what it started; then it is dropped.
@@ -76,7 +76,7 @@ impl Drop for Keeper {
 
 /// One life.
 struct Life {
-    future: BoxFuture<'static, Result<(), String>>,
+    future: BoxFuture<'static, Result<(), LifeError>>,
     health: watch::Receiver<Health>,
     stop: CancellationToken,
 }
@@ -88,15 +88,12 @@ impl Life {
         let health = pulse.watch();
         let plugin = Arc::clone(plugin);
         let panicked = |payload: Box<dyn std::any::Any + Send>| {
-            Err(format!("it panicked: {}", message_of(payload.as_ref())))
+            Err(LifeError::Failed(format!("it panicked: {}", message_of(payload.as_ref()))))
         };
         let future: BoxFuture<'static, _> = match catch_unwind(AssertUnwindSafe(|| plugin.live(pulse))) {
-            Ok(life) => AssertUnwindSafe(life)
-                .catch_unwind()
-                .map(move |ended| {
-                    ended.map_or_else(panicked, |ended| ended.map_err(|error| error.to_string()))
-                })
-                .boxed(),
+            Ok(life) => {
+                AssertUnwindSafe(life).catch_unwind().map(move |ended| ended.unwrap_or_else(panicked)).boxed()
+            }
             Err(payload) => std::future::ready(panicked(payload)).boxed(),
         };
         Self { future, health, stop }
@@ -113,7 +110,7 @@ impl Life {
 
 /// How a life failed.
 struct Failure {
-    why: String,
+    why: LifeError,
     /// How long it had been ready.
     ready: Option<Duration>,
 }
@@ -125,15 +122,25 @@ async fn keep(desk: Arc<Desk>, first: Life, early: bool, stop: CancellationToken
         let (life, told) = next.take().unwrap_or_else(|| (Life::begin(&desk.seat.plugin), false));
         let Some(failure) = live(&desk, life, told, &stop).await else { break };
         desk.seat.meter.failed_to_live();
-        let Some(pause) = backoff.after(Instant::now(), failure.ready) else {
-            let why = format!("it failed too often without ever being ready, the last time: {}", failure.why);
+        let pause = match failure.why {
+            LifeError::Failed(_) => backoff.after(Instant::now(), failure.ready),
+            // Nothing would be different the next time.
+            LifeError::Misconfigured(_) => None,
+        };
+        let Some(pause) = pause else {
+            let why = match failure.why {
+                LifeError::Failed(why) => {
+                    format!("it failed too often without ever being ready, the last time: {why}")
+                }
+                LifeError::Misconfigured(why) => format!("{why}; mend that and reload"),
+            };
             desk.seat.turn(PluginState::Quarantined, Some(why), None);
             desk.quarantine();
             stop.cancelled().await;
             break;
         };
         let returns = Instant::now() + pause;
-        desk.seat.turn(PluginState::Starting, Some(failure.why), Some(returns));
+        desk.seat.turn(PluginState::Starting, Some(failure.why.to_string()), Some(returns));
         tokio::select! {
             () = stop.cancelled() => break,
             () = tokio::time::sleep_until(returns) => {}
@@ -160,7 +167,7 @@ async fn live(desk: &Arc<Desk>, mut life: Life, told: bool, stop: &CancellationT
             ended = &mut life.future => {
                 let well = !matches!(*life.health.borrow(), Health::Starting);
                 let ready = ready_at.map(|at| at.elapsed()).or(well.then_some(Duration::ZERO));
-                let why = ended.err().unwrap_or_else(|| "it ended by itself".to_owned());
+                let why = ended.err().unwrap_or_else(|| LifeError::Failed("it ended by itself".to_owned()));
                 return if stop.is_cancelled() { None } else { Some(Failure { why, ready }) };
             }
             () = stop.cancelled() => {
@@ -175,7 +182,8 @@ async fn live(desk: &Arc<Desk>, mut life: Life, told: bool, stop: &CancellationT
             () = tokio::time::sleep_until(limit.unwrap_or(far)), if ready_at.is_none() && limit.is_some() => {
                 let limit = desk.seat.limits.start_timeout.unwrap_or_default();
                 life.end(&desk.seat.name).await;
-                return Some(Failure { why: format!("it was not ready within {} s", limit.as_secs_f64()), ready: None });
+                let why = format!("it was not ready within {} s", limit.as_secs_f64());
+                return Some(Failure { why: LifeError::Failed(why), ready: None });
             }
         }
     }

@@ -17,6 +17,7 @@ use crate::plugins::upstream::exchange::{METHOD_NOT_FOUND, is_mine};
 use crate::plugins::upstream::failures::{
     self, HEADER_MISMATCH, UNSUPPORTED_VERSION, nonsense, not_carried, refused,
 };
+use crate::plugins::upstream::inventory::Kinds;
 use crate::plugins::upstream::link::{Link, LinkError, Outgoing};
 use crate::plugins::upstream::probe::speaks_modern;
 use crate::plugins::{Context, Hop, Outcome, PluginError, Reference, Request};
@@ -117,7 +118,10 @@ impl Modern {
             };
             if error.code == HEADER_MISMATCH && !std::mem::replace(&mut listed_anew, true) {
                 // The tool's schema changed, and with it what headers repeat. Nothing was carried out.
-                self.list_all().await.map_err(|error| not_carried(&self.plugin, &error))?;
+                let before = self.lister.inventory();
+                self.list_these(Kinds::TOOLS, before)
+                    .await
+                    .map_err(|error| not_carried(&self.plugin, &error))?;
                 continue;
             }
             if speaks_modern(&error) && !std::mem::replace(&mut said_anew, true) {
