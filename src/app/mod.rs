@@ -27,6 +27,7 @@ use crate::actors::db::{CLOSE_DEADLINE, RecordError};
 use crate::actors::phase::Phase;
 use crate::actors::plugin::END_WITHIN;
 use crate::actors::sightings;
+use crate::backup::{BackupError, Places, restore};
 use crate::config::{Config, Network};
 use crate::http;
 use crate::http::door::{Connections, Frame, Limits};
@@ -56,6 +57,9 @@ pub enum StartError {
     /// The data folder or the database cannot be used.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// A restore was cut off and cannot be finished.
+    #[error(transparent)]
+    Restore(#[from] BackupError),
     /// A built-in plugin cannot be made.
     #[error("{0}")]
     Plugin(String),
@@ -114,6 +118,9 @@ impl App {
         let began = Instant::now();
         let listener = listener::bind(&config.server.host, config.server.port)?;
         let folder = DataFolder::own(&data_folder(config))?;
+        if let Some(recovered) = restore::recover(&Places::of(config), &folder)? {
+            log::warn!("{}", recovered.sentence());
+        }
         let storage = open_storage(config, Some(&listener)).await?;
         let site = Site { ground: Ground::Owned(folder), network: Some(listener), storage, began };
         Self::build(builder, config, Instance::begin(), site).await
@@ -126,8 +133,18 @@ impl App {
     /// See [`StartError`]; nothing is left running then.
     pub async fn start_beside(builder: Builder, config: &Config) -> Result<Self, StartError> {
         let began = Instant::now();
+        // It comes and goes with its client, beside one that keeps the schedule.
+        let mut config = config.clone();
+        config.backup.every_hours = 0;
+        let config = &config;
         let instance = Instance::begin();
+        restore::settle(&Places::of(config))?;
         let nook = DataFolder::nook(&data_folder(config), &instance.id)?;
+        // One that began after that waits for the folder now, and is undone or finished by whoever has it next.
+        if restore::is_pending(&config.server.data_dir) {
+            let owner = "a restore that was cut off".to_owned();
+            return Err(StorageError::Taken { folder: data_folder(config), owner }.into());
+        }
         let storage = open_storage(config, None).await?;
         let site = Site { ground: Ground::Beside(nook), network: None, storage, began };
         Self::build(builder, config, instance, site).await
