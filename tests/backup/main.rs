@@ -22,3 +22,5 @@ mod on_postgres;
 mod places;
 #[cfg(test)]
 mod restoring;
+#[cfg(test)]
+mod schedule;
