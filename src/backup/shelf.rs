@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -16,6 +17,10 @@ const END: &str = ".tar.zst";
 const STAMP: &str = "%Y%m%dT%H%M%SZ";
 const CHANCE_BYTES: usize = 3;
 const LOCK: &str = ".lock";
+/// How the names of scratch folders end.
+pub const SCRATCH_END: &str = ".scratch";
+/// One that is younger may still be in use.
+const SCRATCH_SETTLED: Duration = Duration::from_secs(86_400);
 
 /// One backup of the folder.
 #[derive(Debug, Clone)]
@@ -76,7 +81,10 @@ pub fn hold(folder: &Path) -> Result<Held, BackupError> {
     }
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name.starts_with(&format!(".{BEGIN}")) {
+        // Who only looks through a backup does not hold the folder.
+        let written = entry.metadata().and_then(|about| about.modified());
+        let is_old = written.is_ok_and(|then| then.elapsed().is_ok_and(|age| age > SCRATCH_SETTLED));
+        if name.starts_with(&format!(".{BEGIN}")) || (is_old && name.ends_with(SCRATCH_END)) {
             let path = entry.path();
             if path.is_dir() { files::remove_folder(&path) } else { files::remove(&path) }?;
         }

@@ -9,7 +9,7 @@ use super::create::Secrets;
 use super::files::{self, Passing};
 use super::manifest::{Entry, FILE_MAX_BYTES, Manifest, What};
 use super::places::keys_in;
-use super::{BackupError, Places, Progress, Told, seal};
+use super::{BackupError, Places, Progress, Told, seal, shelf};
 use crate::config::Secret;
 use crate::storage::transfer::census;
 use crate::storage::{self, StorageError};
@@ -78,7 +78,7 @@ pub fn verify(
 pub fn scratch(places: &Places, what: &str) -> Result<Passing, BackupError> {
     files::make_folders(&places.backups)?;
     let name = places.backups.join(format!("{what}-{}", files::chance(6)?));
-    let folder = Passing::new(hidden(&name, "scratch"));
+    let folder = Passing::new(hidden(&name, shelf::SCRATCH_END.trim_start_matches('.')));
     files::make_folder(folder.path())?;
     Ok(folder)
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::journal::{Journal, Move, Server};
 use super::{Step, present, surplus};
@@ -188,14 +189,20 @@ fn like(old: &Path, new: &Path) {
     }
 }
 
+/// Elsewhere than in the data root, what is younger may be what another server's restore has just laid ready.
+const SETTLED: Duration = Duration::from_secs(3600);
+
 /// Removes what restores left behind that were cut off before they counted. What cannot be removed costs its place.
 pub fn sweep(places: &Places) {
     let database = places.database_file().ok().flatten();
     let folders = [Some(places.data_folder.as_path()), Some(&places.config_folder), Some(&places.plugins)];
     let of_files = [database.as_deref(), places.env_file.as_deref()].map(|file| file.and_then(Path::parent));
     let sweep_in = |folder: &Path, begin: &str| {
+        let is_ours = folder.starts_with(&places.data_root);
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-            if entry.file_name().to_string_lossy().starts_with(begin) {
+            let written = entry.metadata().and_then(|about| about.modified());
+            let is_old = written.is_ok_and(|then| then.elapsed().is_ok_and(|age| age > SETTLED));
+            if (is_ours || is_old) && entry.file_name().to_string_lossy().starts_with(begin) {
                 drop(fs::remove_dir_all(entry.path()));
             }
         }
