@@ -78,7 +78,6 @@ pub fn take(path: &Path, begin: Begin<'_>, place: Place<'_>, told: Told<'_>) -> 
     if entries.next().is_some() {
         return Err(BackupError::damaged(path, "it has more in it than its manifest lists"));
     }
-    drop(entries);
     read_out(path, tar)?;
     Ok(head)
 }
