@@ -7,17 +7,18 @@ set -euo pipefail
 usage() {
     cat <<'TEXT'
 Usage: scripts/backup.sh [--keep-days DAYS] [--keep-min COUNT] [--passphrase-file FILE] [--drill] [--verbose]
-                         [-- <flag of waygate-mcp> ...]
+                         [--program FILE] [-- <flag of waygate-mcp> ...]
 
   --keep-days DAYS        remove backups that are older (default: the setting backup.keep_days)
   --keep-min COUNT        so many of the newest stay however old they are (default: 1)
   --passphrase-file FILE  include .env and the sealing key, encrypted with this passphrase
   --drill                 restore the new backup into scratch instead of only looking through it
+  --program FILE          the program, should waygate-mcp not be in the PATH
   --verbose               say what is done also when all is well
   --help                  this text
 
 What stands behind -- goes to each call of waygate-mcp, as `-- --data-dir /srv/waygate`. WAYGATE_BACKUP_DIR and all other
-settings count as they do for the server. WAYGATE_PROGRAM names the program, should it not be in the PATH.
+settings count as they do for the server.
 
 Exit codes: 0 all done, 2 a wrong option, else that of the command that failed (see `waygate-mcp help backup`).
 TEXT
@@ -28,7 +29,7 @@ wrong() {
     exit 2
 }
 
-prune=() secret=() flags=() drill=false verbose=false
+program=waygate-mcp prune=() secret=() flags=() drill=false verbose=false
 while [[ $# -gt 0 ]]; do
     case $1 in
     --keep-days | --keep-min)
@@ -39,6 +40,10 @@ while [[ $# -gt 0 ]]; do
         [[ -n ${2:-} ]] || wrong "$1 takes a file"
         secret=("$1" "$2") && shift
         ;;
+    --program)
+        [[ -n ${2:-} ]] || wrong "$1 takes a file"
+        program=$2 && shift
+        ;;
     --drill) drill=true ;;
     --verbose) verbose=true ;;
     --help | -h) usage && exit 0 ;;
@@ -48,8 +53,7 @@ while [[ $# -gt 0 ]]; do
     shift
 done
 
-program=${WAYGATE_PROGRAM:-waygate-mcp}
-command -v "$program" >/dev/null || wrong "there is no program $program; name it with WAYGATE_PROGRAM"
+command -v "$program" >/dev/null || wrong "there is no program $program; name it with --program"
 
 # What one of them says is told when it fails, or when it is asked for.
 run() {

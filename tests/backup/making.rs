@@ -169,3 +169,29 @@ fn no_room_leaves_nothing_behind() {
     assert!(unpacked.status.code() == Some(73) && said.contains("not enough room"), "{said}");
     assert_eq!(left_then, 1);
 }
+
+#[test]
+fn the_script_for_cron_makes_looks_and_removes_and_ends_as_its_worst_command() {
+    let home = Home::new();
+    let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/backup.sh");
+    let run = |words: &[&str]| {
+        let mut command = std::process::Command::new(&script);
+        command.arg("--program").arg(crate::support::program("waygate-mcp")).args(words);
+        command.args(["--", "--env", "test", "--data-dir"]).arg(home.root());
+        command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", home.path()).current_dir(home.path());
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, why) = run(&[]);
+    assert!(code == Some(74) && why.contains("backup create") && why.contains("no database"), "{code:?} {why}");
+    home.fill("a");
+    fs::create_dir_all(home.backups()).unwrap();
+    let old = home.backups().join("waygate-20200101T000000Z-aaaaaa.tar.zst");
+    fs::write(&old, "old").unwrap();
+    let (code, said) = run(&["--keep-days", "3"]);
+    assert_eq!((code, said.as_str()), (Some(0), ""), "nothing to mail when all is well");
+    assert!(!old.exists());
+    let (code, said) = run(&["--drill", "--verbose"]);
+    assert!(code == Some(0) && said.contains("is sound"), "{code:?} {said}");
+    assert_eq!(run(&["--keep-days", "soon"]).0, Some(2));
+}
