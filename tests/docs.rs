@@ -119,6 +119,7 @@ fn every_link_to_a_file_leads_to_one() {
         "README.md",
         "CONTRIBUTING.md",
         "docs/operations.md",
+        "docs/backup.md",
         "docs/protocol.md",
         "docs/plugins.md",
         "docs/plugin-files.md",

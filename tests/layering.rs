@@ -17,7 +17,7 @@ const FILE_LINES_MAX: usize = 500;
 const ARROWS: &[(&str, &[&str])] = &[
     // The binary is the smallest embedder: it names its plugins and hands over.
     ("main", &["app", "cli"]),
-    ("cli", &["app", "stdio", "config", "storage", "error", "telemetry"]),
+    ("cli", &["app", "stdio", "backup", "config", "storage", "error", "telemetry"]),
     (
         "app",
         &[
@@ -28,6 +28,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "plugins",
             "protocol",
             "storage",
+            "backup",
             "cache",
             "config",
             "telemetry",
@@ -38,13 +39,25 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("http", &["actors", "access", "catalog", "protocol", "config", "telemetry", "error"]),
     (
         "actors",
-        &["access", "catalog", "plugins", "protocol", "storage", "cache", "config", "telemetry", "error"],
+        &[
+            "access",
+            "backup",
+            "catalog",
+            "plugins",
+            "protocol",
+            "storage",
+            "cache",
+            "config",
+            "telemetry",
+            "error",
+        ],
     ),
     ("stdio", &["protocol", "telemetry", "error"]),
     ("catalog", &["plugins", "protocol", "config", "telemetry", "error"]),
     ("plugins", &["protocol", "config", "telemetry", "error"]),
     ("access", &["protocol", "config", "telemetry", "error"]),
     ("storage", &["protocol", "config", "telemetry", "error"]),
+    ("backup", &["storage", "config", "telemetry", "error"]),
     ("cache", &["protocol", "config", "telemetry", "error"]),
     ("protocol", &["config", "telemetry", "error"]),
     ("telemetry", &["config", "error"]),

@@ -13,6 +13,7 @@
 //! Every actor is supervised: see [`supervision`]. Must not know HTTP.
 
 pub mod ask;
+pub mod backup;
 pub mod db;
 pub mod executor;
 pub mod health;

@@ -12,6 +12,7 @@ use super::plugins::begin::reloading;
 use super::{StartError, builder, data_folder, on};
 use crate::access::Sealer;
 use crate::actors::House;
+use crate::actors::backup::{self, BackupKeeper, Keeping};
 use crate::actors::db::{self, Recorder};
 use crate::actors::executor::Bench;
 use crate::actors::health::{self, HealthMonitor, Watchlist};
@@ -56,16 +57,9 @@ pub(super) async fn build(
         began,
     });
     let metrics = start_metrics(&house_arbiter, &roster, sights);
-    let watchlist = Watchlist {
-        roster: Arc::clone(&roster),
-        plugins: Arc::clone(&roll),
-        db: db.clone(),
-        recorder: recorder.clone(),
-        data_folder: data_folder(config),
-        disk_min_bytes: config.health.disk_min_bytes,
-        beat: Duration::from_secs(config.health.beat_seconds),
-        stuck: Duration::from_secs(config.health.stuck_seconds),
-    };
+    let backups = Arc::new(Keeping::new(config));
+    let keeper = start_backups(&house_arbiter, &roster, &backups);
+    let watchlist = watchlist(config, &roster, &roll, (&db, &recorder), backups);
     // Before anything is published: what it is compared with.
     keep_sightings(&house_arbiter, &shelf, &db).await;
     let nursery = Nursery::new(config, &roster, &shelf, &streams, &roll);
@@ -75,6 +69,7 @@ pub(super) async fn build(
     let (reload, reloading) = reloading.unzip();
     // Last, so that its first judgement finds the plugins published; on a thread of its own, so that no other can block it.
     let health = start_health(&Arbiter::new(), &roster, watchlist);
+    drop(keeper.await?);
     let bench = Arc::new(bench(config, recorder, info, sealer, &shelf));
     let house = Arc::new(House {
         metrics: metrics.await?,
@@ -154,6 +149,37 @@ fn start_metrics(
     let roster = Arc::clone(roster);
     on(arbiter, move || {
         roster.start("metrics".to_owned(), "metrics", metrics::TERMS, |_| MetricsActor::new(sights)).0
+    })
+}
+
+fn watchlist(
+    config: &Config,
+    roster: &Arc<Roster>,
+    roll: &Arc<Roll>,
+    (db, recorder): (&Addr<db::DbActor>, &Recorder),
+    backups: Arc<Keeping>,
+) -> Watchlist {
+    Watchlist {
+        roster: Arc::clone(roster),
+        plugins: Arc::clone(roll),
+        db: db.clone(),
+        recorder: recorder.clone(),
+        backups,
+        data_folder: data_folder(config),
+        disk_min_bytes: config.health.disk_min_bytes,
+        beat: Duration::from_secs(config.health.beat_seconds),
+        stuck: Duration::from_secs(config.health.stuck_seconds),
+    }
+}
+
+fn start_backups(
+    arbiter: &Arbiter,
+    roster: &Arc<Roster>,
+    keeping: &Arc<Keeping>,
+) -> impl Future<Output = Result<Addr<BackupKeeper>, StartError>> + use<> {
+    let (roster, keeping) = (Arc::clone(roster), Arc::clone(keeping));
+    on(arbiter, move || {
+        roster.start("backup".to_owned(), "backup", backup::TERMS, |_| BackupKeeper::new(keeping)).0
     })
 }
 

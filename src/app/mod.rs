@@ -1,6 +1,7 @@
 //! The composition root: builds the house bottom-up and stops it top-down. The only room that knows everyone.
 
 mod builder;
+mod entry;
 mod handover;
 mod host;
 mod house;
@@ -29,6 +30,7 @@ use crate::actors::db::{CLOSE_DEADLINE, RecordError};
 use crate::actors::phase::Phase;
 use crate::actors::plugin::END_WITHIN;
 use crate::actors::sightings;
+use crate::backup::{BackupError, Places, restore};
 use crate::config::{Config, Network};
 use crate::http;
 use crate::http::door::{Connections, Frame, Limits};
@@ -40,7 +42,9 @@ use crate::telemetry::metrics::METRICS;
 pub use crate::plugins::child::confine::enter as enter_confinement;
 pub use crate::plugins::child::guard::keep as keep_guard;
 pub use builder::Builder;
-use handover::{Handed, Offer, Word};
+pub use entry::Entry;
+use entry::{Entered, enter};
+use handover::{Offer, Word};
 use means::Means;
 
 /// How long plugins may take to end, even if nothing is left of the time to drain.
@@ -59,6 +63,9 @@ pub enum StartError {
     /// The data folder or the database cannot be used.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// A restore was cut off and cannot be finished.
+    #[error(transparent)]
+    Restore(#[from] BackupError),
     /// A built-in plugin cannot be made.
     #[error("{0}")]
     Plugin(String),
@@ -77,18 +84,6 @@ pub enum Ended {
     Clean,
     /// It was asked to, and something could not be finished in time.
     Cut(String),
-}
-
-/// Where a server of the network gets what there can be only one of: its listening socket, and its data folder.
-#[derive(Debug, Default)]
-pub enum Entry {
-    /// It binds its address, and owns the folder.
-    #[default]
-    Fresh,
-    /// The service manager has bound its address, and keeps it bound when this process has ended.
-    Given(TcpListener),
-    /// From the server that runs on the folder, which serves until this one does; if none runs, it is as fresh.
-    TakeOver,
 }
 
 /// A running server.
@@ -161,8 +156,18 @@ impl App {
     /// See [`StartError`]; nothing is left running then.
     pub async fn start_beside(builder: Builder, config: &Config) -> Result<Self, StartError> {
         let began = Instant::now();
+        // It comes and goes with its client, beside one that keeps the schedule.
+        let mut config = config.clone();
+        config.backup.every_hours = 0;
+        let config = &config;
         let instance = Instance::begin();
+        restore::settle(&Places::of(config))?;
         let nook = DataFolder::nook(&data_folder(config), &instance.id)?;
+        // One that began after that waits for the folder now, and is undone or finished by whoever has it next.
+        if restore::is_pending(&config.server.data_dir) {
+            let owner = "a restore that was cut off".to_owned();
+            return Err(StorageError::Taken { folder: data_folder(config), owner }.into());
+        }
         let storage = open_storage(config, None).await?;
         let site = Site { ground: Ground::Beside(nook), network: None, storage, began };
         Self::build(builder, config, instance, site).await
@@ -345,38 +350,6 @@ fn entrance(ground: &Ground) -> Result<Option<(UnixListener, Socket)>, StorageEr
         }
         (Err(error), Ground::Beside(_)) => Err(error),
     }
-}
-
-/// What there can be only one of.
-struct Entered {
-    listener: TcpListener,
-    folder: Owned,
-    /// For the server that it was had from.
-    word: Option<Word>,
-    is_shared: bool,
-}
-
-async fn enter(config: &Config, entry: Entry) -> Result<Entered, StartError> {
-    let (path, server) = (data_folder(config), &config.server);
-    let handed = match entry {
-        Entry::TakeOver => {
-            let path = path.clone();
-            let taken = actix_web::web::block(move || handover::take(&path)).await;
-            taken.map_err(|error| StartError::Part(error.to_string()))??
-        }
-        Entry::Fresh | Entry::Given(_) => None,
-    };
-    if let Some(Handed { listener, folder, word }) = handed {
-        // One that shall listen elsewhere from now on does so; the old one ends all the same.
-        let is_the_same = listener::is_at(&listener, &server.host, server.port);
-        let listener = if is_the_same { listener } else { listener::bind(&server.host, server.port)? };
-        return Ok(Entered { listener, folder, word: Some(word), is_shared: false });
-    }
-    let (listener, is_shared) = match entry {
-        Entry::Given(listener) => (listener::adopt(listener)?, true),
-        Entry::Fresh | Entry::TakeOver => (listener::bind(&server.host, server.port)?, false),
-    };
-    Ok(Entered { listener, folder: DataFolder::own(&path)?, word: None, is_shared })
 }
 
 /// A server of the network can be taken over. One that cannot, as on a file system without sockets, serves all the same.

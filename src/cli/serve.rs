@@ -152,6 +152,7 @@ fn announce(app: &App, loaded: &Loaded) {
 pub(super) fn exit_of(error: &StartError) -> Exit {
     match error {
         StartError::Storage(error) => exit_of_storage(error),
+        StartError::Restore(error) => super::backup::exit_of(error),
         StartError::Part(_) => Exit::Internal,
         StartError::Listen(_) | StartError::Plugin(_) | StartError::Key(_) => Exit::CannotCreate,
     }

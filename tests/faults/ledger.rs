@@ -55,7 +55,7 @@ pub fn messages(folder: &Path, status: &[&str]) -> BTreeSet<String> {
 
 /// What the database itself says of the history: `ok` when it is sound.
 pub fn integrity(folder: &Path) -> String {
-    let found = waygate_mcp::storage::migrations::check(&mut open(folder), "the history");
+    let found = waygate_mcp::storage::upkeep::check(&mut open(folder), "the history");
     let found = found.expect("it can be checked");
     if found.is_empty() { "ok".to_owned() } else { found.join("; ") }
 }
