@@ -23,6 +23,12 @@ use crate::protocol::{ClientCapabilities, Raw};
 
 /// How long the server may take to take one subscription up again.
 const SUBSCRIBE_WITHIN: Duration = Duration::from_secs(10);
+/// A session that lasts shorter than this was forgotten at once: the next one is made after a pause, which grows.
+const FORGOTTEN_WITHIN: Duration = Duration::from_secs(60);
+/// The first such pause.
+const RENEWED_AFTER: Duration = Duration::from_secs(1);
+/// So many sessions in a row may be forgotten at once, before the server is taken for broken.
+const FORGOTTEN_MAX: u32 = 6;
 
 /// The session, and what it takes to make it again.
 pub struct MainSession {
@@ -148,16 +154,25 @@ impl MainSession {
     /// # Errors
     /// How it broke.
     pub async fn attend(&self, to: &mpsc::Sender<Change>) -> Result<(), LinkError> {
+        let mut forgotten = 0;
         loop {
             let session = self.now();
             let error = tokio::select! {
                 () = self.changes.pass_on(to) => return Ok(()),
                 error = session.ended() => error,
             };
-            match error {
-                LinkError::SessionLost => drop(self.renew(&session).await?),
-                error => return Err(error),
+            if !matches!(error, LinkError::SessionLost) {
+                return Err(error);
             }
+            forgotten = if session.age() < FORGOTTEN_WITHIN { forgotten + 1 } else { 0 };
+            if forgotten > FORGOTTEN_MAX {
+                let why = format!("it forgot {forgotten} sessions in a row, each soon after it began");
+                return Err(LinkError::Broken(why));
+            }
+            if let Some(doublings) = forgotten.checked_sub(1) {
+                tokio::time::sleep(RENEWED_AFTER * (1 << doublings)).await;
+            }
+            self.renew(&session).await?;
         }
     }
 

@@ -152,6 +152,11 @@ impl Session {
         Object::open(&self.parts.handshake.capabilities).is_ok_and(|all| all.get(capability).is_some())
     }
 
+    /// How long ago it began.
+    pub fn age(&self) -> Duration {
+        self.began.elapsed()
+    }
+
     /// Whether it broke or was lost.
     pub fn is_over(&self) -> bool {
         matches!(&*self.end.borrow(), Some(Err(_)))

@@ -252,3 +252,21 @@ async fn what_was_subscribed_is_subscribed_again_when_the_server_forgot_its_sess
     house.newest().end(Some(LinkError::Broken("gone".to_owned())));
     assert!(attending.await.unwrap().is_err());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_forgets_each_session_at_once_is_asked_ever_more_seldom_and_then_taken_for_broken() {
+    let house = House::new(Isolation::PerClient, |_| ok()).await;
+    let (changes, _told) = mpsc::channel(64);
+    let began = Instant::now();
+    let attending = tokio::spawn(Arc::clone(&house.legacy).attend(changes));
+    let mut forgotten = 0;
+    while !attending.is_finished() {
+        let links = house.links();
+        links[forgotten..].iter().for_each(|link| link.end(Some(LinkError::SessionLost)));
+        forgotten = links.len();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let why = attending.await.unwrap().unwrap_err().to_string();
+    assert!(why.contains("in a row"), "{why}");
+    assert!(forgotten == 7 && began.elapsed() > Duration::from_secs(60), "{forgotten} {:?}", began.elapsed());
+}

@@ -370,7 +370,12 @@ impl Strays {
                     self.reader = Some(Reader::new(&self.line.core, body));
                     return Ok(true);
                 }
-                Ok(Got::SessionLost) => return Err(LinkError::SessionLost),
+                Ok(Got::SessionLost) if self.was_open => return Err(LinkError::SessionLost),
+                // Many a server has no route for GET and says 404, too: should its session be gone, the next POST tells.
+                Ok(Got::SessionLost) => {
+                    self.line.notes(GetStream::Refused);
+                    return Ok(false);
+                }
                 Ok(Got::Refused(error)) if is_passing(&error) => error,
                 Ok(Got::Refused(error)) if self.was_open => return Err(error),
                 Ok(Got::Refused(_)) => {

@@ -354,6 +354,19 @@ async fn a_server_without_such_a_stream_is_left_alone_and_a_closed_link_ends_it(
         assert!(all(Ok(link.strays())).await.is_empty());
         assert_eq!((link.report()["getStream"].as_str(), log.heard().len()), (Some("refused"), 1));
     }
+    // With a session, too: no route for GET is no lost session.
+    for (status, says) in [(404, "Cannot GET /mcp"), (400, "No valid session ID")] {
+        let (url, log) = serve(move |number, _: &Heard| match number {
+            0 => with_session(),
+            1 => vec![answer(status, "text/plain", "", says)],
+            _ => vec![json(RESULT)],
+        })
+        .await;
+        let link = in_session(&url).await;
+        assert!(all(Ok(link.strays())).await.is_empty(), "{status}");
+        assert_eq!(call(&link, LEGACY).await, ["result {}"]);
+        assert_eq!((link.report()["getStream"].as_str(), log.heard().len()), (Some("refused"), 3));
+    }
     let (url, log) = serve(|_, _: &Heard| vec![events(""), Act::Hang]).await;
     let link = link(&url);
     let mut strays = link.strays();
