@@ -67,6 +67,8 @@ struct Current(Arc<dyn Speaker>);
 struct Seen {
     /// The era that worked last.
     kind: Option<Kind>,
+    /// Whether that was only concluded from silence: then it is not believed another time.
+    was_silent: bool,
     name: Option<String>,
     version: Option<String>,
     last_error: Option<String>,
@@ -101,7 +103,10 @@ impl Upstream {
 
     /// Comes to the server, finds out what it speaks, and asks for all that it offers.
     async fn begin(&self, deadline: Instant) -> Result<Arc<dyn Speaker>, String> {
-        let known = self.seen().kind;
+        let known = {
+            let seen = self.seen();
+            seen.kind.filter(|_| !seen.was_silent)
+        };
         self.parts.ways.renew();
         let found = probe::probe(&*self.parts.ways, known, deadline).await;
         let found = found.map_err(|error| {
@@ -109,13 +114,14 @@ impl Upstream {
             self.seen().kind = None;
             format!("the server cannot be spoken to: {error}")
         })?;
+        let was_silent = matches!(found, Found::Silent(_));
         let (kind, info, speaker): (Kind, Raw, Arc<dyn Speaker>) = match found {
             Found::Modern { link, ids, discovered } => {
                 let info = discovered.server_info.clone();
                 let timeout = self.parts.start_timeout;
                 (Kind::Modern, info, Modern::new(&self.parts.name, link, ids, discovered, timeout))
             }
-            Found::Legacy(opened) => {
+            Found::Legacy(opened) | Found::Silent(opened) => {
                 let info = opened.handshake.server_info.clone();
                 (Kind::Legacy, info, (self.parts.sessions)(opened, Arc::clone(&self.parts.ways)))
             }
@@ -123,7 +129,7 @@ impl Upstream {
         let info = Object::open(&info).unwrap_or_default();
         {
             let mut seen = self.seen();
-            seen.kind = Some(kind);
+            (seen.kind, seen.was_silent) = (Some(kind), was_silent);
             seen.name = info.text("name");
             seen.version = info.text("version");
         }

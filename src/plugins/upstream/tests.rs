@@ -151,6 +151,51 @@ async fn a_server_that_dies_of_the_question_is_shaken_hands_with_over_a_fresh_li
     assert_eq!(fresh.asked_of("server/discover").len(), 0);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_server_that_starts_slowly_is_of_the_era_that_it_says_when_it_is_there() {
+    // One that knows no handshake, and one that takes its time for that, too.
+    let hands: [fn() -> Reply; 2] = [|| Reply::error(-32601, "no"), || Reply::Open(vec![])];
+    for hand in hands {
+        let link = Scripted::new(move |asked| match asked.method {
+            "server/discover" => Reply::Open(vec![]),
+            _ => hand(),
+        });
+        let finding = tokio::spawn(found([Arc::clone(&link)]));
+        until("the handshake", || !link.asked_of("initialize").is_empty()).await;
+        let id = link.asked_of("server/discover").remove(0).id;
+        let says = json!({"supportedVersions": ["2026-07-28"], "capabilities": {}});
+        assert!(link.say(id, &json!({"id": "$id", "result": says})));
+        assert!(matches!(finding.await.unwrap(), Ok(Found::Modern { .. })));
+        assert!(!link.is_closed());
+    }
+    let mute = Scripted::new(|asked| match asked.method {
+        "server/discover" => Reply::Open(vec![]),
+        _ => Reply::error(-32601, "no"),
+    });
+    let why = found([Arc::clone(&mute)]).await.err().unwrap().to_string();
+    assert!(why.contains("did not answer server/discover in time") && mute.is_closed(), "{why}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_concluded_from_silence_is_not_believed_in_the_next_life() {
+    let silent = Scripted::pipe(|asked| match asked.method {
+        "server/discover" => Reply::Open(vec![]),
+        _ => welcome("2025-11-25"),
+    });
+    let awake = Scripted::pipe(|asked| match asked.method {
+        "server/discover" => discovered(&json!({})),
+        _ => welcome("2025-11-25"),
+    });
+    let upstream = plugin(Links::of([silent, awake]));
+    for era in ["legacy", "modern"] {
+        let (pulse, life) = begin(&upstream);
+        ready(&pulse).await;
+        assert_eq!(upstream.report()["era"], era);
+        pulse.stop().cancel();
+        life.await.unwrap().unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_server_of_a_revision_that_nobody_knows_is_refused_with_both_answers() {
     let link = Scripted::new(|asked| match asked.method {

@@ -127,7 +127,7 @@ pub(super) async fn attend(modern: Arc<Modern>, changes: Sender<Change>) -> Resu
             // A doubt that comes too soon after the last is not gone into: if there is reason for it, more will come.
             () = modern.doubt.notified() => if Instant::now() >= asked {
                 asked = Instant::now() + DOUBT_PAUSE;
-                if !probe::is_still_modern(&*modern.link, &modern.ids, Instant::now() + DOUBT_WITHIN).await {
+                if !probe::is_still_modern(&modern.link, &modern.ids, Instant::now() + DOUBT_WITHIN).await {
                     return Err(LinkError::Broken(
                         "the server does not speak 2026-07-28 any more; it is asked anew what it speaks".to_owned(),
                     ));
