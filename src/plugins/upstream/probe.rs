@@ -202,7 +202,9 @@ async fn settle(
     }
     // Asked for only when it is wanted, since from then on it is the way.
     match is_elsewhere(&error).then(|| ways.fall_back()).flatten() {
-        Some(older) => shake_over(exchange::within(deadline, "the connection", older).await??, deadline).await,
+        Some(older) => {
+            shake_over(exchange::within(deadline, "the connection", older).await??, deadline).await
+        }
         None => Err(error),
     }
 }

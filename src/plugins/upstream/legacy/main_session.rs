@@ -4,11 +4,13 @@
 //! Must not know sessions of single clients, nor parked calls.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use super::Maker;
 use super::changes::Changes;
@@ -21,8 +23,14 @@ use crate::plugins::upstream::ways::Opened;
 use crate::plugins::{Change, Inventory, Outcome, PluginError, Request};
 use crate::protocol::{ClientCapabilities, Raw};
 
-/// How long the server may take to take one subscription up again.
+/// How long the server may take to take all subscriptions up again, or to hear that one ends.
 const SUBSCRIBE_WITHIN: Duration = Duration::from_secs(10);
+/// So many subscriptions are on their way at once when they are taken up again.
+const SUBSCRIBING_MAX: usize = 8;
+/// Resources that are watched at once.
+const WATCHED_MAX: usize = 10_000;
+/// So many turns there are for what is told of watched resources; those of one resource are always the same one.
+const TURNS: usize = 16;
 /// A session that lasts shorter than this was forgotten at once: the next one is made after a pause, which grows.
 const FORGOTTEN_WITHIN: Duration = Duration::from_secs(60);
 /// The first such pause.
@@ -39,25 +47,57 @@ pub struct MainSession {
     session: Mutex<Arc<Session>>,
     /// Held while it is made again, so that this happens once.
     making: tokio::sync::Mutex<()>,
-    subscribed: Mutex<BTreeSet<String>>,
+    /// What the server took note of, or is asked to.
+    watched: Mutex<BTreeSet<String>>,
+    /// Held while the server is told of a resource, so that a later word cannot overtake an earlier one.
+    turns: [tokio::sync::Mutex<()>; TURNS],
+    closed: CancellationToken,
     lister: Lister,
+}
+
+/// A subscription that was not confirmed: whoever drops it has given it up, and it is not kept, nor made again.
+struct Unconfirmed<'a> {
+    main: &'a Arc<MainSession>,
+    uri: &'a str,
+    /// Whether the server may have taken note of it.
+    may_stand: bool,
+    confirmed: bool,
+}
+
+impl Drop for Unconfirmed<'_> {
+    fn drop(&mut self) {
+        if self.confirmed {
+            return;
+        }
+        self.main.watched().remove(self.uri);
+        if self.may_stand {
+            let (main, uri) = (Arc::clone(self.main), self.uri.to_owned());
+            self.main.now().runtime().spawn(async move {
+                if let Err(error) = main.settle(&uri, Instant::now() + SUBSCRIBE_WITHIN).await {
+                    log::debug!("a server was not told that a subscription is given up: {error}");
+                }
+            });
+        }
+    }
 }
 
 impl MainSession {
     /// Over a link whose handshake was made.
-    pub fn new(opened: Opened, shared: bool, tally: Arc<Tally>, make: Maker) -> Self {
+    pub fn new(opened: Opened, shared: bool, tally: Arc<Tally>, make: Maker) -> Arc<Self> {
         let changes = Arc::new(Changes::default());
         let session = begin(opened, shared, &tally, &changes);
-        Self {
+        Arc::new(Self {
             make,
             shared,
             tally,
             changes,
             session: Mutex::new(session),
             making: tokio::sync::Mutex::default(),
-            subscribed: Mutex::default(),
+            watched: Mutex::default(),
+            turns: Default::default(),
+            closed: CancellationToken::new(),
             lister: Lister::default(),
-        }
+        })
     }
 
     /// The session as it is.
@@ -69,7 +109,7 @@ impl MainSession {
     ///
     /// # Errors
     /// When it broke, which ends the plugin's life, or cannot be made again.
-    pub async fn well(&self) -> Result<Arc<Session>, LinkError> {
+    pub async fn well(self: &Arc<Self>) -> Result<Arc<Session>, LinkError> {
         let session = self.now();
         if !session.is_over() {
             return Ok(session);
@@ -84,7 +124,7 @@ impl MainSession {
     ///
     /// # Errors
     /// When the link does not carry.
-    pub async fn list(&self, limit: Duration) -> Result<Inventory, LinkError> {
+    pub async fn list(self: &Arc<Self>, limit: Duration) -> Result<Inventory, LinkError> {
         let deadline = Instant::now() + limit;
         let session = self.well().await?;
         match self.list_in(&session, deadline).await {
@@ -115,52 +155,100 @@ impl MainSession {
     /// # Errors
     /// When the server cannot be reached, or refuses.
     pub async fn subscribe(
-        &self,
+        self: &Arc<Self>,
         plugin: &str,
         request: &Request,
         deadline: Instant,
     ) -> Result<Outcome, PluginError> {
-        let failed = |error: LinkError| failures::not_carried(plugin, &error);
         let Request::Subscribe { uri, begins } = request else {
             return Err(PluginError::Failed("that is no subscription".to_owned()));
         };
-        let (uri, begins) = (uri.as_str(), *begins);
-        let method = if begins { "resources/subscribe" } else { "resources/unsubscribe" };
-        {
-            let mut subscribed = self.subscribed.lock().unwrap_or_else(PoisonError::into_inner);
-            if begins {
-                subscribed.insert(uri.to_owned());
-            } else {
-                subscribed.remove(uri);
+        let mut unconfirmed = None;
+        if *begins {
+            if !self.watch(uri) {
+                return Err(PluginError::Away(format!(
+                    "{WATCHED_MAX} resources of the server behind plugin {plugin} are watched already: end some \
+                     subscriptions"
+                )));
             }
+            unconfirmed = Some(Unconfirmed { main: self, uri, may_stand: true, confirmed: false });
+        } else {
+            self.watched().remove(uri);
         }
-        let json = serde_json::Value::from(uri).to_string();
-        let mut session = self.well().await.map_err(failed)?;
-        let mut answer = session.request(method, &[("uri", &json)], deadline).await;
-        if matches!(answer, Err(ProbeError::Link(LinkError::SessionLost))) {
-            // Renewing took up again what is subscribed, but this answer is what the caller wants to know.
-            session = self.well().await.map_err(failed)?;
-            answer = session.request(method, &[("uri", &json)], deadline).await;
+        let answer = self.settle(uri, deadline).await;
+        if let Some(unconfirmed) = &mut unconfirmed {
+            unconfirmed.confirmed = answer.is_ok();
+            unconfirmed.may_stand = !matches!(answer, Err(ProbeError::Refused(_)));
         }
-        answer.map(|_| Outcome::Complete(Raw::empty_object())).map_err(|error| match error {
-            ProbeError::Link(error) => failed(error),
+        answer.map(|()| Outcome::Complete(Raw::empty_object())).map_err(|error| match error {
+            ProbeError::Link(error) => failures::not_carried(plugin, &error),
             ProbeError::Refused(error) => failures::refused(plugin, request, &error),
             error => failures::nonsense(plugin, &error.to_string()),
         })
+    }
+
+    fn watched(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a resource in among those that are watched; whether there was room for it.
+    fn watch(&self, uri: &str) -> bool {
+        let mut watched = self.watched();
+        let has_room = watched.len() < WATCHED_MAX || watched.contains(uri);
+        if has_room {
+            watched.insert(uri.to_owned());
+        }
+        has_room
+    }
+
+    /// Tells the server whether this resource is watched, as it is when its turn comes.
+    async fn settle(self: &Arc<Self>, uri: &str, deadline: Instant) -> Result<(), ProbeError> {
+        let _turn = self.turn(uri, deadline).await?;
+        let session = self.well().await?;
+        match self.settle_in(&session, uri, deadline).await {
+            // Making it anew takes up again what is watched, but this answer is what the caller wants to know.
+            Err(ProbeError::Link(LinkError::SessionLost)) => {
+                self.settle_in(&*self.well().await?, uri, deadline).await
+            }
+            settled => settled,
+        }
+    }
+
+    async fn settle_in(&self, session: &Session, uri: &str, deadline: Instant) -> Result<(), ProbeError> {
+        let begins = self.watched().contains(uri);
+        let method = if begins { "resources/subscribe" } else { "resources/unsubscribe" };
+        let uri = serde_json::Value::from(uri).to_string();
+        session.request(method, &[("uri", &uri)], deadline).await.map(drop)
+    }
+
+    async fn turn(
+        &self,
+        uri: &str,
+        deadline: Instant,
+    ) -> Result<Option<tokio::sync::MutexGuard<'_, ()>>, ProbeError> {
+        let sum = uri.bytes().fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(byte)));
+        let Some(turn) = self.turns.get(sum % TURNS) else { return Ok(None) };
+        let late = |_elapsed| ProbeError::Late("an earlier subscription");
+        timeout_at(deadline, turn.lock()).await.map(Some).map_err(late)
     }
 
     /// Passes on what the server tells, until the session breaks.
     ///
     /// # Errors
     /// How it broke.
-    pub async fn attend(&self, to: &mpsc::Sender<Change>) -> Result<(), LinkError> {
+    pub async fn attend(self: &Arc<Self>, to: &mpsc::Sender<Change>) -> Result<(), LinkError> {
+        tokio::select! {
+            () = self.changes.pass_on(to) => Ok(()),
+            broke = self.keep_well() => broke,
+        }
+    }
+
+    /// Makes the session again whenever the server forgot it, until it breaks.
+    async fn keep_well(self: &Arc<Self>) -> Result<(), LinkError> {
         let mut forgotten = 0;
         loop {
             let session = self.now();
-            let error = tokio::select! {
-                () = self.changes.pass_on(to) => return Ok(()),
-                error = session.ended() => error,
-            };
+            let error = session.ended().await;
             if !matches!(error, LinkError::SessionLost) {
                 return Err(error);
             }
@@ -170,19 +258,26 @@ impl MainSession {
                 return Err(LinkError::Broken(why));
             }
             if let Some(doublings) = forgotten.checked_sub(1) {
-                tokio::time::sleep(RENEWED_AFTER * (1 << doublings)).await;
+                sleep(RENEWED_AFTER * (1 << doublings)).await;
             }
             self.renew(&session).await?;
         }
     }
 
-    /// Ends it.
+    /// Ends it. None is made any more.
     pub async fn close(&self) {
+        self.closed.cancel();
         self.now().close().await;
     }
 
-    /// Makes it again, unless somebody else did.
-    async fn renew(&self, lost: &Arc<Session>) -> Result<Arc<Session>, LinkError> {
+    /// Makes it again, unless somebody else did: in a task of its own, since whoever waits for it may leave.
+    async fn renew(self: &Arc<Self>, lost: &Arc<Session>) -> Result<Arc<Session>, LinkError> {
+        let (main, lost) = (Arc::clone(self), Arc::clone(lost));
+        let making = self.now().runtime().spawn(async move { main.make_again(&lost).await });
+        making.await.unwrap_or_else(|_gone| Err(LinkError::Unreachable("the plugin stops".to_owned())))
+    }
+
+    async fn make_again(self: &Arc<Self>, lost: &Arc<Session>) -> Result<Arc<Session>, LinkError> {
         let _making = self.making.lock().await;
         let now = self.now();
         if !Arc::ptr_eq(&now, lost) {
@@ -192,18 +287,36 @@ impl MainSession {
         let session = begin(opened, self.shared, &self.tally, &self.changes);
         *self.session.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&session);
         lost.retire();
-        let subscribed: Vec<String> =
-            self.subscribed.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect();
-        for uri in &subscribed {
-            let json = serde_json::Value::from(uri.as_str()).to_string();
-            let deadline = Instant::now() + SUBSCRIBE_WITHIN;
-            if let Err(error) = session.request("resources/subscribe", &[("uri", &json)], deadline).await {
-                log::warn!("a subscription was not taken up again in a new session: {error}");
-            }
+        if self.closed.is_cancelled() {
+            session.retire();
+        } else {
+            let (main, session) = (Arc::clone(self), Arc::clone(&session));
+            session.runtime().clone().spawn(async move { main.take_up(&session).await });
         }
-        // Whatever happened between the two sessions was not heard.
-        self.changes.all(subscribed);
         Ok(session)
+    }
+
+    /// Subscribes in a new session to all that is watched, and tells as changed what was not heard between the two.
+    async fn take_up(&self, session: &Session) {
+        let until = Instant::now() + SUBSCRIBE_WITHIN;
+        let watched: Vec<String> = self.watched().iter().cloned().collect();
+        let taking_up =
+            futures_util::stream::iter(&watched).for_each_concurrent(SUBSCRIBING_MAX, |uri| async {
+                let taken_up = async {
+                    let _turn = self.turn(uri, until).await?;
+                    // Whoever ended it meanwhile tells the server so.
+                    if self.watched().contains(uri) {
+                        self.settle_in(session, uri, until).await
+                    } else {
+                        Ok(())
+                    }
+                };
+                if let Err(error) = taken_up.await {
+                    log::warn!("a subscription was not taken up again in a new session: {error}");
+                }
+            });
+        taking_up.await;
+        self.changes.all(watched);
     }
 }
 

@@ -75,7 +75,7 @@ pub struct Manner {
 /// What speaks to a server with sessions.
 pub struct Legacy {
     manner: Manner,
-    main: MainSession,
+    main: Arc<MainSession>,
     /// None when all clients share the main session.
     pool: Option<Arc<Pool>>,
     parking: Arc<Parking>,
