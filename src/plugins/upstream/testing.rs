@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -75,6 +75,8 @@ pub struct Scripted {
     open: Mutex<HashMap<u64, mpsc::UnboundedSender<Message>>>,
     stray: Mutex<Option<mpsc::UnboundedSender<Message>>>,
     strays: Mutex<Option<mpsc::UnboundedReceiver<Message>>>,
+    /// Told when a test says that something did not come.
+    pub missed: Arc<Notify>,
     closed: AtomicBool,
     /// What [`Link::cancels_by_closing`] says.
     pub closing_cancels: bool,
@@ -99,6 +101,7 @@ impl Scripted {
             open: Mutex::default(),
             stray: Mutex::new(Some(stray)),
             strays: Mutex::new(Some(strays)),
+            missed: Arc::default(),
             closed: AtomicBool::new(false),
             closing_cancels: true,
         }
@@ -195,6 +198,11 @@ impl Link for Scripted {
 
     fn strays(&self) -> Flow {
         lock(&self.strays).take().map_or_else(Flow::none, flow_of)
+    }
+
+    fn missed(&self) -> BoxFuture<'static, ()> {
+        let missed = Arc::clone(&self.missed);
+        Box::pin(async move { missed.notified().await })
     }
 
     fn close(&self) -> BoxFuture<'static, ()> {

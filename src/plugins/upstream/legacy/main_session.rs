@@ -248,7 +248,14 @@ impl MainSession {
         let mut forgotten = 0;
         loop {
             let session = self.now();
-            let error = session.ended().await;
+            let error = tokio::select! {
+                error = session.ended() => error,
+                () = session.link().missed() => {
+                    let watched = self.watched().clone();
+                    self.changes.all(watched);
+                    continue;
+                }
+            };
             if !matches!(error, LinkError::SessionLost) {
                 return Err(error);
             }

@@ -357,3 +357,16 @@ async fn what_a_server_is_told_of_one_resource_does_not_overtake() {
     assert!(ending.await.unwrap().is_ok() && beginning.await.unwrap().is_ok());
     assert_eq!(main.asked_of("resources/subscribe").last().unwrap().params["uri"], "a!1");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_may_have_been_missed_is_told_as_if_everything_had_changed() {
+    let house = House::new(Isolation::PerClient, |_| ok()).await;
+    house.perform(subscribe("a:1", true), Client::default().context()).await.unwrap();
+    let (changes, mut told) = mpsc::channel(16);
+    let _attending = tokio::spawn(Arc::clone(&house.legacy).attend(changes));
+    house.newest().missed.notify_one();
+    for change in [Change::Tools, Change::Prompts, Change::Resources, Change::Updated("a:1".to_owned())] {
+        assert_eq!(told.recv().await, Some(change));
+    }
+    assert_eq!(house.links().len(), 1);
+}

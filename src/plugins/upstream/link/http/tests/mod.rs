@@ -4,11 +4,13 @@ mod secure;
 
 use std::sync::atomic::Ordering;
 
+use futures_util::FutureExt as _;
 use hyper::header::HeaderMap;
 
 use super::*;
 use crate::plugins::upstream::link::testing::{
-    Act, Heard, all, answer, chunk, chunked_events, events, json, outgoing, reach, serve, soon, until,
+    Act, Heard, all, answer, chunk, chunked_events, events, in_words, json, outgoing, reach, serve, soon,
+    until,
 };
 
 const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{}}"#;
@@ -344,6 +346,36 @@ async fn what_a_server_says_of_its_own_accord_comes_by_a_stream_that_is_taken_up
     assert_eq!((log.heard()[2].line.as_str(), log.heard()[2].header("last-event-id")), ("GET /", "a"));
     assert!(all(Ok(link.strays())).await.is_empty(), "they can be had once");
     assert_eq!(link.report()["getStream"], json!("broken"));
+}
+
+#[tokio::test]
+async fn trouble_with_that_stream_is_not_the_end_and_what_may_have_been_missed_is_told() {
+    let (url, log) = serve(|number, _: &Heard| match number {
+        0 => with_session(),
+        1 => vec![events("retry: 50\ndata: {\"method\":\"notifications/a\"}\n\n"), Act::Close],
+        // The stream before is still there, for all it knows.
+        2 => vec![answer(409, "text/plain", "", "Only one SSE stream is allowed per session")],
+        3 => vec![
+            events("id: b\ndata: {\"method\":\"notifications/b\"}\n\ndata: "),
+            Act::Send("x".repeat(1 << 17)),
+            Act::Close,
+        ],
+        4 => vec![events("id: c\ndata: {\"method\":\"notifications/c\"}\n\n"), Act::Close],
+        // It was begun anew, and does not know the event.
+        5 => vec![answer(400, "text/plain", "", "unknown event")],
+        _ => vec![events("data: {\"method\":\"notifications/d\"}\n\n"), Act::Hang],
+    })
+    .await;
+    let link = in_session(&url).await;
+    let mut strays = link.strays();
+    for (notice, last_id, is_gap) in [("a", "", false), ("b", "", true), ("c", "", true), ("d", "", true)] {
+        let said = in_words(&soon(strays.next()).await.unwrap());
+        assert_eq!(said, format!("notice notifications/{notice}"));
+        assert_eq!(log.heard().last().unwrap().header("last-event-id"), last_id, "{notice}");
+        assert_eq!(link.missed().now_or_never().is_some(), is_gap, "{notice}");
+    }
+    assert_eq!(log.heard()[5].header("last-event-id"), "c");
+    assert_eq!(link.report()["getStream"], json!("open"));
 }
 
 #[tokio::test]
