@@ -370,3 +370,42 @@ async fn what_may_have_been_missed_is_told_as_if_everything_had_changed() {
     }
     assert_eq!(house.links().len(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_is_over_is_ended_when_the_last_call_in_it_is() {
+    let house = House::with(Isolation::PerClient, 1, |asked| match asked.params["name"].as_str() {
+        Some("long") => Reply::Open(vec![]),
+        _ => ok(),
+    })
+    .await;
+    let long = house.spawn(call("long"), Client::default().context());
+    until("the call", || house.calls() == 1).await;
+    let old = house.newest();
+    old.end(Some(LinkError::SessionLost));
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    result(house.perform(call("t"), Client::default().context()).await);
+    assert!(house.links().len() == 3 && !old.is_closed(), "the call in the old session is ended");
+    finish(&old);
+    result(long.await.unwrap());
+    until("the end of the old session", || old.is_closed()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_place_of_a_session_that_is_over_goes_to_whoever_waits_first() {
+    let house = House::with(Isolation::PerClient, 1, |asked| match asked.params["name"].as_str() {
+        Some("long") => Reply::Open(vec![]),
+        _ => ok(),
+    })
+    .await;
+    let _long = house.spawn(call("long"), Client::of(1).context());
+    until("the call", || house.calls() == 1).await;
+    let waiting = house.spawn(call("t"), Client::of(2).context());
+    until("the queue", || house.legacy.report()["sessions"]["waiting"] == 1).await;
+    house.newest().end(Some(LinkError::SessionLost));
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    let began = Instant::now();
+    result(house.perform(call("t"), Client::of(1).context()).await);
+    result(waiting.await.unwrap());
+    // Not only when the pool is swept the next time.
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
