@@ -2,6 +2,7 @@
 //!
 //! Must not know who told it, nor who is told.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::{Notify, mpsc};
@@ -16,6 +17,7 @@ const UPDATED_MAX: usize = 256;
 pub struct Changes {
     pending: Mutex<Vec<Change>>,
     news: Notify,
+    deaf: AtomicBool,
 }
 
 impl Changes {
@@ -32,6 +34,16 @@ impl Changes {
             }
             _ => {}
         }
+    }
+
+    /// Notes whether the main session has no stream on which it could hear of changes.
+    pub fn note_deaf(&self, is_deaf: bool) {
+        self.deaf.store(is_deaf, Ordering::Relaxed);
+    }
+
+    /// Whether the main session hears of no changes.
+    pub fn is_deaf(&self) -> bool {
+        self.deaf.load(Ordering::Relaxed)
     }
 
     /// As if everything had changed, and these resources, too.

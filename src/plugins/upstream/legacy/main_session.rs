@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::sync::{Notify, mpsc};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::Maker;
@@ -37,6 +37,12 @@ const FORGOTTEN_WITHIN: Duration = Duration::from_secs(60);
 const RENEWED_AFTER: Duration = Duration::from_secs(1);
 /// So many sessions in a row may be forgotten at once, before the server is taken for broken.
 const FORGOTTEN_MAX: u32 = 6;
+/// How long the server may take to say that it is well, when that is doubted.
+const WELL_WITHIN: Duration = Duration::from_secs(5);
+/// Between two such questions.
+const DOUBT_PAUSE: Duration = Duration::from_secs(5);
+/// So often in a row nobody may be reached who could be asked, before the server is taken for gone.
+const UNREACHED_MAX: u32 = 6;
 
 /// The session, and what it takes to make it again.
 pub struct MainSession {
@@ -51,6 +57,8 @@ pub struct MainSession {
     watched: Mutex<BTreeSet<String>>,
     /// Held while the server is told of a resource, so that a later word cannot overtake an earlier one.
     turns: [tokio::sync::Mutex<()>; TURNS],
+    /// Told when calls look as if the server had been replaced, which a session without a stream would never hear.
+    doubt: Notify,
     closed: CancellationToken,
     lister: Lister,
 }
@@ -95,9 +103,15 @@ impl MainSession {
             making: tokio::sync::Mutex::default(),
             watched: Mutex::default(),
             turns: Default::default(),
+            doubt: Notify::new(),
             closed: CancellationToken::new(),
             lister: Lister::default(),
         })
+    }
+
+    /// Where goes what the server tells of its own accord.
+    pub fn changes(&self) -> &Arc<Changes> {
+        &self.changes
     }
 
     /// The session as it is.
@@ -142,7 +156,10 @@ impl MainSession {
             capabilities: &handshake.capabilities,
             instructions: handshake.instructions.as_deref(),
         };
-        self.lister.list(source, deadline).await.inspect_err(|error| session.learn(error))
+        self.lister.list(source, deadline).await.inspect_err(|error| {
+            session.learn(error);
+            self.learn(error);
+        })
     }
 
     /// What was amiss in the lists.
@@ -166,7 +183,7 @@ impl MainSession {
         let mut unconfirmed = None;
         if *begins {
             if !self.watch(uri) {
-                return Err(PluginError::Away(format!(
+                return Err(PluginError::Failed(format!(
                     "{WATCHED_MAX} resources of the server behind plugin {plugin} are watched already: end some \
                      subscriptions"
                 )));
@@ -218,7 +235,11 @@ impl MainSession {
         let begins = self.watched().contains(uri);
         let method = if begins { "resources/subscribe" } else { "resources/unsubscribe" };
         let uri = serde_json::Value::from(uri).to_string();
-        session.request(method, &[("uri", &uri)], deadline).await.map(drop)
+        let answer = session.request(method, &[("uri", &uri)], deadline).await;
+        if let Err(ProbeError::Link(error)) = &answer {
+            self.learn(error);
+        }
+        answer.map(drop)
     }
 
     async fn turn(
@@ -246,6 +267,7 @@ impl MainSession {
     /// Makes the session again whenever the server forgot it, until it breaks.
     async fn keep_well(self: &Arc<Self>) -> Result<(), LinkError> {
         let mut forgotten = 0;
+        let mut asked = Instant::now();
         loop {
             let session = self.now();
             let error = tokio::select! {
@@ -253,6 +275,14 @@ impl MainSession {
                 () = session.link().missed() => {
                     let watched = self.watched().clone();
                     self.changes.all(watched);
+                    continue;
+                }
+                () = self.doubt.notified() => {
+                    tokio::select! {
+                        _over = session.ended() => {}
+                        cleared = self.clear_up(&session, asked) => cleared?,
+                    }
+                    asked = Instant::now() + DOUBT_PAUSE;
                     continue;
                 }
             };
@@ -268,6 +298,45 @@ impl MainSession {
                 sleep(RENEWED_AFTER * (1 << doublings)).await;
             }
             self.renew(&session).await?;
+        }
+    }
+
+    /// Draws conclusions from what a call ran into, in whichever session: where the server lost one or is not reached, it
+    /// may have been begun anew, and be another.
+    pub fn learn(&self, error: &LinkError) {
+        if matches!(error, LinkError::SessionLost | LinkError::Unreachable(_)) {
+            self.doubt();
+        }
+    }
+
+    /// Has the server asked whether it is still what it was.
+    pub fn doubt(&self) {
+        self.doubt.notify_one();
+    }
+
+    /// Asks the server, not before `from`, whether it is well. One that answers anything else is made a session with anew,
+    /// or not, should it be of another era now. One that is not reached is asked again, since it may come back as another.
+    async fn clear_up(self: &Arc<Self>, session: &Arc<Session>, from: Instant) -> Result<(), LinkError> {
+        sleep_until(from).await;
+        let mut unreached = 0_u32;
+        loop {
+            match session.request("ping", &[], Instant::now() + WELL_WITHIN).await {
+                Ok(_) | Err(ProbeError::Late(_) | ProbeError::Link(LinkError::SessionLost)) => return Ok(()),
+                Err(ProbeError::Link(error @ LinkError::Unreachable(_))) => {
+                    unreached += 1;
+                    if unreached >= UNREACHED_MAX {
+                        return Err(error);
+                    }
+                }
+                Err(ProbeError::Link(
+                    LinkError::Broken(_) | LinkError::Status { status: 429 | 500..=599, .. },
+                )) => unreached = 0,
+                Err(error) => {
+                    log::debug!("a server does not answer as it did: {error}");
+                    return self.renew(session).await.map(drop);
+                }
+            }
+            sleep(DOUBT_PAUSE).await;
         }
     }
 
@@ -329,6 +398,7 @@ impl MainSession {
 
 fn begin(opened: Opened, shared: bool, tally: &Arc<Tally>, changes: &Arc<Changes>) -> Arc<Session> {
     let Opened { link, handshake, ids } = opened;
-    let (tally, changes) = (Arc::clone(tally), Some(Arc::clone(changes)));
-    Session::begin(Parts { name: "main".into(), link, handshake, ids, shared, changes, tally })
+    let (tally, changes) = (Arc::clone(tally), Arc::clone(changes));
+    changes.note_deaf(false);
+    Session::begin(Parts { name: "main".into(), link, handshake, ids, shared, is_main: true, changes, tally })
 }

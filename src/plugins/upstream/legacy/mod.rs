@@ -42,6 +42,7 @@ use crate::plugins::{Change, Context, Inventory, Outcome, PluginError, Request};
 use crate::protocol::content::ToolResult;
 use crate::protocol::legacy::asks::{URL_REQUIRED, is_accepted};
 use crate::protocol::{Answers, ClientCapabilities, Raw, RpcError};
+use changes::Changes;
 use errand::{Errand, Step};
 use main_session::MainSession;
 use parking::{Gone, Parking};
@@ -99,10 +100,12 @@ impl Legacy {
         let tally = Arc::new(Tally::default());
         let make = maker(&manner, ways);
         let is_shared = manner.isolation == Isolation::Shared;
-        let pool = (!is_shared)
-            .then(|| Pool::new(pool_maker(&make, &tally), manner.sessions_max, manner.session_idle));
+        let main = MainSession::new(opened, is_shared, Arc::clone(&tally), Arc::clone(&make));
+        let pool = (!is_shared).then(|| {
+            Pool::new(pool_maker(&make, &tally, main.changes()), manner.sessions_max, manner.session_idle)
+        });
         Arc::new(Self {
-            main: MainSession::new(opened, is_shared, Arc::clone(&tally), make),
+            main,
             pool,
             parking: Parking::new(manner.input_timeout),
             tally,
@@ -143,6 +146,11 @@ impl Legacy {
                 .ok_or_else(|| PluginError::Failed("that is not a call".to_owned()))?;
             let mut errand = Errand::begin(Arc::clone(&session), lease, &call, &context);
             let step = errand.drive(Some(&context)).await;
+            match &step {
+                Step::Failed(error) => self.main.learn(error),
+                Step::Done(Err(error)) if is_of_another_era(error) => self.main.doubt(),
+                Step::Done(_) | Step::Asks => {}
+            }
             let nothing_done = match &step {
                 Step::Failed(LinkError::SessionLost) => true,
                 Step::Failed(LinkError::Unreachable(_)) => self.pool.is_some() && session.is_over(),
@@ -229,7 +237,10 @@ impl Legacy {
         let key = Key::of(context);
         if let Some(pool) = &self.pool {
             let lease = pool.lease(&key, context.deadline()).await.map_err(|why| match why {
-                NoSession::Link(error) => self.failed(&error),
+                NoSession::Link(error) => {
+                    self.main.doubt();
+                    self.failed(&error)
+                }
                 NoSession::Full(most) => PluginError::Away(format!(
                     "all {most} sessions with the server behind plugin {} are in use: call again later, or have the \
                      operator raise sessions_max",
@@ -346,16 +357,27 @@ fn maker(manner: &Manner, ways: Arc<dyn Ways>) -> Maker {
 }
 
 /// Sessions of one client each, numbered.
-fn pool_maker(make: &Maker, tally: &Arc<Tally>) -> Make {
-    let (make, tally, numbers) = (Arc::clone(make), Arc::clone(tally), Arc::new(AtomicU64::new(1)));
+fn pool_maker(make: &Maker, tally: &Arc<Tally>, changes: &Arc<Changes>) -> Make {
+    let (make, numbers) = (Arc::clone(make), Arc::new(AtomicU64::new(1)));
+    let (tally, changes) = (Arc::clone(tally), Arc::clone(changes));
     Arc::new(move |client| {
-        let (making, tally, numbers) = (make(client), Arc::clone(&tally), Arc::clone(&numbers));
+        let (making, numbers) = (make(client), Arc::clone(&numbers));
+        let (tally, changes) = (Arc::clone(&tally), Arc::clone(&changes));
         Box::pin(async move {
             let Opened { link, handshake, ids } = making.await?;
             let name = format!("session-{}", numbers.fetch_add(1, Ordering::Relaxed)).into();
-            Ok(Session::begin(Parts { name, link, handshake, ids, shared: false, changes: None, tally }))
+            let parts = Parts { name, link, handshake, ids, shared: false, is_main: false, changes, tally };
+            Ok(Session::begin(parts))
         })
     })
+}
+
+/// Whether an error is one that only servers of 2026-07-28 know.
+fn is_of_another_era(error: &RpcError) -> bool {
+    matches!(
+        error.code,
+        failures::UNSUPPORTED_VERSION | failures::HEADER_MISMATCH | failures::MISSING_CAPABILITY
+    )
 }
 
 /// The asks of a call that failed until URLs are opened; none when it failed for another reason.

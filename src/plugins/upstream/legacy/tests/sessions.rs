@@ -409,3 +409,80 @@ async fn the_place_of_a_session_that_is_over_goes_to_whoever_waits_first() {
     // Not only when the pool is swept the next time.
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_lost_a_clients_session_is_asked_whether_it_knows_the_main_one() {
+    let redeployed = std::sync::atomic::AtomicBool::new(false);
+    let house = House::new(Isolation::PerClient, move |asked| match asked.method {
+        "tools/call" if !redeployed.swap(true, Ordering::SeqCst) => Reply::Fail(LinkError::SessionLost),
+        "ping" => Reply::Fail(LinkError::SessionLost),
+        _ => ok(),
+    })
+    .await;
+    house.newest().end(None);
+    let (changes, mut told) = mpsc::channel(16);
+    let _attending = tokio::spawn(Arc::clone(&house.legacy).attend(changes));
+    result(house.perform(call("t"), Client::default().context()).await);
+    let first = tokio::time::timeout(Duration::from_secs(30), told.recv()).await;
+    assert_eq!(first.unwrap(), Some(Change::Tools));
+    assert!(house.links()[0].is_closed() && !house.newest().is_closed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_of_another_era_now_ends_the_life() {
+    let house = House::new(Isolation::PerClient, |asked| match asked.method {
+        "tools/call" | "ping" => Reply::error(-32022, "I speak 2026-07-28"),
+        _ => ok(),
+    })
+    .await;
+    house.newest().end(None);
+    let (changes, _told) = mpsc::channel(16);
+    let attending = tokio::spawn(Arc::clone(&house.legacy).attend(changes));
+    // A handshake that works says that it is of this era all the same.
+    assert!(house.perform(call("t"), Client::default().context()).await.is_err());
+    until("the new session", || house.links().len() == 3).await;
+    *house.doors.trouble.lock().unwrap() = Some(LinkError::Unreachable("no handshake".to_owned()));
+    assert!(house.perform(call("t"), Client::default().context()).await.is_err());
+    assert!(attending.await.unwrap().unwrap_err().to_string().contains("no handshake"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn that_nobody_is_reached_once_ends_no_session_and_that_nobody_is_reached_any_more_does() {
+    let away = Arc::new(std::sync::atomic::AtomicUsize::new(1));
+    let left = Arc::clone(&away);
+    let house = House::new(Isolation::Shared, move |_| {
+        let is_away = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        if is_away.is_ok() { Reply::Fail(LinkError::Unreachable("no route".to_owned())) } else { ok() }
+    })
+    .await;
+    let main = house.newest();
+    main.end(None);
+    let (changes, _told) = mpsc::channel(16);
+    let attending = tokio::spawn(Arc::clone(&house.legacy).attend(changes));
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    assert!(house.perform(call("t"), Client::default().context()).await.is_err());
+    until("the question", || main.asked_of("ping").len() == 1).await;
+    result(house.perform(call("t"), Client::default().context()).await);
+    assert!(house.links().len() == 1 && !attending.is_finished());
+    away.store(usize::MAX, Ordering::SeqCst);
+    assert!(house.perform(call("t"), Client::default().context()).await.is_err());
+    assert_eq!(attending.await.unwrap().unwrap_err().to_string(), "no route");
+    assert_eq!(main.asked_of("ping").len(), 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_is_told_beside_a_call_counts_where_the_main_session_has_no_stream() {
+    let house = House::new(Isolation::PerClient, |_| {
+        ok().after(&json!({"method": "notifications/tools/list_changed"}))
+    })
+    .await;
+    let (changes, mut told) = mpsc::channel(16);
+    let _attending = tokio::spawn(Arc::clone(&house.legacy).attend(changes));
+    result(house.perform(call("t"), Client::default().context()).await);
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    assert!(told.try_recv().is_err());
+    house.links()[0].end(None);
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    result(house.perform(call("t"), Client::default().context()).await);
+    assert_eq!(told.recv().await, Some(Change::Tools));
+}
