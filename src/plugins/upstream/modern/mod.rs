@@ -47,13 +47,20 @@ pub struct Modern {
     mirrors: ArcSwap<Mirrors>,
     /// The resources that are watched.
     watched: watch::Sender<BTreeSet<String>>,
-    /// The ones that the server took note of; none before it did for the first time.
-    noted: watch::Sender<Option<BTreeSet<String>>>,
+    /// What became of them at the server; none before it was asked for the first time.
+    noted: watch::Sender<Option<Noted>>,
     /// Told when answers look as if the server were of another era than it was.
     doubt: Notify,
     /// Answers in a row that looked so.
     doubts: AtomicU32,
     in_flight: AtomicU64,
+}
+
+/// What a server was asked to watch.
+struct Noted {
+    asked: BTreeSet<String>,
+    /// What of it it took note of.
+    taken: BTreeSet<String>,
 }
 
 impl Modern {
@@ -96,16 +103,23 @@ impl Modern {
     }
 
     /// Begins or ceases to watch a resource, and waits a while for the server to take note.
-    async fn watch(&self, uri: String, begins: bool) -> Outcome {
+    async fn watch(&self, uri: String, begins: bool) -> Result<Outcome, PluginError> {
         self.watched.send_if_modified(|watched| {
             if begins { watched.insert(uri.clone()) } else { watched.remove(&uri) }
         });
         let mut noted = self.noted.subscribe();
-        let as_wished = noted.wait_for(|noted| noted.as_ref().is_some_and(|noted| noted.contains(&uri)));
+        let was_asked =
+            noted.wait_for(|noted| noted.as_ref().is_some_and(|noted| noted.asked.contains(&uri)));
         if begins {
-            let _late = tokio::time::timeout(WATCHED_WITHIN, as_wished).await;
+            let asked = tokio::time::timeout(WATCHED_WITHIN, was_asked).await;
+            let taken = |noted: &Noted| noted.taken.contains(&uri);
+            if matches!(&asked, Ok(Ok(noted)) if !noted.as_ref().is_some_and(taken)) {
+                drop(asked);
+                self.watched.send_if_modified(|watched| watched.remove(&uri));
+                return Err(PluginError::Unknown(uri));
+            }
         }
-        Outcome::Complete(Raw::empty_object())
+        Ok(Outcome::Complete(Raw::empty_object()))
     }
 }
 
@@ -117,7 +131,7 @@ impl Speaker for Modern {
     ) -> BoxFuture<'static, Result<Outcome, PluginError>> {
         Box::pin(async move {
             match request {
-                Request::Subscribe { uri, begins } => Ok(self.watch(uri, begins).await),
+                Request::Subscribe { uri, begins } => self.watch(uri, begins).await,
                 request => self.carry_out(&request, &context).await,
             }
         })

@@ -243,6 +243,44 @@ async fn a_listen_that_ends_is_taken_up_again_and_everything_is_told_as_changed(
     attending.abort();
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_resource_that_the_server_does_not_take_note_of_is_not_watched() {
+    let link = Scripted::new(|_| {
+        let filter = json!({"toolsListChanged": true, "resourceSubscriptions": ["x://1"]});
+        let acknowledged = json!({"method": "notifications/subscriptions/acknowledged", "params": {"notifications": filter}});
+        Reply::Open(vec![acknowledged.to_string()])
+    });
+    let modern = speaking(&link, &json!({"tools": {"listChanged": true}, "resources": {"subscribe": true}}));
+    let (changes, _told) = mpsc::channel(16);
+    let attending = tokio::spawn(Arc::clone(&modern).attend(changes));
+    let watch = |uri: &str| perform(&modern, Request::Subscribe { uri: uri.into(), begins: true });
+    watch("x://1").await.unwrap();
+    assert!(matches!(watch("x://2").await, Err(PluginError::Unknown(uri)) if uri == "x://2"));
+    until("a listen without it", || {
+        let last = link.asked().pop().unwrap();
+        link.asked().len() > 2 && last.params["notifications"]["resourceSubscriptions"] == json!(["x://1"])
+    })
+    .await;
+    attending.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_acknowledges_and_ends_its_listen_is_asked_ever_more_seldom() {
+    let link = Scripted::new(|asked| {
+        let Reply::Open(mut said) = listening(asked) else { unreachable!() };
+        said.push(json!({"id": asked.id, "result": {"resultType": "complete"}}).to_string());
+        Reply::Say(said)
+    });
+    let modern = speaking(&link, &json!({"tools": {"listChanged": true}}));
+    let (changes, mut told) = mpsc::channel(16);
+    let attending = tokio::spawn(Arc::clone(&modern).attend(changes));
+    let draining = tokio::spawn(async move { while told.recv().await.is_some() {} });
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert!((10..70).contains(&link.asked().len()), "{}", link.asked().len());
+    attending.abort();
+    draining.abort();
+}
+
 #[tokio::test]
 async fn a_server_that_changed_its_era_ends_the_life() {
     let link = Scripted::new(|asked| match asked.method {
