@@ -77,6 +77,8 @@ pub struct Scripted {
     strays: Mutex<Option<mpsc::UnboundedReceiver<Message>>>,
     /// Told when a test says that something did not come.
     pub missed: Arc<Notify>,
+    /// What befalls notifications and answers.
+    pub tell_trouble: Mutex<Option<LinkError>>,
     closed: AtomicBool,
     /// What [`Link::cancels_by_closing`] says.
     pub closing_cancels: bool,
@@ -102,6 +104,7 @@ impl Scripted {
             stray: Mutex::new(Some(stray)),
             strays: Mutex::new(Some(strays)),
             missed: Arc::default(),
+            tell_trouble: Mutex::default(),
             closed: AtomicBool::new(false),
             closing_cancels: true,
         }
@@ -192,8 +195,11 @@ impl Link for Scripted {
     }
 
     fn tell(&self, message: Bytes, _: Option<&'static str>) -> BoxFuture<'static, Result<(), LinkError>> {
-        lock(&self.told).push(serde_json::from_slice(&message).unwrap());
-        Box::pin(std::future::ready(Ok(())))
+        let told = lock(&self.tell_trouble).clone().map_or(Ok(()), Err);
+        if told.is_ok() {
+            lock(&self.told).push(serde_json::from_slice(&message).unwrap());
+        }
+        Box::pin(std::future::ready(told))
     }
 
     fn strays(&self) -> Flow {

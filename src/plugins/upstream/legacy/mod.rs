@@ -176,9 +176,12 @@ impl Legacy {
         errand.attach(&context);
         if !errand.has_come_to() {
             errand.answer(answers.responses()).await.map_err(|error| {
-                PluginError::InvalidParams(format!(
-                    "the server could not be told the answers: {error}. Whether the call had an effect is not known: \
-                     see what it did, then call again without `requestState`"
+                // What the link says of it is for the operator, and may be the last word of a program that died.
+                let plugin = &self.manner.plugin;
+                log::warn!("plugin {plugin}: the server could not be told the answers to what it asked: {error}");
+                PluginError::Upstream(format!(
+                    "the server behind plugin {plugin} could not be told the answers. Whether the call had an effect is \
+                     not known: see what it did, then call again without `requestState`"
                 ))
             })?;
         }
