@@ -107,6 +107,7 @@ impl Modern {
         let mut meter = Meter { context, began: Instant::now(), hop };
         let (mut listed_anew, mut said_anew) = (false, false);
         loop {
+            let composed = Instant::now();
             let reply = self.exchange(request, context, &mut meter.hop).await;
             let error = match reply.map_err(|error| self.broke(&error))? {
                 Reply::Result(result) => {
@@ -117,7 +118,7 @@ impl Modern {
             };
             if error.code == HEADER_MISMATCH && !std::mem::replace(&mut listed_anew, true) {
                 // The tool's schema changed, and with it what headers repeat. Nothing was carried out.
-                self.list_all().await.map_err(|error| not_carried(&self.plugin, &error))?;
+                self.list_anew(composed).await.map_err(|error| not_carried(&self.plugin, &error))?;
                 continue;
             }
             if speaks_modern(&error) && !std::mem::replace(&mut said_anew, true) {

@@ -127,6 +127,8 @@ pub(super) async fn attend(modern: Arc<Modern>, changes: Sender<Change>) -> Resu
                     hearing.retry = Some(Instant::now());
                 }
             }
+            // What a call found out is published, too.
+            () = modern.tools_differ.notified() => drop(changes.send(Change::Tools).await),
             // A doubt that comes too soon after the last is not gone into: if there is reason for it, more will come.
             () = modern.doubt.notified() => if Instant::now() >= asked {
                 asked = Instant::now() + DOUBT_PAUSE;

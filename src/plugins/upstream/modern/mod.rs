@@ -30,6 +30,9 @@ use crate::protocol::{MODERN, Mirror, Raw, mirrors};
 /// How long a server may take to take note of a resource that is watched; after that it is believed to have.
 const WATCHED_WITHIN: Duration = Duration::from_secs(4);
 
+/// Calls whose headers are refused have the lists asked for no sooner than so long after the last time.
+const LISTED_EVERY: Duration = Duration::from_secs(1);
+
 /// Which arguments of which tools headers repeat; only tools that have such.
 type Mirrors = HashMap<Arc<str>, Arc<[Mirror]>>;
 
@@ -45,6 +48,10 @@ pub struct Modern {
     instance: Arc<str>,
     lister: Lister,
     mirrors: ArcSwap<Mirrors>,
+    /// When the lists were asked for the last time since a call's headers were refused. Held while they are.
+    listed_anew: tokio::sync::Mutex<Option<Instant>>,
+    /// Told when that brought other tools than are published.
+    tools_differ: Notify,
     /// The resources that are watched.
     watched: watch::Sender<BTreeSet<String>>,
     /// What became of them at the server; none before it was asked for the first time.
@@ -81,6 +88,8 @@ impl Modern {
             list_timeout,
             lister: Lister::default(),
             mirrors: ArcSwap::default(),
+            listed_anew: tokio::sync::Mutex::default(),
+            tools_differ: Notify::new(),
             watched: watch::Sender::default(),
             noted: watch::Sender::default(),
             doubt: Notify::new(),
@@ -100,6 +109,23 @@ impl Modern {
         let inventory = self.lister.list(source, Instant::now() + self.list_timeout).await?;
         self.mirrors.store(Arc::new(mirrors_of(&inventory)));
         Ok(inventory)
+    }
+
+    /// Has the lists asked for anew, since the headers of a call that was composed at `composed` were refused: once for all
+    /// calls that this befalls at once, and seldom where it befalls each.
+    async fn list_anew(&self, composed: Instant) -> Result<(), LinkError> {
+        let mut listed_anew = self.listed_anew.lock().await;
+        if listed_anew.is_some_and(|last| last >= composed || last.elapsed() < LISTED_EVERY) {
+            return Ok(());
+        }
+        let now = Instant::now();
+        let before = self.lister.inventory().tools;
+        let listed = self.list_all().await?;
+        *listed_anew = Some(now);
+        if listed.tools != before {
+            self.tools_differ.notify_one();
+        }
+        Ok(())
     }
 
     /// Begins or ceases to watch a resource, and waits a while for the server to take note.

@@ -196,6 +196,38 @@ async fn headers_follow_the_tools_schema_and_are_computed_anew_when_the_server_s
     assert_eq!((calls.len(), lists.load(Ordering::SeqCst)), (2, 2));
 }
 
+#[tokio::test(start_paused = true)]
+async fn calls_whose_headers_are_refused_at_once_have_the_tools_listed_once_and_told_as_changed() {
+    let refuses = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let link = Scripted::new({
+        let refuses = Arc::clone(&refuses);
+        move |asked| match asked.method {
+            "tools/list" => {
+                let header = if refuses.load(Ordering::SeqCst) { "New" } else { "Old" };
+                let properties = json!({"a": {"type": "integer", "x-mcp-header": header}});
+                Reply::result(
+                    &json!({"tools": [{"name": "t", "inputSchema": {"type": "object", "properties": properties}}]}),
+                )
+            }
+            _ => Reply::error(-32020, "differs"),
+        }
+    });
+    let modern = speaking(&link, &json!({"tools": {}}));
+    let (changes, mut told) = mpsc::channel(16);
+    let attending = tokio::spawn(Arc::clone(&modern).attend(changes));
+    Arc::clone(&modern).list().await.unwrap();
+    refuses.store(true, Ordering::SeqCst);
+    for _again in 0..2 {
+        let calls = (0..20).map(|_| perform(&modern, call("t", r#"{"a": 42}"#, Answers::default())));
+        assert!(futures_util::future::join_all(calls).await.iter().all(Result::is_err));
+    }
+    assert_eq!((link.asked_of("tools/list").len(), link.asked_of("tools/call").len()), (2, 80));
+    assert_eq!(told.recv().await, Some(Change::Tools));
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(told.try_recv().is_err());
+    attending.abort();
+}
+
 fn listening(asked: &Asked) -> Reply {
     let filter = &asked.params["notifications"];
     let acknowledged =
