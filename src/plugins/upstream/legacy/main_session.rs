@@ -272,7 +272,7 @@ impl MainSession {
             let session = self.now();
             let error = tokio::select! {
                 error = session.ended() => error,
-                () = session.link().missed() => {
+                () = self.missed(&session) => {
                     let watched = self.watched().clone();
                     self.changes.all(watched);
                     continue;
@@ -298,6 +298,14 @@ impl MainSession {
                 sleep(RENEWED_AFTER * (1 << doublings)).await;
             }
             self.renew(&session).await?;
+        }
+    }
+
+    /// Returns when something that the server told is not known.
+    async fn missed(&self, session: &Session) {
+        tokio::select! {
+            () = session.link().missed() => {}
+            () = self.changes.missed() => {}
         }
     }
 
