@@ -24,7 +24,10 @@ use super::place::{self, Origin};
 use crate::config::Network;
 use crate::config::plugin::HttpReach;
 use crate::plugins::upstream::link::LinkError;
+use crate::telemetry::redaction::MASK;
 
+/// A secret that is shorter would mask half of what is said.
+const SECRET_MIN_BYTES: usize = 6;
 /// Idle connections that one thread keeps to one origin.
 const IDLE_MAX: usize = 256;
 /// How long it keeps them.
@@ -77,6 +80,8 @@ struct Core {
     /// Headers of a request to anybody else.
     elsewhere: HeaderMap,
     has_credentials: bool,
+    /// What of the plugin's file a server may repeat and nobody may read: the longest first.
+    secrets: Vec<String>,
     response_max_bytes: usize,
     requests: AtomicU64,
     bytes_in: AtomicU64,
@@ -141,6 +146,7 @@ impl HttpCore {
             home.insert(header::PROXY_AUTHORIZATION, authorization);
         }
         let has_credentials = !headers.is_empty();
+        let secrets = secrets_of(&uri, &headers);
         for name in headers.keys() {
             home.remove(name);
         }
@@ -154,6 +160,7 @@ impl HttpCore {
             home,
             elsewhere,
             has_credentials,
+            secrets,
             response_max_bytes,
             requests,
             bytes_in,
@@ -174,6 +181,11 @@ impl HttpCore {
     /// Whether the plugin's file has `headers`.
     pub fn has_credentials(&self) -> bool {
         self.0.has_credentials
+    }
+
+    /// A server's text without what it repeats of the plugin's file: a page that says what it was asked with.
+    pub fn veiled(&self, text: &str) -> String {
+        self.0.secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), MASK))
     }
 
     /// The largest answer.
@@ -282,6 +294,19 @@ impl HttpCore {
 
 /// `Mcp-Session-Id`.
 pub const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
+
+/// Values of headers, whole and without their scheme, and what stands in the query of the URL.
+fn secrets_of(uri: &Uri, headers: &HeaderMap) -> Vec<String> {
+    let headers = headers.values().filter_map(|value| value.to_str().ok());
+    let headers = headers.flat_map(|value| [Some(value), value.rsplit(' ').next()]);
+    let query =
+        uri.query().unwrap_or_default().split('&').map(|pair| pair.split_once('=').map(|(_, value)| value));
+    let all = headers.chain(query).flatten().filter(|secret| secret.len() >= SECRET_MIN_BYTES);
+    let mut all: Vec<String> = all.map(str::to_owned).collect();
+    all.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    all.dedup();
+    all
+}
 
 fn pool(connector: Connector) -> Pool {
     Client::builder(TokioExecutor::new())

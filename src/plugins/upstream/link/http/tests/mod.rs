@@ -12,6 +12,7 @@ use crate::plugins::upstream::link::testing::{
     Act, Heard, all, answer, chunk, chunked_events, events, in_words, json, outgoing, reach, serve, soon,
     until,
 };
+use crate::telemetry::redaction::MASK;
 
 const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{}}"#;
 type Acts = fn() -> Vec<Act>;
@@ -196,6 +197,18 @@ async fn each_refusal_says_what_it_was() {
         assert!(text.contains(says) && *retry_after_seconds == after, "{text}");
         assert!(!text.contains("theirs") && !text.contains("token"), "{text}");
     }
+}
+
+#[tokio::test]
+async fn a_page_that_repeats_what_it_was_asked_with_is_shown_without_it() {
+    let (url, _) = serve(move |_, heard: &Heard| {
+        let page = format!("{} with {}", heard.line, heard.header("authorization"));
+        vec![answer(500, "text/html", "", &page)]
+    })
+    .await;
+    let link = with_key(&format!("{url}/mcp?plain=1&key=hunter22"), |_| {});
+    let error = soon(link.ask(outgoing(1, "tools/call", Some(MODERN)))).await.err().unwrap().to_string();
+    assert!(error.ends_with(&format!("POST /mcp?plain=1&key={MASK} with {MASK}")), "{error}");
 }
 
 #[tokio::test]
