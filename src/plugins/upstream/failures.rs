@@ -2,6 +2,8 @@
 //!
 //! What a server says in words is shown, cut; what a link says is for operators. Must not know eras' handshakes.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::exchange::shortened;
@@ -35,7 +37,7 @@ pub fn refused(plugin: &str, request: &Request, error: &RpcError) -> PluginError
             let required = error.data.get("requiredCapabilities").filter(|required| required.is_object());
             PluginError::MissingCapability(required.cloned().unwrap_or_else(|| json!({})))
         }
-        (UNSUPPORTED_VERSION, _) => PluginError::Away(format!(
+        (UNSUPPORTED_VERSION, _) => PluginError::away(format!(
             "the server behind plugin {plugin} speaks another revision than before, and is asked again what it speaks"
         )),
         (code, _) => PluginError::Upstream(format!(
@@ -53,14 +55,20 @@ fn names_uri(error: &RpcError, says: &str) -> bool {
 pub fn not_carried(plugin: &str, error: &LinkError) -> PluginError {
     let server = format!("the server behind plugin {plugin}");
     match error {
-        LinkError::Unreachable(_) => PluginError::Away(format!("{server} cannot be reached")),
-        LinkError::SessionLost => PluginError::Away(format!("{server} lost its session; nothing was done")),
+        LinkError::Unreachable(_) => PluginError::away(format!("{server} cannot be reached")),
+        LinkError::Misconfigured(_) => PluginError::away(format!(
+            "{server} cannot be reached, since its settings cannot be used; the operator sees why in `/plugins`"
+        )),
+        LinkError::SessionLost => PluginError::away(format!("{server} lost its session; nothing was done")),
         LinkError::Status { status: status @ (429 | 503), retry_after_seconds, .. } => {
             let when = retry_after_seconds.map(|seconds| format!(", it says after {seconds} s"));
-            PluginError::Away(format!(
-                "{server} has no room now (HTTP status {status}); call again later{}",
-                when.unwrap_or_default()
-            ))
+            PluginError::Away {
+                why: format!(
+                    "{server} has no room now (HTTP status {status}); call again later{}",
+                    when.unwrap_or_default()
+                ),
+                returns: retry_after_seconds.map(Duration::from_secs),
+            }
         }
         LinkError::Status { status: status @ (401 | 403), .. } => PluginError::Upstream(format!(
             "{server} does not take Waygate's own credentials (HTTP status {status}); the operator must mend them"

@@ -60,6 +60,16 @@ pub enum Kind {
     Legacy,
 }
 
+impl Kind {
+    /// Its word.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Modern => "modern",
+            Self::Legacy => "legacy",
+        }
+    }
+}
+
 /// A question on its way.
 type Asking = BoxFuture<'static, Result<Raw, ProbeError>>;
 
@@ -110,7 +120,7 @@ pub async fn probe(ways: &dyn Ways, known: Option<Kind>, deadline: Instant) -> R
 /// Both refusals matter to whoever must find out what is amiss.
 fn speaks_nothing(why: &ProbeError, error: ProbeError) -> ProbeError {
     match error {
-        error @ ProbeError::Link(LinkError::Unreachable(_)) => error,
+        error @ ProbeError::Link(LinkError::Unreachable(_) | LinkError::Misconfigured(_)) => error,
         error => ProbeError::Nonsense(format!(
             "it speaks no revision that Waygate speaks (to server/discover: {why}; to initialize: {error})"
         )),

@@ -20,7 +20,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
 use super::ids::Ids;
-use super::inventory::{Lister, Source};
+use super::inventory::{Amiss, Kinds, Lister, Source};
 use super::link::{Link, LinkError};
 use super::probe::Discovered;
 use super::speaker::Speaker;
@@ -30,7 +30,7 @@ use crate::protocol::{MODERN, Mirror, Raw, mirrors};
 /// How long a server may take to take note of a resource that is watched; after that it is believed to have.
 const WATCHED_WITHIN: Duration = Duration::from_secs(4);
 
-/// Calls whose headers are refused have the lists asked for no sooner than so long after the last time.
+/// Calls whose headers are refused have the tools asked for no sooner than so long after the last time.
 const LISTED_EVERY: Duration = Duration::from_secs(1);
 
 /// Which arguments of which tools headers repeat; only tools that have such.
@@ -48,7 +48,7 @@ pub struct Modern {
     instance: Arc<str>,
     lister: Lister,
     mirrors: ArcSwap<Mirrors>,
-    /// When the lists were asked for the last time since a call's headers were refused. Held while they are.
+    /// When the tools were asked for the last time since a call's headers were refused. Held while they are.
     listed_anew: tokio::sync::Mutex<Option<Instant>>,
     /// Told when that brought other tools than are published.
     tools_differ: Notify,
@@ -98,20 +98,21 @@ impl Modern {
         })
     }
 
-    async fn list_all(&self) -> Result<Inventory, LinkError> {
+    async fn list_these(&self, kinds: Kinds, before: Inventory) -> Result<Inventory, LinkError> {
         let source = Source {
+            plugin: &self.plugin,
             link: &*self.link,
             ids: &self.ids,
             legacy: None,
             capabilities: &self.discovered.capabilities,
             instructions: self.discovered.instructions.as_deref(),
         };
-        let inventory = self.lister.list(source, Instant::now() + self.list_timeout).await?;
+        let inventory = self.lister.list(source, kinds, before, Instant::now() + self.list_timeout).await?;
         self.mirrors.store(Arc::new(mirrors_of(&inventory)));
         Ok(inventory)
     }
 
-    /// Has the lists asked for anew, since the headers of a call that was composed at `composed` were refused: once for all
+    /// Has the tools asked for anew, since the headers of a call that was composed at `composed` were refused: once for all
     /// calls that this befalls at once, and seldom where it befalls each.
     async fn list_anew(&self, composed: Instant) -> Result<(), LinkError> {
         let mut listed_anew = self.listed_anew.lock().await;
@@ -119,10 +120,10 @@ impl Modern {
             return Ok(());
         }
         let now = Instant::now();
-        let before = self.lister.inventory().tools;
-        let listed = self.list_all().await?;
+        let before = self.lister.inventory();
+        let listed = self.list_these(Kinds::TOOLS, before.clone()).await?;
         *listed_anew = Some(now);
-        if listed.tools != before {
+        if listed.tools != before.tools {
             self.tools_differ.notify_one();
         }
         Ok(())
@@ -163,8 +164,16 @@ impl Speaker for Modern {
         })
     }
 
-    fn list(self: Arc<Self>) -> BoxFuture<'static, Result<Inventory, LinkError>> {
-        Box::pin(async move { self.list_all().await })
+    fn list(
+        self: Arc<Self>,
+        kinds: Kinds,
+        before: Inventory,
+    ) -> BoxFuture<'static, Result<Inventory, LinkError>> {
+        Box::pin(async move { self.list_these(kinds, before).await })
+    }
+
+    fn amiss(&self) -> Option<Amiss> {
+        self.lister.amiss()
     }
 
     fn attend(self: Arc<Self>, changes: mpsc::Sender<Change>) -> BoxFuture<'static, Result<(), LinkError>> {
@@ -184,7 +193,7 @@ impl Speaker for Modern {
             "link": self.link.report(),
             "lists": self.lister.report(),
             "watched": self.watched.borrow().len(),
-            "in_flight": self.in_flight.load(Ordering::Relaxed),
+            "inFlight": self.in_flight.load(Ordering::Relaxed),
         })
     }
 }

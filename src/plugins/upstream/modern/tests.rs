@@ -189,7 +189,7 @@ async fn headers_follow_the_tools_schema_and_are_computed_anew_when_the_server_s
         }
     });
     let modern = speaking(&link, &json!({"tools": {}}));
-    Arc::clone(&modern).list().await.unwrap();
+    Arc::clone(&modern).list(Kinds::ALL, Inventory::default()).await.unwrap();
     complete(perform(&modern, call("t", r#"{"a": 42, "b": null}"#, Answers::default())).await);
     let calls = link.asked_of("tools/call");
     assert_eq!(calls[1].outgoing.params, [(Arc::from("New"), "42".to_owned())]);
@@ -215,7 +215,7 @@ async fn calls_whose_headers_are_refused_at_once_have_the_tools_listed_once_and_
     let modern = speaking(&link, &json!({"tools": {}}));
     let (changes, mut told) = mpsc::channel(16);
     let attending = tokio::spawn(Arc::clone(&modern).attend(changes));
-    Arc::clone(&modern).list().await.unwrap();
+    Arc::clone(&modern).list(Kinds::ALL, Inventory::default()).await.unwrap();
     refuses.store(true, Ordering::SeqCst);
     for _again in 0..2 {
         let calls = (0..20).map(|_| perform(&modern, call("t", r#"{"a": 42}"#, Answers::default())));
@@ -323,6 +323,6 @@ async fn a_server_that_changed_its_era_ends_the_life() {
     let (changes, _told) = mpsc::channel(16);
     let attending = tokio::spawn(Arc::clone(&modern).attend(changes));
     let error = perform(&modern, call("t", "{}", Answers::default())).await.unwrap_err();
-    assert!(matches!(error, PluginError::Away(_)), "{error:?}");
+    assert!(matches!(error, PluginError::Away { .. }), "{error:?}");
     assert!(attending.await.unwrap().unwrap_err().to_string().contains("2026-07-28 any more"));
 }

@@ -114,7 +114,7 @@ impl HttpCore {
     pub fn open(reach: &HttpReach, headers: HeaderMap, response_max_bytes: usize) -> Result<Self, LinkError> {
         let uri = home_of(reach)?;
         let connector = Connector::new(&uri, allowed(reach)?, reach.proxy, &reach.tls);
-        let connector = connector.map_err(LinkError::Unreachable)?;
+        let connector = connector.map_err(LinkError::Misconfigured)?;
         Self::with_connector(uri, connector, headers, response_max_bytes)
     }
 
@@ -129,7 +129,7 @@ impl HttpCore {
         response_max_bytes: usize,
     ) -> Result<Self, LinkError> {
         if let Some(own) = headers.keys().find(|name| is_own(name)) {
-            return Err(LinkError::Unreachable(format!(
+            return Err(LinkError::Misconfigured(format!(
                 "headers.{own} of the plugin's file is set by Waygate itself: leave it out"
             )));
         }
@@ -321,7 +321,7 @@ fn pool(connector: Connector) -> Pool {
 /// # Errors
 /// What is wrong with it.
 pub fn home_of(reach: &HttpReach) -> Result<Uri, LinkError> {
-    let wrong = |why| LinkError::Unreachable(format!("the url in the plugin's file cannot be used: {why}"));
+    let wrong = |why| LinkError::Misconfigured(format!("the url in the plugin's file cannot be used: {why}"));
     place::absolute(&reach.url).map_err(wrong)
 }
 
@@ -332,7 +332,7 @@ pub fn home_of(reach: &HttpReach) -> Result<Uri, LinkError> {
 pub fn allowed(reach: &HttpReach) -> Result<Vec<Network>, LinkError> {
     let parse = |text: &String| {
         Network::parse(text).ok_or_else(|| {
-            LinkError::Unreachable(format!(
+            LinkError::Misconfigured(format!(
                 "{text:?} in allow_ranges is no network: write it as 169.254.0.0/16"
             ))
         })
