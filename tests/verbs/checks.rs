@@ -63,7 +63,7 @@ fn a_check_tells_what_would_not_be_published() {
     let home = tempfile::tempdir().unwrap();
     let (code, shown) = checked(home.path(), &hostile("two_of_one", ""));
     assert_eq!((code, shown["tools"].as_array().map(Vec::len)), (Some(0), Some(2)), "{shown}");
-    assert!(shown["report"]["speaker"]["lists"]["dropped_first"].to_string().contains("twice"), "{shown}");
+    assert!(shown["report"]["speaker"]["lists"]["droppedFirst"].to_string().contains("twice"), "{shown}");
     let clash = "[tools.say]\nrename = \"pid\"";
     let (code, shown) = checked(home.path(), &hostile("two_of_one", clash));
     assert_eq!((code, names(&shown["tools"]).len()), (Some(0), 1), "{shown}");

@@ -94,9 +94,20 @@ pub fn nonsense(plugin: &str, what: &str) -> PluginError {
 /// A result without what the revision put there for the way between the server and Waygate: its type, and the server's
 /// name, which Waygate's takes the place of. All else stays, byte for byte.
 pub fn plain(result: Raw) -> Raw {
+    const TYPED: &str = "{\"resultType\":\"complete\",";
     let text = result.as_str();
-    if !(text.contains("\"resultType\"") || text.contains("\"_meta\"") || text.contains("\\u")) {
-        return result;
+    // Most begin with their type and name nobody: then what follows is the rest, and need not be opened.
+    let (typed, rest) = match text.strip_prefix(TYPED) {
+        Some(rest) => (true, rest),
+        None => (text.contains("\"resultType\""), text),
+    };
+    if !(rest.contains("\"_meta\"") || rest.contains("\\u")) {
+        if !typed {
+            return result;
+        }
+        if rest.len() < text.len() {
+            return Raw::trusted(["{", rest].concat());
+        }
     }
     let Ok(mut object) = Object::open(&result) else { return result };
     let typed = object.remove("resultType").is_some();
@@ -109,4 +120,31 @@ pub fn plain(result: Raw) -> Raw {
         None => {}
     }
     object.to_raw()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_put_there_for_the_way_is_taken_off_and_all_else_keeps_its_bytes() {
+        for (result, left) in [
+            (r#"{"resultType":"complete","content":[ 1.50 ]}"#, r#"{"content":[ 1.50 ]}"#),
+            (r#"{"resultType":"complete", "content":[]}"#, r#"{ "content":[]}"#),
+            (r#"{"content":[],"resultType":"complete"}"#, r#"{"content":[]}"#),
+            (r#"{"resultType":"complete"}"#, "{}"),
+            (r#"{"resultType":"complete","a":{"resultType":"x"}}"#, r#"{"a":{"resultType":"x"}}"#),
+            (
+                r#"{"resultType":"complete","_meta":{"a/b":1,"io.modelcontextprotocol/serverInfo":{}}}"#,
+                r#"{"_meta":{"a/b":1}}"#,
+            ),
+            (r#"{"resultType":"complete","_m\u0065ta":{"io.modelcontextprotocol/serverInfo":{}}}"#, "{}"),
+            (
+                r#"{"a":{"_meta":{"io.modelcontextprotocol/serverInfo":{}}}, "b":1}"#,
+                r#"{"a":{"_meta":{"io.modelcontextprotocol/serverInfo":{}}}, "b":1}"#,
+            ),
+        ] {
+            assert_eq!(plain(Raw::trusted(result)).as_str(), left, "{result}");
+        }
+    }
 }

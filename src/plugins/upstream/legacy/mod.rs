@@ -370,7 +370,7 @@ fn maker(manner: &Manner, ways: Arc<dyn Ways>) -> Maker {
             let late = |_elapsed| LinkError::Unreachable("it was not reached in time".to_owned());
             let link = tokio::time::timeout_at(deadline, ways.open()).await.map_err(late)??;
             let ids = Ids::default();
-            let capabilities = Raw::trusted(compose::capabilities_of(&client));
+            let capabilities = Raw::trusted(compose::capabilities_of(&client).into_owned());
             match initialize(&*link, &capabilities, &ids, deadline).await {
                 Ok(handshake) => Ok(Opened { link, handshake, ids }),
                 Err(error) => {

@@ -6,12 +6,13 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
-use hyper::body::{Body as _, Incoming as Body};
+use hyper::body::Body as _;
 use hyper::header::{self, HeaderMap};
 use hyper::{Response, StatusCode};
 use serde_json::value::RawValue;
 
 use super::client::HttpCore;
+use super::pool::Body;
 use crate::plugins::upstream::link::{LinkError, id_of};
 use crate::protocol::Incoming;
 
