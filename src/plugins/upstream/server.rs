@@ -3,7 +3,7 @@
 //! Must not know transports, nor what an era's speaker says; only when it is begun, listened to, asked anew and ended.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -111,7 +111,11 @@ impl Upstream {
     }
 
     /// Comes to the server, finds out what it speaks, and asks for all that it offers.
-    async fn begin(&self, deadline: Instant) -> Result<Arc<dyn Speaker>, LifeError> {
+    async fn begin(
+        &self,
+        deadline: Instant,
+        begun: &OnceLock<Arc<dyn Speaker>>,
+    ) -> Result<Arc<dyn Speaker>, LifeError> {
         let known = {
             let seen = self.seen();
             seen.kind.filter(|_| !seen.was_silent)
@@ -147,6 +151,8 @@ impl Upstream {
             seen.name = info.text("name");
             seen.version = info.text("version");
         }
+        // A life has one speaker.
+        let _first = begun.set(Arc::clone(&speaker));
         let listed = timeout_at(deadline, self.list(&speaker, Kinds::ALL)).await;
         let why = match listed {
             Ok(Ok(inventory)) => {
@@ -351,10 +357,17 @@ impl Plugin for Upstream {
         Box::pin(async move {
             self.lives.fetch_add(1, Ordering::Relaxed);
             let deadline = Instant::now() + self.parts.start_timeout;
+            let opened = OnceLock::new();
             let begun = tokio::select! {
                 biased;
-                () = pulse.stop().cancelled() => return Ok(()),
-                begun = timeout_at(deadline + CLOSED_WITHIN, self.begin(deadline)) => begun,
+                () = pulse.stop().cancelled() => {
+                    // Its session was begun, though the server did not list yet what it offers.
+                    if let Some(speaker) = opened.get() {
+                        let _late = timeout(CLOSED_WITHIN, Arc::clone(speaker).close()).await;
+                    }
+                    return Ok(());
+                }
+                begun = timeout_at(deadline + CLOSED_WITHIN, self.begin(deadline, &opened)) => begun,
             };
             let begun = begun.unwrap_or_else(|_elapsed| {
                 Err(LifeError::Failed("the server did not start in time".to_owned()))

@@ -366,3 +366,40 @@ async fn a_server_whose_lists_cannot_be_had_is_in_trouble_until_they_can() {
     assert_eq!(upstream.inventory().tools.len(), 1);
     pulse.stop().cancel();
 }
+
+#[tokio::test]
+async fn of_a_list_that_is_too_long_the_beginning_is_kept_however_it_is_cut_into_pages() {
+    let link = Scripted::new(|asked| match asked.method {
+        "server/discover" => discovered(&json!({"tools": {}, "prompts": {}})),
+        "tools/list" => {
+            let large = "x".repeat(1 << 20);
+            let tool = |n: u32| json!({"name": format!("t{n}"), "description": large, "inputSchema": {"type": "object"}});
+            Reply::result(&json!({"tools": (0..20).map(tool).collect::<Vec<_>>()}))
+        }
+        _ => {
+            let prompts: Vec<Value> = (0..20_010).map(|n| json!({"name": format!("p{n}")})).collect();
+            Reply::result(&json!({"prompts": prompts}))
+        }
+    });
+    let upstream = plugin(Links::of([link]));
+    let (pulse, _life) = begin(&upstream);
+    ready(&pulse).await;
+    let inventory = upstream.inventory();
+    assert_eq!((inventory.tools.len(), inventory.prompts.len()), (15, 20_000));
+    let troubles = &upstream.report()["speaker"]["lists"]["troubles"];
+    assert_eq!(troubles.as_array().map(Vec::len), Some(2), "{troubles}");
+    pulse.stop().cancel();
+}
+
+#[tokio::test]
+async fn a_life_that_is_stopped_while_its_server_lists_ends_what_it_began() {
+    let link = Scripted::new(|asked| match asked.method {
+        "server/discover" => discovered(&json!({"tools": {}})),
+        _ => Reply::Open(vec![]),
+    });
+    let upstream = plugin(Links::of([Arc::clone(&link)]));
+    let (pulse, life) = begin(&upstream);
+    until("the question", || !link.asked_of("tools/list").is_empty()).await;
+    pulse.stop().cancel();
+    assert!(life.await.unwrap().is_ok() && link.is_closed());
+}
