@@ -177,8 +177,7 @@ impl ResourceEntry {
             return Err("its URI has no scheme".to_owned());
         }
         let is_template = definition.object().get("uriTemplate").is_some();
-        let template =
-            is_template.then(|| Template::parse(&uri).ok_or("its template has an open brace")).transpose()?;
+        let template = is_template.then(|| Template::parse(&uri)).transpose()?;
         let shown = definition.object().to_raw();
         Ok(Self { uri: uri.into(), seat: Arc::clone(seat), template, shown })
     }
