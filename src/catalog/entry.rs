@@ -81,14 +81,14 @@ impl ToolEntry {
         let local = definition.name();
         let (name, local) = published(seat, &local, seat.curator.name_alone(&local))?;
         let input = definition.object().get("inputSchema").ok_or("it has no inputSchema")?;
+        let compiled =
+            Schema::of_arguments(input).map_err(|why| format!("its inputSchema is refused: {why}"))?;
         let mirrors = schema::mirrors(input)?.into();
         let output = definition.object().get("outputSchema").map(Schema::compile).transpose();
-        let input =
-            Schema::of_arguments(input).map_err(|why| format!("its inputSchema is refused: {why}"))?;
         let output = output.map_err(|why| format!("its outputSchema is refused: {why}"))?;
         Ok(Self {
             time: METRICS.tool_time.with_label_values(&[&*name]),
-            input: Arc::new(input),
+            input: Arc::new(compiled),
             output: output.map(Arc::new),
             mirrors,
             timeout_seconds: seat.curator.timeout_seconds(&local),
