@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -35,17 +35,23 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    /// Begins the first life. A plugin that is ready at once is published when this returns.
-    pub(super) fn begin(desk: &Arc<Desk>) -> Self {
+    /// Begins the first life. What is given along ends when that has begun: a plugin that is ready at once is then published.
+    pub(super) fn begin(desk: &Arc<Desk>) -> (Self, oneshot::Receiver<()>) {
         let stop = CancellationToken::new();
         let life = Life::begin(&desk.seat.plugin);
         let early = matches!(*life.health.borrow(), Health::Ready);
-        if early {
-            desk.ready(None, true);
-            renew_watches(desk);
-        }
-        let task = actix_rt::spawn(keep(Arc::clone(desk), life, early, stop.clone()));
-        Self { stop, task: Some(task) }
+        let (begun, begins) = oneshot::channel();
+        let (desk, stopped) = (Arc::clone(desk), stop.clone());
+        let task = actix_rt::spawn(async move {
+            if early {
+                desk.ready(None, true).await;
+                renew_watches(&desk);
+            }
+            // Whoever did not wait does not care.
+            let _gone = begun.send(());
+            keep(desk, life, early, stopped).await;
+        });
+        (Self { stop, task: Some(task) }, begins)
     }
 
     /// Whether it is at work.
@@ -170,7 +176,7 @@ async fn live(desk: &Arc<Desk>, mut life: Life, told: bool, stop: &CancellationT
             changed = life.health.changed(), if !told_all => {
                 told_all = changed.is_err();
                 let health = life.health.borrow_and_update().clone();
-                heed(desk, &health, &mut ready_at);
+                heed(desk, &health, &mut ready_at).await;
             }
             () = tokio::time::sleep_until(limit.unwrap_or(far)), if ready_at.is_none() && limit.is_some() => {
                 let limit = desk.seat.limits.start_timeout.unwrap_or_default();
@@ -182,7 +188,7 @@ async fn live(desk: &Arc<Desk>, mut life: Life, told: bool, stop: &CancellationT
 }
 
 /// Takes in how a life goes.
-fn heed(desk: &Arc<Desk>, health: &Health, ready_at: &mut Option<Instant>) {
+async fn heed(desk: &Arc<Desk>, health: &Health, ready_at: &mut Option<Instant>) {
     let trouble = match health {
         // It may start what it needs anew while it lives, and serves no call meanwhile.
         Health::Starting => {
@@ -196,14 +202,14 @@ fn heed(desk: &Arc<Desk>, health: &Health, ready_at: &mut Option<Instant>) {
     };
     let begins = ready_at.is_none();
     ready_at.get_or_insert_with(Instant::now);
-    desk.ready(trouble, begins);
+    desk.ready(trouble, begins).await;
     if begins {
         renew_watches(desk);
     }
 }
 
 /// Asks a new life for what the one before it watched.
-fn renew_watches(desk: &Arc<Desk>) {
+pub(super) fn renew_watches(desk: &Arc<Desk>) {
     let watched = desk.watched();
     if watched.is_empty() {
         return;

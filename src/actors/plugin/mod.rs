@@ -20,6 +20,7 @@ use actix::{
 };
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -58,27 +59,31 @@ impl PluginActor {
         Self { desk: Arc::new(Desk::new(seat, shelf, streams, watchers)), keeper: None, leaves: false }
     }
 
-    /// Begins the first life, unless there is one.
-    fn live(&mut self) {
-        if !self.leaves && !self.keeper.as_ref().is_some_and(Keeper::is_alive) {
-            self.keeper = Some(Keeper::begin(&self.desk));
+    /// Begins the first life, unless there is one. What comes back ends when it has begun.
+    fn live(&mut self) -> Option<oneshot::Receiver<()>> {
+        if self.leaves || self.keeper.as_ref().is_some_and(Keeper::is_alive) {
+            return None;
         }
+        let (keeper, begun) = Keeper::begin(&self.desk);
+        self.keeper = Some(keeper);
+        Some(begun)
     }
 
     /// Waits for the next change, takes it in, and waits again.
-    fn listen(changes: Receiver<Change>, ctx: &mut Context<Self>) {
+    fn listen(&self, mut changes: Receiver<Change>, ctx: &mut Context<Self>) {
+        let desk = Arc::clone(&self.desk);
         let next = async move {
-            let mut changes = changes;
-            let change = changes.recv().await;
-            (change, changes)
-        };
-        ctx.spawn(actix::fut::wrap_future::<_, Self>(next).map(|(change, changes), actor, ctx| {
-            match change {
-                Ok(change) => actor.desk.take_in(change),
-                Err(RecvError::Lagged(_)) => actor.desk.resynchronise(),
-                Err(RecvError::Closed) => return,
+            match changes.recv().await {
+                Ok(change) => desk.take_in(change).await,
+                Err(RecvError::Lagged(_)) => desk.resynchronise().await,
+                Err(RecvError::Closed) => return None,
             }
-            Self::listen(changes, ctx);
+            Some(changes)
+        };
+        ctx.spawn(actix::fut::wrap_future::<_, Self>(next).map(|changes, actor, ctx| {
+            if let Some(changes) = changes {
+                actor.listen(changes, ctx);
+            }
         }));
     }
 }
@@ -87,11 +92,12 @@ impl Actor for PluginActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        Self::listen(self.desk.seat.plugin.changes(), ctx);
+        self.listen(self.desk.seat.plugin.changes(), ctx);
         // After a panic of the actor: its lives went on beside it, and are kept on.
         if self.keeper.is_some() {
-            self.live();
-            self.desk.resynchronise();
+            drop(self.live());
+            let desk = Arc::clone(&self.desk);
+            ctx.spawn(async move { desk.resynchronise().await }.into_actor(self));
         }
     }
 
@@ -107,13 +113,19 @@ impl Supervised for PluginActor {}
 // === handlers, in the order of messages.rs ===
 
 impl Handler<Publish> for PluginActor {
-    type Result = Result<(), Infallible>;
+    type Result = ResponseFuture<Result<(), Infallible>>;
     fn handle(&mut self, _: Publish, _: &mut Self::Context) -> Self::Result {
-        if self.keeper.is_some() {
-            self.desk.publish();
-        }
-        self.live();
-        Ok(())
+        let (desk, again, begun) = (Arc::clone(&self.desk), self.keeper.is_some(), self.live());
+        Box::pin(async move {
+            if again {
+                desk.publish().await;
+            }
+            if let Some(begun) = begun {
+                // Of one that ended at once there is nothing to wait for.
+                let _ended = begun.await;
+            }
+            Ok(())
+        })
     }
 }
 
