@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn many_gaps_cost_no_more_than_their_number() {
-        let gaps: String = ('a'..='t').map(|name| format!("{{+{name}}}a")).collect();
+        let gaps: String = ('a'..='o').map(|name| format!("{{+{name}}}a")).collect();
         let uri = format!("x:{}", "a".repeat(8_000));
         assert!(!Template::parse(&format!("x:{gaps}b")).unwrap().covers(&uri));
         assert!(Template::parse(&format!("x:{gaps}")).unwrap().covers(&uri));
