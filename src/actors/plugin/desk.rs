@@ -2,21 +2,17 @@
 //!
 //! Must not know mailboxes, nor when a life begins.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use super::messages::Watch;
+use super::watchers::Watchers;
 use crate::actors::session::{News, Streams};
 use crate::catalog::{Changed, PluginState, Seat, Shelf};
 use crate::plugins::Change;
-
-/// How many streams watch each resource; kept through restarts, as the plugin's own watches are, and left to the plugin
-/// that takes this one's place.
-pub type Watchers = Arc<Mutex<HashMap<Arc<str>, usize>>>;
 
 /// Plugins whose schemas are compiled at once; the others wait for their turn.
 static COMPILING: Semaphore = Semaphore::const_new(2);
@@ -28,17 +24,19 @@ pub(super) struct Desk {
     pub(super) seat: Arc<Seat>,
     shelf: Arc<Shelf>,
     streams: Arc<Streams>,
-    watchers: Watchers,
+    pub(super) watchers: Watchers,
     /// Whether it was ever ready: before, it has nothing to offer.
     published: AtomicBool,
     /// Held while something of it is published, so that what is newest comes last.
     publishing: Arc<tokio::sync::Mutex<()>>,
+    /// What this plugin was asked to go on watching, for which another one was asked before.
+    inherited: Mutex<HashSet<Arc<str>>>,
 }
 
 impl Desk {
     pub(super) fn new(seat: Arc<Seat>, shelf: Arc<Shelf>, streams: Arc<Streams>, watchers: Watchers) -> Self {
         let (published, publishing) = (AtomicBool::new(false), Arc::default());
-        Self { seat, shelf, streams, watchers, published, publishing }
+        Self { seat, shelf, streams, watchers, published, publishing, inherited: Mutex::default() }
     }
 
     /// Notes that a life is ready, or ready with trouble, and publishes at its beginning.
@@ -99,33 +97,18 @@ impl Desk {
     /// Changes were missed: publishes anew and tells all that is watched.
     pub(super) async fn resynchronise(&self) {
         self.publish().await;
-        for uri in self.watched() {
+        for uri in self.watchers.all() {
             self.streams.tell(&News::Updated(uri));
         }
     }
 
-    /// What is watched.
-    pub(super) fn watched(&self) -> Vec<Arc<str>> {
-        self.watchers.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
-    }
-
-    /// Counts a watch; whether the plugin must be told of it.
-    pub(super) fn count(&self, watch: &Watch) -> bool {
-        let mut watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
-        if !watch.begins && !watchers.contains_key(&watch.uri) {
-            return false;
-        }
-        let count = watchers.entry(Arc::clone(&watch.uri)).or_insert(0);
-        *count = if watch.begins { *count + 1 } else { count.saturating_sub(1) };
-        let tell = *count == usize::from(watch.begins);
-        if *count == 0 {
-            watchers.remove(&watch.uri);
-        }
-        tell
-    }
-
-    /// Forgets who watches a resource that the plugin does not watch.
-    pub(super) fn forget(&self, uri: &str) {
-        self.watchers.lock().unwrap_or_else(PoisonError::into_inner).remove(uri);
+    /// What is watched that this plugin shall go on watching, and what it was asked to and nobody watches any more.
+    pub(super) fn inherit(&self) -> (Vec<Arc<str>>, Vec<Arc<str>>) {
+        let watched = self.watchers.all();
+        let now: HashSet<Arc<str>> = watched.iter().cloned().collect();
+        let mut inherited = self.inherited.lock().unwrap_or_else(PoisonError::into_inner);
+        let ceased = inherited.difference(&now).cloned().collect();
+        *inherited = now;
+        (watched, ceased)
     }
 }

@@ -210,14 +210,16 @@ async fn heed(desk: &Arc<Desk>, health: &Health, ready_at: &mut Option<Instant>)
 
 /// Asks a new life for what the one before it watched.
 pub(super) fn renew_watches(desk: &Arc<Desk>) {
-    let watched = desk.watched();
-    if watched.is_empty() {
+    let (watched, ceased) = desk.inherit();
+    let begin = watched.into_iter().map(|uri| Watch { uri, begins: true });
+    let watches: Vec<Watch> =
+        begin.chain(ceased.into_iter().map(|uri| Watch { uri, begins: false })).collect();
+    if watches.is_empty() {
         return;
     }
     let desk = Arc::clone(desk);
     actix_rt::spawn(async move {
-        for uri in watched {
-            let watch = Watch { uri, begins: true };
+        for watch in watches {
             if let Err(fault) = tell_plugin(&desk.seat, &watch).await {
                 METRICS.errors.with_label_values(&[fault.code.name()]).inc();
                 log::warn!(plugin = &*desk.seat.name; "plugin {} does not watch {} any more: {}", desk.seat.name, watch.uri, fault.message);

@@ -8,6 +8,7 @@ mod keeping;
 pub mod messages;
 pub mod reload;
 pub mod roll;
+mod watchers;
 mod watching;
 
 use std::convert::Infallible;
@@ -31,11 +32,12 @@ use crate::error::{ErrorCode, Fault};
 use crate::plugins::{CallerKey, Change, Context as CallContext, ContextParts, PluginError, Request};
 use crate::protocol::{ClientCapabilities, Trace};
 use desk::Desk;
-pub use desk::Watchers;
 pub use keeping::END_WITHIN;
-use keeping::Keeper;
+use keeping::{Keeper, renew_watches};
 use messages::{Publish, Stop, Watch};
 pub use roll::{Member, Roll};
+use watchers::Turn;
+pub use watchers::Watchers;
 pub use watching::Watching;
 
 /// A plugin's actor may be given up; the plugin is then quarantined and the process lives on.
@@ -119,6 +121,8 @@ impl Handler<Publish> for PluginActor {
         Box::pin(async move {
             if again {
                 desk.publish().await;
+                // It may have taken another's place, and meanwhile that one was told of what is watched.
+                renew_watches(&desk);
             }
             if let Some(begun) = begun {
                 // Of one that ended at once there is nothing to wait for.
@@ -132,17 +136,21 @@ impl Handler<Publish> for PluginActor {
 impl Handler<Watch> for PluginActor {
     type Result = ResponseFuture<Result<(), Fault>>;
     fn handle(&mut self, watch: Watch, _: &mut Self::Context) -> Self::Result {
-        if !self.desk.count(&watch) {
-            return Box::pin(std::future::ready(Ok(())));
-        }
         let desk = Arc::clone(&self.desk);
-        Box::pin(async move {
-            let told = tell_plugin(&desk.seat, &watch).await;
-            if told.is_err() && watch.begins {
-                desk.forget(&watch.uri);
-            }
-            told
-        })
+        match self.desk.watchers.count(&watch) {
+            Turn::None => Box::pin(std::future::ready(Ok(()))),
+            Turn::Cease => Box::pin(async move { tell_plugin(&desk.seat, &watch).await }),
+            Turn::Ask(tell) => Box::pin(async move {
+                let told = tell_plugin(&desk.seat, &watch).await;
+                desk.watchers.note(&watch.uri, &tell, &told);
+                told
+            }),
+            Turn::Wait(mut told) => Box::pin(async move {
+                let word = tokio::time::timeout(WATCH_WITHIN, told.wait_for(Option::is_some)).await;
+                let word = word.ok().and_then(Result::ok).and_then(|word| word.clone());
+                word.unwrap_or_else(|| Err(not_in_time()))
+            }),
+        }
     }
 }
 
@@ -197,8 +205,10 @@ async fn tell_plugin(seat: &Seat, watch: &Watch) -> Result<(), Fault> {
             Err(Fault::invalid_params("there is no such resource", "list the resources"))
         }
         Ok(Err(error)) => Err(Fault::internal(error.to_string())),
-        Err(_) => {
-            Err(Fault::new(ErrorCode::DeadlineExceeded, "the plugin did not begin to watch in time", "retry"))
-        }
+        Err(_) => Err(not_in_time()),
     }
+}
+
+fn not_in_time() -> Fault {
+    Fault::new(ErrorCode::DeadlineExceeded, "the plugin did not begin to watch in time", "retry")
 }
