@@ -116,6 +116,8 @@ impl Handler<Crash> for CommandExecutor {
 async fn run(bench: Arc<Bench>, mut perform: Perform) -> Result<Done, Fault> {
     let began = Instant::now();
     let round = rounds::open(&mut perform, &bench.sealer)?;
+    let called = Arc::clone(perform.task.seat());
+    let _called = called.begin_call();
     if bench.strict {
         ledger::intend(&bench.recorder, &perform, &round).await?;
     }
