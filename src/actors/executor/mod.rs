@@ -131,7 +131,7 @@ async fn run(bench: Arc<Bench>, mut perform: Perform) -> Result<Done, Fault> {
         seat.meter.carried(hop.bytes_out, hop.bytes_in);
     }
     if let Task::Tool { entry, .. } = &perform.task {
-        entry.time.observe(took.as_secs_f64());
+        entry.took(took);
     }
     ledger::conclude(&bench, &perform, &round, &done, took, path.behind()).await?;
     done
