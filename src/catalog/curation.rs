@@ -46,6 +46,11 @@ impl Curator {
         self.malformed.as_deref()
     }
 
+    /// Whether its names stand without its own before them.
+    pub fn is_plain(&self) -> bool {
+        self.curation.plain
+    }
+
     /// Whether the plugin is served alone, too.
     pub fn has_front(&self) -> bool {
         self.curation.front

@@ -15,6 +15,9 @@ use crate::protocol::Definition;
 /// The schemas of one plugin may take so long to compile; tools whose turn does not come are refused.
 pub(super) const COMPILE_WITHIN: Duration = Duration::from_secs(5);
 
+/// Templates of one plugin: each URI that no list names is held against all of them.
+const TEMPLATES_MAX: usize = 1_000;
+
 /// One plugin's part.
 pub(super) struct Offer {
     pub(super) seat: Arc<Seat>,
@@ -90,8 +93,15 @@ impl Offer {
     }
 
     fn add_resources<'a>(&mut self, definitions: impl Iterator<Item = &'a Definition>) {
+        let mut templates = 0;
         for definition in definitions {
-            match ResourceEntry::publish(&self.seat, definition) {
+            let published = ResourceEntry::publish(&self.seat, definition).and_then(|entry| {
+                templates += usize::from(entry.template.is_some());
+                let is_one_too_many = entry.template.is_some() && templates > TEMPLATES_MAX;
+                let why = || format!("it comes after {TEMPLATES_MAX} other templates");
+                if is_one_too_many { Err(why()) } else { Ok(entry) }
+            });
+            match published {
                 Ok(entry) => self.resources.push(Arc::new(entry)),
                 Err(why) => {
                     let refused = Refused::entry(&self.seat.name, "resource", &definition.uri(), &why);
