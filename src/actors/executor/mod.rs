@@ -178,7 +178,10 @@ async fn attempt(
         biased;
         outcome = call => outcome,
         fault = given_up => {
-            let verdict = if fault.code == ErrorCode::DeadlineExceeded { Verdict::Failed } else { Verdict::Nothing };
+            // One that waited for most of its time says nothing of the plugin but that it is asked for much.
+            let had_time = path.queued.is_none_or(|queued| queued * 2 <= deadline - began);
+            let is_late = fault.code == ErrorCode::DeadlineExceeded && had_time;
+            let verdict = if is_late { Verdict::Failed } else { Verdict::Nothing };
             seat.judge(&mut place, verdict, || fault.message.to_string());
             return Err(fault);
         }
