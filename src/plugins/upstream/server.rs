@@ -265,6 +265,10 @@ impl Plugin for Upstream {
         })
     }
 
+    fn waiting(&self) -> usize {
+        self.speaker.load().as_ref().map_or(0, |current| current.0.waiting())
+    }
+
     fn report(&self) -> Value {
         let speaker = self.speaker.load();
         let seen = self.seen();
