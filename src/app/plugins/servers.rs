@@ -124,7 +124,11 @@ struct Program {
 
 impl Program {
     async fn start(self: Arc<Self>) -> Result<Arc<dyn Link>, LinkError> {
-        let resolved = credentials::resolve_all(&self.reach.env, "env");
+        let program = Arc::clone(&self);
+        // Some are read from files, which may be far away.
+        let resolving =
+            tokio::task::spawn_blocking(move || credentials::resolve_all(&program.reach.env, "env"));
+        let resolved = resolving.await.map_err(|error| LinkError::Unreachable(error.to_string()))?;
         let resolved = resolved.map_err(|error| LinkError::Unreachable(error.to_string()))?;
         let variable = |(name, value): (String, crate::config::Secret)| {
             (OsString::from(name), OsString::from(value.expose()))
