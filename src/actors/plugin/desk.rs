@@ -89,7 +89,11 @@ impl Desk {
     /// Takes in a change that the plugin told of.
     pub(super) async fn take_in(&self, change: Change) {
         match change {
-            Change::Updated(uri) => self.streams.tell(&News::Updated(uri.into())),
+            // Of what it was not asked to watch it has nothing to say: it might be another plugin's.
+            Change::Updated(uri) if self.watchers.has(&uri) => {
+                self.streams.tell(&News::Updated(uri.into()));
+            }
+            Change::Updated(_) => {}
             Change::Tools | Change::Prompts | Change::Resources => self.publish().await,
         }
     }

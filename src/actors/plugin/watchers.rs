@@ -45,6 +45,11 @@ impl Watchers {
         self.table().keys().cloned().collect()
     }
 
+    /// Whether it is watched.
+    pub(super) fn has(&self, uri: &str) -> bool {
+        self.table().contains_key(uri)
+    }
+
     /// Counts a watch, and says what is to be done about it.
     pub(super) fn count(&self, watch: &Watch) -> Turn {
         let mut table = self.table();
