@@ -20,6 +20,7 @@ mod sightings;
 mod snapshot;
 mod template;
 mod view;
+mod weight;
 
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,7 @@ pub use entry::{PromptEntry, ResourceEntry, ToolEntry};
 pub use links::Links;
 pub use meter::Meter;
 pub use pages::{CursorError, Listing, Page};
+pub use schema::Schema;
 pub use seat::{Place, PluginState, Seat, SeatLimits};
 pub use shelf::{Arrangement, Shelf, ViewSummary};
 pub use sightings::Sighting;

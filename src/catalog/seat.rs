@@ -93,6 +93,8 @@ pub struct Seat {
     pub meter: Meter,
     permits: Arc<Semaphore>,
     queued: AtomicUsize,
+    /// Calls that are not answered yet, be they checked, recorded, waiting or running.
+    calls: AtomicUsize,
     state: AtomicU8,
     standing: Mutex<Standing>,
     /// Whether some of what it offers was refused.
@@ -152,6 +154,7 @@ impl Seat {
             meter: Meter::of(name),
             permits: Arc::new(Semaphore::new(limits.concurrency)),
             queued: AtomicUsize::new(0),
+            calls: AtomicUsize::new(0),
             state: AtomicU8::new(PluginState::Starting as u8),
             standing: Mutex::new(Standing { why: None, since: SystemTime::now(), returns: None }),
             refused: AtomicBool::new(false),
@@ -330,6 +333,22 @@ impl Seat {
         self.limits.concurrency.saturating_sub(self.permits.available_permits())
     }
 
+    /// Counts one more call until what this gives is dropped: as long as there are any, the plugin is needed.
+    pub fn begin_call(&self) -> Called<'_> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        Called(&self.calls)
+    }
+
+    /// Calls that are not answered yet.
+    pub fn calls(&self) -> usize {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    /// How long any call of it may take.
+    pub fn longest_call(&self) -> Duration {
+        Duration::from_secs(self.limits.timeout_seconds.max(self.curator.longest_timeout_seconds()))
+    }
+
     /// How its life stands.
     pub fn state(&self) -> PluginState {
         match self.life() {
@@ -458,6 +477,16 @@ impl Seat {
     /// Notes whether some of what it offers was refused.
     pub(super) fn note_refused(&self, refused: bool) {
         self.refused.store(refused, Ordering::Relaxed);
+    }
+}
+
+/// One call that is not answered yet.
+#[derive(Debug)]
+pub struct Called<'a>(&'a AtomicUsize);
+
+impl Drop for Called<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Must not change once it is built; the views of bundles and fronts are built when somebody first looks.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use serde_json::json;
@@ -21,7 +21,7 @@ use crate::protocol::{Raw, SERVED, capabilities};
 const INSTRUCTIONS_MAX_BYTES: usize = 16 * 1024;
 
 /// Something that a plugin or bundle offers and that could not be published.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Refused {
     /// Whose.
     pub plugin: Arc<str>,
@@ -50,6 +50,7 @@ pub struct Snapshot {
     prompts: HashMap<Arc<str>, Arc<PromptEntry>>,
     resources: HashMap<Arc<str>, Arc<ResourceEntry>>,
     templates: Vec<Arc<ResourceEntry>>,
+    templates_by_text: HashMap<Arc<str>, Arc<ResourceEntry>>,
     parts: Vec<Arc<Offer>>,
     pub(super) views: BTreeMap<Arc<str>, View>,
     /// The plugins and what each was asked to publish.
@@ -119,10 +120,7 @@ impl Snapshot {
 
     /// The template written exactly so.
     pub fn template(&self, uri_template: &str) -> Option<&Arc<ResourceEntry>> {
-        self.templates
-            .iter()
-            .find(|entry| &*entry.uri == uri_template)
-            .or_else(|| self.resources.get(uri_template))
+        self.templates_by_text.get(uri_template).or_else(|| self.resources.get(uri_template))
     }
 
     /// The offer of the plugin on `seat`.
@@ -148,12 +146,13 @@ impl Snapshot {
             parts.iter().map(|offer| (Arc::clone(&offer.seat), Arc::clone(&offer.inventory))).collect();
         let mut new = Self { view, plugins, parts: parts.to_vec(), ..Self::default() };
         let mut lists = Lists::default();
+        let claims = Claims::of(cut, parts, old);
         for offer in parts {
             if matches!(cut, Cut::All) {
                 new.refused.extend(offer.refused.iter().cloned());
             }
-            new.add_tools(offer, cut, old);
-            new.add_prompts(offer, cut, &mut lists);
+            new.add_tools(offer, cut, old, &claims);
+            new.add_prompts(offer, cut, &mut lists, &claims);
             new.add_resources(offer, cut, &mut lists);
         }
         lists.tools = new.in_order.iter().map(|tool| tool.shown.clone()).collect();
@@ -178,32 +177,34 @@ impl Snapshot {
         });
     }
 
-    fn add_tools(&mut self, offer: &Offer, cut: &Cut, old: &Self) {
+    fn add_tools(&mut self, offer: &Offer, cut: &Cut, old: &Self, claims: &Claims) {
         for tool in offer.tools.iter().filter(|tool| cut.takes(tool)) {
             let entry = if cut.is_plain() { alone(tool, old) } else { Arc::clone(tool) };
-            match self.tools.get(&entry.name) {
+            let taken = self.tools.get(&entry.name).map(|taken| &taken.seat);
+            match taken.or_else(|| Claims::of_another(&claims.tools, &entry.name, &offer.seat)) {
                 None => {
                     self.in_order.push(Arc::clone(&entry));
                     self.tools.insert(Arc::clone(&entry.name), entry);
                 }
                 Some(taken) => {
-                    let why = taken_by(&entry.name, &taken.seat, &offer.seat);
+                    let why = taken_by(&entry.name, taken, &offer.seat);
                     self.refused.push(Refused::entry(&offer.seat.name, "tool", &tool.local, &why));
                 }
             }
         }
     }
 
-    fn add_prompts(&mut self, offer: &Offer, cut: &Cut, lists: &mut Lists) {
+    fn add_prompts(&mut self, offer: &Offer, cut: &Cut, lists: &mut Lists, claims: &Claims) {
         for prompt in offer.prompts.iter().filter(|_| cut.lists_all()) {
             let entry = if cut.is_plain() { Arc::new(prompt.alone()) } else { Arc::clone(prompt) };
-            match self.prompts.get(&entry.name) {
+            let taken = self.prompts.get(&entry.name).map(|taken| &taken.seat);
+            match taken.or_else(|| Claims::of_another(&claims.prompts, &entry.name, &offer.seat)) {
                 None => {
                     lists.prompts.push(entry.shown.clone());
                     self.prompts.insert(Arc::clone(&entry.name), entry);
                 }
                 Some(taken) => {
-                    let why = taken_by(&entry.name, &taken.seat, &offer.seat);
+                    let why = taken_by(&entry.name, taken, &offer.seat);
                     self.refused.push(Refused::entry(&offer.seat.name, "prompt", &prompt.local, &why));
                 }
             }
@@ -224,6 +225,7 @@ impl Snapshot {
             let shown = cut.lists_all().then(|| entry.shown.clone());
             if entry.template.is_some() {
                 lists.templates.extend(shown);
+                self.templates_by_text.insert(Arc::clone(&entry.uri), Arc::clone(entry));
                 self.templates.push(Arc::clone(entry));
             } else {
                 lists.resources.extend(shown);
@@ -234,7 +236,8 @@ impl Snapshot {
 
     /// Warns of what is refused now and was not before.
     fn warn(&self, old: &Self) {
-        for refused in self.refused.iter().filter(|refused| !old.refused.contains(refused)) {
+        let before: HashSet<&Refused> = old.refused.iter().collect();
+        for refused in self.refused.iter().filter(|refused| !before.contains(refused)) {
             let view = self.view.to_string();
             log::warn!(plugin = &*refused.plugin, view = view.as_str(); "plugin {}: {}", refused.plugin, refused.why);
         }
@@ -271,6 +274,50 @@ impl Snapshot {
             note(name, Kinds::ALL);
         }
         changed
+    }
+}
+
+/// Whose a name is, whatever the order of plugins: one with a plugin's own prefix is that plugin's, and a plain one stays with
+/// whoever has it. Else a server could come to another one's calls by the choice of a name.
+#[derive(Default)]
+struct Claims {
+    tools: HashMap<Arc<str>, Arc<Seat>>,
+    prompts: HashMap<Arc<str>, Arc<Seat>>,
+}
+
+impl Claims {
+    fn of(cut: &Cut, parts: &[Arc<Offer>], old: &Snapshot) -> Self {
+        let mut claims = Self::default();
+        // Without any plain names there is nothing to claim, and where all are plain the order says whose they are.
+        if cut.is_plain() || !parts.iter().any(|offer| offer.seat.curator.is_plain()) {
+            return claims;
+        }
+        for offer in parts {
+            let (seat, is_plain) = (&offer.seat, offer.seat.curator.is_plain());
+            let had = |entry: Option<&Arc<Seat>>| !is_plain || entry.is_some_and(|old| old.name == seat.name);
+            for tool in offer.tools.iter().filter(|tool| had(old.tool(&tool.name).map(|old| &old.seat))) {
+                if !is_plain || !claims.tools.contains_key(&tool.name) {
+                    claims.tools.insert(Arc::clone(&tool.name), Arc::clone(seat));
+                }
+            }
+            for prompt in
+                offer.prompts.iter().filter(|prompt| had(old.prompt(&prompt.name).map(|old| &old.seat)))
+            {
+                if !is_plain || !claims.prompts.contains_key(&prompt.name) {
+                    claims.prompts.insert(Arc::clone(&prompt.name), Arc::clone(seat));
+                }
+            }
+        }
+        claims
+    }
+
+    /// Who has claimed `name`, if that is not the plugin on `seat`.
+    fn of_another<'a>(
+        claims: &'a HashMap<Arc<str>, Arc<Seat>>,
+        name: &str,
+        seat: &Seat,
+    ) -> Option<&'a Arc<Seat>> {
+        claims.get(name).filter(|claimed| claimed.name != seat.name)
     }
 }
 

@@ -291,3 +291,42 @@ fn each_new_sighting_is_given_out_once_and_once_more_when_it_is_given_back() {
     shelf.publish(&seat("given"), described("Changed", &["b"]));
     assert_eq!(tools(&shelf.take_unsaved(9)), ["b"]);
 }
+
+#[test]
+fn a_plain_name_takes_no_name_from_another_plugin_wherever_it_stands_in_the_order() {
+    let shelf = shelf();
+    drop(shelf.publish(&seat("github"), offers(&["create"])));
+    drop(shelf.publish(&plain("b"), offers(&["search"])));
+    drop(shelf.publish(&plain("a"), offers(&["github__create", "search", "own"])));
+    let catalog = shelf.keep();
+    let owner = |name: &str| catalog.tool(name).map(|tool| tool.seat.name.to_string());
+    assert_eq!(owner("github__create").as_deref(), Some("github"));
+    assert_eq!(owner("search").as_deref(), Some("b"));
+    assert_eq!(owner("own").as_deref(), Some("a"));
+    assert_eq!(catalog.refused.iter().filter(|refused| &*refused.plugin == "a").count(), 2);
+    // Once nobody else has it, it is free.
+    drop(shelf.publish(&plain("b"), offers(&[])));
+    assert_eq!(shelf.keep().tool("search").map(|tool| tool.seat.name.to_string()).as_deref(), Some("a"));
+}
+
+#[test]
+fn of_templates_without_end_only_so_many_are_published() {
+    let shelf = shelf();
+    let template = |n: usize| Definition::template(&format!("x{n}:{{+a}}"), "A template");
+    let templates = (0..1_200).map(template).collect();
+    drop(shelf.publish(&seat("a"), Inventory { templates, ..Inventory::default() }));
+    let catalog = shelf.keep();
+    assert!(catalog.resource("x999:b").is_some() && catalog.resource("x1000:b").is_none());
+    assert_eq!(catalog.refused.len(), 200);
+}
+
+#[test]
+fn a_tool_whose_schema_is_not_compiled_in_time_is_refused_and_what_was_compiled_stays() {
+    use super::offer::{COMPILE_WITHIN, Offer};
+    use std::time::Instant;
+    let seat = seat("a");
+    let first = Offer::make(&seat, offers(&["one"]), None, Instant::now() + COMPILE_WITHIN);
+    let then = Offer::make(&seat, offers(&["one", "two"]), Some(&first), Instant::now());
+    assert_eq!(then.tools.iter().map(|tool| &*tool.local).collect::<Vec<_>>(), ["one"]);
+    assert!(then.refused.iter().any(|refused| refused.why.contains("\"two\"")));
+}

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
+use prometheus::Histogram;
 use serde_json::{Map, Value, json};
 
 use crate::actors::House;
@@ -128,7 +129,7 @@ pub fn plugin(house: &House, name: &str) -> Option<Value> {
                 "name": &*entry.name,
                 "own": &*entry.local,
                 "tokens": entry.tokens(),
-                "calls": entry.time.get_sample_count(),
+                "calls": entry.time().map_or(0, Histogram::get_sample_count),
                 "digest": &*entry.digest,
                 "previousDigest": seen.and_then(|seen| seen.previous.as_deref()),
                 "definitionChangedAt": seen.and_then(|seen| seen.changed_at).map(moment),

@@ -387,6 +387,10 @@ impl Plugin for Upstream {
         self.seen().kind.map(Kind::word)
     }
 
+    fn waiting(&self) -> usize {
+        self.speaker.load().as_ref().map_or(0, |current| current.0.waiting())
+    }
+
     fn report(&self) -> Value {
         let speaker = self.speaker.load();
         let seen = self.seen();

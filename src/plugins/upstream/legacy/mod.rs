@@ -335,6 +335,10 @@ impl Speaker for Legacy {
         self.main.now().handshake().revision.name()
     }
 
+    fn waiting(&self) -> usize {
+        self.parking.count()
+    }
+
     fn report(&self) -> Value {
         let main = self.main.now();
         json!({
