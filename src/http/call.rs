@@ -54,7 +54,8 @@ pub struct Asked {
 
 /// What of the catalog a request is about, out of its path.
 pub fn view_of(request: &HttpRequest) -> ViewName {
-    request.match_info().get("bundle").map_or(ViewName::MAIN, ViewName::of)
+    let bundle = request.path().strip_prefix(super::MCP).and_then(|rest| rest.strip_prefix('/'));
+    bundle.map_or(ViewName::MAIN, ViewName::of)
 }
 
 /// The answer that refuses a request.

@@ -48,9 +48,13 @@ pub struct Wanted {
 /// The current snapshot of `view`.
 ///
 /// # Errors
-/// 404 when there is no such bundle; it does not say which there are.
+/// 503 when it is the front of a plugin that was never ready; 404 when there is no such bundle: it does not say which
+/// there are.
 pub fn view(house: &House, view: &ViewName) -> Result<Guard<Arc<Snapshot>>, Fault> {
     house.shelf.view(view).ok_or_else(|| {
+        if let Some(away) = view.name().and_then(|name| house.plugins.away_from_front(name)) {
+            return away;
+        }
         let name: String = view.name().unwrap_or_default().chars().take(NAME_SHOWN).collect();
         Fault::new(
             ErrorCode::NotFound,

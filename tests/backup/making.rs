@@ -183,7 +183,10 @@ fn the_script_for_cron_makes_looks_and_removes_and_ends_as_its_worst_command() {
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
     let (code, why) = run(&[]);
-    assert!(code == Some(74) && why.contains("backup create") && why.contains("no database"), "{code:?} {why}");
+    assert!(
+        code == Some(74) && why.contains("backup create") && why.contains("no database"),
+        "{code:?} {why}"
+    );
     home.fill("a");
     fs::create_dir_all(home.backups()).unwrap();
     let old = home.backups().join("waygate-20200101T000000Z-aaaaaa.tar.zst");

@@ -132,12 +132,20 @@ pub fn fault_of(task: &Task, error: PluginError) -> Fault {
             "retry after a moment",
         )
         .because(why),
-        PluginError::Away(why) => Fault::new(
+        PluginError::Away { why, returns } => {
+            let fault = Fault::new(
+                ErrorCode::Unavailable,
+                format!("{target} is not available now: {why}"),
+                "retry after a moment; if it lasts, the operator sees the server in `/plugins`",
+            );
+            returns.into_iter().fold(fault, Fault::retry_after).because(why)
+        }
+        PluginError::Full { why, returns } => Fault::new(
             ErrorCode::Unavailable,
-            format!("{target} is not available now: {why}"),
-            "retry after a moment; if it lasts, the operator sees the server in `/plugins`",
+            format!("{target} takes no call now: {why}"),
+            "retry after a moment",
         )
-        .because(why),
+        .retry_after(returns),
         PluginError::Upstream(why) => Fault::new(
             ErrorCode::Internal,
             why,

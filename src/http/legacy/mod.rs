@@ -50,7 +50,7 @@ pub use batch::batch;
 pub use streams::get;
 
 /// What sessions of Streamable HTTP are bound to, beside the bundle behind it.
-pub(super) const PATH: &str = "/mcp";
+pub(super) const PATH: &str = super::MCP;
 
 /// The session that a request names, if it is its caller's and was opened at the same path.
 ///
