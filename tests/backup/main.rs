@@ -1,8 +1,6 @@
 //! Backups and the verbs of the database, as the built program makes and restores them: sound ones, hostile ones, and those
 //! that were cut off.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails where it stands")]
-
 #[cfg(test)]
 #[path = "../support/mod.rs"]
 mod support;

@@ -12,6 +12,7 @@ use diesel::{QueryResult, QueryableByName, RunQueryDsl as _};
 pub(in crate::storage) const MIGRATIONS: &str = "__diesel_schema_migrations";
 
 /// What a column holds, as far as the two databases write it differently.
+#[cfg(feature = "sqlite")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::storage) enum Holds {
     /// Text, and numbers, which both read from text.
@@ -35,6 +36,7 @@ pub(in crate::storage) struct Column {
 /// Tables with their columns; Diesel's own is left out.
 pub(in crate::storage) type Tables = BTreeMap<String, Vec<Column>>;
 
+#[cfg(feature = "sqlite")]
 impl Column {
     /// None for a type that nobody has taught this room.
     pub(in crate::storage) fn holds(&self) -> Option<Holds> {
@@ -104,6 +106,7 @@ fn gathered(rows: Vec<Texts>) -> Tables {
 }
 
 /// What of `wanted` is not in `found`, or is more there, table by table; tables that only `found` has do not count.
+#[cfg(feature = "sqlite")]
 pub(in crate::storage) fn difference(wanted: &Tables, found: &Tables) -> Option<String> {
     wanted.iter().find_map(|(table, columns)| {
         let Some(known) = found.get(table) else { return Some(format!("there is no table {table}")) };
@@ -126,6 +129,7 @@ pub(in crate::storage) fn quoted(name: &str) -> String {
 }
 
 #[cfg(test)]
+#[cfg(feature = "sqlite")]
 mod tests {
     use super::*;
 
