@@ -15,6 +15,7 @@ use crate::actors::House;
 use crate::actors::db::{self, Recorder};
 use crate::actors::executor::Bench;
 use crate::actors::health::{self, HealthMonitor, Watchlist};
+use crate::actors::keys::{self, Keys};
 use crate::actors::metrics::{self, MetricsActor, Sights};
 use crate::actors::phase::{Phase, RequestIds};
 use crate::actors::plugin::Roll;
@@ -30,7 +31,7 @@ use crate::storage::{Instance, Storage};
 pub(super) async fn build(
     means: Means,
     config: &Config,
-    storage: Storage,
+    (storage, keys): (Storage, Arc<Keys>),
     instance: &Instance,
     phase: Arc<Phase>,
     began: Instant,
@@ -66,6 +67,7 @@ pub(super) async fn build(
         beat: Duration::from_secs(config.health.beat_seconds),
         stuck: Duration::from_secs(config.health.stuck_seconds),
     };
+    house_arbiter.spawn(keys::keep(Arc::clone(&keys), db.clone(), Arc::clone(&sessions)));
     // Before anything is published: what it is compared with.
     keep_sightings(&house_arbiter, &shelf, &db).await;
     let nursery = Nursery::new(config, &roster, &shelf, &streams, &roll);
@@ -82,6 +84,7 @@ pub(super) async fn build(
         roster,
         shelf,
         streams,
+        keys,
         sessions,
         plugins: roll,
         reload,

@@ -9,6 +9,7 @@ mod db;
 mod exit;
 mod guard;
 mod history;
+mod keys;
 mod output;
 mod plugins;
 mod remote;
@@ -40,6 +41,7 @@ Examples:
   waygate-mcp client claude-code                   what connects that client
   waygate-mcp plugins import ~/.claude.json        the MCP servers that a client has, as plugins
   waygate-mcp plugins list                         what stands behind this server, and how it is
+  waygate-mcp keys create laptop                   a key for one who calls
   waygate-mcp history tail --follow                what is called, as it happens
   waygate-mcp config show                          what holds, and where each value comes from
   waygate-mcp help tools call                      everything about one verb
@@ -83,6 +85,11 @@ enum Verb {
     History {
         #[command(subcommand)]
         command: history::HistoryCommand,
+    },
+    /// Make, rotate and revoke the keys that callers show
+    Keys {
+        #[command(subcommand)]
+        command: keys::KeysCommand,
     },
     /// Print what connects an MCP client to this server
     Client(clients::ClientArgs),
@@ -202,6 +209,9 @@ fn run(mut line: Line, builder: Builder) -> ExitCode {
         Verb::Bundles { command } => with_config(flags, false, |loaded| bundles::run(command, &loaded, json)),
         Verb::History { command } => {
             with_config(flags, false, |loaded| history::run(command, &loaded.config, json))
+        }
+        Verb::Keys { command } => {
+            with_config(flags, false, |loaded| keys::run(command, &loaded.config, json))
         }
         Verb::Db { command } => with_config(flags, false, |loaded| db::run(command, &loaded.config, json)),
         Verb::Client(args) => {

@@ -110,7 +110,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Faults> {
         config.read_from.clone_from(&read);
     }
     if let Some(config) = &config {
-        checks::check(config, &given, &findings.broken, &mut findings.faults);
+        checks::check(config, &given, &mut findings.faults);
         programs::check(&config.system, &given, &mut findings.faults);
     }
     note_open_secrets(&given, &read, &mut findings.notes);

@@ -32,18 +32,22 @@ use actix_web::rt::net::UnixStream;
 use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{App, HttpRequest, HttpServer};
 
+use crate::access::keys::Scope;
 use crate::actors::executor::{self, CommandExecutor};
+use caller::Wants;
 use door::{Door, Frame};
 
-/// The whole URL table.
+/// The whole URL table, with what each URL asks of who calls it. Those of MCP ask for [`mcp::MCP`]; what is not here asks for
+/// any key.
 fn routes(urls: &mut ServiceConfig) {
-    let at = |path: &str, allow: &'static str, handler: actix_web::Route| {
+    const READ: Wants = Wants::Scope(Scope::OpsRead);
+    let at = |path: &str, allow: &'static str, wants: Wants, handler: actix_web::Route| {
         let other = move |request: HttpRequest, door: Data<Door>| async move {
             ops::not_allowed(&request, &door, allow)
         };
-        web::resource(path).route(handler).default_service(web::to(other))
+        web::resource(path).app_data(wants).route(handler).default_service(web::to(other))
     };
-    let get = |path: &str, handler: actix_web::Route| at(path, "GET", handler);
+    let get = |path: &str, wants: Wants, handler: actix_web::Route| at(path, "GET", wants, handler);
     // `web::post()` would note its method with every request, for a header that the default service makes by itself.
     let is_post = |context: &GuardContext<'_>| context.head().method == Method::POST;
     let mcp = |path: &str| {
@@ -53,22 +57,23 @@ fn routes(urls: &mut ServiceConfig) {
     };
     urls.service(mcp("/mcp"))
         .service(mcp("/mcp/{bundle}"))
-        .service(get("/sse", web::get().to(legacy::sse::open)))
-        .service(at("/messages", "POST", web::post().to(legacy::sse::post)))
-        .service(get("/", web::get().to(ops::index)))
-        .service(get("/health", web::get().to(ops::health)))
-        .service(get("/ready", web::get().to(ops::ready)))
-        .service(get("/metrics", web::get().to(ops::metrics)))
-        .service(get("/plugins", web::get().to(ops::plugins)))
-        .service(at("/plugins/reload", "POST", web::post().to(ops::reload)))
-        .service(get("/plugins/{name}", web::get().to(ops::plugin)))
-        .service(get("/bundles", web::get().to(ops::bundles)))
-        .service(get("/bundles/{name}", web::get().to(ops::bundle)))
-        .service(get("/diagnostics/connection", web::get().to(ops::connection)))
-        .service(get("/diagnostics/performance", web::get().to(ops::performance)))
-        .service(get("/diagnostics/errors", web::get().to(ops::errors)))
-        .service(get("/diagnostics/actors", web::get().to(ops::actors)))
-        .service(at("/diagnostics/actors/{name}/crash", "POST", web::post().to(ops::crash)))
+        .service(get("/sse", mcp::MCP, web::get().to(legacy::sse::open)))
+        .service(at("/messages", "POST", mcp::MCP, web::post().to(legacy::sse::post)))
+        .service(get("/", Wants::AnyKey, web::get().to(ops::index)))
+        // These two answer everybody, and tell details to who may read the others.
+        .service(get("/health", Wants::AnyKey, web::get().to(ops::health)))
+        .service(get("/ready", Wants::AnyKey, web::get().to(ops::ready)))
+        .service(get("/metrics", READ, web::get().to(ops::metrics)))
+        .service(get("/plugins", READ, web::get().to(ops::plugins)))
+        .service(at("/plugins/reload", "POST", Wants::Operator, web::post().to(ops::reload)))
+        .service(get("/plugins/{name}", READ, web::get().to(ops::plugin)))
+        .service(get("/bundles", READ, web::get().to(ops::bundles)))
+        .service(get("/bundles/{name}", READ, web::get().to(ops::bundle)))
+        .service(get("/diagnostics/connection", READ, web::get().to(ops::connection)))
+        .service(get("/diagnostics/performance", READ, web::get().to(ops::performance)))
+        .service(get("/diagnostics/errors", READ, web::get().to(ops::errors)))
+        .service(get("/diagnostics/actors", READ, web::get().to(ops::actors)))
+        .service(at("/diagnostics/actors/{name}/crash", "POST", Wants::Operator, web::post().to(ops::crash)))
         .default_service(web::to(ops::not_found));
 }
 

@@ -223,7 +223,7 @@ fn answered(session: &SessionHandle, id: Option<&Id>, answer: Answer) -> Result<
 /// `DELETE /mcp`: ends a session.
 pub async fn delete(request: HttpRequest, door: Data<Door>) -> HttpResponse {
     let request_id = door.frame.house.ids.next();
-    let ended = caller::admit(&request, &door.frame).and_then(|caller| {
+    let ended = caller::admit(&request, &door.frame, mcp::MCP).and_then(|caller| {
         if mcp::names_modern(&Mirrors::of(request.headers())) {
             let why = "there is nothing to DELETE in revisions without sessions";
             let fault = Fault::new(ErrorCode::MethodNotAllowed, why, "send every message as a POST");

@@ -35,7 +35,7 @@ pub async fn open(request: HttpRequest, door: Data<Door>) -> HttpResponse {
 }
 
 fn begin(request: &HttpRequest, door: &Door) -> Result<HttpResponse, Fault> {
-    let caller = caller::admit(request, &door.frame)?;
+    let caller = caller::admit(request, &door.frame, mcp::MCP)?;
     door.frame.house.phase.admits()?;
     events_required(limits::accepts(request.headers()))?;
     let session = door.frame.house.sessions.open(&caller, PATH, &ViewName::MAIN)?;
@@ -77,7 +77,7 @@ pub async fn post(
     whose: Option<Query<Whose>>,
 ) -> HttpResponse {
     let request_id = door.frame.house.ids.next();
-    let taken = match mcp::take(&request, &mut payload, &door, &request_id).await {
+    let taken = match mcp::take(&request, &mut payload, &door).await {
         Ok(taken) => taken,
         Err(fault) => {
             if fault.code != ErrorCode::BodyTimeout {

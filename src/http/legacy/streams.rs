@@ -32,7 +32,7 @@ pub async fn get(request: HttpRequest, door: Data<Door>) -> HttpResponse {
 }
 
 fn open(request: &HttpRequest, door: &Door) -> Result<HttpResponse, Fault> {
-    let caller = caller::admit(request, &door.frame)?;
+    let caller = caller::admit(request, &door.frame, mcp::MCP)?;
     let view = view_of(request);
     route::view(&door.frame.house, &view)?;
     let headers = Mirrors::of(request.headers());
