@@ -29,10 +29,13 @@ pub const MCP: Wants = Wants::Scope(Scope::Mcp);
 /// `POST /mcp` and `POST /mcp/{bundle}`
 pub async fn post(request: HttpRequest, mut payload: Payload, door: Data<Door>) -> HttpResponse {
     let request_id = door.frame.house.ids.next();
-    let view = call::view_of(&request);
     let taken = take(&request, &mut payload, &door).await;
-    let known = |taken| route::view(&door.frame.house, &view).map(|_| taken);
-    let (caller, body) = match taken.and_then(known) {
+    let known = |(caller, body)| {
+        let view = call::view_of(&request, &caller)?;
+        route::view(&door.frame.house, &view)?;
+        Ok((caller, view, body))
+    };
+    let (caller, view, body) = match taken.and_then(known) {
         Ok(taken) => taken,
         Err(fault) => {
             if fault.code != ErrorCode::BodyTimeout {

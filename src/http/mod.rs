@@ -2,6 +2,7 @@
 //!
 //! Must not touch storage or plugins.
 
+mod admin;
 mod call;
 mod caller;
 pub mod door;
@@ -74,7 +75,31 @@ fn routes(urls: &mut ServiceConfig) {
         .service(get("/diagnostics/errors", READ, web::get().to(ops::errors)))
         .service(get("/diagnostics/actors", READ, web::get().to(ops::actors)))
         .service(at("/diagnostics/actors/{name}/crash", "POST", Wants::Operator, web::post().to(ops::crash)))
+        .configure(admin_routes)
         .default_service(web::to(ops::not_found));
+}
+
+/// The URLs under `/admin`: each asks for [`admin::ADMIN`].
+fn admin_routes(urls: &mut ServiceConfig) {
+    let other = |allow: &'static str| {
+        web::to(move |request: HttpRequest, door: Data<Door>| async move {
+            ops::not_allowed(&request, &door, allow)
+        })
+    };
+    let keys = web::resource(admin::KEYS).app_data(admin::ADMIN).default_service(other("GET, POST"));
+    let key = web::resource(format!("{}/{{id}}", admin::KEYS)).app_data(admin::ADMIN);
+    let post = |act: &str| {
+        let url = web::resource(format!("{}/{{id}}/{act}", admin::KEYS)).app_data(admin::ADMIN);
+        url.default_service(other("POST"))
+    };
+    urls.service(keys.route(web::get().to(admin::list)).route(web::post().to(admin::create)))
+        .service(
+            key.route(web::get().to(admin::show))
+                .route(web::delete().to(admin::delete))
+                .default_service(other("GET, DELETE")),
+        )
+        .service(post("rotate").route(web::post().to(admin::rotate)))
+        .service(post("revoke").route(web::post().to(admin::revoke)));
 }
 
 /// How the server meets its clients, from the configuration.

@@ -16,7 +16,7 @@ pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
 pub const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
 
 /// The member of an error's `data` that says why a key is not taken.
-pub const REASON: &str = "reason";
+pub const REASON: &str = "refusal";
 /// The member of an error's `data` that says which scope is wanted.
 pub const SCOPE: &str = "scope";
 

@@ -50,14 +50,17 @@ pub struct Wanted {
 /// # Errors
 /// 404 when there is no such bundle; it does not say which there are.
 pub fn view(house: &House, view: &ViewName) -> Result<Guard<Arc<Snapshot>>, Fault> {
-    house.shelf.view(view).ok_or_else(|| {
-        let name: String = view.name().unwrap_or_default().chars().take(NAME_SHOWN).collect();
-        Fault::new(
-            ErrorCode::NotFound,
-            format!("there is no bundle {name:?}"),
-            "use /mcp for everything; the operator finds the bundles that there are under /bundles",
-        )
-    })
+    house.shelf.view(view).ok_or_else(|| no_bundle(view.name().unwrap_or_default()))
+}
+
+/// What is said of a bundle that is not there, or not for this caller.
+pub fn no_bundle(name: &str) -> Fault {
+    let name: String = name.chars().take(NAME_SHOWN).collect();
+    Fault::new(
+        ErrorCode::NotFound,
+        format!("there is no bundle {name:?}"),
+        "use /mcp for everything; the operator finds the bundles that there are under /bundles",
+    )
 }
 
 /// Finds what answers `method` in `view`. `mirrors` are the headers that repeat the body, in revisions that have such.
@@ -111,7 +114,8 @@ fn tool(
     let name = text(params.name(), "name")?;
     let unknown = || {
         // What a plugin offers that never came up is not known: a client that remembers its tools hears that it is away.
-        let away = view.name().is_none().then(|| house.plugins.away(&name)).flatten();
+        let may_know = view.name().is_none() && view.shows(&name);
+        let away = may_know.then(|| house.plugins.away(&name)).flatten();
         away.unwrap_or_else(|| {
             Fault::invalid_params(
                 format!("there is no tool {name:?}"),

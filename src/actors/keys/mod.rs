@@ -100,7 +100,7 @@ impl Keys {
             Ok(acted) => acted?,
             Err(error) => return Err(no_database(&error)),
         };
-        log::warn!(key = &*acted.key.id, by = &**by, request_id = &**request_id; "{name}: {}", acted.detail());
+        log::info!(key = &*acted.key.id, by = &**by, request_id = &**request_id; "{name}: {}", acted.detail());
         let mut record = Record::new(Kind::Admin, Arc::clone(request_id), name);
         record.caller = Some(Arc::clone(by));
         record.tool = Some(acted.key.principal());

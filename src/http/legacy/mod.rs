@@ -229,7 +229,8 @@ pub async fn delete(request: HttpRequest, door: Data<Door>) -> HttpResponse {
             let fault = Fault::new(ErrorCode::MethodNotAllowed, why, "send every message as a POST");
             return Err(fault.with("allow", "POST"));
         }
-        let session = session_of(&door, &caller, &view_of(&request), &Mirrors::of(request.headers()))?;
+        let view = view_of(&request, &caller)?;
+        let session = session_of(&door, &caller, &view, &Mirrors::of(request.headers()))?;
         door.frame.house.sessions.end(&session);
         Ok(())
     });

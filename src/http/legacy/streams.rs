@@ -33,7 +33,7 @@ pub async fn get(request: HttpRequest, door: Data<Door>) -> HttpResponse {
 
 fn open(request: &HttpRequest, door: &Door) -> Result<HttpResponse, Fault> {
     let caller = caller::admit(request, &door.frame, mcp::MCP)?;
-    let view = view_of(request);
+    let view = view_of(request, &caller)?;
     route::view(&door.frame.house, &view)?;
     let headers = Mirrors::of(request.headers());
     if mcp::names_modern(&headers) || matches!(headers.find(&super::SESSION_ID), Header::Absent) {
