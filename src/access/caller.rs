@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, LazyLock};
 
-use super::keys::Scopes;
+use super::keys::{KeyLimits, Scopes};
 use crate::config::Selection;
 
 /// Who is calling.
@@ -20,6 +20,8 @@ pub struct Caller {
     pub tools: Option<Arc<Selection>>,
     /// Which bundles they see; none means all.
     pub bundles: Option<Arc<Selection>>,
+    /// What their key may use up; nobody is held to it yet.
+    pub limits: KeyLimits,
 }
 
 impl Caller {
@@ -38,6 +40,7 @@ impl Caller {
             scopes: Scopes::OPEN,
             tools: None,
             bundles: None,
+            limits: KeyLimits::default(),
         }
     }
 
@@ -52,6 +55,7 @@ impl Caller {
             scopes: Scopes::ADMIN,
             tools: None,
             bundles: None,
+            limits: KeyLimits::default(),
         }
     }
 

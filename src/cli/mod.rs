@@ -137,7 +137,7 @@ struct Globals {
     /// File of WAYGATE_ variables, in place of .env
     #[arg(long, global = true, value_name = "FILE", help_heading = "Configuration")]
     env_file: Option<PathBuf>,
-    /// Serve an address that other machines reach although there is no key
+    /// Serve real users, or an address that other machines reach, although there is no key
     #[arg(long, global = true, help_heading = "Configuration")]
     insecure_no_auth: bool,
     /// Answer in JSON, for programs

@@ -98,6 +98,7 @@ impl Key {
             scopes: about.scopes,
             tools: about.tools.clone(),
             bundles: about.bundles.clone(),
+            limits: about.limits,
         };
         let used = about.last_used_at.map_or(0, seconds);
         Self { about, caller, used: AtomicU64::new(used), saved: AtomicU64::new(used) }
