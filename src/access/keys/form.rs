@@ -80,12 +80,13 @@ impl Form {
         };
         let tools = Selection::parse(self.allow, self.deny)?;
         let bundles = Selection::parse(self.bundles, self.deny_bundles)?;
-        if scopes.holds(Scope::Admin) && !(tools.is_all() && bundles.is_all()) {
+        let has_globs = !(tools.is_all() && bundles.is_all());
+        if scopes.holds(Scope::Admin) && has_globs {
             return Err("a key with the scope admin can make itself any other key, so globs would keep nothing from it; \
                         leave out the one or the other"
                 .to_owned());
         }
-        if !scopes.holds(Scope::Mcp) && !(tools.is_all() && bundles.is_all()) {
+        if has_globs && !scopes.holds(Scope::Mcp) {
             return Err("globs are about MCP, and this key has not the scope mcp; add it, or leave them out"
                 .to_owned());
         }
