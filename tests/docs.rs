@@ -48,6 +48,36 @@ fn every_metric_is_documented() {
 }
 
 #[test]
+fn alerts_and_dashboard_ask_for_metrics_that_there_are() {
+    let rules = fs::read_to_string(path("packaging/prometheus/alerts.yml")).unwrap();
+    let dashboard = fs::read_to_string(path("packaging/grafana/waygate.json")).unwrap();
+    let mut asked = 0;
+    for word in rules
+        .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .chain(dashboard.split(|c: char| !c.is_ascii_alphanumeric() && c != '_'))
+    {
+        if !word.starts_with("waygate_") && !word.starts_with("process_") {
+            continue;
+        }
+        let known = TABLE.iter().any(|(name, kind, ..)| {
+            let rest = word.strip_prefix(name);
+            rest == Some("")
+                || kind.starts_with("Histogram") && matches!(rest, Some("_bucket" | "_sum" | "_count"))
+        });
+        assert!(known, "packaging/ asks for {word}, which is not in src/telemetry/metrics.rs");
+        asked += 1;
+    }
+    assert!(asked > 40, "{asked}");
+    let page = fs::read_to_string(path("docs/operations.md")).unwrap();
+    let mut severity_of = rules.lines().filter_map(|line| line.trim().strip_prefix("labels: { severity: "));
+    for alert in rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")) {
+        let severity = severity_of.next().unwrap().trim_end_matches(" }");
+        let line = page.lines().find(|line| line.starts_with(&format!("| {severity} |"))).unwrap();
+        assert!(line.contains(&format!("`{alert}`")), "docs/operations.md lacks {alert} at {severity}");
+    }
+}
+
+#[test]
 fn every_error_code_is_documented() {
     // A new variant fails to compile here until it has its line.
     let next = |code: ErrorCode| match code {

@@ -5,19 +5,30 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use crate::error::{ErrorCode, Fault};
 
-/// Starting, serving, draining.
+/// Starting, serving, retiring where another server takes over, draining.
 #[derive(Debug, Default)]
 pub struct Phase(AtomicU8);
 
 const STARTING: u8 = 0;
 const SERVING: u8 = 1;
-const DRAINING: u8 = 2;
+const RETIRING: u8 = 2;
+const DRAINING: u8 = 3;
 
 impl Phase {
     /// From now on requests are served.
     pub fn serve(&self) {
         // A drain that came first stands.
         let _ = self.0.compare_exchange(STARTING, SERVING, Ordering::AcqRel, Ordering::Relaxed);
+    }
+
+    /// From now on whoever is connected is served once more, and sent to the one that took over.
+    pub fn retire(&self) {
+        let _ = self.0.compare_exchange(SERVING, RETIRING, Ordering::AcqRel, Ordering::Relaxed);
+    }
+
+    /// Whether each answer is the last one on its connection.
+    pub fn is_retiring(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == RETIRING
     }
 
     /// From now on requests are refused.
@@ -35,6 +46,7 @@ impl Phase {
         match self.0.load(Ordering::Acquire) {
             STARTING => "starting",
             SERVING => "serving",
+            RETIRING => "retiring",
             _ => "draining",
         }
     }
@@ -44,7 +56,7 @@ impl Phase {
     /// # Errors
     /// `Unavailable` before and after serving.
     pub fn admits(&self) -> Result<(), Fault> {
-        if self.is_serving() {
+        if self.is_serving() || self.is_retiring() {
             return Ok(());
         }
         Err(Fault::new(

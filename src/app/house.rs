@@ -177,6 +177,10 @@ fn start_health(
 ) -> impl Future<Output = Result<Addr<HealthMonitor>, StartError>> + use<> {
     let roster = Arc::clone(roster);
     on(arbiter, move || {
-        roster.start("health".to_owned(), "health", health::TERMS, |_| HealthMonitor::new(watchlist)).0
+        roster
+            .start("health".to_owned(), "health", health::TERMS, |_| {
+                HealthMonitor::new(watchlist, super::service::alive)
+            })
+            .0
     })
 }

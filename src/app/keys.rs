@@ -6,9 +6,10 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::StartError;
 use crate::access::keys::About;
-use crate::actors::keys::{acts, rows};
-use crate::config::Config;
+use crate::actors::keys::{Keys, acts, rows};
+use crate::config::{Config, Environment};
 use crate::storage::history::{self, Kind, NewEntry, Status, moment};
 use crate::storage::stamp::Stamp;
 use crate::storage::{
@@ -86,6 +87,24 @@ impl KeyBook {
             self.storage.run(CONNECTION_WAIT, |connection| acts::carry_out(connection, act, now, record))?;
         Ok(acted?)
     }
+}
+
+/// Refuses to serve real users, or an address that other machines reach, without any key.
+pub(super) fn guarded(config: &Config, keys: &Keys) -> Result<(), StartError> {
+    let server = &config.server;
+    let alone = crate::config::is_loopback(&server.host) && server.env != Environment::Production;
+    if alone || server.insecure_no_auth || !keys.ring().is_open() {
+        return Ok(());
+    }
+    let why = if server.env == Environment::Production {
+        "server.env is production".to_owned()
+    } else {
+        format!("other machines reach {}", server.host)
+    };
+    Err(StartError::Open(format!(
+        "{why}, and there is no key to keep strangers out; set WAYGATE_API_KEY (openssl rand -hex 32 makes one), make a key by \
+         `waygate-mcp keys create NAME --scope admin`, or, where something else guards it, give --insecure-no-auth"
+    )))
 }
 
 /// One row, of an instance that lived for it.

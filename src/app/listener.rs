@@ -40,6 +40,28 @@ pub fn bind(host: &str, port: u16) -> Result<TcpListener, StartError> {
     })
 }
 
+/// Makes a socket that somebody else has bound fit to be served.
+///
+/// # Errors
+/// `Listen` when it does not listen.
+pub fn adopt(listener: TcpListener) -> Result<TcpListener, StartError> {
+    let adopted = listener.set_nonblocking(true).and_then(|()| listener.local_addr());
+    adopted.map_err(|error| {
+        StartError::Listen(format!("the socket from the service manager cannot be used: {error}"))
+    })?;
+    Ok(listener)
+}
+
+/// Whether `listener` is bound as `host` and `port` say; a port of 0 is any.
+pub fn is_at(listener: &TcpListener, host: &str, port: u16) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let Ok(bound) = listener.local_addr() else { return false };
+    let wanted = (bare, port).to_socket_addrs();
+    wanted.is_ok_and(|mut wanted| {
+        wanted.any(|wanted| wanted.ip() == bound.ip() && (port == 0 || port == bound.port()))
+    })
+}
+
 /// The process that listens on `port`, as `pid (name)`, when this user may know. A process that was forked a moment ago
 /// holds what its parent does until it runs its own program: the oldest of several is named.
 fn owner_of(port: u16) -> Option<String> {

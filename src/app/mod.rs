@@ -1,6 +1,7 @@
 //! The composition root: builds the house bottom-up and stops it top-down. The only room that knows everyone.
 
 mod builder;
+mod handover;
 mod host;
 mod house;
 pub mod keys;
@@ -8,6 +9,7 @@ mod listener;
 mod means;
 pub mod plugins;
 mod sealing;
+pub mod service;
 mod waiting;
 
 use std::net::{SocketAddr, TcpListener};
@@ -29,7 +31,7 @@ use crate::actors::keys::Keys;
 use crate::actors::phase::Phase;
 use crate::actors::plugin::END_WITHIN;
 use crate::actors::sightings;
-use crate::config::{Config, Environment, Network};
+use crate::config::{Config, Network};
 use crate::http;
 use crate::http::door::{Connections, Frame, Limits};
 use crate::protocol::Eras;
@@ -40,6 +42,7 @@ use crate::telemetry::metrics::METRICS;
 pub use crate::plugins::child::confine::enter as enter_confinement;
 pub use crate::plugins::child::guard::keep as keep_guard;
 pub use builder::Builder;
+use handover::{Handed, Offer, Word};
 use means::Means;
 
 /// How long plugins may take to end, even if nothing is left of the time to drain.
@@ -83,12 +86,29 @@ pub enum Ended {
     Cut(String),
 }
 
+/// Where a server of the network gets what there can be only one of: its listening socket, and its data folder.
+#[derive(Debug, Default)]
+pub enum Entry {
+    /// It binds its address, and owns the folder.
+    #[default]
+    Fresh,
+    /// The service manager has bound its address, and keeps it bound when this process has ended.
+    Given(TcpListener),
+    /// From the server that runs on the folder, which serves until this one does; if none runs, it is as fresh.
+    TakeOver,
+}
+
 /// A running server.
 pub struct App {
     house: Arc<House>,
     server: ServerHandle,
+    connections: Arc<Connections>,
     address: Option<SocketAddr>,
     socket: Option<Socket>,
+    /// None where nobody can take over.
+    offer: Option<Offer>,
+    /// Whether others listen at the address when this server does not.
+    is_shared: bool,
     drain: Duration,
     doom: watch::Receiver<Option<String>>,
     ground: Ground,
@@ -117,14 +137,29 @@ impl App {
     ///
     /// # Errors
     /// See [`StartError`]; nothing is left running then.
-    pub async fn start(builder: Builder, config: &Config) -> Result<Self, StartError> {
+    pub async fn start(builder: Builder, config: &Config, entry: Entry) -> Result<Self, StartError> {
         let began = Instant::now();
-        let listener = listener::bind(&config.server.host, config.server.port)?;
-        let folder = DataFolder::own(&data_folder(config))?;
-        let (storage, keys) = open_storage(config, Some(&listener)).await?;
-        guarded(config, &keys)?;
+        let Entered { listener, folder, word, is_shared } = enter(config, entry).await?;
+        // Another server answers meanwhile, if one hands over.
+        let (storage, keys) = open_storage(config, word.is_none().then_some(&listener)).await?;
+        self::keys::guarded(config, &keys)?;
         let site = Site { ground: Ground::Owned(folder), network: Some(listener), storage, keys, began };
-        Self::build(builder, config, Instance::begin(), site).await
+        let mut app = Self::build(builder, config, Instance::begin(), site).await?;
+        app.is_shared = is_shared;
+        if let Some(word) = word {
+            app.take_over(word)?;
+        }
+        Ok(app)
+    }
+
+    /// Has the other server end, and stands where it stood.
+    fn take_over(&mut self, word: Word) -> Result<(), StartError> {
+        if let Ground::Owned(folder) = &self.ground {
+            folder.sign()?;
+        }
+        // One that ended by itself meanwhile took nothing along: the socket is this server's, too.
+        drop(word.serving());
+        Ok(())
     }
 
     /// Starts a server for the one client of this process: beside whatever runs on the data folder, and reached over
@@ -158,6 +193,8 @@ impl App {
         let house =
             house::build(means, config, (storage, keys), &instance, Arc::clone(&phase), began).await?;
         let frame = frame(config, &house, address, socket.as_ref(), eras);
+        let connections = Arc::clone(&frame.connections);
+        let offer = offer(network.as_ref(), &ground);
         // One client needs no more than one worker, and a second one beside a call that computes.
         let most = if network.is_some() { usize::MAX } else { 2 };
         let manners = http::Manners {
@@ -177,8 +214,11 @@ impl App {
         Ok(Self {
             house,
             server: handle,
+            connections,
             address,
             socket,
+            offer,
+            is_shared: false,
             drain: Duration::from_secs(config.server.drain_seconds),
             doom,
             ground,
@@ -223,13 +263,28 @@ impl App {
         }
     }
 
+    /// Returns when another server has taken over, and never otherwise; [`App::stop`] is then to follow.
+    pub fn taken_over(&self) -> impl Future<Output = ()> + use<> {
+        let taken = self.offer.as_ref().map(Offer::taken);
+        async move {
+            match taken {
+                Some(taken) => taken.await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
     /// Stops: refuses new requests, ends the listen streams with their result, lets calls in flight finish within
-    /// the drain deadline, and writes out the history.
+    /// the drain deadline, and writes out the history. Where others listen at the same address, whoever is connected is
+    /// first served once more, and nobody is refused.
     pub async fn stop(self) -> Ended {
         let mut cut = Vec::new();
+        let deadline = Instant::now() + self.drain;
+        if self.is_shared || self.offer.as_ref().is_some_and(Offer::is_taken) {
+            self.send_away(deadline).await;
+        }
         self.house.phase.drain();
         self.house.streams.end_all();
-        let deadline = Instant::now() + self.drain;
         while METRICS.in_flight.get() > 0 || self.house.streams.view().open > 0 {
             if Instant::now() >= deadline {
                 cut.push(format!(
@@ -257,13 +312,24 @@ impl App {
         if let Err(error) = self.close_history().await {
             cut.push(format!("the history could not be written out: {error}"));
         }
-        drop(self.socket);
+        drop((self.socket, self.offer));
         drop(self.ground);
         if cut.is_empty() { Ended::Clean } else { Ended::Cut(cut.join("; ")) }
     }
 }
 
 impl App {
+    /// Takes no more connections, and ends those that there are with their next answer. One on which nothing is asked
+    /// is kept until the deadline: a request may be on its way.
+    async fn send_away(&self, deadline: Instant) {
+        self.house.phase.retire();
+        self.server.pause().await;
+        self.house.streams.end_all();
+        while self.connections.count() > 0 && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// Writes out what is recorded. An actor that was given up has left its writer behind, which is then told directly.
     async fn close_history(&self) -> Result<(), AskError<RecordError>> {
         match ask(&self.house.db, Close, CLOSE_WITHIN).await {
@@ -286,7 +352,7 @@ struct Site {
 
 /// The socket for this user. A server of the network goes on without it, as on a file system that has no sockets.
 fn entrance(ground: &Ground) -> Result<Option<(UnixListener, Socket)>, StorageError> {
-    match (socket::bind(ground.place()), ground) {
+    match (socket::bind(ground.place(), socket::SERVER), ground) {
         (Ok(bound), _) => Ok(Some(bound)),
         (Err(error), Ground::Owned(_)) => {
             log::warn!("`waygate-mcp stdio` cannot reach this server, and will serve by itself: {error}");
@@ -296,27 +362,48 @@ fn entrance(ground: &Ground) -> Result<Option<(UnixListener, Socket)>, StorageEr
     }
 }
 
+/// What there can be only one of.
+struct Entered {
+    listener: TcpListener,
+    folder: Owned,
+    /// For the server that it was had from.
+    word: Option<Word>,
+    is_shared: bool,
+}
+
+async fn enter(config: &Config, entry: Entry) -> Result<Entered, StartError> {
+    let (path, server) = (data_folder(config), &config.server);
+    let handed = match entry {
+        Entry::TakeOver => {
+            let path = path.clone();
+            let taken = actix_web::web::block(move || handover::take(&path)).await;
+            taken.map_err(|error| StartError::Part(error.to_string()))??
+        }
+        Entry::Fresh | Entry::Given(_) => None,
+    };
+    if let Some(Handed { listener, folder, word }) = handed {
+        // One that shall listen elsewhere from now on does so; the old one ends all the same.
+        let is_the_same = listener::is_at(&listener, &server.host, server.port);
+        let listener = if is_the_same { listener } else { listener::bind(&server.host, server.port)? };
+        return Ok(Entered { listener, folder, word: Some(word), is_shared: false });
+    }
+    let (listener, is_shared) = match entry {
+        Entry::Given(listener) => (listener::adopt(listener)?, true),
+        Entry::Fresh | Entry::TakeOver => (listener::bind(&server.host, server.port)?, false),
+    };
+    Ok(Entered { listener, folder: DataFolder::own(&path)?, word: None, is_shared })
+}
+
+/// A server of the network can be taken over. One that cannot, as on a file system without sockets, serves all the same.
+fn offer(network: Option<&TcpListener>, ground: &Ground) -> Option<Offer> {
+    let (Some(listener), Ground::Owned(folder)) = (network, ground) else { return None };
+    let offer = Offer::make(listener, folder);
+    offer.inspect_err(|error| log::warn!("no other server can take over from this one: {error}")).ok()
+}
+
 /// Where database, keys and lock are.
 fn data_folder(config: &Config) -> PathBuf {
     config.server.data_dir.join("data")
-}
-
-/// Refuses to serve real users, or an address that other machines reach, without any key.
-fn guarded(config: &Config, keys: &Keys) -> Result<(), StartError> {
-    let server = &config.server;
-    let alone = crate::config::is_loopback(&server.host) && server.env != Environment::Production;
-    if alone || server.insecure_no_auth || !keys.ring().is_open() {
-        return Ok(());
-    }
-    let why = if server.env == Environment::Production {
-        "server.env is production".to_owned()
-    } else {
-        format!("other machines reach {}", server.host)
-    };
-    Err(StartError::Open(format!(
-        "{why}, and there is no key to keep strangers out; set WAYGATE_API_KEY (openssl rand -hex 32 makes one), make a key by \
-         `waygate-mcp keys create NAME --scope admin`, or, where something else guards it, give --insecure-no-auth"
-    )))
 }
 
 /// Opens and migrates the database beside the listener, and reads the keys: who calls meanwhile is told to come back.

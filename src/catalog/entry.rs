@@ -121,6 +121,11 @@ impl ToolEntry {
         }
     }
 
+    /// What clients are told of what it does.
+    pub fn description(&self) -> Option<String> {
+        Object::open(&self.shown).ok()?.text("description")
+    }
+
     /// About how many tokens its definition costs a model: a quarter of its bytes.
     pub fn tokens(&self) -> usize {
         self.shown.bytes().len().div_ceil(4)
@@ -177,8 +182,7 @@ impl ResourceEntry {
             return Err("its URI has no scheme".to_owned());
         }
         let is_template = definition.object().get("uriTemplate").is_some();
-        let template =
-            is_template.then(|| Template::parse(&uri).ok_or("its template has an open brace")).transpose()?;
+        let template = is_template.then(|| Template::parse(&uri)).transpose()?;
         let shown = definition.object().to_raw();
         Ok(Self { uri: uri.into(), seat: Arc::clone(seat), template, shown })
     }

@@ -233,7 +233,10 @@ impl Seat {
         let again =
             if standing.why.is_some() { "is being started again after a failure" } else { "is starting" };
         let (why, returns) = match state {
-            PluginState::Quarantined => ("is in quarantine, since it failed too often", None),
+            PluginState::Quarantined => (
+                "is in quarantine until it is reloaded, since it failed too often or its settings cannot be used",
+                None,
+            ),
             PluginState::Stopped => ("was taken away", None),
             _ => (again, Some(returns)),
         };

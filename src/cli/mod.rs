@@ -15,6 +15,7 @@ mod plugins;
 mod remote;
 mod running;
 mod serve;
+mod status;
 mod stdio;
 mod tools;
 mod version;
@@ -35,6 +36,8 @@ const EXAMPLES: &str = "\
 Examples:
   waygate-mcp                                      start the server on http://127.0.0.1:8000/mcp
   waygate-mcp --port 9000 --data-dir /srv/waygate  the same elsewhere
+  waygate-mcp serve --take-over                    a new server in the running one's place, without a gap
+  waygate-mcp status                               how the running server is
   waygate-mcp stdio                                the same server for one desktop client
   waygate-mcp tools list                           what the running server offers
   waygate-mcp tools call files__list_directory --arg path=files
@@ -62,7 +65,11 @@ struct Line {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Start the server; what happens when no verb is given
-    Serve,
+    Serve(serve::ServeArgs),
+    /// Tell how the server on this data folder is: process, memory, connections
+    Status,
+    /// Tell whether everything works; ends with 0 if so, for scripts and containers
+    Health,
     /// Serve one client on stdin and stdout, as desktop clients want it
     #[command(long_about = stdio::ABOUT, after_long_help = stdio::EXAMPLES)]
     Stdio,
@@ -199,8 +206,10 @@ fn run(mut line: Line, builder: Builder) -> ExitCode {
         return Exit::Usage.into();
     }
     let flags = line.globals.flags();
-    let done = match line.verb.unwrap_or(Verb::Serve) {
-        Verb::Serve => with_config(flags, true, |loaded| Ok(serve::run(builder, &loaded))),
+    let done = match line.verb.unwrap_or(Verb::Serve(serve::ServeArgs::default())) {
+        Verb::Serve(args) => with_config(flags, true, |loaded| Ok(serve::run(&args, builder, &loaded))),
+        Verb::Status => with_config(flags, false, |loaded| status::run(&loaded.config, json)),
+        Verb::Health => with_config(flags, false, |loaded| status::health(&loaded.config, json)),
         Verb::Stdio => with_config(flags, false, |loaded| Ok(stdio::run(builder, &loaded))),
         Verb::Tools { command } => with_config(flags, false, |loaded| tools::run(command, &loaded, json)),
         Verb::Plugins { command } => {

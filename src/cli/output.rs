@@ -35,6 +35,34 @@ pub fn for_stdout(text: &str) -> String {
     if io::stdout().is_terminal() { harmless(text) } else { text.to_owned() }
 }
 
+/// A number of bytes for people.
+pub fn bytes(count: f64) -> String {
+    let (mut left, mut unit) = (count, "B");
+    for larger in ["KiB", "MiB", "GiB", "TiB"] {
+        if left < 1024.0 {
+            break;
+        }
+        (left, unit) = (left / 1024.0, larger);
+    }
+    if unit == "B" { format!("{left:.0} B") } else { format!("{left:.1} {unit}") }
+}
+
+/// A time for people, in its two largest units.
+pub fn duration(seconds: f64) -> String {
+    const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3600, "h"), (60, "min"), (1, "s")];
+    // Whole seconds: the cast takes what lies beyond to the nearest that there is.
+    let mut left = seconds as u64;
+    let mut parts = Vec::new();
+    for (size, unit) in UNITS {
+        if left >= size || unit == "s" && parts.is_empty() {
+            parts.push(format!("{} {unit}", left / size));
+            left %= size;
+        }
+    }
+    parts.truncate(2);
+    parts.join(" ")
+}
+
 fn harmless(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for char in text.chars() {
@@ -50,6 +78,12 @@ fn harmless(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_and_times_are_said_in_units_that_fit() {
+        assert_eq!([0.0, 1023.0, 1024.0, 1.5e9].map(bytes), ["0 B", "1023 B", "1.0 KiB", "1.4 GiB"]);
+        assert_eq!([0.2, 61.0, 7200.0, 90_000.0].map(duration), ["0 s", "1 min 1 s", "2 h", "1 d 1 h"]);
+    }
 
     #[test]
     fn a_tool_cannot_command_the_terminal() {

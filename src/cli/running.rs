@@ -69,7 +69,9 @@ impl Running {
             .map_err(|_elapsed| ClientError::TooSlow(self.root.display().to_string()))?
             .map_err(|error| self.strange(&error.to_string()))?;
         let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();
-        if (200..300).contains(&status) && answer.is_object() {
+        // One that is not well says so with 503, and not as a refusal.
+        let is_told = (200..300).contains(&status) || status == 503 && answer.get("error").is_none();
+        if is_told && answer.is_object() {
             return Ok(Some(answer));
         }
         let error = answer.get("error").unwrap_or(&Value::Null);
@@ -86,7 +88,7 @@ impl Running {
         let folder = self.root.join("data");
         let until = Instant::now() + SERVER_WITHIN;
         loop {
-            match socket::connect(&folder) {
+            match socket::connect(&folder, socket::SERVER) {
                 Ok(stream) => return Ok(Some(stream)),
                 Err(error) if error.kind() == ErrorKind::PermissionDenied => {
                     return Err(ClientError::Refused { status: 403, message: error.to_string() });

@@ -3,17 +3,29 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Exit, output};
-use crate::app::{App, Builder, Ended, StartError};
+use crate::app::{App, Builder, Ended, Entry, StartError, service};
 use crate::config::{Loaded, Mode};
 use crate::storage::StorageError;
 use crate::telemetry::logging::{self, LogHandle};
 
-/// Runs the server until it is told to stop.
-pub fn run(builder: Builder, loaded: &Loaded) -> ExitCode {
+/// What `serve` can be told.
+#[derive(Debug, Default, clap::Args)]
+pub struct ServeArgs {
+    /// Take over from the server that runs on the same data folder: it serves until this one does, and no connection is
+    /// refused in between
+    #[arg(long)]
+    take_over: bool,
+}
+
+/// Runs the server until it is told to stop, or another one has taken over.
+pub fn run(args: &ServeArgs, builder: Builder, loaded: &Loaded) -> ExitCode {
     let config = &loaded.config;
+    // Before the first thread, the log's.
+    let given = service::socket();
     let container = config.server.mode == Mode::Container;
     let logs = config.server.data_dir.join("logs");
     let log = match logging::start(&config.log, config.log.file.then_some(&*logs), container) {
@@ -23,10 +35,25 @@ pub fn run(builder: Builder, loaded: &Loaded) -> ExitCode {
     for note in &loaded.notes {
         log::info!("{note}");
     }
-    actix_rt::System::new().block_on(live(builder, loaded, &log))
+    if let Err(error) = hide_memory() {
+        log::warn!("other programs of this user can look into this process, and see its key: {error}");
+    }
+    let entry = match given {
+        Ok(Some(socket)) => Entry::Given(socket),
+        Ok(None) if args.take_over => Entry::TakeOver,
+        Ok(None) => Entry::Fresh,
+        Err(why) => return fail(&why, Exit::CannotCreate),
+    };
+    actix_rt::System::new().block_on(live(builder, loaded, entry, &log))
 }
 
-async fn live(builder: Builder, loaded: &Loaded, log: &LogHandle) -> ExitCode {
+/// Hides the memory and the environment, the key among it, from other processes of the same user: a server that runs as a
+/// plugin is one, and Landlock is not everywhere.
+fn hide_memory() -> std::io::Result<()> {
+    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
+}
+
+async fn live(builder: Builder, loaded: &Loaded, entry: Entry, log: &LogHandle) -> ExitCode {
     let signals =
         [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::user_defined1(), SignalKind::hangup()]
             .map(signal);
@@ -35,7 +62,7 @@ async fn live(builder: Builder, loaded: &Loaded, log: &LogHandle) -> ExitCode {
     };
     // A start may wait long for the database; who says stop meanwhile need not wait, too. Nothing is recorded yet.
     let started = tokio::select! {
-        started = App::start(builder, &loaded.config) => Some(started),
+        started = App::start(builder, &loaded.config, entry) => Some(started),
         _ = terminate.recv() => None,
         _ = interrupt.recv() => None,
     };
@@ -54,9 +81,14 @@ async fn live(builder: Builder, loaded: &Loaded, log: &LogHandle) -> ExitCode {
             _ = interrupt.recv() => break None,
             _ = reopen.recv() => log.reopen(),
             _ = reload.recv() => app.reload_plugins(),
+            () = app.taken_over() => {
+                log::info!("another server has taken over");
+                break None;
+            }
             why = app.doomed() => break Some(why),
         }
     };
+    service::stopping();
     match &doom {
         None => {
             log::info!("stopping: calls in flight have {} s to finish", loaded.config.server.drain_seconds)
@@ -91,6 +123,7 @@ fn announce(app: &App, loaded: &Loaded) {
     let config = &loaded.config;
     let address = app.address().map(|address| format!("http://{address}")).unwrap_or_default();
     let url = config.server.public_url.clone().unwrap_or(address);
+    service::ready(&url);
     log::info!(url = url.as_str(), workers = config.server.workers, took_ms = app.age().as_millis() as u64; "serving {url}/mcp");
     let open = app.is_open();
     if open {
@@ -148,6 +181,14 @@ pub(super) fn fail(why: &str, exit: Exit) -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_server_holds_in_memory_is_hidden_from_its_user_s_other_programs() {
+        hide_memory().unwrap();
+        let behavior = rustix::process::dumpable_behavior().unwrap();
+        set_dumpable_behavior(DumpableBehavior::Dumpable).unwrap();
+        assert_eq!(behavior, DumpableBehavior::NotDumpable);
+    }
 
     #[test]
     fn only_what_may_be_over_soon_is_worth_a_retry() {

@@ -251,7 +251,7 @@ async fn connect(
 ) -> std::io::Result<std::os::unix::net::UnixStream> {
     let until = Instant::now() + SERVER_WITHIN;
     loop {
-        match socket::connect(folder) {
+        match socket::connect(folder, socket::SERVER) {
             // No wait makes it another user's.
             Err(error) if error.kind() == ErrorKind::PermissionDenied => return Err(error),
             Err(error)

@@ -57,7 +57,7 @@ pub struct Asked {
 /// # Errors
 /// 404 for a bundle that the caller may not use, as for one that is not there; 403 for who may use bundles alone.
 pub fn view_of(request: &HttpRequest, caller: &Caller) -> Result<ViewName, Fault> {
-    let bundle = request.match_info().get("bundle");
+    let bundle = request.path().strip_prefix(super::MCP).and_then(|rest| rest.strip_prefix('/'));
     if caller.may_enter(bundle) {
         return Ok(bundle.map_or(ViewName::MAIN, ViewName::of).through(caller.tools.as_ref()));
     }

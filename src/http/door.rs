@@ -87,6 +87,11 @@ impl Connections {
         self.by_era.each_ref().map(|count| count.load(Ordering::Relaxed))
     }
 
+    /// Open connections of all eras.
+    pub fn count(&self) -> usize {
+        self.by_era().iter().sum()
+    }
+
     /// Connections since the start.
     pub fn accepted(&self) -> u64 {
         self.accepted.load(Ordering::Relaxed)

@@ -7,6 +7,7 @@ use std::time::Duration;
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::error::{InternalError, PayloadError};
+use actix_web::http::ConnectionType;
 use actix_web::http::header::{self, HeaderMap, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::web::{Bytes, BytesMut, Data, Payload};
@@ -36,7 +37,13 @@ pub async fn guard(
     }
     // Nothing of the request may be kept across the call: routing needs it alone.
     match AssertUnwindSafe(next.call(request)).catch_unwind().await {
-        Ok(answered) => answered.map(ServiceResponse::map_into_boxed_body),
+        Ok(answered) => answered.map(|mut answered| {
+            if door.is_some_and(|door| door.frame.house.phase.is_retiring()) {
+                // The next request on a new connection is the next server's.
+                answered.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+            }
+            answered.map_into_boxed_body()
+        }),
         Err(panic) => {
             let fault = Fault::internal(format!("a handler panicked: {}", message_of(panic.as_ref())));
             Err(answer(&fault, door.as_ref().map(|door| &***door)))

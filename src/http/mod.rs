@@ -25,18 +25,46 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use actix_web::dev::Server;
-use actix_web::guard::{GuardContext, fn_guard};
+use actix_web::dev::{AppService, HttpServiceFactory, ResourceDef, Server};
+use actix_web::guard::{Guard, GuardContext, fn_guard};
 use actix_web::http::Method;
 use actix_web::middleware::from_fn;
 use actix_web::rt::net::UnixStream;
 use actix_web::web::{self, Data, ServiceConfig};
-use actix_web::{App, HttpRequest, HttpServer};
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
 
 use crate::access::keys::Scope;
 use crate::actors::executor::{self, CommandExecutor};
 use caller::Wants;
 use door::{Door, Frame};
+
+/// Where MCP is spoken with everything that is offered; a bundle's name may follow.
+const MCP: &str = "/mcp";
+
+/// The MCP endpoint, at `/mcp` and `/mcp/{bundle}`. A name in the pattern would have a regular expression run over the path
+/// of every call; what follows is read where it is needed instead.
+struct Endpoint;
+
+impl HttpServiceFactory for Endpoint {
+    fn register(self, config: &mut AppService) {
+        let is_one_name = |context: &GuardContext<'_>| {
+            let behind = context.head().uri.path().strip_prefix(MCP).and_then(|rest| rest.strip_prefix('/'));
+            behind.is_none_or(|name| !name.is_empty() && !name.contains('/'))
+        };
+        let guards: Vec<Box<dyn Guard>> = vec![Box::new(fn_guard(is_one_name))];
+        config.register_service(ResourceDef::prefix(MCP), Some(guards), web::to(speak), None);
+    }
+}
+
+/// A request at the MCP endpoint.
+async fn speak(request: HttpRequest, payload: web::Payload, door: Data<Door>) -> HttpResponse {
+    match request.method().clone() {
+        Method::POST => mcp::post(request, payload, door).await,
+        Method::GET => legacy::get(&request, &door),
+        Method::DELETE => legacy::delete(&request, &door),
+        _ => mcp::other(&request, &door),
+    }
+}
 
 /// The whole URL table, with what each URL asks of who calls it. Those of MCP ask for [`mcp::MCP`]; what is not here asks for
 /// any key.
@@ -49,15 +77,7 @@ fn routes(urls: &mut ServiceConfig) {
         web::resource(path).app_data(wants).route(handler).default_service(web::to(other))
     };
     let get = |path: &str, wants: Wants, handler: actix_web::Route| at(path, "GET", wants, handler);
-    // `web::post()` would note its method with every request, for a header that the default service makes by itself.
-    let is_post = |context: &GuardContext<'_>| context.head().method == Method::POST;
-    let mcp = |path: &str| {
-        let mcp = web::resource(path).route(web::route().guard(fn_guard(is_post)).to(mcp::post));
-        let mcp = mcp.route(web::get().to(legacy::get)).route(web::delete().to(legacy::delete));
-        mcp.default_service(web::to(mcp::other))
-    };
-    urls.service(mcp("/mcp"))
-        .service(mcp("/mcp/{bundle}"))
+    urls.service(Endpoint)
         .service(get("/sse", mcp::MCP, web::get().to(legacy::sse::open)))
         .service(at("/messages", "POST", mcp::MCP, web::post().to(legacy::sse::post)))
         .service(get("/", Wants::AnyKey, web::get().to(ops::index)))

@@ -48,9 +48,16 @@ pub struct Wanted {
 /// The current snapshot of `view`.
 ///
 /// # Errors
-/// 404 when there is no such bundle; it does not say which there are.
+/// 503 when it is the front of a plugin that was never ready; 404 when there is no such bundle: it does not say which
+/// there are.
 pub fn view(house: &House, view: &ViewName) -> Result<Guard<Arc<Snapshot>>, Fault> {
-    house.shelf.view(view).ok_or_else(|| no_bundle(view.name().unwrap_or_default()))
+    house.shelf.view(view).ok_or_else(|| {
+        let name = view.name().unwrap_or_default();
+        // Who does not see a plugin must not learn that it is away.
+        let may_know = view.shows(&format!("{name}__"));
+        let away = may_know.then(|| house.plugins.away_from_front(name)).flatten();
+        away.unwrap_or_else(|| no_bundle(name))
+    })
 }
 
 /// What is said of a bundle that is not there, or not for this caller.

@@ -53,6 +53,8 @@ pub async fn perform(
         caller: call.caller.clone(),
         request_id: Arc::clone(&call.request_id),
         responses: params.responses()?,
+        // A client without sessions has no way to answer with an error: it leaves the answer out.
+        refusals: Vec::new(),
         state: params.state()?,
         client: meta.client,
         client_name: meta.client_name,

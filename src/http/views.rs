@@ -226,6 +226,7 @@ fn plugin_summary(catalog: &Snapshot, member: &Member) -> Value {
         "kind": member.kind,
         "file": member.origin.as_ref().map(|file| file.display().to_string()),
         "state": seat.state_name(),
+        "era": seat.plugin.era(),
         "why": seat.why(),
         "since": moment(seat.since()),
         "restarts": seat.meter.restarts(),

@@ -20,8 +20,14 @@ pub enum Health {
 
 /// Why a life ended that was not told to: a sentence for the operator, without secrets.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct LifeError(pub String);
+pub enum LifeError {
+    /// It failed, and another one may not.
+    #[error("{0}")]
+    Failed(String),
+    /// What the operator wrote cannot be used: each life would fail the same way, until somebody mends it and reloads.
+    #[error("{0}")]
+    Misconfigured(String),
+}
 
 /// The line between one life of a plugin and the actor that owns it.
 #[derive(Debug, Clone)]

@@ -11,6 +11,7 @@ mod life;
 pub mod upstream;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use serde_json::Value;
@@ -41,6 +42,12 @@ pub trait Plugin: Send + Sync + 'static {
         context: Context,
     ) -> BoxFuture<'static, Result<Outcome, PluginError>>;
 
+    /// Whether it goes on with a call whose client answered a question with an error. Else the call ends with that error,
+    /// and the plugin hears nothing of it.
+    fn hears_refusals(&self) -> bool {
+        false
+    }
+
     /// One life of it: starts what it needs, says that it is ready, and goes on until it is told to stop or cannot go on.
     /// Its actor begins the next life after one that failed. A plugin that needs nothing is ready at once.
     ///
@@ -52,6 +59,11 @@ pub trait Plugin: Send + Sync + 'static {
             pulse.stop().cancelled().await;
             Ok(())
         })
+    }
+
+    /// `modern` or `legacy`, where it is a server whose era is known; none for what has none.
+    fn era(&self) -> Option<&'static str> {
+        None
     }
 
     /// What an operator sees of it in `/plugins/{name}` beside what every plugin shows; an object, or null. No secrets.
@@ -180,12 +192,33 @@ pub enum PluginError {
     Unavailable(String),
     /// The server behind the plugin cannot be asked now; worth a retry. The sentence, which says why, is shown to the
     /// caller.
-    #[error("{0}")]
-    Away(String),
+    #[error("{why}")]
+    Away {
+        /// Why.
+        why: String,
+        /// When it is worth asking again, where the server said so.
+        returns: Option<Duration>,
+    },
+    /// A limit of Waygate's own is reached, and says nothing of how the plugin is. The sentence, which names the limit, is
+    /// shown to the caller.
+    #[error("{why}")]
+    Full {
+        /// Which limit, and what can be done.
+        why: String,
+        /// When it is worth asking again.
+        returns: Duration,
+    },
     /// The server behind the plugin failed; the sentence, which says so, is shown to the caller.
     #[error("{0}")]
     Upstream(String),
     /// The plugin's own fault; the sentence goes to the log, not to the caller.
     #[error("{0}")]
     Failed(String),
+}
+
+impl PluginError {
+    /// The server behind the plugin cannot be asked now, and does not say when it can.
+    pub fn away(why: String) -> Self {
+        Self::Away { why, returns: None }
+    }
 }

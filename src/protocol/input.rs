@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
+use super::incoming::RpcError;
 use super::object::Object;
 use super::raw::{Raw, RawError};
 
@@ -170,13 +171,19 @@ impl InputRequest {
 #[derive(Debug, Clone, Default)]
 pub struct Answers {
     responses: Object,
+    refusals: Vec<(String, RpcError)>,
     state: Option<Raw>,
 }
 
 impl Answers {
     /// Of a call that comes with these `inputResponses` and this unsealed state.
     pub fn new(responses: Object, state: Option<Raw>) -> Self {
-        Self { responses, state }
+        Self { responses, refusals: Vec::new(), state }
+    }
+
+    /// The same, with the errors that the client answered some of the questions with, under their keys.
+    pub fn refusing(self, refusals: Vec<(String, RpcError)>) -> Self {
+        Self { refusals, ..self }
     }
 
     /// The answer to what was asked under `key`, when it has the shape that `T` wants.
@@ -201,8 +208,13 @@ impl Answers {
         &self.responses
     }
 
+    /// The questions that the client answered with an error, and with which. Only clients with sessions can do so.
+    pub fn refusals(&self) -> &[(String, RpcError)] {
+        &self.refusals
+    }
+
     /// Whether this is the first round.
     pub fn is_first(&self) -> bool {
-        self.responses.is_empty() && self.state.is_none()
+        self.responses.is_empty() && self.refusals.is_empty() && self.state.is_none()
     }
 }

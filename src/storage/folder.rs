@@ -45,8 +45,8 @@ impl Drop for Nook {
 /// A folder owned by this process until dropped.
 #[derive(Debug)]
 pub struct Owned {
-    /// The kernel releases the lock with the file, however the process ends.
-    _lock: File,
+    /// The kernel releases the lock with the last copy of the file, however the processes end that hold one.
+    lock: File,
     folder: PathBuf,
 }
 
@@ -74,10 +74,26 @@ impl DataFolder {
             }
             Err(error) => return Err(unusable(error.into())),
         }
-        let written = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id()));
-        written.and_then(|()| lock.rewind()).map_err(unusable)?;
+        let owned = Owned { lock, folder: path.to_owned() };
+        owned.sign()?;
         sweep(path);
-        Ok(Owned { _lock: lock, folder: path.to_owned() })
+        Ok(owned)
+    }
+
+    /// Owns the folder together with the process whose lock this is, and alone when that one has ended.
+    ///
+    /// # Errors
+    /// `Folder` when it is the lock of another folder.
+    pub fn inherit(path: &Path, lock: File) -> Result<Owned, StorageError> {
+        let identity = |about: fs::Metadata| (about.dev(), about.ino());
+        let here = fs::metadata(path.join(LOCK_NAME)).map(identity);
+        match (here, lock.metadata().map(identity)) {
+            (Ok(here), Ok(handed)) if here == handed => Ok(Owned { lock, folder: path.to_owned() }),
+            _ => Err(StorageError::Folder {
+                path: path.to_owned(),
+                cause: "the server that runs there handed over the lock of another folder".to_owned(),
+            }),
+        }
     }
 
     /// Whether a server owns the folder, as far as the kernel tells. It does not touch the lock: a server that starts
@@ -134,6 +150,29 @@ impl Owned {
     /// Which folder.
     pub fn path(&self) -> &Path {
         &self.folder
+    }
+
+    /// A copy of the lock, for the process that takes over.
+    ///
+    /// # Errors
+    /// When no more files can be opened.
+    pub fn lock(&self) -> std::io::Result<File> {
+        self.lock.try_clone()
+    }
+
+    /// Writes into the lock whose it is, for those who are refused.
+    ///
+    /// # Errors
+    /// `Folder` when it cannot be written.
+    pub fn sign(&self) -> Result<(), StorageError> {
+        let mut lock = &self.lock;
+        let signed = lock.set_len(0).and_then(|()| lock.rewind());
+        let signed =
+            signed.and_then(|()| writeln!(lock, "{}", std::process::id())).and_then(|()| lock.rewind());
+        signed.map_err(|error| StorageError::Folder {
+            path: self.folder.join(LOCK_NAME),
+            cause: error.to_string(),
+        })
     }
 }
 

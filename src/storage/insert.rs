@@ -57,6 +57,9 @@ fn write<const N: usize>(connection: &mut SqliteConnection, rows: &[NewEntry<'_>
     let behind = rows.iter().any(|row| row.behind.is_some());
     match (plain, behind) {
         (true, false) if are_alike(rows) => Insert::<N, true, true, false>(rows).execute(connection)?,
+        (true, true) if are_alike(rows) && went_alike(rows) => {
+            Insert::<N, true, true, true>(rows).execute(connection)?
+        }
         (true, false) => Insert::<N, true, false, false>(rows).execute(connection)?,
         (true, true) => Insert::<N, true, false, true>(rows).execute(connection)?,
         (false, false) => Insert::<N, false, false, false>(rows).execute(connection)?,
@@ -75,6 +78,25 @@ fn are_alike(rows: &[NewEntry<'_>]) -> bool {
                 (Some(text), Some(other)) => is_same(text, other),
                 (text, other) => text.is_none() && other.is_none(),
             })
+    })
+}
+
+/// What stands behind the plugin of a call that did not wait for its place.
+fn way<'r, 'a>(row: &'r NewEntry<'a>) -> Option<&'r Behind<'a>> {
+    row.behind.as_ref().filter(|behind| behind.queue_us.is_none())
+}
+
+/// Whether the calls went through the same process behind their plugin, the same way, and none of them waited for its place.
+fn went_alike(rows: &[NewEntry<'_>]) -> bool {
+    let Some(first) = rows.first().and_then(way) else { return false };
+    rows.iter().all(|row| {
+        way(row).is_some_and(|behind| {
+            behind.bridged == first.bridged
+                && match (&behind.instance, &first.instance) {
+                    (Some(instance), Some(other)) => is_same(instance, other),
+                    (instance, other) => instance.is_none() && other.is_none(),
+                }
+        })
     })
 }
 
@@ -122,11 +144,13 @@ impl<const N: usize, const PLAIN: bool, const ALIKE: bool, const BEHIND: bool> Q
                 out.push_sql("), (?1");
             }
             match number {
-                1.. if ALIKE => bind_like_first(number, row, &mut out)?,
-                _ => bind::<PLAIN>(row, &mut out)?,
-            }
-            if BEHIND {
-                bind_behind(row.behind.as_ref().unwrap_or(&NOTHING), &mut out)?;
+                1.. if ALIKE => bind_like_first::<BEHIND>(number, row, &mut out)?,
+                _ => {
+                    bind::<PLAIN>(row, &mut out)?;
+                    if BEHIND {
+                        bind_behind(row.behind.as_ref().unwrap_or(&NOTHING), &mut out)?;
+                    }
+                }
             }
         }
         out.push_sql(")");
@@ -172,20 +196,27 @@ fn bind<'b, const PLAIN: bool>(row: &'b NewEntry<'_>, out: &mut AstPass<'_, 'b, 
     bind_unless::<PLAIN>(&row.detail, out)
 }
 
-/// Values that [`bind`] binds of a plain row, its instance included, and [`bind_like_first`] of each row behind it.
+/// Values that [`bind`] binds of a plain row, its instance included, and [`bind_like_first`] of each row behind it; and what
+/// comes to each where something is [`BEHIND`].
 const BOUND_FIRST: usize = 18;
 const BOUND_LIKE_IT: usize = 6;
+const BEHIND_FIRST: usize = 6;
+const BEHIND_LIKE_IT: usize = 3;
 
 /// The ends of rows like the first one, whose request has the id of the call: it goes by the number of that, the second
 /// value of its row.
-static ENDS: LazyLock<Vec<String>> = LazyLock::new(|| {
-    let bound_before = |number: usize| BOUND_FIRST + number.saturating_sub(1) * BOUND_LIKE_IT;
-    (0..MANY).map(|number| format!(", ?{}, NULL, NULL", bound_before(number) + 2)).collect()
-});
+static ENDS: LazyLock<Vec<String>> = LazyLock::new(|| ends(BOUND_FIRST, BOUND_LIKE_IT));
+static ENDS_BEFORE_BEHIND: LazyLock<Vec<String>> =
+    LazyLock::new(|| ends(BOUND_FIRST + BEHIND_FIRST, BOUND_LIKE_IT + BEHIND_LIKE_IT));
 
-/// The values of a plain row behind its instance, where the first row has bound what all have in common, as the 4th value,
-/// the 5th, and those from the 7th to the 14th.
-fn bind_like_first<'b>(
+fn ends(bound_first: usize, bound_like_it: usize) -> Vec<String> {
+    let bound_before = |number: usize| bound_first + number.saturating_sub(1) * bound_like_it;
+    (0..MANY).map(|number| format!(", ?{}, NULL, NULL", bound_before(number) + 2)).collect()
+}
+
+/// The values of a plain row behind its instance, where the first row has bound what all have in common: as the 4th value,
+/// the 5th, and those from the 7th to the 14th; behind the plugin as the 19th and the 24th.
+fn bind_like_first<'b, const BEHIND: bool>(
     number: usize,
     row: &'b NewEntry<'_>,
     out: &mut AstPass<'_, 'b, Sqlite>,
@@ -202,7 +233,17 @@ fn bind_like_first<'b>(
     out.push_bind_param::<Nullable<Text>, MaybeText<'_>>(&row.arguments)?;
     out.push_sql(", ");
     out.push_bind_param::<Nullable<BigInt>, Option<i64>>(&row.result_bytes)?;
-    out.push_sql(ENDS.get(number).map_or("", String::as_str));
+    let ends = if BEHIND { &ENDS_BEFORE_BEHIND } else { &ENDS };
+    out.push_sql(ends.get(number).map_or("", String::as_str));
+    if BEHIND {
+        let behind = row.behind.as_ref().unwrap_or(&NOTHING);
+        out.push_sql(", ?19, NULL");
+        for number in [&behind.upstream_us, &behind.bytes_out, &behind.bytes_in] {
+            out.push_sql(", ");
+            out.push_bind_param::<Nullable<BigInt>, Option<i64>>(number)?;
+        }
+        out.push_sql(", ?24");
+    }
     Ok(())
 }
 
@@ -289,7 +330,7 @@ mod tests {
             detail: told(number, "detail"),
             behind: told(number, "instance").map(|instance| Behind {
                 instance: Some(instance),
-                queue_us: Some(number + 300),
+                queue_us: told(number, "queue").map(|_| number + 300),
                 upstream_us: Some(number + 400),
                 bytes_out: Some(number + 500),
                 bytes_in: Some(number + 600),
@@ -322,7 +363,7 @@ mod tests {
             trace_id: own(number, "trace"),
             detail: own(number, "detail"),
             plugin_instance: own(number, "instance"),
-            queue_us: own(number, "instance").map(|_| number + 300),
+            queue_us: own(number, "instance").and(own(number, "queue")).map(|_| number + 300),
             upstream_us: own(number, "instance").map(|_| number + 400),
             bytes_out: own(number, "instance").map(|_| number + 500),
             bytes_in: own(number, "instance").map(|_| number + 600),
@@ -354,11 +395,28 @@ mod tests {
     #[test]
     fn rows_that_are_alike_come_to_the_same_columns() {
         write_and_compare(|number, what| match what {
-            "error" | "trace" | "detail" | "session" => None,
+            "error" | "trace" | "detail" | "session" | "instance" => None,
             "arguments" => told(number, what),
             "request" => Some(Cow::Owned(call_id(number))),
             common => Some(Cow::Owned(common.to_owned())),
         });
+    }
+
+    #[test]
+    fn rows_that_are_alike_behind_their_plugin_too_come_to_the_same_columns() {
+        for queued in [false, true] {
+            for alone in [0, 7] {
+                write_and_compare(|number, what| match what {
+                    "error" | "trace" | "detail" | "session" => None,
+                    "queue" if !queued => None,
+                    "arguments" => told(number, what),
+                    "request" => Some(Cow::Owned(call_id(number))),
+                    // One row that went another way.
+                    "instance" if number == alone => told(number, what),
+                    common => Some(Cow::Owned(common.to_owned())),
+                });
+            }
+        }
     }
 
     #[test]

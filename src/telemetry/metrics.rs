@@ -120,6 +120,8 @@ metrics! {
     memory: IntGauge = "process_resident_memory_bytes";
     /// Processor time used, in seconds.
     cpu: Gauge = "process_cpu_seconds_total";
+    /// Processors that it may use: what the system has, or what its container or service is allowed.
+    processors: IntGauge = "waygate_processors";
     /// Open files.
     open_files: IntGauge = "process_open_fds";
     /// Most files that may be open.

@@ -29,6 +29,8 @@ mod plugins;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(test)]
+mod restart;
+#[cfg(test)]
 mod servers;
 #[cfg(test)]
 mod sessions;

@@ -6,10 +6,14 @@ mod bulkheads;
 mod connecting;
 mod killing;
 mod listing;
+mod modern;
+mod old_transport;
+mod operator;
 mod processes;
 mod reloading;
 mod scripted;
 mod sessions;
+mod shelves;
 mod starting;
 
 use std::fs;

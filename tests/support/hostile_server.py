@@ -19,6 +19,9 @@ ARGUMENT = sys.argv[2] if len(sys.argv) > 2 else ""
 LEGACY, MODERN = "2025-11-25", "2026-07-28"
 FOREVER = 3600
 WRITING = threading.Lock()
+# Modes with resources and prompts; of them, "watched" lets them be subscribed to.
+SHELVES = ("pages", "shelf", "watched")
+SUBSCRIBED = set()
 # What Waygate answered to what was asked of it, by the id that was asked with.
 ANSWERS = {}
 ANSWERED = threading.Condition()
@@ -140,6 +143,18 @@ def tool_fill_stderr(ask, arguments):
     text(ask, "filled")
 
 
+def tool_link(ask, arguments):
+    """Names two resources: one that no list has, and one that it brings along."""
+    answer(ask, {"content": [{"type": "resource_link", "uri": "linked://1", "name": "linked"},
+                             {"type": "resource", "resource": {"uri": "note://1", "text": "brought"}}]})
+
+
+def tool_touch(ask, arguments):
+    """Tells of a change of the resource, whether anybody asked for it or not."""
+    say({"method": "notifications/resources/updated", "params": {"uri": arguments["uri"]}})
+    text(ask, json.dumps(sorted(SUBSCRIBED)))
+
+
 TOOLS = {name[5:]: tool for name, tool in list(globals().items()) if name.startswith("tool_")}
 
 
@@ -166,8 +181,43 @@ def list_tools(ask):
         answer(ask, {"tools": [first], "nextCursor": str(at + 1), "resultType": "complete"})
     elif MODE == "same_cursor":
         answer(ask, {"tools": [definition("say")], "nextCursor": "again"})
+    elif MODE == "pages":
+        list_page(ask, "tools", listed()["tools"])
     else:
         answer(ask, {**listed(), "resultType": "complete", "ttlMs": 0, "cacheScope": "private"})
+
+
+def list_page(ask, member, entries):
+    """Two entries a page where the mode says so, else all of them."""
+    size = 2 if MODE == "pages" else len(entries)
+    at = int(ask.get("params", {}).get("cursor", 0))
+    more = {"nextCursor": str(at + size)} if at + size < len(entries) else {}
+    answer(ask, {member: entries[at:at + size], **more})
+
+
+def shelf(ask):
+    """Lists and reads of the modes that have resources and prompts."""
+    method, params = ask["method"], ask.get("params", {})
+    if method == "resources/list":
+        list_page(ask, "resources", [{"uri": f"note://{number}", "name": f"note {number}"} for number in range(5)])
+    elif method == "resources/templates/list":
+        templates = [{"uriTemplate": f"item{number}://{{id}}", "name": f"item {number}"} for number in range(5)]
+        list_page(ask, "resourceTemplates", templates)
+    elif method == "prompts/list":
+        list_page(ask, "prompts", [{"name": f"prompt_{number}"} for number in range(5)])
+    elif method == "resources/read":
+        answer(ask, {"contents": [{"uri": params["uri"], "text": "text of " + params["uri"]}]})
+    elif method == "resources/subscribe":
+        SUBSCRIBED.add(params["uri"])
+        if MODE != "watched":
+            return False
+        answer(ask, {})
+    elif method == "resources/unsubscribe" and MODE == "watched":
+        SUBSCRIBED.discard(params["uri"])
+        answer(ask, {})
+    else:
+        return False
+    return True
 
 
 def call(ask):
@@ -190,12 +240,17 @@ def discover(ask):
     })
 
 
+def capabilities():
+    more = {"resources": {"subscribe": MODE == "watched"}, "prompts": {}} if MODE in SHELVES else {}
+    return {"tools": {"listChanged": True}, **more}
+
+
 def initialize(ask):
     if MODERN_NOW:
         error = {"code": -32022, "message": "Unsupported protocol version", "data": {"supported": [MODERN]}}
         return say({"id": ask["id"], "error": error})
     answer(ask, {
-        "protocolVersion": LEGACY, "capabilities": {"tools": {"listChanged": True}},
+        "protocolVersion": LEGACY, "capabilities": capabilities(),
         "serverInfo": {"name": "hostile", "version": "1"},
     })
 
@@ -222,6 +277,8 @@ def take(ask):
         threading.Thread(target=call, args=(ask,), daemon=True).start()
     elif method == "ping":
         answer(ask, {})
+    elif MODE in SHELVES and shelf(ask):
+        pass
     else:
         say({"id": ask["id"], "error": {"code": -32601, "message": "Method not found"}})
 

@@ -8,6 +8,8 @@
 mod support;
 
 #[cfg(test)]
+mod checks;
+#[cfg(test)]
 mod clients;
 #[cfg(test)]
 mod history;

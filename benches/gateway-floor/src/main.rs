@@ -8,6 +8,7 @@ use std::borrow::Cow;
 
 use actix_web::{App, HttpResponse, HttpServer, web};
 use bytes::Bytes;
+use gateway_floor::{after, number_after};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -87,15 +88,11 @@ async fn call(body: Bytes, hop: web::Data<Hop>) -> HttpResponse {
     HttpResponse::Ok().content_type("application/json").body(answer)
 }
 
-/// What stands after `flag` on the command line.
-fn after(flag: &str) -> Option<String> {
-    std::env::args().skip_while(|argument| argument != flag).nth(1)
-}
-
 #[actix_web::main]
 async fn main() -> std::io::Result<()> {
-    let number = |flag| after(flag).and_then(|number| number.parse::<u16>().ok());
-    let (Some(port), Some(workers), Some(url)) = (number("--port"), number("--workers"), after("--upstream")) else {
+    let (Some(port), Some(workers), Some(url)) =
+        (number_after("--port"), number_after("--workers"), after("--upstream"))
+    else {
         return Err(std::io::Error::other("usage: gateway-floor --port N --workers N --upstream URL"));
     };
     let app = move || {

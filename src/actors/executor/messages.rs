@@ -16,7 +16,9 @@ use crate::catalog::{PromptEntry, ResourceEntry, Seat, ToolEntry, ViewName};
 use crate::error::Fault;
 pub use crate::plugins::{Listener, Notice, Reference};
 use crate::protocol::render::Finished;
-use crate::protocol::{ClientCapabilities, InputRequest, LogLevel, Method, Object, Raw, Revision, Trace};
+use crate::protocol::{
+    ClientCapabilities, InputRequest, LogLevel, Method, Object, Raw, Revision, RpcError, Trace,
+};
 
 /// One call to carry out.
 #[derive(Message)]
@@ -32,6 +34,8 @@ pub struct Perform {
     pub request_id: Arc<str>,
     /// `inputResponses` of a retry.
     pub responses: Object,
+    /// What the client of a session answered with an error, under the keys of the questions.
+    pub refusals: Vec<(String, RpcError)>,
     /// `requestState` of a retry, still sealed.
     pub state: Option<String>,
     /// What the client speaks.

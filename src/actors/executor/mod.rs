@@ -146,6 +146,12 @@ async fn attempt(
         return Ok(refused);
     }
     let seat = perform.task.seat();
+    if let Some((_, error)) = round.answers.refusals().first()
+        && !seat.plugin.hears_refusals()
+    {
+        let advice = "answer with the result that the schema describes";
+        return Err(Fault::new(ErrorCode::InvalidRequest, error.message.clone(), advice));
+    }
     let deadline = began + Duration::from_secs(perform.task.timeout_seconds());
     // Whoever leaves while waiting gives its place in the queue to another, and its call never begins.
     let mut place = tokio::select! {
@@ -175,7 +181,7 @@ async fn attempt(
         biased;
         outcome = call => outcome,
         fault = given_up => {
-            let verdict = if fault.code == ErrorCode::DeadlineExceeded { Verdict::Failed } else { Verdict::Nothing };
+            let verdict = verdict_of_end(&fault, path.queued, deadline - began);
             seat.judge(&mut place, verdict, || fault.message.to_string());
             return Err(fault);
         }
@@ -218,21 +224,34 @@ impl Path {
     }
 }
 
+/// What a plugin's call came to, panics among it.
+type Came = std::thread::Result<Result<Outcome, PluginError>>;
+
 /// Tells the plugin's breaker whether the plugin answered, be it with a refusal.
-fn judge(seat: &Seat, place: &mut Place, outcome: &std::thread::Result<Result<Outcome, PluginError>>) {
-    let (verdict, why) = match outcome {
+fn judge(seat: &Seat, place: &mut Place, outcome: &Came) {
+    let (verdict, why) = verdict_of(outcome);
+    seat.judge(place, verdict, || why.map_or_else(|| "it panicked".to_owned(), ToString::to_string));
+}
+
+fn verdict_of(outcome: &Came) -> (Verdict, Option<&PluginError>) {
+    match outcome {
         Ok(Ok(_) | Err(PluginError::Unknown(_) | PluginError::InvalidParams(_))) => (Verdict::Answered, None),
         // Perhaps it was not even asked.
-        Ok(Err(PluginError::MissingCapability(_))) => (Verdict::Nothing, None),
+        Ok(Err(PluginError::MissingCapability(_) | PluginError::Full { .. })) => (Verdict::Nothing, None),
         Ok(Err(
             error @ (PluginError::Unavailable(_)
-            | PluginError::Away(_)
+            | PluginError::Away { .. }
             | PluginError::Upstream(_)
             | PluginError::Failed(_)),
         )) => (Verdict::Failed, Some(error)),
         Err(_) => (Verdict::Failed, None),
-    };
-    seat.judge(place, verdict, || why.map_or_else(|| "it panicked".to_owned(), ToString::to_string));
+    }
+}
+
+/// What a call says of its plugin that was given up: nothing, when most of its time had passed before it had a place.
+fn verdict_of_end(fault: &Fault, queued: Option<Duration>, limit: Duration) -> Verdict {
+    let had_its_time = queued.is_none_or(|queued| queued * 2 <= limit);
+    if fault.code == ErrorCode::DeadlineExceeded && had_its_time { Verdict::Failed } else { Verdict::Nothing }
 }
 
 /// What becomes of a call whose client went away.
@@ -331,4 +350,26 @@ fn panicked(task: &Task, message: &str) -> Fault {
     let seat = task.seat();
     METRICS.plugin_panics.with_label_values(&[&*seat.name]).inc();
     Fault::internal(format!("plugin {} panicked in {}: {message}", seat.name, task.target()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_of_our_own_says_nothing_of_the_plugin() {
+        let full = PluginError::Full { why: "full".to_owned(), returns: Duration::from_secs(5) };
+        assert_eq!(verdict_of(&Ok(Err(full))).0, Verdict::Nothing);
+        assert_eq!(verdict_of(&Ok(Err(PluginError::away("gone".to_owned())))).0, Verdict::Failed);
+    }
+
+    #[test]
+    fn a_call_that_came_to_its_place_late_says_nothing_of_the_plugin() {
+        let late = Fault::new(ErrorCode::DeadlineExceeded, "late", "less");
+        let limit = Duration::from_secs(30);
+        assert_eq!(verdict_of_end(&late, None, limit), Verdict::Failed);
+        assert_eq!(verdict_of_end(&late, Some(Duration::from_secs(2)), limit), Verdict::Failed);
+        assert_eq!(verdict_of_end(&late, Some(Duration::from_secs(29)), limit), Verdict::Nothing);
+        assert_eq!(verdict_of_end(&cancelled(), None, limit), Verdict::Nothing);
+    }
 }

@@ -29,6 +29,7 @@ pub struct Round {
 /// -32602 for a state that was changed, has expired or belongs to another request.
 pub fn open(perform: &mut Perform, sealer: &Sealer) -> Result<Round, Fault> {
     let responses = std::mem::take(&mut perform.responses);
+    let refusals = std::mem::take(&mut perform.refusals);
     let Some(state) = perform.state.take() else {
         let call_id = Arc::clone(&perform.request_id);
         return Ok(Round { call_id, number: 0, answers: Answers::new(responses, None) });
@@ -45,7 +46,7 @@ pub fn open(perform: &mut Perform, sealer: &Sealer) -> Result<Round, Fault> {
     Ok(Round {
         call_id: sealed.call_id.into(),
         number: sealed.round,
-        answers: Answers::new(responses, state),
+        answers: Answers::new(responses, state).refusing(refusals),
     })
 }
 

@@ -93,21 +93,26 @@ pub struct HealthMonitor {
     last: Arc<Mutex<Option<Arc<Judgement>>>>,
     /// When each part last gave a sign of life.
     alive: Arc<Mutex<HashMap<String, Instant>>>,
+    /// Told at every beat at which no part is stuck.
+    tell: fn(),
 }
 
 impl HealthMonitor {
-    /// Watches `watch`.
-    pub fn new(watch: Watchlist) -> Self {
-        Self { watch: Arc::new(watch), last: Arc::default(), alive: Arc::default() }
+    /// Watches `watch`, and tells whoever keeps the process alive that it is.
+    pub fn new(watch: Watchlist, tell: fn()) -> Self {
+        Self { watch: Arc::new(watch), last: Arc::default(), alive: Arc::default(), tell }
     }
 
     fn beat(&self) {
         let (watch, last, alive) = (Arc::clone(&self.watch), Arc::clone(&self.last), Arc::clone(&self.alive));
+        let tell = self.tell;
         actix_rt::spawn(async move {
             let judgement = judge(&watch).await;
             publish(&judgement);
             *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(judgement));
-            find_stuck(&watch, &alive);
+            if !find_stuck(&watch, &alive) {
+                tell();
+            }
         });
     }
 }
@@ -223,7 +228,7 @@ fn publish(judgement: &Judgement) {
 }
 
 /// Asks every part for a sign of life, and calls the process doomed when one has given none for too long.
-fn find_stuck(watch: &Watchlist, alive: &Arc<Mutex<HashMap<String, Instant>>>) {
+fn find_stuck(watch: &Watchlist, alive: &Arc<Mutex<HashMap<String, Instant>>>) -> bool {
     let parts: Vec<Arc<Part>> = watch
         .roster
         .parts()
@@ -240,7 +245,7 @@ fn find_stuck(watch: &Watchlist, alive: &Arc<Mutex<HashMap<String, Instant>>>) {
                 part.name(),
                 watch.stuck.as_secs()
             ));
-            return;
+            return true;
         }
         let alive = Arc::clone(alive);
         let stuck = watch.stuck;
@@ -253,4 +258,5 @@ fn find_stuck(watch: &Watchlist, alive: &Arc<Mutex<HashMap<String, Instant>>>) {
             }
         });
     }
+    false
 }

@@ -133,6 +133,7 @@ impl MetricsActor {
             .collect();
         let history = self.sights.recorder.state();
         json!({
+            "pid": std::process::id(),
             "uptimeSeconds": uptime,
             "cpuSeconds": METRICS.cpu.get(),
             "cpuShare": if uptime > 0.0 { METRICS.cpu.get() / uptime } else { 0.0 },

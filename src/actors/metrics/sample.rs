@@ -35,6 +35,8 @@ fn process() {
     }
     let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     METRICS.max_files.set(most.map_or(i64::MAX, whole));
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    METRICS.processors.set(whole(processors as u64));
 }
 
 fn actors(sights: &Sights) {

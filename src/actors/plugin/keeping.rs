@@ -20,7 +20,7 @@ use super::messages::Watch;
 use super::tell_plugin;
 use crate::actors::supervision::message_of;
 use crate::catalog::PluginState;
-use crate::plugins::{Health, Plugin, Pulse};
+use crate::plugins::{Health, LifeError, Plugin, Pulse};
 use crate::telemetry::metrics::METRICS;
 
 /// How long a life may take to end what it started; then it is dropped.
@@ -76,7 +76,7 @@ impl Drop for Keeper {
 
 /// One life.
 struct Life {
-    future: BoxFuture<'static, Result<(), String>>,
+    future: BoxFuture<'static, Result<(), LifeError>>,
     health: watch::Receiver<Health>,
     stop: CancellationToken,
 }
@@ -88,15 +88,12 @@ impl Life {
         let health = pulse.watch();
         let plugin = Arc::clone(plugin);
         let panicked = |payload: Box<dyn std::any::Any + Send>| {
-            Err(format!("it panicked: {}", message_of(payload.as_ref())))
+            Err(LifeError::Failed(format!("it panicked: {}", message_of(payload.as_ref()))))
         };
         let future: BoxFuture<'static, _> = match catch_unwind(AssertUnwindSafe(|| plugin.live(pulse))) {
-            Ok(life) => AssertUnwindSafe(life)
-                .catch_unwind()
-                .map(move |ended| {
-                    ended.map_or_else(panicked, |ended| ended.map_err(|error| error.to_string()))
-                })
-                .boxed(),
+            Ok(life) => {
+                AssertUnwindSafe(life).catch_unwind().map(move |ended| ended.unwrap_or_else(panicked)).boxed()
+            }
             Err(payload) => std::future::ready(panicked(payload)).boxed(),
         };
         Self { future, health, stop }
@@ -113,7 +110,7 @@ impl Life {
 
 /// How a life failed.
 struct Failure {
-    why: String,
+    why: LifeError,
     /// How long it had been ready.
     ready: Option<Duration>,
 }
@@ -125,15 +122,25 @@ async fn keep(desk: Arc<Desk>, first: Life, early: bool, stop: CancellationToken
         let (life, told) = next.take().unwrap_or_else(|| (Life::begin(&desk.seat.plugin), false));
         let Some(failure) = live(&desk, life, told, &stop).await else { break };
         desk.seat.meter.failed_to_live();
-        let Some(pause) = backoff.after(Instant::now(), failure.ready) else {
-            let why = format!("it failed too often without ever being ready, the last time: {}", failure.why);
+        let pause = match failure.why {
+            LifeError::Failed(_) => backoff.after(Instant::now(), failure.ready),
+            // Nothing would be different the next time.
+            LifeError::Misconfigured(_) => None,
+        };
+        let Some(pause) = pause else {
+            let why = match failure.why {
+                LifeError::Failed(why) => {
+                    format!("it failed too often without ever being ready, the last time: {why}")
+                }
+                LifeError::Misconfigured(why) => format!("{why}; mend that and reload"),
+            };
             desk.seat.turn(PluginState::Quarantined, Some(why), None);
             desk.quarantine();
             stop.cancelled().await;
             break;
         };
         let returns = Instant::now() + pause;
-        desk.seat.turn(PluginState::Starting, Some(failure.why), Some(returns));
+        desk.seat.turn(PluginState::Starting, Some(failure.why.to_string()), Some(returns));
         tokio::select! {
             () = stop.cancelled() => break,
             () = tokio::time::sleep_until(returns) => {}
@@ -160,7 +167,7 @@ async fn live(desk: &Arc<Desk>, mut life: Life, told: bool, stop: &CancellationT
             ended = &mut life.future => {
                 let well = !matches!(*life.health.borrow(), Health::Starting);
                 let ready = ready_at.map(|at| at.elapsed()).or(well.then_some(Duration::ZERO));
-                let why = ended.err().unwrap_or_else(|| "it ended by itself".to_owned());
+                let why = ended.err().unwrap_or_else(|| LifeError::Failed("it ended by itself".to_owned()));
                 return if stop.is_cancelled() { None } else { Some(Failure { why, ready }) };
             }
             () = stop.cancelled() => {
@@ -175,7 +182,8 @@ async fn live(desk: &Arc<Desk>, mut life: Life, told: bool, stop: &CancellationT
             () = tokio::time::sleep_until(limit.unwrap_or(far)), if ready_at.is_none() && limit.is_some() => {
                 let limit = desk.seat.limits.start_timeout.unwrap_or_default();
                 life.end(&desk.seat.name).await;
-                return Some(Failure { why: format!("it was not ready within {} s", limit.as_secs_f64()), ready: None });
+                let why = format!("it was not ready within {} s", limit.as_secs_f64());
+                return Some(Failure { why: LifeError::Failed(why), ready: None });
             }
         }
     }
@@ -218,4 +226,193 @@ fn renew_watches(desk: &Arc<Desk>) {
             }
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use tokio::sync::broadcast;
+    use tokio::task::LocalSet;
+
+    use super::*;
+    use crate::actors::plugin::desk::Watchers;
+    use crate::actors::session::Streams;
+    use crate::actors::supervision::Roster;
+    use crate::catalog::{Manner, Seat, SeatLimits, Shelf};
+    use crate::config::plugin::Curation;
+    use crate::plugins::{Change, Context, Inventory, LifeError, Outcome, PluginError, Request};
+    use crate::protocol::render::ServerInfo;
+
+    /// Timers are this coarse.
+    const TICK: Duration = Duration::from_millis(5);
+
+    /// How the lives of a plugin go.
+    enum Lives {
+        /// They fail before they are ready.
+        Stillborn,
+        /// They fail so long after they were ready, which is longer where the number of the life says so.
+        Fall(Duration, usize, Duration),
+        /// They never say that they are ready.
+        Idle,
+    }
+
+    struct Mortal {
+        lives: Lives,
+        begun: Mutex<Vec<Instant>>,
+    }
+
+    impl Plugin for Mortal {
+        fn inventory(&self) -> Inventory {
+            Inventory::default()
+        }
+        fn changes(&self) -> broadcast::Receiver<Change> {
+            broadcast::Sender::new(1).subscribe()
+        }
+        fn handle(
+            self: Arc<Self>,
+            _: Request,
+            _: Context,
+        ) -> BoxFuture<'static, Result<Outcome, PluginError>> {
+            Box::pin(std::future::ready(Err(PluginError::Unknown("anything".to_owned()))))
+        }
+        fn live(self: Arc<Self>, pulse: Pulse) -> BoxFuture<'static, Result<(), LifeError>> {
+            Box::pin(async move {
+                let number = {
+                    let mut begun = self.begun.lock().unwrap();
+                    begun.push(Instant::now());
+                    begun.len()
+                };
+                match self.lives {
+                    Lives::Stillborn => {}
+                    Lives::Fall(after, long, long_after) => {
+                        pulse.ready();
+                        tokio::time::sleep(if number == long { long_after } else { after }).await;
+                    }
+                    Lives::Idle => pulse.stop().cancelled().await,
+                }
+                Err(LifeError::Failed("it fell".to_owned()))
+            })
+        }
+    }
+
+    struct Kept {
+        plugin: Arc<Mortal>,
+        seat: Arc<Seat>,
+        keeper: Keeper,
+    }
+
+    impl Kept {
+        fn begin(lives: Lives, start_timeout: Option<Duration>) -> Self {
+            let plugin = Arc::new(Mortal { lives, begun: Mutex::default() });
+            let limits = SeatLimits {
+                concurrency: 1,
+                queue_max: 1,
+                queue_timeout: None,
+                blocking_threads: 1,
+                lost_threads_max: 1,
+                timeout_seconds: 1,
+                breaker: None,
+                start_timeout,
+            };
+            let curation = Arc::new(Curation::default());
+            let seat = Arc::new(Seat::new("mortal", curation, Arc::<Mortal>::clone(&plugin), limits));
+            let manner = Manner { page_size: 2, ttl_ms: 0, info: ServerInfo::new("s", "1") };
+            let streams = Streams::new(1, Duration::from_secs(1), Arc::new(Roster::default()));
+            let desk =
+                Desk::new(Arc::clone(&seat), Arc::new(Shelf::new(manner)), streams, Watchers::default());
+            Self { plugin, seat, keeper: Keeper::begin(&Arc::new(desk)) }
+        }
+
+        fn lives(&self) -> usize {
+            self.plugin.begun.lock().unwrap().len()
+        }
+
+        /// Seconds from each life's beginning to the next one's.
+        fn gaps(&self) -> Vec<f64> {
+            let begun = self.plugin.begun.lock().unwrap();
+            begun.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64()).collect()
+        }
+
+        /// Lets time pass until so many lives have begun.
+        async fn reach(&self, lives: usize) {
+            while self.lives() < lives {
+                tokio::time::sleep(TICK).await;
+            }
+        }
+    }
+
+    fn is_about(gap: f64, lived: f64, pause: f64) -> bool {
+        (lived + pause * 0.75..=lived + pause + TICK.as_secs_f64()).contains(&gap)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_is_never_ready_is_tried_at_once_then_ever_later_and_then_given_up() {
+        let test = async {
+            let kept = Kept::begin(Lives::Stillborn, None);
+            while kept.seat.state() != PluginState::Quarantined {
+                tokio::time::sleep(TICK).await;
+            }
+            let gaps = kept.gaps();
+            let pauses = [0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0];
+            assert_eq!(gaps.len(), pauses.len(), "{gaps:?}");
+            assert!(gaps.iter().zip(pauses).all(|(gap, pause)| is_about(*gap, 0.0, pause)), "{gaps:?}");
+            assert!(kept.seat.why().is_some_and(|why| why.contains("the last time: it fell")));
+            tokio::time::sleep(Duration::from_secs(86_400)).await;
+            assert_eq!(kept.lives(), pauses.len() + 1, "nobody tries it any more");
+            kept.keeper.stop().await;
+            assert_eq!(kept.seat.state(), PluginState::Quarantined, "it is still to be mended");
+        };
+        LocalSet::new().run_until(test).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_was_ready_is_never_given_up_and_a_long_life_makes_the_next_one_come_at_once() {
+        let test = async {
+            let (lived, long) = (1.0, 90.0);
+            let fall = Lives::Fall(Duration::from_secs(1), 20, Duration::from_secs(90));
+            let kept = Kept::begin(fall, None);
+            kept.reach(22).await;
+            let gaps = kept.gaps();
+            assert!(is_about(gaps[0], lived, 0.0), "{gaps:?}");
+            assert!(gaps[9..19].iter().all(|gap| is_about(*gap, lived, 60.0)), "{gaps:?}");
+            assert!(is_about(gaps[19], long, 0.0), "{gaps:?}");
+            assert!(is_about(gaps[20], lived, 0.5), "{gaps:?}");
+            assert_ne!(kept.seat.state(), PluginState::Quarantined);
+        };
+        LocalSet::new().run_until(test).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_is_told_to_stop_between_two_lives_begins_no_other() {
+        let test = async {
+            let Kept { plugin, seat, keeper } = {
+                let kept = Kept::begin(Lives::Stillborn, None);
+                kept.reach(5).await;
+                kept
+            };
+            tokio::time::sleep(TICK).await;
+            assert_eq!(seat.state(), PluginState::Starting);
+            let told = Instant::now();
+            keeper.stop().await;
+            assert!(told.elapsed() < TICK, "it does not wait for the pause to end");
+            assert_eq!(seat.state(), PluginState::Stopped);
+            tokio::time::sleep(Duration::from_secs(600)).await;
+            assert_eq!(plugin.begun.lock().unwrap().len(), 5);
+        };
+        LocalSet::new().run_until(test).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_life_that_does_not_say_that_it_is_ready_is_ended_at_its_deadline() {
+        let test = async {
+            let limit = Duration::from_secs(2);
+            let kept = Kept::begin(Lives::Idle, Some(limit));
+            kept.reach(3).await;
+            let (gaps, lived) = (kept.gaps(), (limit + START_GRACE).as_secs_f64());
+            assert!(is_about(gaps[0], lived, 0.0) && is_about(gaps[1], lived, 0.5), "{gaps:?}");
+            assert!(kept.seat.why().is_some_and(|why| why.contains("was not ready within 2 s")));
+        };
+        LocalSet::new().run_until(test).await;
+    }
 }

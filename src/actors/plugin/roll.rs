@@ -54,6 +54,12 @@ impl Roll {
         roll.iter().filter(|(name, _)| owns(name)).find_map(|(_, member)| member.seat.refusal())
     }
 
+    /// What whoever comes to the front of this plugin hears while it serves nothing; none when it has no front.
+    pub fn away_from_front(&self, plugin: &str) -> Option<Fault> {
+        let member = self.get(plugin)?;
+        member.seat.curator.has_front().then(|| member.seat.refusal()).flatten()
+    }
+
     /// Puts members in, in the places of those of their names, and takes others out; gives those that are not in it any more.
     pub fn change(&self, put: Vec<Arc<Member>>, removed: &[Arc<str>]) -> Vec<Arc<Member>> {
         let mut next = BTreeMap::clone(&self.0.load());

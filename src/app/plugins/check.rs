@@ -135,7 +135,7 @@ fn look(
         .tools()
         .map(|entry| CheckedTool {
             name: entry.name.to_string(),
-            description: entry.definition.object().text("description"),
+            description: entry.description(),
             tokens: entry.tokens(),
         })
         .collect();

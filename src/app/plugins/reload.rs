@@ -17,7 +17,9 @@ use crate::actors::plugin::messages::{Publish, Stop};
 use crate::actors::plugin::reload::{Asked, Failed, Reloaded};
 use crate::actors::plugin::{END_WITHIN, Member};
 use crate::catalog::{Arrangement, PluginState};
+use crate::config::Faults;
 use crate::config::plugin::{BundleFile, Folder, McpServer, PluginFile, PluginKind, path_of, read_folder};
+use crate::plugins::upstream::credentials;
 
 /// How long an actor may take to begin a life, which it does not wait for.
 const BEGIN_WITHIN: Duration = Duration::from_secs(5);
@@ -36,7 +38,7 @@ pub(in crate::app) struct Reloader {
     /// How long the calls of a replaced plugin may go on.
     drain: Duration,
     /// What each plugin that runs was made of.
-    servers: BTreeMap<String, McpServer>,
+    servers: BTreeMap<String, Made>,
     bundles: BTreeMap<String, BundleFile>,
     /// Bundles of the program itself, which no file takes away.
     own_bundles: Vec<(String, BundleFile)>,
@@ -47,14 +49,21 @@ pub(in crate::app) struct Reloader {
 struct Plan {
     report: Reloaded,
     /// To be made; with whether there is one of its name already.
-    make: Vec<(String, Box<McpServer>, bool)>,
+    make: Vec<(String, Made, bool)>,
     remove: Vec<String>,
     bundles: BTreeMap<String, BundleFile>,
 }
 
+/// What a plugin is made of: its file, and what its credentials came to when that was read.
+#[derive(PartialEq)]
+struct Made {
+    server: Box<McpServer>,
+    fingerprint: u64,
+}
+
 /// One that was made and does not serve yet.
 struct Candidate {
-    server: Box<McpServer>,
+    made: Made,
     member: Arc<Member>,
     /// Whether it takes another's place.
     replaces: bool,
@@ -99,12 +108,17 @@ impl Reloader {
     async fn reload(&mut self, at_start: bool) -> Result<Reloaded, String> {
         let began = Instant::now();
         let folder = self.folder.clone();
-        let found = tokio::task::spawn_blocking(move || read_folder(&folder)).await;
-        let found = found.map_err(|error| format!("the folder could not be read: {error}"))??;
+        let found = tokio::task::spawn_blocking(move || {
+            let found = read_folder(&folder)?;
+            let fingerprints = fingerprints(&found);
+            Ok::<_, String>((found, fingerprints))
+        });
+        let (found, fingerprints) =
+            found.await.map_err(|error| format!("the folder could not be read: {error}"))??;
         for note in &found.notes {
             log::warn!("{note}");
         }
-        let mut plan = self.plan(found);
+        let mut plan = self.plan(found, &fingerprints);
         let candidates = self.make(&mut plan, at_start).await;
         let ready = if at_start { Vec::new() } else { join_all(candidates.iter().map(is_ready)).await };
         let mut put = Vec::new();
@@ -127,7 +141,7 @@ impl Reloader {
         Ok(report)
     }
 
-    fn plan(&self, found: Folder) -> Plan {
+    fn plan(&self, found: Folder, fingerprints: &BTreeMap<String, u64>) -> Plan {
         let mut plan = Plan::default();
         let mut kept = BTreeSet::new();
         for (name, file) in found.files {
@@ -144,11 +158,13 @@ impl Reloader {
                 }
                 Ok(PluginFile { kind: PluginKind::Mcp(server), .. }) => {
                     kept.insert(name.clone());
+                    let fingerprint = fingerprints.get(&name).copied().unwrap_or_default();
+                    let made = Made { server, fingerprint };
                     match self.servers.get(&name) {
-                        Some(running) if *running == *server && !self.is_given_up(&name) => {
+                        Some(running) if *running == made && !self.is_given_up(&name) => {
                             plan.report.unchanged.push(name);
                         }
-                        running => plan.make.push((name, server, running.is_some())),
+                        running => plan.make.push((name, made, running.is_some())),
                     }
                 }
                 Ok(PluginFile { kind: PluginKind::Bundle(bundle), .. }) => {
@@ -192,9 +208,9 @@ impl Reloader {
     /// Makes what is to be made and begins the lives, all side by side.
     async fn make(&self, plan: &mut Plan, at_start: bool) -> Vec<Candidate> {
         let mut candidates = Vec::new();
-        for (name, server, replaces) in std::mem::take(&mut plan.make) {
-            match self.make_one(&name, &server, replaces, at_start).await {
-                Ok(member) => candidates.push(Candidate { server, member, replaces }),
+        for (name, made, replaces) in std::mem::take(&mut plan.make) {
+            match self.make_one(&name, &made.server, replaces, at_start).await {
+                Ok(member) => candidates.push(Candidate { made, member, replaces }),
                 Err(why) => self.fail(&mut plan.report, &name, why),
             }
         }
@@ -243,7 +259,7 @@ impl Reloader {
         report: &mut Reloaded,
         put: &mut Vec<Arc<Member>>,
     ) {
-        let Candidate { server, member, replaces } = candidate;
+        let Candidate { made, member, replaces } = candidate;
         let name = member.seat.name.to_string();
         let is_ready = trouble.is_none();
         if let Some(why) = trouble {
@@ -258,7 +274,7 @@ impl Reloader {
             let list = if replaces { &mut report.changed } else { &mut report.added };
             list.push(name.clone());
         }
-        self.servers.insert(name, *server);
+        self.servers.insert(name, made);
         put.push(member);
     }
 
@@ -304,10 +320,21 @@ impl Reloader {
     }
 }
 
+/// What the credentials of each server come to now, so that one whose file is the same is started anew when they changed.
+fn fingerprints(found: &Folder) -> BTreeMap<String, u64> {
+    let of = |(name, file): &(String, Result<PluginFile, Faults>)| match file {
+        Ok(PluginFile { kind: PluginKind::Mcp(server), enabled: true, .. }) => {
+            Some((name.clone(), credentials::fingerprint(&server.reach)))
+        }
+        _ => None,
+    };
+    found.files.iter().filter_map(of).collect()
+}
+
 /// Waits until a new plugin is ready; else says why it is not.
 async fn is_ready(candidate: &Candidate) -> Option<String> {
     let seat = &candidate.member.seat;
-    let limit = candidate.server.start_timeout + START_GRACE;
+    let limit = candidate.made.server.start_timeout + START_GRACE;
     match tokio::time::timeout(limit, seat.settled()).await {
         Ok(settled) => settled.err(),
         Err(_) => {

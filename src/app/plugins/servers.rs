@@ -124,8 +124,12 @@ struct Program {
 
 impl Program {
     async fn start(self: Arc<Self>) -> Result<Arc<dyn Link>, LinkError> {
-        let resolved = credentials::resolve_all(&self.reach.env, "env");
+        // A credential may be a file, on a disk that hangs.
+        let program = Arc::clone(&self);
+        let resolved =
+            tokio::task::spawn_blocking(move || credentials::resolve_all(&program.reach.env, "env")).await;
         let resolved = resolved.map_err(|error| LinkError::Unreachable(error.to_string()))?;
+        let resolved = resolved.map_err(|error| LinkError::Misconfigured(error.to_string()))?;
         let variable = |(name, value): (String, crate::config::Secret)| {
             (OsString::from(name), OsString::from(value.expose()))
         };
@@ -170,7 +174,7 @@ impl Url {
         // Certificates and credentials are read from files.
         let made = tokio::task::spawn_blocking(move || {
             let headers = credentials::headers(&url.reach.headers);
-            let headers = headers.map_err(|error| LinkError::Unreachable(error.to_string()))?;
+            let headers = headers.map_err(|error| LinkError::Misconfigured(error.to_string()))?;
             HttpCore::open(&url.reach, headers, url.response_max_bytes)
         });
         let core = made.await.map_err(|error| LinkError::Unreachable(error.to_string()))??;

@@ -24,7 +24,7 @@ use crate::protocol::legacy;
 use crate::protocol::legacy::asks::{self, Ask};
 use crate::protocol::legacy::handshake::Agreed;
 use crate::protocol::modern::Meta;
-use crate::protocol::{InputMethod, InputRequest, Method, Object};
+use crate::protocol::{InputMethod, InputRequest, Method, Object, RpcError};
 
 /// Rounds that one call may take.
 const ROUNDS_MAX: usize = 32;
@@ -55,10 +55,10 @@ impl<'a> Conversation<'a> {
     pub async fn run(mut self, method: Method, first: Task) -> Result<Option<Done>, Fault> {
         let _in_flight: InFlight = self.request.session.begin_call(&self.request.id, &self.cancel)?;
         let mut task = first;
-        let (mut responses, mut state) = (Object::default(), None);
+        let (mut given, mut state) = (Given::default(), None);
         let mut again_after = AGAIN_AFTER;
         for _ in 0..ROUNDS_MAX {
-            let done = self.perform(task, responses, state).await;
+            let done = self.perform(task, given, state).await;
             if self.cancel.is_cancelled() {
                 return Ok(None);
             }
@@ -68,6 +68,8 @@ impl<'a> Conversation<'a> {
                 return Ok(Some(done));
             };
             let cancel = self.cancel.clone();
+            // Should this be the end, whatever behind the plugin waits for the answers is to hear of it now.
+            let gives_up = cancel.clone().drop_guard();
             let answers = tokio::select! {
                 biased;
                 () = cancel.cancelled() => return Ok(None),
@@ -76,17 +78,18 @@ impl<'a> Conversation<'a> {
             if requests.is_empty() {
                 again_after = (again_after * 2).min(AGAIN_AFTER_MOST);
             }
-            (responses, state) = (answers, Some(sealed));
+            (given, state) = (answers, Some(sealed));
             let (house, view) = (&self.request.door.frame.house, self.request.session.view());
             task = match route::find(house, view, method, &self.request.params, None)? {
                 Routed::Perform(task) => task,
                 Routed::Page(_) | Routed::Listen(_) => return Err(Fault::internal("a call became a list")),
             };
+            drop(gives_up.disarm());
         }
         Err(Fault::internal(format!("a plugin asked its client {ROUNDS_MAX} times over in one call")))
     }
 
-    async fn perform(&self, task: Task, responses: Object, state: Option<String>) -> Result<Done, Fault> {
+    async fn perform(&self, task: Task, given: Given, state: Option<String>) -> Result<Done, Fault> {
         let request = self.request;
         let meta = Meta::in_session(&request.params, self.agreed);
         let perform = Perform {
@@ -94,7 +97,8 @@ impl<'a> Conversation<'a> {
             view: request.session.view().clone(),
             caller: request.caller.clone(),
             request_id: Arc::clone(&request.request_id),
-            responses,
+            responses: given.responses,
+            refusals: given.refusals,
             state,
             revision: self.agreed.revision,
             session: Some(Arc::clone(&request.session.label)),
@@ -116,10 +120,10 @@ impl<'a> Conversation<'a> {
         &mut self,
         requests: &[(String, InputRequest)],
         again_after: Duration,
-    ) -> Result<Object, Fault> {
+    ) -> Result<Given, Fault> {
         if requests.is_empty() {
             sleep(again_after).await;
-            return Ok(Object::default());
+            return Ok(Given::default());
         }
         let asks: Vec<Ask> = requests
             .iter()
@@ -149,19 +153,21 @@ impl<'a> Conversation<'a> {
                 "call again and answer sooner, or have the operator raise mcp.input_timeout_seconds",
             )
         })?;
-        let mut responses = Object::default();
+        let mut given = Given::default();
         for (((key, _), asked), answer) in requests.iter().zip(&asks).zip(answers) {
             let answer =
                 answer.ok_or_else(|| no_actor(&"the session's actor crashed while its client was asked"))?;
-            let answer = asked.read(answer).map_err(|why| {
-                Fault::new(ErrorCode::InvalidRequest, why, "answer with the result that the schema describes")
-            })?;
-            if asks::is_accepted(&answer) {
-                self.elicitations.extend(asked.elicitation.clone());
+            match asked.read(answer) {
+                Ok(answer) => {
+                    if asks::is_accepted(&answer) {
+                        self.elicitations.extend(asked.elicitation.clone());
+                    }
+                    given.responses.set(key, answer);
+                }
+                Err(error) => given.refusals.push((key.clone(), error)),
             }
-            responses.set(key, answer);
         }
-        Ok(responses)
+        Ok(given)
     }
 
     /// Why a client cannot be asked that takes no stream, or has left.
@@ -185,6 +191,14 @@ impl<'a> Conversation<'a> {
             self.voice.say(legacy::notification("notifications/elicitation/complete", &params));
         }
     }
+}
+
+/// What a client answered in one round.
+#[derive(Default)]
+struct Given {
+    responses: Object,
+    /// Errors, under the keys of the questions.
+    refusals: Vec<(String, RpcError)>,
 }
 
 /// One question to the client; whoever stops waiting takes it back.

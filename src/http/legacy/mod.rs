@@ -28,7 +28,6 @@ mod waiting;
 use std::sync::Arc;
 
 use actix_web::http::header::HeaderValue;
-use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 
 use super::call::{Asked, Call, Mirrors, SESSION_ID, view_of};
@@ -50,7 +49,7 @@ pub use batch::batch;
 pub use streams::get;
 
 /// What sessions of Streamable HTTP are bound to, beside the bundle behind it.
-pub(super) const PATH: &str = "/mcp";
+pub(super) const PATH: &str = super::MCP;
 
 /// The session that a request names, if it is its caller's and was opened at the same path.
 ///
@@ -221,16 +220,16 @@ fn answered(session: &SessionHandle, id: Option<&Id>, answer: Answer) -> Result<
 }
 
 /// `DELETE /mcp`: ends a session.
-pub async fn delete(request: HttpRequest, door: Data<Door>) -> HttpResponse {
+pub fn delete(request: &HttpRequest, door: &Door) -> HttpResponse {
     let request_id = door.frame.house.ids.next();
-    let ended = caller::admit(&request, &door.frame, mcp::MCP).and_then(|caller| {
+    let ended = caller::admit(request, &door.frame, mcp::MCP).and_then(|caller| {
         if mcp::names_modern(&Mirrors::of(request.headers())) {
             let why = "there is nothing to DELETE in revisions without sessions";
             let fault = Fault::new(ErrorCode::MethodNotAllowed, why, "send every message as a POST");
             return Err(fault.with("allow", "POST"));
         }
-        let view = view_of(&request, &caller)?;
-        let session = session_of(&door, &caller, &view, &Mirrors::of(request.headers()))?;
+        let view = view_of(request, &caller)?;
+        let session = session_of(door, &caller, &view, &Mirrors::of(request.headers()))?;
         door.frame.house.sessions.end(&session);
         Ok(())
     });

@@ -2,6 +2,9 @@
 //!
 //! MCP 2026-07-28, basic/index#meta; MCP 2025-11-25, basic/index. Must not know who asks, nor how it travels.
 
+use std::borrow::Cow;
+use std::sync::LazyLock;
+
 use bytes::Bytes;
 
 use crate::protocol::{ClientCapabilities, LogLevel, MODERN, Object, Raw, Trace};
@@ -34,19 +37,22 @@ pub struct Wishes<'a> {
 pub fn request(id: u64, method: &str, era: Era<'_>, wishes: &Wishes<'_>, members: &[(&str, &str)]) -> Bytes {
     let room: usize = members.iter().map(|(key, json)| key.len() + json.len() + 4).sum();
     let mut out = String::with_capacity(room + 512);
-    out.push_str(r#"{"jsonrpc":"2.0","id":"#);
-    out.push_str(&id.to_string());
-    out.push_str(r#","method":""#);
-    out.push_str(method);
-    out.push_str(r#"","params":{"#);
+    let id = id.to_string();
+    for part in [r#"{"jsonrpc":"2.0","id":"#, &id, r#","method":""#, method, r#"","params":{"#] {
+        out.push_str(part);
+    }
     let mut list = List::of(&mut out);
     for (key, json) in members {
         list.member(key, json);
     }
-    let mut meta = String::new();
-    write_meta(&mut meta, id, era, wishes);
-    if !meta.is_empty() {
-        list.member("_meta", &["{", &meta, "}"].concat());
+    let before = list.out.len();
+    list.member("_meta", "{");
+    let begin = out.len();
+    write_meta(&mut out, &id, era, wishes);
+    if out.len() == begin {
+        out.truncate(before);
+    } else {
+        out.push('}');
     }
     out.push_str("}}");
     Bytes::from(out)
@@ -87,9 +93,9 @@ pub fn text(text: &str) -> String {
 }
 
 /// What a client declared and Waygate can relay, as `clientCapabilities` says it; never more than the client declared.
-pub fn capabilities_of(client: &ClientCapabilities) -> String {
+pub fn capabilities_of(client: &ClientCapabilities) -> Cow<'static, str> {
     if !(client.roots || client.sampling || client.elicitation_form || client.elicitation_url) {
-        return "{}".to_owned();
+        return Cow::Borrowed("{}");
     }
     let mut out = String::from("{");
     let mut list = List::of(&mut out);
@@ -107,7 +113,7 @@ pub fn capabilities_of(client: &ClientCapabilities) -> String {
         list.member("elicitation", &object_of(&modes));
     }
     out.push('}');
-    out
+    Cow::Owned(out)
 }
 
 /// Whether the client takes `includeContext` in sampling, which only the object as it came says.
@@ -127,19 +133,28 @@ fn object_of(members: &[(&str, bool)]) -> String {
     out
 }
 
+/// What every modern request says of its revision and of Waygate, members of `_meta`.
+static INTRODUCTION: LazyLock<String> = LazyLock::new(|| {
+    let mut out = String::new();
+    let mut list = List::of(&mut out);
+    list.member("io.modelcontextprotocol/protocolVersion", &text(MODERN));
+    list.member("io.modelcontextprotocol/clientInfo", CLIENT_INFO);
+    out
+});
+
 /// The members of `_meta`, without braces.
-fn write_meta(out: &mut String, id: u64, era: Era<'_>, wishes: &Wishes<'_>) {
+fn write_meta(out: &mut String, id: &str, era: Era<'_>, wishes: &Wishes<'_>) {
     let mut list = List::of(out);
     if let Era::Modern(capabilities) = era {
-        list.member("io.modelcontextprotocol/protocolVersion", &["\"", MODERN, "\""].concat());
-        list.member("io.modelcontextprotocol/clientInfo", CLIENT_INFO);
+        list.out.push_str(&INTRODUCTION);
+        list.first = false;
         list.member("io.modelcontextprotocol/clientCapabilities", capabilities);
         if let Some(level) = wishes.level.and_then(|level| serde_json::to_string(&level).ok()) {
             list.member("io.modelcontextprotocol/logLevel", &level);
         }
     }
     if wishes.progress {
-        list.member("progressToken", &id.to_string());
+        list.member("progressToken", id);
     }
     if let Some(trace) = wishes.trace {
         let parts =

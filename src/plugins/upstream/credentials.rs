@@ -5,16 +5,20 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::hash::{BuildHasher as _, Hash as _, Hasher as _, RandomState};
 use std::io::Read as _;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::config::Secret;
-use crate::config::plugin::Credential;
+use crate::config::plugin::{Credential, Reach};
 
 /// The largest file that is a credential.
 const FILE_MAX_BYTES: u64 = 64 * 1024;
+/// How much of a file of certificates is looked at to see whether it changed.
+const CERTIFICATES_MAX_BYTES: u64 = 4 * 1024 * 1024;
 /// What Waygate's own variables begin with.
 const OWN: &str = "WAYGATE_";
 
@@ -71,6 +75,28 @@ pub fn headers(table: &BTreeMap<String, Credential>) -> Result<HeaderMap, Creden
     Ok(headers)
 }
 
+/// What the credentials and certificates of a plugin come to now, as a number that says nothing of them: another number
+/// means that something was renewed since. Numbers of two runs of Waygate cannot be compared. Reads files.
+pub fn fingerprint(reach: &Reach) -> u64 {
+    static KEYS: OnceLock<RandomState> = OnceLock::new();
+    let mut hasher = KEYS.get_or_init(RandomState::new).build_hasher();
+    let (table, tls) = match reach {
+        Reach::Stdio(reach) => (&reach.env, None),
+        Reach::Http(reach) => (&reach.headers, Some(&reach.tls)),
+    };
+    for (name, credential) in table {
+        name.hash(&mut hasher);
+        match resolve(credential, name) {
+            Ok(secret) => secret.expose().hash(&mut hasher),
+            Err(error) => error.trouble.hash(&mut hasher),
+        }
+    }
+    for path in tls.into_iter().flat_map(|tls| [&tls.ca, &tls.cert, &tls.key]) {
+        path.as_deref().map(|path| plain_file(path, CERTIFICATES_MAX_BYTES)).hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
 type Lookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 fn resolve_with(credential: &Credential, place: &str, lookup: Lookup<'_>) -> Result<Secret, CredentialError> {
@@ -122,14 +148,7 @@ fn file(path: &Path) -> Result<String, String> {
     if !path.is_absolute() {
         return Err(format!("the file {shown} must be a whole path, as file:/run/secrets/token"));
     }
-    let unreadable = |error: std::io::Error| format!("the file {shown} cannot be read: {error}");
-    // Opening a pipe would make the start wait for somebody who writes to it.
-    if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
-        return Err(format!("{shown} is not a plain file"));
-    }
-    let file = std::fs::File::open(path).map_err(unreadable)?;
-    let mut bytes = Vec::new();
-    file.take(FILE_MAX_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    let bytes = plain_file(path, FILE_MAX_BYTES)?;
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > FILE_MAX_BYTES {
         return Err(format!(
             "the file {shown} has more than {FILE_MAX_BYTES} bytes: it is hardly a credential"
@@ -138,6 +157,20 @@ fn file(path: &Path) -> Result<String, String> {
     let text = String::from_utf8(bytes).map_err(|_| format!("the file {shown} is not UTF-8"))?;
     let text = text.strip_suffix('\n').unwrap_or(&text);
     Ok(text.strip_suffix('\r').unwrap_or(text).to_owned())
+}
+
+/// The beginning of a file, one byte longer than `bytes_max` where there is more.
+fn plain_file(path: &Path, bytes_max: u64) -> Result<Vec<u8>, String> {
+    let shown = path.display();
+    let unreadable = |error: std::io::Error| format!("the file {shown} cannot be read: {error}");
+    // Opening a pipe would make the start wait for somebody who writes to it.
+    if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err(format!("{shown} is not a plain file"));
+    }
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    let mut bytes = Vec::new();
+    file.take(bytes_max + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 //!
 //! What a server says in words is shown, cut; what a link says is for operators. Must not know eras' handshakes.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::exchange::shortened;
@@ -35,7 +37,7 @@ pub fn refused(plugin: &str, request: &Request, error: &RpcError) -> PluginError
             let required = error.data.get("requiredCapabilities").filter(|required| required.is_object());
             PluginError::MissingCapability(required.cloned().unwrap_or_else(|| json!({})))
         }
-        (UNSUPPORTED_VERSION, _) => PluginError::Away(format!(
+        (UNSUPPORTED_VERSION, _) => PluginError::away(format!(
             "the server behind plugin {plugin} speaks another revision than before, and is asked again what it speaks"
         )),
         (code, _) => PluginError::Upstream(format!(
@@ -53,14 +55,20 @@ fn names_uri(error: &RpcError, says: &str) -> bool {
 pub fn not_carried(plugin: &str, error: &LinkError) -> PluginError {
     let server = format!("the server behind plugin {plugin}");
     match error {
-        LinkError::Unreachable(_) => PluginError::Away(format!("{server} cannot be reached")),
-        LinkError::SessionLost => PluginError::Away(format!("{server} lost its session; nothing was done")),
+        LinkError::Unreachable(_) => PluginError::away(format!("{server} cannot be reached")),
+        LinkError::Misconfigured(_) => PluginError::away(format!(
+            "{server} cannot be reached, since its settings cannot be used; the operator sees why in `/plugins`"
+        )),
+        LinkError::SessionLost => PluginError::away(format!("{server} lost its session; nothing was done")),
         LinkError::Status { status: status @ (429 | 503), retry_after_seconds, .. } => {
             let when = retry_after_seconds.map(|seconds| format!(", it says after {seconds} s"));
-            PluginError::Away(format!(
-                "{server} has no room now (HTTP status {status}); call again later{}",
-                when.unwrap_or_default()
-            ))
+            PluginError::Away {
+                why: format!(
+                    "{server} has no room now (HTTP status {status}); call again later{}",
+                    when.unwrap_or_default()
+                ),
+                returns: retry_after_seconds.map(Duration::from_secs),
+            }
         }
         LinkError::Status { status: status @ (401 | 403), .. } => PluginError::Upstream(format!(
             "{server} does not take Waygate's own credentials (HTTP status {status}); the operator must mend them"
@@ -86,9 +94,20 @@ pub fn nonsense(plugin: &str, what: &str) -> PluginError {
 /// A result without what the revision put there for the way between the server and Waygate: its type, and the server's
 /// name, which Waygate's takes the place of. All else stays, byte for byte.
 pub fn plain(result: Raw) -> Raw {
+    const TYPED: &str = "{\"resultType\":\"complete\",";
     let text = result.as_str();
-    if !(text.contains("\"resultType\"") || text.contains("\"_meta\"") || text.contains("\\u")) {
-        return result;
+    // Most begin with their type and name nobody: then what follows is the rest, and need not be opened.
+    let (typed, rest) = match text.strip_prefix(TYPED) {
+        Some(rest) => (true, rest),
+        None => (text.contains("\"resultType\""), text),
+    };
+    if !(rest.contains("\"_meta\"") || rest.contains("\\u")) {
+        if !typed {
+            return result;
+        }
+        if rest.len() < text.len() {
+            return Raw::trusted(["{", rest].concat());
+        }
     }
     let Ok(mut object) = Object::open(&result) else { return result };
     let typed = object.remove("resultType").is_some();
@@ -101,4 +120,31 @@ pub fn plain(result: Raw) -> Raw {
         None => {}
     }
     object.to_raw()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_put_there_for_the_way_is_taken_off_and_all_else_keeps_its_bytes() {
+        for (result, left) in [
+            (r#"{"resultType":"complete","content":[ 1.50 ]}"#, r#"{"content":[ 1.50 ]}"#),
+            (r#"{"resultType":"complete", "content":[]}"#, r#"{ "content":[]}"#),
+            (r#"{"content":[],"resultType":"complete"}"#, r#"{"content":[]}"#),
+            (r#"{"resultType":"complete"}"#, "{}"),
+            (r#"{"resultType":"complete","a":{"resultType":"x"}}"#, r#"{"a":{"resultType":"x"}}"#),
+            (
+                r#"{"resultType":"complete","_meta":{"a/b":1,"io.modelcontextprotocol/serverInfo":{}}}"#,
+                r#"{"_meta":{"a/b":1}}"#,
+            ),
+            (r#"{"resultType":"complete","_m\u0065ta":{"io.modelcontextprotocol/serverInfo":{}}}"#, "{}"),
+            (
+                r#"{"a":{"_meta":{"io.modelcontextprotocol/serverInfo":{}}}, "b":1}"#,
+                r#"{"a":{"_meta":{"io.modelcontextprotocol/serverInfo":{}}}, "b":1}"#,
+            ),
+        ] {
+            assert_eq!(plain(Raw::trusted(result)).as_str(), left, "{result}");
+        }
+    }
 }

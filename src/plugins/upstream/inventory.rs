@@ -14,7 +14,7 @@ use super::compose::{self, Era, Wishes};
 use super::exchange::{self, METHOD_NOT_FOUND, ProbeError};
 use super::ids::Ids;
 use super::link::{Link, LinkError, Outgoing};
-use crate::plugins::Inventory;
+use crate::plugins::{Change, Inventory};
 use crate::protocol::{Definition, MODERN, Object, Raw};
 
 /// Pages of one list; a cursor without end is cut here.
@@ -29,6 +29,8 @@ const INSTRUCTIONS_BYTES_MAX: usize = 16 * 1024;
 /// Of which server the lists are, and how it is asked.
 #[derive(Clone, Copy)]
 pub struct Source<'a> {
+    /// Which plugin, for the log.
+    pub plugin: &'a str,
     /// The way.
     pub link: &'a dyn Link,
     /// The link's numbers.
@@ -41,6 +43,57 @@ pub struct Source<'a> {
     pub instructions: Option<&'a str>,
 }
 
+/// Which lists: all resources together, as servers tell of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Kinds {
+    tools: bool,
+    prompts: bool,
+    resources: bool,
+}
+
+impl Kinds {
+    /// All of them.
+    pub const ALL: Self = Self { tools: true, prompts: true, resources: true };
+    /// Tools alone.
+    pub const TOOLS: Self = Self { tools: true, prompts: false, resources: false };
+
+    /// These and those that `change` is of.
+    pub fn and(self, change: &Change) -> Self {
+        match change {
+            Change::Tools => Self { tools: true, ..self },
+            Change::Prompts => Self { prompts: true, ..self },
+            Change::Resources => Self { resources: true, ..self },
+            Change::Updated(_) => self,
+        }
+    }
+
+    /// These and those.
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            tools: self.tools || other.tools,
+            prompts: self.prompts || other.prompts,
+            resources: self.resources || other.resources,
+        }
+    }
+
+    fn has(self, kind: Kind) -> bool {
+        match kind.capability {
+            "tools" => self.tools,
+            "prompts" => self.prompts,
+            _ => self.resources,
+        }
+    }
+}
+
+/// Lists that could not be had, and stay what they were.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Amiss {
+    /// Which.
+    pub kinds: Kinds,
+    /// Why.
+    pub why: String,
+}
+
 /// Asks for the lists of one server, time and again, and knows what was amiss the last time.
 #[derive(Debug, Default)]
 pub struct Lister {
@@ -50,18 +103,27 @@ pub struct Lister {
 #[derive(Debug, Default)]
 struct Last {
     inventory: Inventory,
-    notes: Notes,
+    /// Of each kind, in the order of [`KINDS`].
+    notes: [Notes; KINDS.len()],
 }
 
-/// What an operator should know of a listing.
+/// What an operator should know of the listing of one kind.
 #[derive(Debug, Default)]
 struct Notes {
+    /// Why there is no list.
+    failed: Option<String>,
     troubles: Vec<String>,
     dropped: usize,
     dropped_first: Vec<String>,
 }
 
 impl Notes {
+    /// There is no list.
+    fn fail(&mut self, why: String) {
+        self.troubles.push(why.clone());
+        self.failed = Some(why);
+    }
+
     fn drop_entry(&mut self, what: String) {
         self.dropped += 1;
         if self.dropped_first.len() < TOLD_MAX {
@@ -79,6 +141,17 @@ struct Kind {
     key: &'static str,
 }
 
+impl Kind {
+    /// What it is one of.
+    fn kinds(self) -> Kinds {
+        match self.capability {
+            "tools" => Kinds::TOOLS,
+            "prompts" => Kinds::default().and(&Change::Prompts),
+            _ => Kinds::default().and(&Change::Resources),
+        }
+    }
+}
+
 const TOOLS: Kind = Kind { method: "tools/list", member: "tools", capability: "tools", key: "name" };
 const PROMPTS: Kind = Kind { method: "prompts/list", member: "prompts", capability: "prompts", key: "name" };
 const RESOURCES: Kind =
@@ -90,25 +163,41 @@ const TEMPLATES: Kind = Kind {
     key: "uriTemplate",
 };
 
+/// All kinds, in the order in which they are asked for.
+const KINDS: [Kind; 4] = [TOOLS, PROMPTS, RESOURCES, TEMPLATES];
+
 impl Lister {
-    /// Asks for everything. A list that fails is told in the report and stays what it was; the others are not affected.
+    /// Asks for the lists of `kinds`. What is not asked for, or fails, stays what it was `before`; what fails is told in the
+    /// report and by [`Self::amiss`], and the others are not affected.
     ///
     /// # Errors
     /// When the link does not carry at all.
-    pub async fn list(&self, source: Source<'_>, deadline: Instant) -> Result<Inventory, LinkError> {
+    pub async fn list(
+        &self,
+        source: Source<'_>,
+        kinds: Kinds,
+        before: Inventory,
+        deadline: Instant,
+    ) -> Result<Inventory, LinkError> {
         let capabilities = Object::open(source.capabilities).unwrap_or_default();
         let has = |capability: &str| capabilities.get(capability).is_some_and(Raw::is_object);
-        let before = self.inventory();
-        let mut notes = Notes::default();
-        let mut lists = Vec::with_capacity(4);
-        let kept = [&before.tools, &before.prompts, &before.resources, &before.templates];
-        for (kind, kept) in [TOOLS, PROMPTS, RESOURCES, TEMPLATES].into_iter().zip(kept) {
+        let mut noted = Vec::with_capacity(KINDS.len());
+        let mut lists = Vec::with_capacity(KINDS.len());
+        let kept = [before.tools, before.prompts, before.resources, before.templates];
+        for (kind, kept) in KINDS.into_iter().zip(kept) {
+            if !kinds.has(kind) {
+                lists.push(kept);
+                noted.push(None);
+                continue;
+            }
+            let mut notes = Notes::default();
             let list = if has(kind.capability) {
                 pages(source, kind, deadline, &mut notes).await?
             } else {
                 Some(Vec::new())
             };
-            lists.push(list.unwrap_or_else(|| kept.clone()));
+            lists.push(list.unwrap_or(kept));
+            noted.push(Some(notes));
         }
         let subscribes = capabilities.get("resources").and_then(|raw| Object::open(raw).ok());
         let subscribes =
@@ -124,12 +213,30 @@ impl Lister {
             completes: has("completions"),
             subscribes,
         };
-        for trouble in &notes.troubles {
-            log::warn!("a server's list is not whole: {trouble}");
+        for trouble in noted.iter().flatten().flat_map(|notes| &notes.troubles) {
+            log::warn!("a list of the server behind plugin {} is not whole: {trouble}", source.plugin);
         }
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) =
-            Last { inventory: inventory.clone(), notes };
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.inventory = inventory.clone();
+        for (old, new) in last.notes.iter_mut().zip(noted) {
+            if let Some(new) = new {
+                *old = new;
+            }
+        }
         Ok(inventory)
+    }
+
+    /// Which lists could not be had the last time that they were asked for; none when all could.
+    pub fn amiss(&self) -> Option<Amiss> {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut amiss = Amiss { kinds: Kinds::default(), why: String::new() };
+        for (kind, notes) in KINDS.iter().zip(&last.notes) {
+            let Some(why) = &notes.failed else { continue };
+            amiss.kinds = amiss.kinds.or(kind.kinds());
+            amiss.why.push_str(if amiss.why.is_empty() { "" } else { "; " });
+            amiss.why.push_str(why);
+        }
+        (!amiss.why.is_empty()).then_some(amiss)
     }
 
     /// What was listed last.
@@ -141,15 +248,18 @@ impl Lister {
     pub fn report(&self) -> Value {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let inventory = &last.inventory;
+        let all = |of: fn(&Notes) -> &Vec<String>| last.notes.iter().flat_map(of).collect::<Vec<_>>();
+        let mut first = all(|notes| &notes.dropped_first);
+        first.truncate(TOLD_MAX);
         json!({
             "tools": inventory.tools.len(),
             "prompts": inventory.prompts.len(),
             "resources": inventory.resources.len(),
             "templates": inventory.templates.len(),
-            "instructions_bytes": inventory.instructions.as_ref().map_or(0, String::len),
-            "dropped": last.notes.dropped,
-            "dropped_first": last.notes.dropped_first,
-            "troubles": last.notes.troubles,
+            "instructionsBytes": inventory.instructions.as_ref().map_or(0, String::len),
+            "dropped": last.notes.iter().map(|notes| notes.dropped).sum::<usize>(),
+            "droppedFirst": first,
+            "troubles": all(|notes| &notes.troubles),
         })
     }
 }
@@ -168,20 +278,26 @@ async fn pages(
     for _page in 0..PAGES_MAX {
         let result = match page(source, kind, cursor.as_deref(), deadline).await {
             Ok(result) => result,
-            // Many servers have resources and know no templates.
-            Err(ProbeError::Refused(error)) if kind == TEMPLATES && error.code == METHOD_NOT_FOUND => {
+            // Many servers have resources and know no templates, or say that they have prompts and have none.
+            Err(ProbeError::Refused(error)) if kind != TOOLS && error.code == METHOD_NOT_FOUND => {
+                if kind != TEMPLATES {
+                    notes.troubles.push(format!("{}: {}", kind.method, ProbeError::Refused(error)));
+                }
                 return Ok(Some(found));
             }
             Err(ProbeError::Link(
-                error @ (LinkError::Unreachable(_) | LinkError::SessionLost | LinkError::Broken(_)),
+                error @ (LinkError::Unreachable(_)
+                | LinkError::Misconfigured(_)
+                | LinkError::SessionLost
+                | LinkError::Broken(_)),
             )) => return Err(error),
             Err(error) => {
-                notes.troubles.push(format!("{}: {error}", kind.method));
+                notes.fail(format!("{}: {error}", kind.method));
                 return Ok(None);
             }
         };
         let Some((entries, next)) = read(&result, kind) else {
-            notes.troubles.push(format!("{}: its answer has no list `{}`", kind.method, kind.member));
+            notes.fail(format!("{}: its answer has no list `{}`", kind.method, kind.member));
             return Ok(None);
         };
         for entry in entries {

@@ -56,6 +56,16 @@ pub enum Kind {
     Legacy,
 }
 
+impl Kind {
+    /// Its word.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Modern => "modern",
+            Self::Legacy => "legacy",
+        }
+    }
+}
+
 /// What a question for the era came to.
 enum Verdict {
     Modern(Discovered),
@@ -94,7 +104,7 @@ pub async fn probe(ways: &dyn Ways, known: Option<Kind>, deadline: Instant) -> R
             let shaken = shake(ways, link, ids, fresh, deadline).await;
             // Both refusals matter to whoever must find out what is amiss.
             shaken.map(Found::Legacy).map_err(|error| match error {
-                error @ ProbeError::Link(LinkError::Unreachable(_)) => error,
+                error @ ProbeError::Link(LinkError::Unreachable(_) | LinkError::Misconfigured(_)) => error,
                 error => ProbeError::Nonsense(format!(
                     "it speaks no revision that Waygate speaks (to server/discover: {why}; to initialize: {error})"
                 )),

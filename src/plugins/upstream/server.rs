@@ -12,6 +12,8 @@ use serde_json::{Value, json};
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
+use super::exchange::ProbeError;
+use super::inventory::Kinds;
 use super::link::LinkError;
 use super::modern::Modern;
 use super::probe::{self, Found, Kind};
@@ -27,6 +29,10 @@ const CHANGES_HELD: usize = 256;
 const SETTLED_AFTER: Duration = Duration::from_millis(100);
 /// … and no sooner than so long after the last time, so that a server that says it in a loop costs nothing.
 const LISTED_EVERY: Duration = Duration::from_secs(1);
+/// Lists that could not be had are asked for again so long after, and ever later …
+const LISTED_AGAIN_AFTER: Duration = Duration::from_secs(2);
+/// … up to this.
+const LISTED_AGAIN_AFTER_MOST: Duration = Duration::from_secs(300);
 /// How long a speaker may take to end in order.
 const CLOSED_WITHIN: Duration = Duration::from_secs(15);
 
@@ -54,6 +60,8 @@ pub struct Upstream {
     /// Of the life that goes on; none while there is none that is ready.
     speaker: ArcSwapOption<Current>,
     inventory: ArcSwap<Inventory>,
+    /// The same in the server's own words, through all lives: a list that cannot be had stays what it was.
+    listed: Mutex<Inventory>,
     changes: broadcast::Sender<Change>,
     lives: AtomicU64,
     seen: Mutex<Seen>,
@@ -89,6 +97,7 @@ impl Upstream {
             parts,
             speaker: ArcSwapOption::empty(),
             inventory: ArcSwap::default(),
+            listed: Mutex::default(),
             changes: broadcast::Sender::new(CHANGES_HELD),
             lives: AtomicU64::new(0),
             seen: Mutex::default(),
@@ -100,14 +109,19 @@ impl Upstream {
     }
 
     /// Comes to the server, finds out what it speaks, and asks for all that it offers.
-    async fn begin(&self, deadline: Instant) -> Result<Arc<dyn Speaker>, String> {
+    async fn begin(&self, deadline: Instant) -> Result<Arc<dyn Speaker>, LifeError> {
         let known = self.seen().kind;
         self.parts.ways.renew();
         let found = probe::probe(&*self.parts.ways, known, deadline).await;
         let found = found.map_err(|error| {
             // What worked before does not work now: the next life asks without prejudice.
             self.seen().kind = None;
-            format!("the server cannot be spoken to: {error}")
+            match error {
+                ProbeError::Link(LinkError::Misconfigured(why)) => {
+                    LifeError::Misconfigured(format!("the settings in its file cannot be used: {why}"))
+                }
+                error => LifeError::Failed(format!("the server cannot be spoken to: {error}")),
+            }
         })?;
         let (kind, info, speaker): (Kind, Raw, Arc<dyn Speaker>) = match found {
             Found::Modern { link, ids, discovered } => {
@@ -127,7 +141,7 @@ impl Upstream {
             seen.name = info.text("name");
             seen.version = info.text("version");
         }
-        let listed = timeout_at(deadline, Arc::clone(&speaker).list()).await;
+        let listed = timeout_at(deadline, self.list(&speaker, Kinds::ALL)).await;
         let why = match listed {
             Ok(Ok(inventory)) => {
                 self.publish(inventory);
@@ -137,11 +151,22 @@ impl Upstream {
             Err(_elapsed) => "the server did not say in time what it offers; raise start_timeout_seconds if it needs longer".to_owned(),
         };
         let _late = timeout(CLOSED_WITHIN, speaker.close()).await;
-        Err(why)
+        Err(LifeError::Failed(why))
+    }
+
+    /// Asks for these lists; the others stay.
+    fn list(
+        &self,
+        speaker: &Arc<dyn Speaker>,
+        kinds: Kinds,
+    ) -> BoxFuture<'static, Result<Inventory, LinkError>> {
+        let before = self.listed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Arc::clone(speaker).list(kinds, before)
     }
 
     /// Takes in what the server offers now, and tells what of it is new.
     fn publish(&self, inventory: Inventory) {
+        self.listed.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&inventory);
         let new = Arc::new(self.prefix.of_inventory(inventory));
         let old = self.inventory.swap(Arc::clone(&new));
         let told = [
@@ -160,11 +185,12 @@ impl Upstream {
     async fn attend(&self, speaker: &Arc<dyn Speaker>, pulse: &Pulse) -> Result<(), String> {
         let (changes, mut told) = mpsc::channel(CHANGES_HELD);
         let mut ended = Arc::clone(speaker).attend(changes);
-        let mut due: Option<Instant> = None;
+        let mut due = Due::default();
         let mut listed_at = Instant::now();
         let mut listing: Option<BoxFuture<'static, Result<Inventory, LinkError>>> = None;
+        due.look(speaker.amiss().map(|amiss| amiss.kinds));
         loop {
-            let is_due = due.filter(|_| listing.is_none());
+            let is_due = due.at.filter(|_| listing.is_none());
             tokio::select! {
                 biased;
                 () = pulse.stop().cancelled() => return Ok(()),
@@ -174,22 +200,42 @@ impl Upstream {
                 }),
                 list = poll(&mut listing), if listing.is_some() => {
                     listing = None;
-                    match list {
-                        Ok(inventory) => self.publish(inventory),
-                        Err(error) => self.note(&format!("it did not list anew what it offers: {error}")),
-                    }
+                    due.look(self.take_in(speaker, list, pulse, due.asked));
                 }
                 Some(change) = told.recv() => match change {
                     Change::Updated(_) => self.tell(self.prefix.of_change(change)),
                     Change::Tools | Change::Prompts | Change::Resources => {
-                        due.get_or_insert((Instant::now() + SETTLED_AFTER).max(listed_at + LISTED_EVERY));
+                        let at = (Instant::now() + SETTLED_AFTER).max(listed_at + LISTED_EVERY);
+                        due.add(Kinds::default().and(&change), at);
                     }
                 },
                 () = sleep_until(is_due.unwrap_or_else(Instant::now)), if is_due.is_some() => {
-                    due = None;
                     listed_at = Instant::now();
-                    listing = Some(Arc::clone(speaker).list());
+                    listing = Some(self.list(speaker, due.take()));
                 }
+            }
+        }
+    }
+
+    /// Takes in a listing that ended, and says how the server is now. Which lists are to be asked for again.
+    fn take_in(
+        &self,
+        speaker: &Arc<dyn Speaker>,
+        list: Result<Inventory, LinkError>,
+        pulse: &Pulse,
+        asked: Kinds,
+    ) -> Option<Kinds> {
+        match list {
+            Ok(inventory) => {
+                self.publish(inventory);
+                say(speaker, pulse);
+                speaker.amiss().map(|amiss| amiss.kinds)
+            }
+            Err(error) => {
+                let why = format!("it did not list anew what it offers: {error}");
+                self.note(&why);
+                pulse.troubled(&why);
+                Some(asked)
             }
         }
     }
@@ -199,9 +245,56 @@ impl Upstream {
         self.seen().last_error = Some(error.to_owned());
     }
 
-    fn failed(&self, why: String) -> LifeError {
-        self.seen().last_error = Some(why.clone());
-        LifeError(why)
+    fn failed(&self, error: LifeError) -> LifeError {
+        self.seen().last_error = Some(error.to_string());
+        error
+    }
+}
+
+/// Says that the server serves, and what of it could not be had.
+fn say(speaker: &Arc<dyn Speaker>, pulse: &Pulse) {
+    match speaker.amiss() {
+        None => pulse.ready(),
+        Some(amiss) => pulse.troubled(&format!("not all that it offers could be listed: {}", amiss.why)),
+    }
+}
+
+/// Which lists are to be asked for, and when.
+struct Due {
+    kinds: Kinds,
+    at: Option<Instant>,
+    /// What is asked for now.
+    asked: Kinds,
+    /// Until lists that could not be had are asked for again.
+    pause: Duration,
+}
+
+impl Default for Due {
+    fn default() -> Self {
+        Self { kinds: Kinds::default(), at: None, asked: Kinds::default(), pause: LISTED_AGAIN_AFTER }
+    }
+}
+
+impl Due {
+    fn add(&mut self, kinds: Kinds, at: Instant) {
+        self.kinds = self.kinds.or(kinds);
+        self.at = Some(self.at.map_or(at, |before| before.min(at)));
+    }
+
+    fn take(&mut self) -> Kinds {
+        self.at = None;
+        self.asked = std::mem::take(&mut self.kinds);
+        self.asked
+    }
+
+    /// Notes which lists could not be had; they are asked for again, ever later.
+    fn look(&mut self, missing: Option<Kinds>) {
+        let Some(missing) = missing else {
+            self.pause = LISTED_AGAIN_AFTER;
+            return;
+        };
+        self.add(missing, Instant::now() + self.pause);
+        self.pause = (self.pause * 2).min(LISTED_AGAIN_AFTER_MOST);
     }
 }
 
@@ -230,7 +323,7 @@ impl Plugin for Upstream {
         let Some(current) = self.speaker.load_full() else {
             let why =
                 format!("the server behind plugin {} is not running, or not yet ready", self.parts.name);
-            return Box::pin(std::future::ready(Err(PluginError::Away(why))));
+            return Box::pin(std::future::ready(Err(PluginError::away(why))));
         };
         match self.prefix.strip(request) {
             Err(error) => Box::pin(std::future::ready(Err(error))),
@@ -244,6 +337,10 @@ impl Plugin for Upstream {
         }
     }
 
+    fn hears_refusals(&self) -> bool {
+        self.speaker.load().as_ref().is_some_and(|current| current.0.hears_refusals())
+    }
+
     fn live(self: Arc<Self>, pulse: Pulse) -> BoxFuture<'static, Result<(), LifeError>> {
         Box::pin(async move {
             self.lives.fetch_add(1, Ordering::Relaxed);
@@ -253,16 +350,22 @@ impl Plugin for Upstream {
                 () = pulse.stop().cancelled() => return Ok(()),
                 begun = timeout_at(deadline + CLOSED_WITHIN, self.begin(deadline)) => begun,
             };
-            let begun = begun.unwrap_or_else(|_elapsed| Err("the server did not start in time".to_owned()));
-            let speaker = begun.map_err(|why| self.failed(why))?;
+            let begun = begun.unwrap_or_else(|_elapsed| {
+                Err(LifeError::Failed("the server did not start in time".to_owned()))
+            });
+            let speaker = begun.map_err(|error| self.failed(error))?;
             let speaking = Speaking(&self);
             self.speaker.store(Some(Arc::new(Current(Arc::clone(&speaker)))));
-            pulse.ready();
+            say(&speaker, &pulse);
             let end = self.attend(&speaker, &pulse).await;
             drop(speaking);
             let _late = timeout(CLOSED_WITHIN, speaker.close()).await;
-            end.map_err(|why| self.failed(why))
+            end.map_err(|why| self.failed(LifeError::Failed(why)))
         })
+    }
+
+    fn era(&self) -> Option<&'static str> {
+        self.seen().kind.map(Kind::word)
     }
 
     fn report(&self) -> Value {
@@ -270,14 +373,11 @@ impl Plugin for Upstream {
         let seen = self.seen();
         let revision = speaker.as_ref().map(|current| current.0.revision());
         json!({
-            "era": seen.kind.map(|kind| match kind {
-                Kind::Modern => "modern",
-                Kind::Legacy => "legacy",
-            }),
+            "era": seen.kind.map(Kind::word),
             "revision": revision,
             "server": {"name": seen.name, "version": seen.version},
             "lives": self.lives.load(Ordering::Relaxed),
-            "last_error": seen.last_error,
+            "lastError": seen.last_error,
             "speaker": speaker.as_ref().map(|current| current.0.report()),
         })
     }

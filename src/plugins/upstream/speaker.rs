@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
+use super::inventory::{Amiss, Kinds};
 use super::link::LinkError;
 use crate::plugins::{Change, Context, Inventory, Outcome, PluginError, Request};
 
@@ -17,8 +18,24 @@ pub trait Speaker: Send + Sync + 'static {
         context: Context,
     ) -> BoxFuture<'static, Result<Outcome, PluginError>>;
 
-    /// Asks for all that the server offers, page by page, within the caller's deadline.
-    fn list(self: Arc<Self>) -> BoxFuture<'static, Result<Inventory, LinkError>>;
+    /// Whether a client's refusal to answer is told to the server, whose call waits for it. A server that does not wait
+    /// has nothing to be told.
+    fn hears_refusals(&self) -> bool {
+        false
+    }
+
+    /// Asks for the lists of these kinds, page by page, within the caller's deadline; all else, and what cannot be had,
+    /// stays as it was `before`.
+    fn list(
+        self: Arc<Self>,
+        kinds: Kinds,
+        before: Inventory,
+    ) -> BoxFuture<'static, Result<Inventory, LinkError>>;
+
+    /// Which lists could not be had the last time; none when all could.
+    fn amiss(&self) -> Option<Amiss> {
+        None
+    }
 
     /// Listens for what the server tells of its own accord, until the link ends. Once it listens it goes on by itself
     /// where the transport can be taken up again; what may have been missed is told as if everything had changed.

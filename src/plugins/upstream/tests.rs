@@ -10,12 +10,15 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::inventory::Kinds;
 use super::link::{Link, LinkError};
 use super::probe::{Found, probe};
 use super::speaker::Speaker;
 use super::testing::{Asked, Reply, Scripted, context, until};
 use super::{Opened, Parts, Upstream, Ways};
-use crate::plugins::{Change, Context, Health, Inventory, Outcome, Plugin, PluginError, Pulse, Request};
+use crate::plugins::{
+    Change, Context, Health, Inventory, LifeError, Outcome, Plugin, PluginError, Pulse, Request,
+};
 use crate::protocol::{Answers, Raw};
 
 /// Gives out links one after the other.
@@ -42,7 +45,7 @@ impl Speaker for Mute {
     fn perform(self: Arc<Self>, _: Request, _: Context) -> BoxFuture<'static, Result<Outcome, PluginError>> {
         Box::pin(std::future::ready(Err(PluginError::Failed("mute".into()))))
     }
-    fn list(self: Arc<Self>) -> BoxFuture<'static, Result<Inventory, LinkError>> {
+    fn list(self: Arc<Self>, _: Kinds, _: Inventory) -> BoxFuture<'static, Result<Inventory, LinkError>> {
         Box::pin(std::future::ready(Ok(Inventory::default())))
     }
     fn attend(self: Arc<Self>, _: mpsc::Sender<Change>) -> BoxFuture<'static, Result<(), LinkError>> {
@@ -79,7 +82,7 @@ fn begin(
 
 async fn ready(pulse: &Pulse) {
     let health = pulse.watch();
-    until("a ready life", || *health.borrow() == Health::Ready).await;
+    until("a ready life", || *health.borrow() != Health::Starting).await;
 }
 
 fn discovered(capabilities: &Value) -> Reply {
@@ -208,17 +211,17 @@ async fn a_life_serves_until_its_link_ends_and_says_why_it_ended() {
     let upstream = plugin(Links::of([Arc::clone(&link)]));
     let (heard, _notices) = context(&json!({}));
     let early = Arc::clone(&upstream).handle(call(), heard.clone()).await;
-    assert!(matches!(early, Err(PluginError::Away(why)) if why.contains("not yet ready")));
+    assert!(matches!(early, Err(PluginError::Away { why, .. }) if why.contains("not yet ready")));
     let (pulse, life) = begin(&upstream);
     ready(&pulse).await;
     assert!(Arc::clone(&upstream).handle(call(), heard.clone()).await.is_ok());
     link.end(Some(LinkError::Broken("it exited with code 3".into())));
-    assert_eq!(life.await.unwrap().unwrap_err().0, "it exited with code 3");
+    assert_eq!(life.await.unwrap().unwrap_err().to_string(), "it exited with code 3");
     assert!(link.is_closed());
     assert!(Arc::clone(&upstream).handle(call(), heard).await.is_err());
-    assert_eq!(upstream.report()["last_error"], "it exited with code 3");
+    assert_eq!(upstream.report()["lastError"], "it exited with code 3");
     let (_pulse, life) = begin(&upstream);
-    assert!(life.await.unwrap().unwrap_err().0.contains("no more"));
+    assert!(life.await.unwrap().unwrap_err().to_string().contains("no more"));
 }
 
 #[tokio::test]
@@ -246,4 +249,75 @@ async fn a_server_that_says_in_a_loop_that_its_lists_changed_is_asked_seldom() {
     pulse.stop().cancel();
     assert!(life.await.unwrap().is_ok());
     assert!(link.is_closed());
+}
+
+/// A way that the plugin's file describes wrongly.
+struct Nowhere;
+
+impl Ways for Nowhere {
+    fn open(&self) -> BoxFuture<'static, Result<Arc<dyn Link>, LinkError>> {
+        let why = "headers.Authorization: the variable TOKEN is not set".to_owned();
+        Box::pin(std::future::ready(Err(LinkError::Misconfigured(why))))
+    }
+}
+
+#[tokio::test]
+async fn a_life_on_settings_that_cannot_be_used_says_that_another_would_be_no_better() {
+    let upstream = Upstream::new(Parts {
+        name: "p".into(),
+        ways: Arc::new(Nowhere),
+        sessions: Box::new(|opened, _| Arc::new(Mute(opened))),
+        start_timeout: Duration::from_secs(20),
+        uri_prefix: String::new(),
+    });
+    let (_pulse, life) = begin(&upstream);
+    let Err(LifeError::Misconfigured(why)) = life.await.unwrap() else { panic!("it would be tried again") };
+    assert!(why.contains("settings") && why.contains("the variable TOKEN is not set"), "{why}");
+    assert_eq!(upstream.report()["lastError"], why);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_one_kind_has_that_kind_listed_anew_and_no_other() {
+    let link = Scripted::pipe(|asked| match asked.method {
+        "server/discover" => discovered(&json!({"tools": {"listChanged": true}, "prompts": {}})),
+        "subscriptions/listen" => Reply::Open(vec![
+            json!({"method": "notifications/subscriptions/acknowledged", "params": {}}).to_string(),
+        ]),
+        "prompts/list" => Reply::result(&json!({"prompts": [{"name": "p"}]})),
+        _ => Reply::result(&json!({"tools": [tool(&format!("t{}", asked.id))]})),
+    });
+    let upstream = plugin(Links::of([Arc::clone(&link)]));
+    let (pulse, _life) = begin(&upstream);
+    ready(&pulse).await;
+    until("the listen", || !link.asked_of("subscriptions/listen").is_empty()).await;
+    let id = link.asked_of("subscriptions/listen").remove(0).id;
+    link.say(id, &json!({"method": "notifications/tools/list_changed"}));
+    until("the second list", || link.asked_of("tools/list").len() == 2).await;
+    let name = format!("t{}", link.asked_of("tools/list")[1].id);
+    until("its tools", || upstream.inventory().tools.iter().any(|tool| tool.name() == name)).await;
+    assert_eq!((link.asked_of("prompts/list").len(), upstream.inventory().prompts.len()), (1, 1));
+    pulse.stop().cancel();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_whose_lists_cannot_be_had_is_in_trouble_until_they_can() {
+    let broken = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let is_broken = Arc::clone(&broken);
+    let link = Scripted::pipe(move |asked| match asked.method {
+        "server/discover" => discovered(&json!({"tools": {}})),
+        "tools/list" if is_broken.load(std::sync::atomic::Ordering::Relaxed) => {
+            Reply::error(-32603, "no room")
+        }
+        _ => Reply::result(&json!({"tools": [tool("t")]})),
+    });
+    let upstream = plugin(Links::of([Arc::clone(&link)]));
+    let (pulse, _life) = begin(&upstream);
+    ready(&pulse).await;
+    let health = pulse.watch();
+    let Health::Troubled(why) = health.borrow().clone() else { panic!("it is well") };
+    assert!(why.contains("tools/list") && why.contains("no room"), "{why}");
+    broken.store(false, std::sync::atomic::Ordering::Relaxed);
+    until("a good list", || *health.borrow() == Health::Ready).await;
+    assert_eq!(upstream.inventory().tools.len(), 1);
+    pulse.stop().cancel();
 }

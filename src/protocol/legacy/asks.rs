@@ -5,10 +5,15 @@
 use serde_json::{Map, Value, json};
 
 use crate::error::{ErrorCode, Fault};
-use crate::protocol::{InputMethod, InputRequest, Object, Raw, Revision};
+use crate::protocol::{InputMethod, InputRequest, Object, Raw, Revision, RpcError};
 
 /// The code with which 2025-11-25 tells a client to open URLs and to call again.
 pub const URL_REQUIRED: i32 = -32042;
+
+/// JSON-RPC's code for an error whose own code says nothing.
+const INTERNAL: i64 = -32603;
+/// JSON-RPC's code for what does not have the shape that it should.
+const INVALID_PARAMS: i64 = -32602;
 
 /// A request to the client.
 #[derive(Debug, Clone)]
@@ -56,8 +61,8 @@ impl Ask {
     /// Reads the client's answer: the answer in the words of 2026-07-28.
     ///
     /// # Errors
-    /// What is wrong with it, in a sentence for the caller.
-    pub fn read(&self, answer: Answer) -> Result<Raw, String> {
+    /// The client's own error; or, for an answer in a shape that is none, one that says so.
+    pub fn read(&self, answer: Answer) -> Result<Raw, RpcError> {
         let result = match answer {
             Answer::Result(result) => result,
             // Whoever cannot or will not fill in a form has cancelled it: plugins know what to do then.
@@ -66,10 +71,15 @@ impl Ask {
             }
             Answer::Error(error) => {
                 let says = error.get("message").and_then(Value::as_str).unwrap_or("no reason given");
-                return Err(format!("the client refused {}: {says}", self.method.name()));
+                return Err(RpcError {
+                    code: error.get("code").and_then(Value::as_i64).unwrap_or(INTERNAL),
+                    message: format!("the client refused {}: {says}", self.method.name()),
+                    data: Value::Null,
+                });
             }
         };
-        let value: Value = result.read().map_err(|error| error.to_string())?;
+        let wrong = |message: String| RpcError { code: INVALID_PARAMS, message, data: Value::Null };
+        let value: Value = result.read().map_err(|error| wrong(error.to_string()))?;
         let fits = match self.method {
             InputMethod::Roots => value.get("roots").is_some_and(Value::is_array),
             InputMethod::Sampling => {
@@ -87,10 +97,10 @@ impl Ask {
             }
         };
         if !fits {
-            return Err(format!(
+            return Err(wrong(format!(
                 "the client's answer to {} does not have the shape of one",
                 self.method.name()
-            ));
+            )));
         }
         Ok(if self.single.is_empty() { result } else { several(value, &self.single) })
     }
@@ -220,7 +230,8 @@ mod tests {
         let sampling = Ask::new(&InputRequest::sampling(json!({"messages": []})), Revision::V20241105, "e");
         assert!(sampling.read(result(&json!({"role": "assistant"}))).is_err());
         let refused = sampling.read(Answer::Error(json!({"code": -1, "message": "no"})));
-        assert!(refused.unwrap_err().ends_with("no"));
+        let refused = refused.unwrap_err();
+        assert!(refused.code == -1 && refused.message.ends_with("no"), "{refused:?}");
     }
 
     #[test]

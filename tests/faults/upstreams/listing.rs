@@ -64,7 +64,7 @@ fn of_two_tools_of_one_name_the_first_serves_and_the_other_is_told_of() {
     assert_eq!(house.says("double__say", json!({})), "said");
     let lists = house.plugin("double")["report"]["speaker"]["lists"].clone();
     assert_eq!(lists["dropped"], 1, "{lists}");
-    assert!(lists["dropped_first"].to_string().contains("twice"), "{lists}");
+    assert!(lists["droppedFirst"].to_string().contains("twice"), "{lists}");
     house.neighbour_is_well();
 }
 

@@ -3,12 +3,14 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 /// A request, as the server sees it.
 pub struct Asked {
     pub method: String,
+    pub path: String,
     pub session: Option<String>,
     pub body: Value,
 }
@@ -19,7 +21,38 @@ impl Asked {
     }
 }
 
-type Script = dyn Fn(&Asked) -> Option<String> + Send + Sync;
+/// What a server writes.
+pub enum Answer {
+    /// This, and then it closes the connection.
+    Whole(String),
+    /// This, and then letters for as long as they are taken.
+    Endless(String),
+    /// This, and then the connection is reset.
+    Reset(String),
+}
+
+impl Answer {
+    fn write(&self, mut stream: &TcpStream) -> std::io::Result<()> {
+        match self {
+            Self::Whole(text) => stream.write_all(text.as_bytes()),
+            Self::Endless(head) => {
+                stream.write_all(head.as_bytes())?;
+                loop {
+                    stream.write_all(&[b'x'; 1 << 16])?;
+                }
+            }
+            Self::Reset(text) => {
+                stream.write_all(text.as_bytes())?;
+                // Closed with this it says so to the other side at once, and sends no more.
+                Ok(rustix::net::sockopt::set_socket_linger(stream, Some(Duration::ZERO))?)
+            }
+        }
+    }
+}
+
+type Script = dyn Fn(&Asked) -> Option<Answer> + Send + Sync;
+/// How a request is answered that the script leaves alone: by the tools that there are.
+type Well = fn(&Asked, &[&str], &Mutex<Vec<Value>>) -> String;
 
 /// The server; it goes on until the test's process ends.
 pub struct Scripted {
@@ -34,10 +67,22 @@ impl Scripted {
         tools: &'static [&'static str],
         script: impl Fn(&Asked) -> Option<String> + Send + Sync + 'static,
     ) -> Self {
+        Self::start(tools, well, Arc::new(move |asked: &Asked| script(asked).map(Answer::Whole)))
+    }
+
+    /// The same of 2026-07-28.
+    pub fn modern(
+        tools: &'static [&'static str],
+        script: impl Fn(&Asked) -> Option<Answer> + Send + Sync + 'static,
+    ) -> Self {
+        Self::start(tools, well_in_modern, Arc::new(script))
+    }
+
+    fn start(tools: &'static [&'static str], well: Well, script: Arc<Script>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
         let seen = Arc::new(Mutex::new(Vec::new()));
-        let (noted, script): (_, Arc<Script>) = (Arc::clone(&seen), Arc::new(script));
+        let noted = Arc::clone(&seen);
         let sessions = Arc::new(Mutex::new(Vec::new()));
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -52,8 +97,10 @@ impl Scripted {
                         asked.tool()
                     );
                     noted.lock().expect("no panic").push(what);
-                    let answer = script(&asked).unwrap_or_else(|| well(&asked, tools, &sessions));
-                    drop((&stream).write_all(answer.as_bytes()));
+                    let answer =
+                        script(&asked).unwrap_or_else(|| Answer::Whole(well(&asked, tools, &sessions)));
+                    // Whoever has heard enough may leave.
+                    let _left = answer.write(&stream);
                 });
             }
         });
@@ -69,11 +116,12 @@ impl Scripted {
     }
 }
 
-fn read(stream: &TcpStream) -> Option<Asked> {
+pub fn read(stream: &TcpStream) -> Option<Asked> {
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader.read_line(&mut line).ok()?;
-    let method = line.split(' ').next()?.to_owned();
+    let mut words = line.split(' ').map(str::to_owned);
+    let (method, path) = (words.next()?, words.next()?);
     let (mut length, mut session) = (0, None);
     loop {
         let mut line = String::new();
@@ -87,7 +135,7 @@ fn read(stream: &TcpStream) -> Option<Asked> {
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
-    Some(Asked { method, session, body: serde_json::from_slice(&body).unwrap_or_default() })
+    Some(Asked { method, path, session, body: serde_json::from_slice(&body).unwrap_or_default() })
 }
 
 /// An answer of one connection.
@@ -129,6 +177,38 @@ fn well(asked: &Asked, tools: &[&str], sessions: &Mutex<Vec<Value>>) -> String {
             let error = json!({"code": -32601, "message": "Method not found"});
             let body = json!({"jsonrpc": "2.0", "id": asked.body["id"], "error": error}).to_string();
             http("200 OK", "Content-Type: application/json\r\n", &body)
+        }
+    }
+}
+
+fn well_in_modern(asked: &Asked, tools: &[&str], _: &Mutex<Vec<Value>>) -> String {
+    if asked.method != "POST" {
+        return http("405 Method Not Allowed", "", "");
+    }
+    let complete = |mut members: Value| {
+        members["resultType"] = "complete".into();
+        members["ttlMs"] = 0.into();
+        members["cacheScope"] = "private".into();
+        result(asked, "", &members)
+    };
+    match asked.body["method"].as_str().unwrap_or_default() {
+        "server/discover" => complete(json!({
+            "supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}},
+            "_meta": {"io.modelcontextprotocol/serverInfo": {"name": "scripted", "version": "2"}},
+        })),
+        "tools/list" => {
+            let tool = |name: &&str| json!({"name": name, "inputSchema": {"type": "object"}});
+            complete(json!({"tools": tools.iter().map(tool).collect::<Vec<_>>()}))
+        }
+        "tools/call" => result(
+            asked,
+            "",
+            &json!({"resultType": "complete", "content": [{"type": "text", "text": "well"}]}),
+        ),
+        _ => {
+            let error = json!({"code": -32601, "message": "Method not found"});
+            let body = json!({"jsonrpc": "2.0", "id": asked.body["id"], "error": error}).to_string();
+            http("404 Not Found", "Content-Type: application/json\r\n", &body)
         }
     }
 }

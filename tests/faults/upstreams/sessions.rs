@@ -40,3 +40,24 @@ fn a_session_that_clients_share_unsaid_is_warned_of() {
     assert!(!house.plugin("said")["report"].to_string().contains("mix up"), "it was said");
     house.neighbour_is_well();
 }
+
+#[test]
+fn a_server_hears_at_once_that_a_client_refuses_what_it_asked_or_leaves_it_alone() {
+    let house = House::with(&[("asks", hostile("good", "isolation = \"per_client\""))]);
+    house.is_ready("asks");
+    let session = Session::newest(&house.server);
+    let mut call = session.begin("asks__ask", json!({"method": "sampling/createMessage"}));
+    let ask = call.ask("sampling/createMessage");
+    let error = json!({"code": -1, "message": "not today"});
+    assert_eq!(session.post(&json!({"jsonrpc": "2.0", "id": ask["id"], "error": error})).status, 202);
+    let said = call.rest().pop().expect("an end").to_string();
+    assert!(said.contains("not today") && said.contains("-1") && said.contains("content"), "{said}");
+
+    let mut call = session.begin_as("x", "asks__ask", json!({"method": "roots/list"}), json!({}));
+    call.ask("roots/list");
+    let parked = || house.plugin("asks")["report"]["speaker"]["parked"].clone();
+    assert_eq!(parked(), 1);
+    assert_eq!(session.notify("notifications/cancelled", json!({"requestId": "x"})).status, 202);
+    eventually("nothing is parked", || (parked() == 0).then_some(()));
+    house.neighbour_is_well();
+}

@@ -89,14 +89,14 @@ impl Plugin for Fake {
             let life = self.lives.fetch_add(1, Ordering::Relaxed);
             assert!(life >= self.panics, "told to panic");
             if life < self.panics + self.fails {
-                return Err(LifeError("told to fail".to_owned()));
+                return Err(LifeError::Failed("told to fail".to_owned()));
             }
             let dies = CancellationToken::new();
             *self.dies.lock().unwrap_or_else(PoisonError::into_inner) = dies.clone();
             pulse.ready();
             tokio::select! {
                 () = pulse.stop().cancelled() => Ok(()),
-                () = dies.cancelled() => Err(LifeError("told to die".to_owned())),
+                () = dies.cancelled() => Err(LifeError::Failed("told to die".to_owned())),
             }
         })
     }

@@ -23,7 +23,7 @@ use crate::plugins::upstream::exchange::{METHOD_NOT_FOUND, is_mine};
 use crate::plugins::upstream::link::{Flow, LinkError, Outgoing};
 use crate::plugins::{Context, Hop};
 use crate::protocol::{
-    ClientCapabilities, Incoming, InputMethod, InputRequest, LogLevel, Object, Raw, RpcError,
+    Answers, ClientCapabilities, Incoming, InputMethod, InputRequest, LogLevel, Object, Raw, RpcError,
 };
 
 /// How long further asks are waited for after the first, so that the client gets them in one round.
@@ -226,16 +226,23 @@ impl Errand {
         }
     }
 
-    /// Tells the server the client's answers. What the client left out, or answered in a shape that is none, stays open
-    /// and is asked again.
+    /// Tells the server the client's answers, errors among them. What the client left out, or answered in a shape that is
+    /// none, stays open and is asked again.
     ///
     /// # Errors
     /// When the server cannot be told.
-    pub async fn answer(&mut self, answers: &Object) -> Result<(), LinkError> {
+    pub async fn answer(&mut self, answers: &Answers) -> Result<(), LinkError> {
         let revision = self.session.handshake().revision;
         let mut told = Vec::new();
         self.asks.retain(|asked| {
-            let answer = answers.get(&asked.key).map(|raw| words::answer_to(&asked.request, raw, revision));
+            if let Some((_, error)) = answers.refusals().iter().find(|(key, _)| *key == asked.key) {
+                told.push(compose::refusal(&asked.id, error.code, &error.message));
+                return false;
+            }
+            let answer = answers
+                .responses()
+                .get(&asked.key)
+                .map(|raw| words::answer_to(&asked.request, raw, revision));
             let Some(Ok(answer)) = answer else { return true };
             told.push(compose::answer(&asked.id, &answer));
             false

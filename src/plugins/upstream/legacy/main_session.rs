@@ -15,7 +15,7 @@ use super::changes::Changes;
 use super::session::{Parts, Session, Tally};
 use crate::plugins::upstream::exchange::ProbeError;
 use crate::plugins::upstream::failures;
-use crate::plugins::upstream::inventory::{Lister, Source};
+use crate::plugins::upstream::inventory::{Kinds, Lister, Source};
 use crate::plugins::upstream::link::LinkError;
 use crate::plugins::upstream::ways::Opened;
 use crate::plugins::{Change, Inventory, Outcome, PluginError, Request};
@@ -74,29 +74,45 @@ impl MainSession {
         }
     }
 
-    /// All that the server offers.
+    /// What the server offers of these kinds, and the rest as it was `before`.
     ///
     /// # Errors
     /// When the link does not carry.
-    pub async fn list(&self, limit: Duration) -> Result<Inventory, LinkError> {
+    pub async fn list(
+        &self,
+        plugin: &str,
+        kinds: Kinds,
+        before: Inventory,
+        limit: Duration,
+    ) -> Result<Inventory, LinkError> {
         let deadline = Instant::now() + limit;
         let session = self.well().await?;
-        match self.list_in(&session, deadline).await {
-            Err(LinkError::SessionLost) => self.list_in(&*self.well().await?, deadline).await,
+        match self.list_in(&session, plugin, kinds, before.clone(), deadline).await {
+            Err(LinkError::SessionLost) => {
+                self.list_in(&*self.well().await?, plugin, kinds, before, deadline).await
+            }
             listed => listed,
         }
     }
 
-    async fn list_in(&self, session: &Session, deadline: Instant) -> Result<Inventory, LinkError> {
+    async fn list_in(
+        &self,
+        session: &Session,
+        plugin: &str,
+        kinds: Kinds,
+        before: Inventory,
+        deadline: Instant,
+    ) -> Result<Inventory, LinkError> {
         let handshake = session.handshake();
         let source = Source {
+            plugin,
             link: &**session.link(),
             ids: session.ids(),
             legacy: Some(handshake.header()),
             capabilities: &handshake.capabilities,
             instructions: handshake.instructions.as_deref(),
         };
-        self.lister.list(source, deadline).await.inspect_err(|error| session.learn(error))
+        self.lister.list(source, kinds, before, deadline).await.inspect_err(|error| session.learn(error))
     }
 
     /// What was amiss in the lists.

@@ -34,6 +34,7 @@ use super::compose;
 use super::failures;
 use super::handshake::initialize;
 use super::ids::Ids;
+use super::inventory::{Amiss, Kinds};
 use super::link::LinkError;
 use super::speaker::Speaker;
 use super::ways::{Opened, Ways};
@@ -52,6 +53,8 @@ use words::Call;
 
 /// How long a call that was told to have URLs opened waits for the server's word that they were, before it is tried again.
 const DONE_WITHIN: Duration = Duration::from_secs(5);
+/// When a caller for whom there is no room is told to come back.
+const COME_BACK: Duration = Duration::from_secs(5);
 
 /// How sessions are to be kept, out of the plugin's file.
 #[derive(Debug, Clone)]
@@ -167,7 +170,7 @@ impl Legacy {
         let mut errand = claimed.map_err(|why| gone(why, self.parking.wait()))?;
         errand.attach(&context);
         if !errand.has_come_to() {
-            errand.answer(answers.responses()).await.map_err(|error| {
+            errand.answer(answers).await.map_err(|error| {
                 PluginError::InvalidParams(format!(
                     "the server could not be told the answers: {error}. Whether the call had an effect is not known: \
                      see what it did, then call again without `requestState`"
@@ -186,8 +189,8 @@ impl Legacy {
         request: &Request,
         context: Context,
     ) -> Result<Outcome, PluginError> {
-        let refused = urls.iter().filter_map(|(key, _)| answers.responses().get(key));
-        if refused.clone().any(|answer| !is_accepted(answer)) {
+        let mut given = urls.iter().filter_map(|(key, _)| answers.responses().get(key));
+        if !answers.refusals().is_empty() || given.any(|answer| !is_accepted(answer)) {
             let says = "The page that this needs was not opened: the user declined. Nothing was done.";
             return match request {
                 Request::Call { .. } => Ok(Outcome::Complete(ToolResult::failed(says).into_raw())),
@@ -216,8 +219,9 @@ impl Legacy {
             Step::Failed(error) => Err(hint(self.failed(&error))),
             Step::Asks => {
                 let requests = errand.open_asks();
-                let ticket = self.parking.park(errand, context).ok_or_else(|| {
-                    PluginError::Away("too many calls wait for their clients' answers".to_owned())
+                let ticket = self.parking.park(errand, context).map_err(|why| PluginError::Full {
+                    why: format!("{why}: answer those first, or wait until they are given up"),
+                    returns: COME_BACK,
                 })?;
                 let state = serde_json::to_value(Ticket::Parked(ticket)).ok();
                 Ok(Outcome::InputRequired { requests, state })
@@ -230,11 +234,14 @@ impl Legacy {
         if let Some(pool) = &self.pool {
             let lease = pool.lease(&key, context.deadline()).await.map_err(|why| match why {
                 NoSession::Link(error) => self.failed(&error),
-                NoSession::Full(most) => PluginError::Away(format!(
-                    "all {most} sessions with the server behind plugin {} are in use: call again later, or have the \
-                     operator raise sessions_max",
-                    self.manner.plugin
-                )),
+                NoSession::Full(most) => PluginError::Full {
+                    why: format!(
+                        "all {most} sessions with the server behind plugin {} are in use: call again later, or have the \
+                         operator raise sessions_max",
+                        self.manner.plugin
+                    ),
+                    returns: COME_BACK,
+                },
             })?;
             return Ok((Arc::clone(lease.session()), Some(lease)));
         }
@@ -273,8 +280,24 @@ impl Speaker for Legacy {
         async move { self.carry_out(request, context).await }.boxed()
     }
 
-    fn list(self: Arc<Self>) -> BoxFuture<'static, Result<Inventory, LinkError>> {
-        async move { self.main.list(self.manner.start_timeout).await }.boxed()
+    fn hears_refusals(&self) -> bool {
+        true
+    }
+
+    fn list(
+        self: Arc<Self>,
+        kinds: Kinds,
+        before: Inventory,
+    ) -> BoxFuture<'static, Result<Inventory, LinkError>> {
+        async move {
+            let Manner { plugin, start_timeout, .. } = &self.manner;
+            self.main.list(plugin, kinds, before, *start_timeout).await
+        }
+        .boxed()
+    }
+
+    fn amiss(&self) -> Option<Amiss> {
+        self.main.lister().amiss()
     }
 
     fn attend(self: Arc<Self>, changes: mpsc::Sender<Change>) -> BoxFuture<'static, Result<(), LinkError>> {
@@ -333,7 +356,7 @@ fn maker(manner: &Manner, ways: Arc<dyn Ways>) -> Maker {
             let late = |_elapsed| LinkError::Unreachable("it was not reached in time".to_owned());
             let link = tokio::time::timeout_at(deadline, ways.open()).await.map_err(late)??;
             let ids = Ids::default();
-            let capabilities = Raw::trusted(compose::capabilities_of(&client));
+            let capabilities = Raw::trusted(compose::capabilities_of(&client).into_owned());
             match initialize(&*link, &capabilities, &ids, deadline).await {
                 Ok(handshake) => Ok(Opened { link, handshake, ids }),
                 Err(error) => {
@@ -395,7 +418,7 @@ fn gone(why: Gone, waited: Duration) -> PluginError {
 fn with_hint(error: PluginError) -> PluginError {
     match error {
         PluginError::InvalidParams(says) => PluginError::InvalidParams(format!("{says} ({HINT})")),
-        PluginError::Away(says) => PluginError::Away(format!("{says} ({HINT})")),
+        PluginError::Away { why, returns } => PluginError::Away { why: format!("{why} ({HINT})"), returns },
         PluginError::Upstream(says) => PluginError::Upstream(format!("{says} ({HINT})")),
         other => other,
     }

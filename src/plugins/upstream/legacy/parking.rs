@@ -28,7 +28,7 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(3);
 pub enum Gone {
     /// It was found by an earlier retry.
     Answered,
-    /// Nobody came in time.
+    /// Nobody came in time, or will come.
     Expired,
     /// It is of an earlier life of the plugin, or of somebody else.
     Unknown,
@@ -80,17 +80,23 @@ impl Parking {
         self.lock().parked.len()
     }
 
-    /// Parks a call: the ticket under which it is found again; none when too many wait, and then the call is given up.
-    pub fn park(self: &Arc<Self>, mut errand: Errand, context: &Context) -> Option<String> {
+    /// Parks a call: the ticket under which it is found again.
+    ///
+    /// # Errors
+    /// Of what there are too many; the call is given up then.
+    pub fn park(self: &Arc<Self>, mut errand: Errand, context: &Context) -> Result<String, String> {
         let (claim, claimed) = oneshot::channel();
         let number = {
             let mut table = self.lock();
             let of_caller = table.parked.values().filter(|parked| parked.caller == context.caller()).count();
-            if table.parked.len() >= PARKED_MAX
-                || of_caller >= PARKED_OF_CALLER_MAX
-                || self.closing.is_cancelled()
-            {
-                return None;
+            if of_caller >= PARKED_OF_CALLER_MAX {
+                return Err(format!("{of_caller} calls of yours wait for answers, which is the most"));
+            }
+            if table.parked.len() >= PARKED_MAX {
+                return Err(format!("{PARKED_MAX} calls wait for their clients' answers, which is the most"));
+            }
+            if self.closing.is_cancelled() {
+                return Err("the gateway ends its sessions with this server".to_owned());
             }
             table.last = table.last.saturating_add(1);
             let number = table.last;
@@ -99,9 +105,11 @@ impl Parking {
             number
         };
         errand.detach();
+        // Whoever calls in a session is one wait from the first round to the last; all others hang up between two rounds.
+        let left = context.conversation().map(|_| context.cancel().clone()).unwrap_or_default();
         let runtime = errand.session().runtime().clone();
-        self.keepers.spawn_on(keep(Arc::clone(self), number, errand, claimed), &runtime);
-        Some(format!("{}-{number}", self.life))
+        self.keepers.spawn_on(keep(Arc::clone(self), number, errand, claimed, left), &runtime);
+        Ok(format!("{}-{number}", self.life))
     }
 
     /// Finds a parked call again.
@@ -162,6 +170,7 @@ async fn keep(
     number: u64,
     mut errand: Errand,
     mut claimed: oneshot::Receiver<oneshot::Sender<Errand>>,
+    left: CancellationToken,
 ) {
     let expiry = Instant::now() + parking.wait;
     let why = loop {
@@ -175,6 +184,7 @@ async fn keep(
                 return;
             }
             () = parking.closing.cancelled() => break "the gateway ends its session with this server",
+            () = left.cancelled() => break "the client does not wait for the answer any more",
             () = sleep_until(expiry) => break "the client did not answer in time",
             step = errand.drive(None), if !errand.has_come_to() => match step {
                 // Further asks wait for the next round.

@@ -125,7 +125,8 @@ fn tidy_meta(params: &mut Object) -> bool {
 /// What is wrong with it.
 pub fn answer_to(asked: &InputRequest, answer: &Raw, revision: Revision) -> Result<Raw, String> {
     // The same check that the door makes of the answers of its clients.
-    let answer = Ask::new(asked, Revision::NEWEST_LEGACY, "").read(Answer::Result(answer.clone()))?;
+    let answer = Ask::new(asked, Revision::NEWEST_LEGACY, "").read(Answer::Result(answer.clone()));
+    let answer = answer.map_err(|error| error.message)?;
     if asked.method == InputMethod::Sampling && !revision.has_url_elicitation() {
         return Ok(with_one_block(&answer).unwrap_or(answer));
     }

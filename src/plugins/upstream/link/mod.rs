@@ -108,6 +108,9 @@ pub enum LinkError {
     /// Nothing was sent: no connection, no process. Worth another try.
     #[error("{0}")]
     Unreachable(String),
+    /// Nothing can be sent, now or later: what the plugin's file says cannot be used, until somebody mends it.
+    #[error("{0}")]
+    Misconfigured(String),
     /// The server answered with a status and no message.
     #[error("it answered with HTTP status {status}{}", .says.as_ref().map(|says| format!(": {says}")).unwrap_or_default())]
     Status {

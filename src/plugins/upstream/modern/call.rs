@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use smallvec::{SmallVec, smallvec};
 use tokio::time::Instant;
 
 use super::Modern;
@@ -17,6 +18,7 @@ use crate::plugins::upstream::exchange::{METHOD_NOT_FOUND, is_mine};
 use crate::plugins::upstream::failures::{
     self, HEADER_MISMATCH, UNSUPPORTED_VERSION, nonsense, not_carried, refused,
 };
+use crate::plugins::upstream::inventory::Kinds;
 use crate::plugins::upstream::link::{Link, LinkError, Outgoing};
 use crate::plugins::upstream::probe::speaks_modern;
 use crate::plugins::{Context, Hop, Outcome, PluginError, Reference, Request};
@@ -117,7 +119,10 @@ impl Modern {
             };
             if error.code == HEADER_MISMATCH && !std::mem::replace(&mut listed_anew, true) {
                 // The tool's schema changed, and with it what headers repeat. Nothing was carried out.
-                self.list_all().await.map_err(|error| not_carried(&self.plugin, &error))?;
+                let before = self.lister.inventory();
+                self.list_these(Kinds::TOOLS, before)
+                    .await
+                    .map_err(|error| not_carried(&self.plugin, &error))?;
                 continue;
             }
             if speaks_modern(&error) && !std::mem::replace(&mut said_anew, true) {
@@ -179,13 +184,13 @@ impl Modern {
             trace: Some(context.trace()),
         };
         let said = Said::of(request);
-        let mut members: Vec<(&str, &str)> =
-            said.members.iter().map(|(key, json)| (*key, json.as_str())).collect();
         let mut answers = (None, None);
         if let Some(given) = answers_of(request) {
             answers.0 = (!given.responses().is_empty()).then(|| given.responses().to_raw());
             answers.1 = given.state::<State>().map(|state| compose::text(&state.request_state));
         }
+        let mut members: SmallVec<[(&str, &str); 4]> =
+            said.members.iter().map(|(key, json)| (*key, json.as_str())).collect();
         members.extend(answers.0.iter().map(|responses| ("inputResponses", responses.as_str())));
         members.extend(answers.1.iter().map(|state| (STATE, state.as_str())));
         let body = compose::request(id, said.method, Era::Modern(&capabilities), &wishes, &members);
@@ -265,7 +270,7 @@ impl Modern {
 struct Said {
     method: &'static str,
     name: Option<Arc<str>>,
-    members: Vec<(&'static str, Json)>,
+    members: SmallVec<[(&'static str, Json); 3]>,
 }
 
 /// JSON that is ours, or shared with the request.
@@ -288,22 +293,22 @@ impl Said {
         let text = |text: &str| Json::Own(compose::text(text));
         let (method, name, members) = match request {
             Request::Call { tool, arguments, .. } => {
-                let members = vec![("name", text(tool)), ("arguments", Json::Shared(arguments.clone()))];
+                let members = smallvec![("name", text(tool)), ("arguments", Json::Shared(arguments.clone()))];
                 ("tools/call", Some(Arc::clone(tool)), members)
             }
             Request::Prompt { name, arguments, .. } => {
-                let members = vec![("name", text(name)), ("arguments", Json::Shared(arguments.clone()))];
+                let members = smallvec![("name", text(name)), ("arguments", Json::Shared(arguments.clone()))];
                 ("prompts/get", Some(Arc::clone(name)), members)
             }
             Request::Read { uri, .. } => {
-                ("resources/read", Some(Arc::from(uri.as_str())), vec![("uri", text(uri))])
+                ("resources/read", Some(Arc::from(uri.as_str())), smallvec![("uri", text(uri))])
             }
             Request::Complete { of, argument, typed, chosen } => {
                 let reference = match of {
                     Reference::Prompt(name) => json!({"type": "ref/prompt", "name": name}),
                     Reference::Resource(uri) => json!({"type": "ref/resource", "uri": uri}),
                 };
-                let mut members = vec![
+                let mut members = smallvec![
                     ("ref", Json::Own(reference.to_string())),
                     ("argument", Json::Own(json!({"name": argument, "value": typed}).to_string())),
                 ];
@@ -313,7 +318,7 @@ impl Said {
                 ("completion/complete", None, members)
             }
             // Not a request of this revision: it is a wish, which `listen` carries.
-            Request::Subscribe { .. } => ("subscriptions/listen", None, Vec::new()),
+            Request::Subscribe { .. } => ("subscriptions/listen", None, SmallVec::new()),
         };
         Self { method, name, members }
     }

@@ -20,7 +20,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
 use super::ids::Ids;
-use super::inventory::{Lister, Source};
+use super::inventory::{Amiss, Kinds, Lister, Source};
 use super::link::{Link, LinkError};
 use super::probe::Discovered;
 use super::speaker::Speaker;
@@ -82,15 +82,16 @@ impl Modern {
         })
     }
 
-    async fn list_all(&self) -> Result<Inventory, LinkError> {
+    async fn list_these(&self, kinds: Kinds, before: Inventory) -> Result<Inventory, LinkError> {
         let source = Source {
+            plugin: &self.plugin,
             link: &*self.link,
             ids: &self.ids,
             legacy: None,
             capabilities: &self.discovered.capabilities,
             instructions: self.discovered.instructions.as_deref(),
         };
-        let inventory = self.lister.list(source, Instant::now() + self.list_timeout).await?;
+        let inventory = self.lister.list(source, kinds, before, Instant::now() + self.list_timeout).await?;
         self.mirrors.store(Arc::new(mirrors_of(&inventory)));
         Ok(inventory)
     }
@@ -123,8 +124,16 @@ impl Speaker for Modern {
         })
     }
 
-    fn list(self: Arc<Self>) -> BoxFuture<'static, Result<Inventory, LinkError>> {
-        Box::pin(async move { self.list_all().await })
+    fn list(
+        self: Arc<Self>,
+        kinds: Kinds,
+        before: Inventory,
+    ) -> BoxFuture<'static, Result<Inventory, LinkError>> {
+        Box::pin(async move { self.list_these(kinds, before).await })
+    }
+
+    fn amiss(&self) -> Option<Amiss> {
+        self.lister.amiss()
     }
 
     fn attend(self: Arc<Self>, changes: mpsc::Sender<Change>) -> BoxFuture<'static, Result<(), LinkError>> {
@@ -144,7 +153,7 @@ impl Speaker for Modern {
             "link": self.link.report(),
             "lists": self.lister.report(),
             "watched": self.watched.borrow().len(),
-            "in_flight": self.in_flight.load(Ordering::Relaxed),
+            "inFlight": self.in_flight.load(Ordering::Relaxed),
         })
     }
 }

@@ -87,6 +87,49 @@ async fn a_client_that_never_comes_back_costs_the_server_no_more_than_the_input_
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_error_of_the_client_is_the_answer_to_what_the_server_asked_and_the_call_goes_on() {
+    let house = asking(vec![request("s1", "sampling/createMessage").to_string()]).await;
+    let client = Client { conversation: Some(1), ..Client::default() };
+    let (requests, state) = asks(house.perform(call("t"), client.context()).await);
+    let error = RpcError { code: -1, message: "not today".to_owned(), data: Value::Null };
+    let answers = Answers::new(Object::default(), Some(Raw::value(&state)));
+    let answers = answers.refusing(vec![(requests[0].0.clone(), error)]);
+    let request = Request::Call { tool: "t".into(), arguments: Raw::empty_object(), answers };
+    let going_on = house.spawn(request, client.context());
+    let link = house.newest();
+    until("the refusal", || answered(&link, "s1").is_some()).await;
+    let told = &answered(&link, "s1").unwrap()["error"];
+    assert_eq!((&told["code"], &told["message"]), (&json!(-1), &json!("not today")));
+    link.say(link.asked_of("tools/call")[0].id, &done("without it"));
+    assert_eq!(result(going_on.await.unwrap())["content"][0]["text"], "without it");
+    assert_eq!((house.calls(), cancelled(&link)), (1, vec![]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_in_a_session_that_does_not_wait_any_more_frees_the_parked_call_at_once() {
+    let house = asking(vec![form("s1"), request("s2", "roots/list").to_string()]).await;
+    let client = Client { conversation: Some(1), ..Client::default() };
+    let context = client.context();
+    asks(house.perform(call("t"), context.clone()).await);
+    let link = house.newest();
+    let id = link.asked_of("tools/call")[0].id;
+    let began = Instant::now();
+    context.cancel().cancel();
+    until("the end", || cancelled(&link) == [id] && !link.listens(id)).await;
+    assert!(began.elapsed() < Duration::from_secs(20), "it did not wait for the input timeout");
+    assert_eq!(answered(&link, "s1").unwrap()["result"], json!({"action": "cancel"}));
+    assert!(answered(&link, "s2").unwrap()["error"].is_object());
+    assert_eq!(house.legacy.report()["parked"], 0);
+    // Whoever calls without a session hangs up between two rounds, and comes back.
+    let (stateless, house) = (Client::default(), asking(vec![form("s1")]).await);
+    let context = stateless.context();
+    asks(house.perform(call("t"), context.clone()).await);
+    context.cancel().cancel();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!((house.legacy.report()["parked"].clone(), cancelled(&house.newest())), (json!(1), vec![]));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_parked_call_of_an_earlier_life_is_never_run_again() {
     let house = asking(vec![form("s1")]).await;
     let client = Client::default();

@@ -61,7 +61,10 @@ async fn when_all_places_are_taken_whoever_came_first_waits_first() {
     }
     let hasty = Client { within: Duration::from_secs(1), ..Client::of(4) };
     let refused = house.perform(call("t"), hasty.context()).await;
-    assert!(matches!(&refused, Err(PluginError::Away(says)) if says.contains("sessions_max")), "{refused:?}");
+    assert!(
+        matches!(&refused, Err(PluginError::Full { why, .. }) if why.contains("sessions_max")),
+        "{refused:?}"
+    );
     assert_eq!(house.links().len(), 2);
     finish(&house.links()[1]);
     result(first.await.unwrap());

@@ -4,31 +4,24 @@
 //! thread to wake up. Must not know JSON-RPC, sessions or eras.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::body::Incoming as Body;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Uri};
-use hyper_util::client::legacy::Client;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use smallvec::SmallVec;
 
 use super::connector::Connector;
 use super::exchange::printable;
 use super::place::{self, Origin};
+use super::pool::{Body, Pool, SendError};
 use crate::config::Network;
 use crate::config::plugin::HttpReach;
 use crate::plugins::upstream::link::LinkError;
 
-/// Idle connections that one thread keeps to one origin.
-const IDLE_MAX: usize = 256;
-/// How long it keeps them.
-const IDLE_FOR: Duration = Duration::from_secs(30);
 /// Redirects that one request follows.
 const REDIRECTS_MAX: usize = 5;
 /// Headers that a link sets itself, or that would break the framing.
@@ -55,11 +48,9 @@ const OWN_HEADERS: &[&str] = &[
 /// Headers of one request beside those of every request.
 pub type Extras = SmallVec<[(HeaderName, HeaderValue); 6]>;
 
-type Pool = Client<Connector, Full<Bytes>>;
-
 thread_local! {
     /// This thread's pools, by the number of whose they are.
-    static POOLS: RefCell<HashMap<u64, (Weak<Core>, Pool)>> = RefCell::new(HashMap::new());
+    static POOLS: RefCell<BTreeMap<u64, (Weak<Core>, Pool)>> = const { RefCell::new(BTreeMap::new()) };
 }
 
 static NUMBERS: AtomicU64 = AtomicU64::new(0);
@@ -109,7 +100,7 @@ impl HttpCore {
     pub fn open(reach: &HttpReach, headers: HeaderMap, response_max_bytes: usize) -> Result<Self, LinkError> {
         let uri = home_of(reach)?;
         let connector = Connector::new(&uri, allowed(reach)?, reach.proxy, &reach.tls);
-        let connector = connector.map_err(LinkError::Unreachable)?;
+        let connector = connector.map_err(LinkError::Misconfigured)?;
         Self::with_connector(uri, connector, headers, response_max_bytes)
     }
 
@@ -124,7 +115,7 @@ impl HttpCore {
         response_max_bytes: usize,
     ) -> Result<Self, LinkError> {
         if let Some(own) = headers.keys().find(|name| is_own(name)) {
-            return Err(LinkError::Unreachable(format!(
+            return Err(LinkError::Misconfigured(format!(
                 "headers.{own} of the plugin's file is set by Waygate itself: leave it out"
             )));
         }
@@ -248,34 +239,37 @@ impl HttpCore {
     }
 
     async fn send(&self, call: &Call, uri: &Uri, is_home: bool) -> Result<Response<Body>, LinkError> {
+        let elsewhere = if is_home { None } else { Origin::of(uri) };
         let mut headers = if is_home { self.0.home.clone() } else { self.0.elsewhere.clone() };
-        headers.reserve(call.extras.len() + 1);
+        if let Some(host) = elsewhere.as_ref().and_then(host_header) {
+            headers.insert(header::HOST, host);
+        }
         for (name, value) in &call.extras {
-            headers.insert(name.clone(), value.clone());
+            headers.insert(name, value.clone());
         }
         if let Some(session) = call.session.as_ref().filter(|_| is_home) {
             headers.insert(SESSION, session.clone());
         }
         let mut request = Request::new(Full::new(call.body.clone()));
         *request.method_mut() = call.method.clone();
-        *request.uri_mut() = uri.clone();
         *request.headers_mut() = headers;
         self.0.requests.fetch_add(1, Ordering::Relaxed);
         let length = u64::try_from(call.body.len()).unwrap_or(u64::MAX);
         self.0.bytes_out.fetch_add(length, Ordering::Relaxed);
-        let answer = self.with_pool(|pool| pool.request(request));
-        answer.await.map_err(|error| explain(&error, uri))
+        self.pool().send(request, uri, elsewhere).await.map_err(|error| explain(&error, uri))
     }
 
     /// This thread's pool, made when it is first used.
-    fn with_pool<T>(&self, used: impl FnOnce(&Pool) -> T) -> T {
+    fn pool(&self) -> Pool {
         POOLS.with_borrow_mut(|pools| {
-            if !pools.contains_key(&self.0.number) {
-                // Those of plugins that are gone, whose connections close with them.
-                pools.retain(|_, (core, _)| core.strong_count() > 0);
+            if let Some((_, pool)) = pools.get(&self.0.number) {
+                return pool.clone();
             }
-            let fresh = || (Arc::downgrade(&self.0), pool(self.0.connector.clone()));
-            used(&pools.entry(self.0.number).or_insert_with(fresh).1)
+            // Those of plugins that are gone, whose connections close with them.
+            pools.retain(|_, (core, _)| core.strong_count() > 0);
+            let pool = Pool::new(self.0.connector.clone());
+            pools.insert(self.0.number, (Arc::downgrade(&self.0), pool.clone()));
+            pool
         })
     }
 }
@@ -283,20 +277,12 @@ impl HttpCore {
 /// `Mcp-Session-Id`.
 pub const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
 
-fn pool(connector: Connector) -> Pool {
-    Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(IDLE_FOR)
-        .pool_max_idle_per_host(IDLE_MAX)
-        .build(connector)
-}
-
 /// The URL of a plugin's file.
 ///
 /// # Errors
 /// What is wrong with it.
 pub fn home_of(reach: &HttpReach) -> Result<Uri, LinkError> {
-    let wrong = |why| LinkError::Unreachable(format!("the url in the plugin's file cannot be used: {why}"));
+    let wrong = |why| LinkError::Misconfigured(format!("the url in the plugin's file cannot be used: {why}"));
     place::absolute(&reach.url).map_err(wrong)
 }
 
@@ -307,7 +293,7 @@ pub fn home_of(reach: &HttpReach) -> Result<Uri, LinkError> {
 pub fn allowed(reach: &HttpReach) -> Result<Vec<Network>, LinkError> {
     let parse = |text: &String| {
         Network::parse(text).ok_or_else(|| {
-            LinkError::Unreachable(format!(
+            LinkError::Misconfigured(format!(
                 "{text:?} in allow_ranges is no network: write it as 169.254.0.0/16"
             ))
         })
@@ -335,11 +321,13 @@ fn is_followed(status: StatusCode, method: &Method) -> bool {
 }
 
 /// What went wrong, and whether the request had left by then.
-fn explain(error: &hyper_util::client::legacy::Error, uri: &Uri) -> LinkError {
+fn explain(error: &SendError, uri: &Uri) -> LinkError {
     let origin = Origin::of(uri).map(|origin| origin.to_string()).unwrap_or_default();
     let mut texts: Vec<String> = Vec::new();
-    let mut source = std::error::Error::source(error);
-    let mut unsent = error.is_connect();
+    let (mut source, mut unsent): (Option<&(dyn std::error::Error + 'static)>, _) = match error {
+        SendError::Unconnected(why) => (Some(&**why), true),
+        SendError::Broken(why) => (Some(why), false),
+    };
     let mut garbled = false;
     while let Some(cause) = source {
         let text = cause.to_string();

@@ -37,7 +37,8 @@ const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(60);
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(15);
 const KEEP_ALIVE_TRIES: u32 = 4;
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
+/// Whatever went wrong.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
 
 /// Why no connection is made, in words for the operator.
@@ -101,6 +102,17 @@ impl Connector {
         proxy.basic_auth().cloned()
     }
 
+    /// Connects to where `uri` leads.
+    ///
+    /// # Errors
+    /// Why there is no connection, or none in time.
+    pub async fn connect(&self, uri: Uri) -> Result<MaybeHttpsStream<Wire>, BoxError> {
+        let connecting = connect(Arc::clone(&self.0), uri);
+        timeout(CONNECT_WITHIN, connecting)
+            .await
+            .map_err(|_| Refused(format!("no connection within {} seconds", CONNECT_WITHIN.as_secs())))?
+    }
+
     /// The origin that the operator named.
     pub fn home(&self) -> &Origin {
         &self.0.home
@@ -110,26 +122,6 @@ impl Connector {
 impl Means {
     fn config(&self) -> Result<Arc<ClientConfig>, String> {
         self.config.get_or_init(|| tls::configure(&self.tls)).clone()
-    }
-}
-
-impl Service<Uri> for Connector {
-    type Response = MaybeHttpsStream<Wire>;
-    type Error = BoxError;
-    type Future = Connecting<Self::Response>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let means = Arc::clone(&self.0);
-        Box::pin(async move {
-            let connecting = connect(means, uri);
-            timeout(CONNECT_WITHIN, connecting)
-                .await
-                .map_err(|_| Refused(format!("no connection within {} seconds", CONNECT_WITHIN.as_secs())))?
-        })
     }
 }
 

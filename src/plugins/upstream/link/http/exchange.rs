@@ -6,12 +6,13 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
-use hyper::body::{Body as _, Incoming as Body};
+use hyper::body::Body as _;
 use hyper::header::{self, HeaderMap};
 use hyper::{Response, StatusCode};
 use serde_json::value::RawValue;
 
 use super::client::HttpCore;
+use super::pool::Body;
 use crate::plugins::upstream::link::{LinkError, id_of};
 use crate::protocol::Incoming;
 
@@ -201,7 +202,7 @@ impl Refusal {
         let retry_after = self.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
         LinkError::Status {
             status: self.status.as_u16(),
-            retry_after_seconds: retry_after.and_then(|value| value.trim().parse().ok()),
+            retry_after_seconds: retry_after.and_then(|value| seconds_until(value.trim())),
             says,
         }
     }
@@ -229,6 +230,15 @@ impl Refusal {
             _ => None,
         }
     }
+}
+
+/// What `Retry-After` says: seconds, or the moment itself (RFC 9110, section 10.2.3).
+fn seconds_until(text: &str) -> Option<u64> {
+    if let Ok(seconds) = text.parse() {
+        return Some(seconds);
+    }
+    let then = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+    Some(u64::try_from(then.duration_since(jiff::Timestamp::now()).as_secs()).unwrap_or(0))
 }
 
 fn is_to(message: &Incoming, id: u64) -> bool {
@@ -274,6 +284,15 @@ mod tests {
         let long = printable(&"ä".repeat(1000));
         assert_eq!(long.chars().count(), 201);
         assert!(long.ends_with('…'));
+    }
+
+    #[test]
+    fn a_server_may_say_when_to_come_back_in_seconds_or_as_a_moment() {
+        assert_eq!(seconds_until("7"), Some(7));
+        assert_eq!(seconds_until("Sun, 06 Nov 1994 08:49:37 GMT"), Some(0), "it is past");
+        let seconds = seconds_until("Sun, 06 Nov 2044 08:49:37 GMT");
+        assert!(seconds.is_some_and(|seconds| seconds > 1000), "{seconds:?}");
+        assert_eq!(seconds_until("soon"), None);
     }
 
     #[test]

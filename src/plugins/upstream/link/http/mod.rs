@@ -1,14 +1,15 @@
 //! Streamable HTTP, both eras: one link is one session of a legacy server, or none.
 //!
 //! Reading order: here, requests and the session; `exchange`, answers; `stream`, those that come in pieces, and how they
-//! are taken up again; `client`, what all links of a plugin share; `connector`, connections; `guarded`, addresses that
-//! are refused; `tls`; `place`, URLs. Must not know what is asked, nor who asks: nothing of an inbound request comes here.
+//! are taken up again; `client`, what all links of a plugin share; `pool`, connections that are kept; `connector`, how
+//! they are made; `guarded`, addresses that are refused; `tls`; `place`, URLs. Must not know what is asked, nor who asks: nothing of an inbound request comes here.
 
 mod client;
 mod connector;
 mod exchange;
 mod guarded;
 mod place;
+mod pool;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -20,7 +21,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use hyper::body::Incoming as Body;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Response};
 use serde_json::json;
@@ -30,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Flow, Link, LinkError, Outgoing};
 use crate::config::plugin::HttpReach;
 use crate::protocol::{Incoming, MODERN, headers};
+use pool::Body;
 
 pub use client::HttpCore;
 pub(super) use client::{Call, Extras, Landed};

@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use hyper::body::{Body as _, Incoming as Body};
+use hyper::body::Body as _;
 use hyper::header::{ACCEPT, HeaderName, HeaderValue};
 use hyper::{Method, Response};
 use tokio::time::{sleep, timeout};
 
 use super::client::{Call, Extras, HttpCore};
 use super::exchange::{Kind, Refusal, answers, messages, piece, wrong_kind};
+use super::pool::Body;
 use super::{GetStream, Line};
 use crate::plugins::upstream::link::{Flow, LinkError};
 use crate::protocol::Incoming;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
 
-use crate::config::plugin::StdioReach;
+use crate::config::plugin::{Piece, StdioReach};
 use crate::config::{PROGRAM_FOLDERS, find_program};
 use crate::telemetry::redaction::is_secret_name;
 
@@ -95,15 +95,27 @@ pub(super) fn program(command: &str, variables: &Variables) -> Result<PathBuf, S
     })
 }
 
-/// Values that must not be seen, should the program repeat them: what was resolved from elsewhere, and what goes by the
-/// name of a secret.
+/// Values that must not be seen, should the program repeat them: what was resolved from elsewhere, whole and in its parts,
+/// and what goes by the name of a secret. What every program gets is none.
 pub(super) fn secrets(reach: &StdioReach, resolved: &Variables) -> Vec<String> {
-    let secret = |(name, value): &(OsString, OsString)| {
-        let (name, value) = (name.to_str()?, value.to_str()?);
-        let written = reach.env.get(name).is_some_and(|written| written.0 == value);
-        (!written || is_secret_name(name, &[])).then(|| value.to_owned())
+    let is_secret = |piece: &Piece<'_>| match piece {
+        Piece::Text(_) => false,
+        Piece::Variable(name) => !USUAL.contains(name),
+        Piece::File(_) => true,
     };
-    resolved.iter().filter_map(secret).collect()
+    let whole = |(name, value): &(OsString, OsString)| {
+        let (name, value) = (name.to_str()?, value.to_str()?);
+        let pieces = reach.env.get(name).and_then(|written| written.pieces().ok());
+        let found = pieces.is_none_or(|pieces| pieces.iter().any(is_secret));
+        (found || is_secret_name(name, &[])).then(|| value.to_owned())
+    };
+    let pieces = reach.env.values().flat_map(|written| written.pieces().unwrap_or_default());
+    let part = |piece: Piece<'_>| match piece {
+        Piece::Variable(name) => std::env::var(name).ok(),
+        Piece::Text(_) | Piece::File(_) => None,
+    };
+    let parts = pieces.filter(is_secret).filter_map(part);
+    resolved.iter().filter_map(whole).chain(parts).collect()
 }
 
 fn find<'a>(variables: &'a Variables, name: &str) -> Option<&'a OsStr> {
@@ -171,9 +183,22 @@ mod tests {
 
     #[test]
     fn what_was_resolved_or_is_named_like_a_secret_is_one() {
-        let reach = reach(&[], &[("A", "${X}"), ("B", "plain"), ("TOKEN", "written")]);
-        let found = secrets(&reach, &resolved(&[("A", "secret"), ("B", "plain"), ("TOKEN", "written")]));
-        assert_eq!(found, ["secret", "written"]);
+        let reach = reach(
+            &[],
+            &[
+                ("A", "${X}"),
+                ("B", "plain"),
+                ("TOKEN", "written"),
+                ("C", "x:${CARGO_MANIFEST_DIR}"),
+                ("D", "${HOME}"),
+            ],
+        );
+        let found = secrets(
+            &reach,
+            &resolved(&[("A", "secret"), ("B", "plain"), ("TOKEN", "written"), ("D", "/root")]),
+        );
+        // What stands in the variable is one by itself, too.
+        assert_eq!(found, ["secret".to_owned(), "written".to_owned(), env!("CARGO_MANIFEST_DIR").to_owned()]);
     }
 
     #[test]

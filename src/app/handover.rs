@@ -1,0 +1,229 @@
+//! A restart without a gap: the server that starts takes the listening socket and the folder's lock over from the one that
+//! runs, and says when it serves; from then on the other one serves only who is connected, each once more.
+//!
+//! The kernel's queue of connections is the same for both, so that nobody is refused in between. What is said on the
+//! socket: the old one `waygate-handover 1` with the two files; the new one a single byte once it serves. Whoever falls
+//! silent before that is not waited for, and all stays as it was. Must not know how either serves.
+
+use std::fs::File;
+use std::io::{self, IoSlice, IoSliceMut, Write as _};
+use std::mem::MaybeUninit;
+use std::net::TcpListener;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
+};
+use tokio::io::AsyncReadExt as _;
+use tokio::sync::watch;
+
+use crate::storage::socket::{self, HANDOVER, Socket};
+use crate::storage::{DataFolder, Owned, StorageError};
+
+/// Comes with the files.
+const GREETING: &[u8] = b"waygate-handover 1";
+/// Said by the one that takes over.
+const SERVING: &[u8] = b"s";
+/// The listening socket and the lock.
+const FILES: usize = 2;
+/// How long the running server may take to hand over; it does so beside everything else.
+const HANDED_WITHIN: Duration = Duration::from_secs(10);
+/// How long the new one may take from there to its first request; it may have to wait for a database.
+const SERVING_WITHIN: Duration = Duration::from_secs(300);
+/// After a caller that could not be accepted, as when no more files can be opened.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What the running server hands over.
+pub struct Handed {
+    /// Its listening socket.
+    pub listener: TcpListener,
+    /// The data folder, which is both servers' until the old one has ended.
+    pub folder: Owned,
+    /// Where the old one waits for the word.
+    pub word: Word,
+}
+
+/// The old server waits for it; dropped without being said, the old one goes on.
+pub struct Word(UnixStream);
+
+impl Word {
+    /// Says that requests are served here now.
+    ///
+    /// # Errors
+    /// When the old one is gone.
+    pub fn serving(mut self) -> io::Result<()> {
+        self.0.write_all(SERVING)
+    }
+}
+
+/// Asks the server that runs on `folder` to hand over; none when none runs. Blocks.
+///
+/// # Errors
+/// `Folder` when it does not, as one of another version may.
+pub fn take(folder: &Path) -> Result<Option<Handed>, StorageError> {
+    let refused = |error: io::Error| StorageError::Folder {
+        path: folder.to_owned(),
+        cause: format!(
+            "the server that runs there does not hand over: {error}; stop it, then start this one"
+        ),
+    };
+    let stream = match socket::connect(folder, HANDOVER) {
+        Ok(stream) => stream,
+        Err(_) if !DataFolder::is_owned(folder) => return Ok(None),
+        Err(error) => return Err(refused(error)),
+    };
+    let (listener, lock) = receive(&stream).map_err(refused)?;
+    let folder = DataFolder::inherit(folder, File::from(lock))?;
+    Ok(Some(Handed { listener: TcpListener::from(listener), folder, word: Word(stream) }))
+}
+
+fn receive(stream: &UnixStream) -> io::Result<(OwnedFd, OwnedFd)> {
+    stream.set_nonblocking(false)?;
+    stream.set_read_timeout(Some(HANDED_WITHIN))?;
+    let mut text = [0; GREETING.len()];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FILES))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let said = recvmsg(stream, &mut [IoSliceMut::new(&mut text)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let mut files = Vec::new();
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(received) = message {
+            files.extend(received);
+        }
+    }
+    let strange = || io::Error::new(io::ErrorKind::InvalidData, "it says something else");
+    if said.bytes != GREETING.len() || text != *GREETING {
+        return Err(strange());
+    }
+    let [listener, lock]: [OwnedFd; FILES] = files.try_into().map_err(|_| strange())?;
+    Ok((listener, lock))
+}
+
+/// Stands ready to hand over for as long as it is kept.
+pub struct Offer {
+    handed: watch::Receiver<bool>,
+    _socket: Socket,
+}
+
+impl Offer {
+    /// Offers `listener` and the lock of `folder` to whoever starts on that folder next.
+    ///
+    /// # Errors
+    /// When there can be no socket there.
+    pub fn make(listener: &TcpListener, folder: &Owned) -> Result<Self, StorageError> {
+        let unusable = |error: io::Error| StorageError::Folder {
+            path: folder.path().to_owned(),
+            cause: error.to_string(),
+        };
+        let given = Arc::new((listener.try_clone().map_err(unusable)?, folder.lock().map_err(unusable)?));
+        let (entrance, socket) = socket::bind(folder.path(), HANDOVER)?;
+        let (says, handed) = watch::channel(false);
+        let entrance = tokio::net::UnixListener::from_std(entrance).map_err(unusable)?;
+        actix_rt::spawn(async move {
+            tokio::select! {
+                () = attend(&entrance, &given) => drop(says.send(true)),
+                () = says.closed() => {}
+            }
+        });
+        Ok(Self { handed, _socket: socket })
+    }
+
+    /// Returns when another server has taken over, and never otherwise.
+    pub fn taken(&self) -> impl Future<Output = ()> + use<> {
+        let mut handed = self.handed.clone();
+        async move {
+            if handed.wait_for(|handed| *handed).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Whether another server has taken over.
+    pub fn is_taken(&self) -> bool {
+        *self.handed.borrow()
+    }
+}
+
+/// Hands over to one after the other until one says that it serves.
+async fn attend(entrance: &tokio::net::UnixListener, given: &(TcpListener, File)) {
+    loop {
+        match entrance.accept().await {
+            Ok((caller, _)) => match hand(caller, given).await {
+                Ok(()) => return,
+                Err(error) => log::warn!("another server wanted to take over and did not: {error}"),
+            },
+            Err(error) => {
+                log::warn!("a server that takes over cannot be heard: {error}");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn hand(mut caller: tokio::net::UnixStream, (listener, lock): &(TcpListener, File)) -> io::Result<()> {
+    let user = caller.peer_cred()?.uid();
+    if user != rustix::process::geteuid().as_raw() && user != 0 {
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("user {user} is not this one")));
+    }
+    caller.writable().await?;
+    let files = [listener.as_fd(), lock.as_fd()];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FILES))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    control.push(SendAncillaryMessage::ScmRights(&files));
+    sendmsg(&caller, &[IoSlice::new(GREETING)], &mut control, SendFlags::empty())?;
+    let mut word = [0; SERVING.len()];
+    tokio::time::timeout(SERVING_WITHIN, caller.read_exact(&mut word)).await??;
+    if word == *SERVING {
+        Ok(())
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidData, "it says something else"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[actix_rt::test]
+    async fn what_is_offered_is_taken_once_the_other_one_serves() {
+        let place = tempfile::tempdir().unwrap();
+        assert!(take(place.path()).unwrap().is_none());
+        let folder = DataFolder::own(place.path()).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let offer = Offer::make(&listener, &folder).unwrap();
+        let path = place.path().to_owned();
+        let first = actix_web::web::block({
+            let path = path.clone();
+            move || take(&path)
+        });
+        // It gives up before it serves: everything stays as it was.
+        drop(first.await.unwrap().unwrap().unwrap());
+        let handed = actix_web::web::block(move || take(&path)).await.unwrap().unwrap().unwrap();
+        assert!(!offer.is_taken());
+        assert_eq!(handed.listener.local_addr().unwrap(), address);
+        handed.word.serving().unwrap();
+        offer.taken().await;
+        drop(folder);
+        // The folder is still somebody's.
+        assert!(matches!(DataFolder::own(place.path()), Err(StorageError::Taken { .. })));
+        drop(handed.folder);
+        assert!(DataFolder::own(place.path()).is_ok());
+    }
+
+    #[test]
+    fn a_server_that_says_something_else_is_told_of() {
+        let place = tempfile::tempdir().unwrap();
+        let _folder = DataFolder::own(place.path()).unwrap();
+        let (entrance, _socket) = socket::bind(place.path(), HANDOVER).unwrap();
+        entrance.set_nonblocking(false).unwrap();
+        let other = std::thread::spawn(move || entrance.accept().unwrap().0.write_all(b"hello"));
+        let error = take(place.path()).err().unwrap().to_string();
+        assert!(error.contains("does not hand over") && error.contains("something else"), "{error}");
+        other.join().unwrap().unwrap();
+    }
+}

@@ -1,0 +1,260 @@
+//! A restart without a gap: one server takes over from another under load, by itself and under a service manager, and no
+//! request fails and no record is missing.
+
+use std::collections::BTreeSet;
+use std::fs::Permissions;
+use std::io::Write as _;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use serde_json::json;
+
+use crate::ledger;
+use crate::load::Load;
+use crate::support::{Http, Open, PATIENCE, Server, eventually, program};
+
+/// How often a server is replaced; for hours, by hand: WAYGATE_TEST_RESTARTS=1000.
+fn restarts() -> usize {
+    std::env::var("WAYGATE_TEST_RESTARTS").ok().and_then(|count| count.parse().ok()).unwrap_or(3)
+}
+
+/// Clients that keep their connection for as long as the server lets them.
+struct Kept {
+    over: Arc<AtomicBool>,
+    answered: Arc<AtomicUsize>,
+    threads: Vec<JoinHandle<Vec<String>>>,
+}
+
+impl Kept {
+    fn begin(address: SocketAddr, threads: usize) -> Self {
+        let (over, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let begin = |thread: usize| {
+            let (over, answered) = (Arc::clone(&over), Arc::clone(&answered));
+            std::thread::spawn(move || keep_calling(address, thread, &over, &answered))
+        };
+        Self { threads: (0..threads).map(begin).collect(), over, answered }
+    }
+
+    fn wait_for(&self, more: usize) {
+        let wanted = self.answered.load(Ordering::Relaxed) + more;
+        eventually("calls are answered on kept connections", || {
+            (self.answered.load(Ordering::Relaxed) >= wanted).then_some(())
+        });
+    }
+
+    /// All messages that were answered.
+    fn finish(self) -> Vec<String> {
+        self.over.store(true, Ordering::Relaxed);
+        self.threads.into_iter().flat_map(|thread| thread.join().expect("no call fails")).collect()
+    }
+}
+
+fn keep_calling(
+    address: SocketAddr,
+    thread: usize,
+    over: &AtomicBool,
+    answered: &AtomicUsize,
+) -> Vec<String> {
+    let mut messages = Vec::new();
+    let mut connection = None;
+    while !over.load(Ordering::Relaxed) {
+        let message = format!("kept-{thread}-{}", messages.len());
+        let mut stream = connection.take().unwrap_or_else(|| {
+            let stream = TcpStream::connect(address).expect("the address is always listened at");
+            stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+            stream
+        });
+        let request = Http::tool("echo", json!({"message": message}));
+        stream.write_all(&request.bytes(address)).expect("a kept connection takes a request");
+        let reply = Open::on(stream.try_clone().expect("a copy")).finish();
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        assert_eq!(reply.json()["result"]["content"][0]["text"], message.as_str());
+        if reply.header("connection") != Some("close") {
+            connection = Some(stream);
+        }
+        messages.push(message);
+        answered.fetch_add(1, Ordering::Relaxed);
+    }
+    messages
+}
+
+fn successor(name: &str, folder: &Path) -> Server {
+    let mut command = Server::command(name, folder, &[]);
+    command.args(["serve", "--take-over"]);
+    Server::by(command, folder)
+}
+
+#[test]
+fn a_server_is_replaced_under_load_and_no_request_fails_and_no_record_is_missing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    // With nobody to take over from, it is a start like any other.
+    let mut server = successor("echo", folder.path());
+    let address = server.address;
+    let (load, kept) = (Load::begin(address, "once", 4), Kept::begin(address, 4));
+    for _ in 0..restarts() {
+        load.wait_for(50);
+        kept.wait_for(50);
+        let next = successor("echo", folder.path());
+        assert_eq!(next.address, address);
+        assert_eq!(server.wait(), Some(0));
+        server = next;
+    }
+    load.wait_for(50);
+    let (tally, mut answered) = (load.finish(), kept.finish());
+    assert!(tally.broken.is_empty() && tally.refused.is_empty(), "{:?} {:?}", tally.broken, tally.refused);
+    answered.extend(tally.answered);
+    server.signal("-TERM");
+    assert_eq!(server.wait(), Some(0));
+    let recorded = ledger::messages(folder.path(), &["success"]);
+    let missing: Vec<&String> = answered.iter().filter(|message| !recorded.contains(*message)).collect();
+    assert!(missing.is_empty(), "{} of {} are missing: {missing:?}", missing.len(), answered.len());
+    assert_eq!(ledger::integrity(folder.path()), "ok");
+}
+
+#[test]
+fn a_call_in_flight_ends_where_it_began_and_its_connection_with_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut server = Server::on("faulty_server", folder.path(), &[]);
+    let running = Http::tool("sleep", json!({"ms": 5000})).open(server.address);
+    eventually("the call runs", || (server.get("/plugins/faulty").1["running"] == 1).then_some(()));
+    let next = successor("faulty_server", folder.path());
+    let reply = running.finish();
+    assert_eq!((reply.status, reply.header("connection")), (200, Some("close")), "{}", reply.text());
+    assert_eq!(server.wait(), Some(0));
+    assert!(server.log().contains("another server has taken over"));
+    assert_eq!(next.tool("repeat", json!({}))["isError"], serde_json::Value::Null);
+}
+
+#[test]
+fn a_server_that_fails_to_take_over_leaves_the_other_one_as_it_was() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::on("echo", folder.path(), &[]);
+    let key = folder.path().join("data/sealing.key");
+    let set = |mode| std::fs::set_permissions(&key, Permissions::from_mode(mode)).expect("it is there");
+    set(0o644);
+    let mut command = Server::command("echo", folder.path(), &[]);
+    let failed = command.args(["serve", "--take-over"]).output().expect("it runs");
+    assert!(!failed.status.success(), "{}", String::from_utf8_lossy(&failed.stdout));
+    assert_eq!(server.tool("echo", json!({"message": "still"}))["content"][0]["text"], "still");
+    let (status, health) = server.get("/health");
+    assert_eq!((status, &health["phase"]), (200, &json!("serving")));
+    // And it can still be taken over.
+    set(0o600);
+    drop(successor("echo", folder.path()));
+}
+
+/// Starts a server as systemd does one with a socket of its own.
+fn activated(listener: &TcpListener, folder: &Path, notices: Option<&Path>) -> Server {
+    let plain = Server::command("echo", folder, &[]);
+    let mut command = Command::new("sh");
+    command.args(["-c", "exec env LISTEN_PID=$$ LISTEN_FDS=1 \"$0\" \"$@\" 3<&0 </dev/null"]);
+    command.arg(plain.get_program()).args(plain.get_args()).current_dir(folder).env_clear();
+    command.env("PATH", "/usr/bin:/bin");
+    command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    if let Some(notices) = notices {
+        command.env("NOTIFY_SOCKET", notices).env("WATCHDOG_USEC", "30000000");
+    }
+    command.stdin(OwnedFd::from(listener.try_clone().expect("a copy")));
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    Server::by(command, folder)
+}
+
+#[test]
+fn under_a_service_manager_that_keeps_the_socket_a_restart_fails_no_request() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let mut server = activated(&listener, folder.path(), None);
+    assert_eq!(server.address, listener.local_addr().expect("an address"));
+    let kept = Kept::begin(server.address, 4);
+    for _ in 0..restarts() {
+        kept.wait_for(50);
+        server.signal("-TERM");
+        assert_eq!(server.wait(), Some(0));
+        server = activated(&listener, folder.path(), None);
+    }
+    kept.wait_for(50);
+    let answered = kept.finish();
+    server.signal("-TERM");
+    assert_eq!(server.wait(), Some(0));
+    let recorded = ledger::messages(folder.path(), &["success"]);
+    assert!(answered.iter().cloned().collect::<BTreeSet<_>>().is_subset(&recorded));
+}
+
+#[test]
+fn the_service_manager_hears_that_it_serves_that_it_lives_and_that_it_stops() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let notices = UnixDatagram::bind(folder.path().join("notify")).expect("a socket");
+    notices.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let mut server = activated(&listener, folder.path(), Some(&folder.path().join("notify")));
+    let next = |wanted: &str| {
+        let until = Instant::now() + PATIENCE;
+        let mut heard = [0; 1024];
+        loop {
+            let length = notices.recv(&mut heard).expect("a notice");
+            let text = String::from_utf8_lossy(&heard[..length]).into_owned();
+            if text.lines().any(|line| line == wanted) {
+                return text;
+            }
+            assert!(Instant::now() < until, "no {wanted}; the last notice was {text:?}");
+        }
+    };
+    assert!(next("READY=1").contains(&format!("STATUS=serving http://{}", server.address)));
+    next("WATCHDOG=1");
+    server.signal("-TERM");
+    next("STOPPING=1");
+    assert_eq!(server.wait(), Some(0));
+}
+
+#[test]
+fn waygate_ctl_starts_restarts_and_stops_a_server_and_says_how_it_is() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let ctl = |words: &[&str]| {
+        let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/waygate-ctl"));
+        command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", folder.path());
+        command.env("WAYGATE_BIN", program("waygate-mcp")).env("WAYGATE_PORT", "0");
+        command.env("WAYGATE_DATA_DIR", folder.path().join("own")).current_dir(folder.path());
+        let done = command.args(words).stdin(Stdio::null()).output().expect("it runs");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (done.status.code(), text(&done.stdout) + &text(&done.stderr))
+    };
+    let pid = || {
+        let (code, said) = ctl(&["status", "--json"]);
+        assert_eq!(code, Some(0), "{said}");
+        serde_json::from_str::<serde_json::Value>(&said).expect("JSON")["pid"].as_u64().expect("a number")
+    };
+    assert_eq!(ctl(&["status"]).0, Some(69));
+    assert_eq!(ctl(&["stop"]).0, Some(0), "what does not run is stopped");
+    let (code, said) = ctl(&["start"]);
+    assert_eq!(code, Some(0), "{said}");
+    let first = pid();
+    assert_eq!(ctl(&["start"]).0, Some(0), "what runs is started");
+    assert_eq!(pid(), first);
+    let (code, said) = ctl(&["restart"]);
+    assert_eq!(code, Some(0), "{said}");
+    let second = pid();
+    assert_ne!(first, second);
+    assert!(!Path::new(&format!("/proc/{first}")).exists(), "the old one is still there");
+    for (words, wanted) in [
+        (&["health"][..], "healthy"),
+        (&["status"], "pid"),
+        (&["logs", "50"], "serving http"),
+        (&["reload"], ""),
+    ] {
+        let (code, said) = ctl(words);
+        assert!(code == Some(0) && said.contains(wanted), "{words:?}: {said}");
+    }
+    let (code, said) = ctl(&["stop"]);
+    assert_eq!(code, Some(0), "{said}");
+    eventually("it is gone", || (!Path::new(&format!("/proc/{second}")).exists()).then_some(()));
+    let (code, said) = ctl(&["stat"]);
+    assert!(code == Some(2) && said.contains("--help"), "{said}");
+}
