@@ -16,6 +16,7 @@ use crate::actors::backup::{self, BackupKeeper, Keeping};
 use crate::actors::db::{self, Recorder};
 use crate::actors::executor::Bench;
 use crate::actors::health::{self, HealthMonitor, Watchlist};
+use crate::actors::keys::{self, Keys};
 use crate::actors::metrics::{self, MetricsActor, Sights};
 use crate::actors::phase::{Phase, RequestIds};
 use crate::actors::plugin::Roll;
@@ -31,7 +32,7 @@ use crate::storage::{Instance, Storage};
 pub(super) async fn build(
     means: Means,
     config: &Config,
-    storage: Storage,
+    (storage, keys): (Storage, Arc<Keys>),
     instance: &Instance,
     phase: Arc<Phase>,
     began: Instant,
@@ -40,8 +41,7 @@ pub(super) async fn build(
     let roster = Arc::new(Roster::default());
     let shelf = Arc::new(Shelf::new(manner(config, &info)));
     let roll = Arc::new(Roll::default());
-    let keep_alive = Duration::from_secs(config.mcp.stream_keep_alive_seconds);
-    let streams = Streams::new(config.mcp.streams_max, keep_alive, Arc::clone(&roster));
+    let streams = open_streams(config, &roster);
 
     let house_arbiter = Arbiter::new();
     let sessions = open_sessions(&house_arbiter, config, &streams);
@@ -61,7 +61,7 @@ pub(super) async fn build(
     let keeper = start_backups(&house_arbiter, &roster, &backups);
     let watchlist = watchlist(config, &roster, &roll, (&db, &recorder), backups);
     // Before anything is published: what it is compared with.
-    keep_sightings(&house_arbiter, &shelf, &db).await;
+    keep_watch(&house_arbiter, &shelf, &db, (&keys, &sessions)).await;
     let nursery = Nursery::new(config, &roster, &shelf, &streams, &roll);
     nursery.seat_guests(guests).await?;
     drop(shelf.set_bundles(bundles.clone()));
@@ -77,6 +77,7 @@ pub(super) async fn build(
         roster,
         shelf,
         streams,
+        keys,
         sessions,
         plugins: roll,
         reload,
@@ -107,10 +108,22 @@ fn open_sessions(arbiter: &Arbiter, config: &Config, streams: &Arc<Streams>) -> 
     sessions
 }
 
-/// Has the shelf know how tools were seen before, and what is seen from now on saved.
-async fn keep_sightings(arbiter: &Arbiter, shelf: &Arc<Shelf>, db: &Addr<db::DbActor>) {
+/// Has the shelf know how tools were seen before, what is seen from now on saved, and the keys looked after.
+async fn keep_watch(
+    arbiter: &Arbiter,
+    shelf: &Arc<Shelf>,
+    db: &Addr<db::DbActor>,
+    (keys, sessions): (&Arc<Keys>, &Arc<Sessions>),
+) {
     sightings::load(shelf, db).await;
     arbiter.spawn(sightings::keep(Arc::clone(shelf), db.clone()));
+    arbiter.spawn(keys::keep(Arc::clone(keys), db.clone(), Arc::clone(sessions)));
+}
+
+/// The listen streams, none of them open.
+fn open_streams(config: &Config, roster: &Arc<Roster>) -> Arc<Streams> {
+    let keep_alive = Duration::from_secs(config.mcp.stream_keep_alive_seconds);
+    Streams::new(config.mcp.streams_max, keep_alive, Arc::clone(roster))
 }
 
 fn manner(config: &Config, info: &ServerInfo) -> Manner {

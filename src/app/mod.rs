@@ -5,6 +5,7 @@ mod entry;
 mod handover;
 mod host;
 mod house;
+pub mod keys;
 mod listener;
 mod means;
 pub mod plugins;
@@ -15,18 +16,19 @@ mod waiting;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use actix_rt::Arbiter;
 use actix_web::dev::ServerHandle;
 use tokio::sync::{oneshot, watch};
 
-use crate::access::{Gate, Keys};
+use crate::access::{Failures, Gate};
 use crate::actors::House;
 use crate::actors::ask::{AskError, ask};
 use crate::actors::db::messages::Close;
 use crate::actors::db::{CLOSE_DEADLINE, RecordError};
+use crate::actors::keys::Keys;
 use crate::actors::phase::Phase;
 use crate::actors::plugin::END_WITHIN;
 use crate::actors::sightings;
@@ -51,6 +53,8 @@ use means::Means;
 const PLUGINS_WITHIN: Duration = Duration::from_secs(5);
 /// How long the database may take for what was seen of tools last.
 const SIGHTINGS_WITHIN: Duration = Duration::from_secs(3);
+/// How long a connection is waited for to read the keys at start.
+const KEYS_WITHIN: Duration = Duration::from_secs(10);
 /// How long the database may take to close.
 const CLOSE_WITHIN: Duration = Duration::from_secs(15);
 
@@ -60,6 +64,9 @@ pub enum StartError {
     /// The address cannot be bound.
     #[error("{0}")]
     Listen(String),
+    /// There is no key, where there must be one.
+    #[error("{0}")]
+    Open(String),
     /// The data folder or the database cannot be used.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -129,8 +136,9 @@ impl App {
         let began = Instant::now();
         let Entered { listener, folder, word, is_shared } = enter(config, entry).await?;
         // Another server answers meanwhile, if one hands over.
-        let storage = open_storage(config, word.is_none().then_some(&listener)).await?;
-        let site = Site { ground: Ground::Owned(folder), network: Some(listener), storage, began };
+        let (storage, keys) = open_storage(config, word.is_none().then_some(&listener)).await?;
+        self::keys::guarded(config, &keys)?;
+        let site = Site { ground: Ground::Owned(folder), network: Some(listener), storage, keys, began };
         let mut app = Self::build(builder, config, Instance::begin(), site).await?;
         app.is_shared = is_shared;
         if let Some(word) = word {
@@ -168,8 +176,8 @@ impl App {
             let owner = "a restore that was cut off".to_owned();
             return Err(StorageError::Taken { folder: data_folder(config), owner }.into());
         }
-        let storage = open_storage(config, None).await?;
-        let site = Site { ground: Ground::Beside(nook), network: None, storage, began };
+        let (storage, keys) = open_storage(config, None).await?;
+        let site = Site { ground: Ground::Beside(nook), network: None, storage, keys, began };
         Self::build(builder, config, instance, site).await
     }
 
@@ -179,7 +187,7 @@ impl App {
         instance: Instance,
         site: Site,
     ) -> Result<Self, StartError> {
-        let Site { ground, network, storage, began } = site;
+        let Site { ground, network, storage, keys, began } = site;
         let address = network.as_ref().map(TcpListener::local_addr).transpose();
         let address = address.map_err(|error| StartError::Listen(error.to_string()))?;
         // Before the first thread runs: it may well fail, and `stdio` tries again.
@@ -187,7 +195,8 @@ impl App {
         let eras = means.eras;
         let (user, socket) = entrance(&ground)?.unzip();
         let phase = Arc::new(Phase::default());
-        let house = house::build(means, config, storage, &instance, Arc::clone(&phase), began).await?;
+        let house =
+            house::build(means, config, (storage, keys), &instance, Arc::clone(&phase), began).await?;
         let frame = frame(config, &house, address, socket.as_ref(), eras);
         let connections = Arc::clone(&frame.connections);
         let offer = offer(network.as_ref(), &ground);
@@ -236,6 +245,11 @@ impl App {
         if let Some(reload) = &self.house.reload {
             reload.nudge();
         }
+    }
+
+    /// Whether everybody is let in, since there is no key.
+    pub fn is_open(&self) -> bool {
+        self.house.keys.ring().is_open()
     }
 
     /// How long the start took.
@@ -337,6 +351,7 @@ struct Site {
     ground: Ground,
     network: Option<TcpListener>,
     storage: Storage,
+    keys: Arc<Keys>,
     began: Instant,
 }
 
@@ -364,8 +379,12 @@ fn data_folder(config: &Config) -> PathBuf {
     config.server.data_dir.join("data")
 }
 
-/// Opens and migrates the database beside the listener: who calls meanwhile is told to come back.
-async fn open_storage(config: &Config, listener: Option<&TcpListener>) -> Result<Storage, StorageError> {
+/// Opens and migrates the database beside the listener, and reads the keys: who calls meanwhile is told to come back.
+async fn open_storage(
+    config: &Config,
+    listener: Option<&TcpListener>,
+) -> Result<(Storage, Arc<Keys>), StorageError> {
+    let own = config.access.api_key.clone();
     let (database, default) = (config.database.clone(), data_folder(config).join("waygate.db"));
     let opening = actix_web::web::block(move || {
         let storage = waiting::until_present(&database, || crate::storage::open(&database, &default))?;
@@ -373,7 +392,8 @@ async fn open_storage(config: &Config, listener: Option<&TcpListener>) -> Result
         if !applied.is_empty() {
             log::info!(migrations = applied.len(); "the database was brought up to date: {}", applied.join(", "));
         }
-        Ok(storage)
+        let (counter, rows) = storage.run(KEYS_WITHIN, crate::storage::keys::all_at)?;
+        Ok((storage, Keys::new(own, (counter, &rows))))
     });
     let opened = match listener {
         Some(listener) => waiting::serve_while(opening, listener).await,
@@ -395,7 +415,7 @@ fn frame(
     let server = &config.server;
     Arc::new(Frame {
         house: Arc::clone(house),
-        keys: Keys::new(config.access.api_key.clone()),
+        failures: Mutex::new(Failures::default()),
         gate: Gate::new(
             &server.host,
             server.public_url.as_deref(),

@@ -5,6 +5,7 @@
 //! Must not know callers, calls or HTTP.
 
 mod breaker;
+mod culled;
 mod curation;
 mod digest;
 mod entry;

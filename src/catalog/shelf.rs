@@ -96,6 +96,15 @@ impl Shelf {
 
     /// The current snapshot of `view`, borrowed for a moment; none when there is no such view.
     pub fn view(&self, view: &ViewName) -> Option<Guard<Arc<Snapshot>>> {
+        let whole = self.whole(view)?;
+        Some(match view.selection() {
+            None => whole,
+            Some(selection) => Guard::from_inner(whole.through(selection, &self.manner)),
+        })
+    }
+
+    /// All that there is to `view`, whatever is shown of it.
+    fn whole(&self, view: &ViewName) -> Option<Guard<Arc<Snapshot>>> {
         let current = self.current.load();
         let Some(name) = view.name() else { return Some(current) };
         let none = Snapshot::default();

@@ -8,11 +8,13 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::Manner;
+use super::culled::Culled;
 use super::entry::{PromptEntry, ResourceEntry, ToolEntry};
 use super::offer::Offer;
 use super::pages::{Listing, Page};
 use super::seat::Seat;
 use super::view::{Changed, Cut, Kinds, View, ViewName};
+use crate::config::Selection;
 use crate::plugins::Inventory;
 use crate::protocol::render::{self, Finished};
 use crate::protocol::{Raw, SERVED, capabilities};
@@ -52,6 +54,9 @@ pub struct Snapshot {
     templates: Vec<Arc<ResourceEntry>>,
     templates_by_text: HashMap<Arc<str>, Arc<ResourceEntry>>,
     parts: Vec<Arc<Offer>>,
+    cut: Cut,
+    /// What callers with globs see of it.
+    culled: Culled,
     pub(super) views: BTreeMap<Arc<str>, View>,
     /// The plugins and what each was asked to publish.
     pub plugins: Vec<(Arc<Seat>, Arc<Inventory>)>,
@@ -142,12 +147,14 @@ impl Snapshot {
         old: &Self,
         manner: &Manner,
     ) -> Self {
+        let parts: Vec<Arc<Offer>> =
+            parts.iter().filter(|offer| view.shows_of(offer, cut)).cloned().collect();
         let plugins =
             parts.iter().map(|offer| (Arc::clone(&offer.seat), Arc::clone(&offer.inventory))).collect();
-        let mut new = Self { view, plugins, parts: parts.to_vec(), ..Self::default() };
+        let mut new = Self { view, plugins, cut: cut.clone(), ..Self::default() };
         let mut lists = Lists::default();
-        let claims = Claims::of(cut, parts, old);
-        for offer in parts {
+        let claims = Claims::of(cut, &parts, old);
+        for offer in &parts {
             if matches!(cut, Cut::All) {
                 new.refused.extend(offer.refused.iter().cloned());
             }
@@ -156,9 +163,28 @@ impl Snapshot {
             new.add_resources(offer, cut, &mut lists);
         }
         lists.tools = new.in_order.iter().map(|tool| tool.shown.clone()).collect();
-        new.warn(old);
+        new.parts = parts;
         new.finish(cut, lists, old, manner);
+        if new.view.selection().is_none() {
+            new.warn(old);
+            new.culled.carry(&old.culled, |selection, before| new.cull(selection, before, manner));
+        }
         new
+    }
+
+    /// What `selection` shows of it; built when somebody first looks.
+    pub(super) fn through(&self, selection: &Arc<Selection>, manner: &Manner) -> Arc<Self> {
+        let build = || self.culled.keep(selection, self.cull(selection, &Self::default(), manner));
+        self.culled.look(selection).unwrap_or_else(build)
+    }
+
+    #[cfg(test)]
+    pub(super) fn culled(&self) -> usize {
+        self.culled.len()
+    }
+
+    fn cull(&self, selection: &Arc<Selection>, old: &Self, manner: &Manner) -> Self {
+        Self::build(self.view.clone().through(Some(selection)), &self.cut, &self.parts, old, manner)
     }
 
     /// Renders what is sent.
@@ -179,6 +205,9 @@ impl Snapshot {
 
     fn add_tools(&mut self, offer: &Offer, cut: &Cut, old: &Self, claims: &Claims) {
         for tool in offer.tools.iter().filter(|tool| cut.takes(tool)) {
+            if !self.view.shows(&tool.canonical) {
+                continue;
+            }
             let entry = if cut.is_plain() { alone(tool, old) } else { Arc::clone(tool) };
             let taken = self.tools.get(&entry.name).map(|taken| &taken.seat);
             match taken.or_else(|| Claims::of_another(&claims.tools, &entry.name, &offer.seat)) {
@@ -196,6 +225,9 @@ impl Snapshot {
 
     fn add_prompts(&mut self, offer: &Offer, cut: &Cut, lists: &mut Lists, claims: &Claims) {
         for prompt in offer.prompts.iter().filter(|_| cut.lists_all()) {
+            if !self.view.shows(&prompt.canonical) {
+                continue;
+            }
             let entry = if cut.is_plain() { Arc::new(prompt.alone()) } else { Arc::clone(prompt) };
             let taken = self.prompts.get(&entry.name).map(|taken| &taken.seat);
             match taken.or_else(|| Claims::of_another(&claims.prompts, &entry.name, &offer.seat)) {
@@ -273,7 +305,20 @@ impl Snapshot {
         for name in old.views.keys().filter(|name| !self.views.contains_key(*name)) {
             note(name, Kinds::ALL);
         }
+        self.note_culled(old, &mut changed.culled);
+        for (name, view) in &self.views {
+            let before = old.views.get(name).and_then(View::built);
+            if let (Some(now), Some(before)) = (view.built(), before) {
+                now.note_culled(before, &mut changed.culled);
+            }
+        }
         changed
+    }
+
+    fn note_culled(&self, old: &Self, culled: &mut BTreeMap<ViewName, Kinds>) {
+        for (selection, now, before) in self.culled.beside(&old.culled) {
+            culled.insert(self.view.clone().through(Some(&selection)), now.differs_from(&before));
+        }
     }
 }
 

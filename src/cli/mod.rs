@@ -10,6 +10,7 @@ mod db;
 mod exit;
 mod guard;
 mod history;
+mod keys;
 mod output;
 mod plugins;
 mod progress;
@@ -47,6 +48,7 @@ Examples:
   waygate-mcp client claude-code                   what connects that client
   waygate-mcp plugins import ~/.claude.json        the MCP servers that a client has, as plugins
   waygate-mcp plugins list                         what stands behind this server, and how it is
+  waygate-mcp keys create laptop                   a key for one who calls
   waygate-mcp history tail --follow                what is called, as it happens
   waygate-mcp backup create                        a copy of database, configuration and plugins
   waygate-mcp config show                          what holds, and where each value comes from
@@ -95,6 +97,11 @@ enum Verb {
     History {
         #[command(subcommand)]
         command: history::HistoryCommand,
+    },
+    /// Make, rotate and revoke the keys that callers show
+    Keys {
+        #[command(subcommand)]
+        command: keys::KeysCommand,
     },
     /// Print what connects an MCP client to this server
     Client(clients::ClientArgs),
@@ -147,7 +154,7 @@ struct Globals {
     /// File of WAYGATE_ variables, in place of .env
     #[arg(long, global = true, value_name = "FILE", help_heading = "Configuration")]
     env_file: Option<PathBuf>,
-    /// Serve an address that other machines reach although there is no key
+    /// Serve real users, or an address that other machines reach, although there is no key
     #[arg(long, global = true, help_heading = "Configuration")]
     insecure_no_auth: bool,
     /// Answer in JSON, for programs
@@ -227,6 +234,7 @@ fn run(mut line: Line, builder: Builder) -> ExitCode {
         }
         // Of the same database as `serve`, whose `.env` may say which.
         Verb::Db { command } => with_config(flags, true, |loaded| db::run(command, &loaded.config, json)),
+        Verb::Keys { command } => with_config(flags, true, |loaded| keys::run(command, &loaded.config, json)),
         Verb::Client(args) => {
             let typed = flags.clone();
             with_config(flags, true, |loaded| clients::run(&args, &loaded, &typed, json))

@@ -112,7 +112,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Faults> {
         config.env_file = env_file(sources);
     }
     if let Some(config) = &config {
-        checks::check(config, &given, &findings.broken, &mut findings.faults);
+        checks::check(config, &given, &mut findings.faults);
         programs::check(&config.system, &given, &mut findings.faults);
     }
     note_open_secrets(&given, &read, &mut findings.notes);

@@ -12,6 +12,7 @@ mod network;
 pub mod plugin;
 mod programs;
 mod secret;
+mod selection;
 pub mod settings;
 mod values;
 
@@ -22,6 +23,7 @@ pub use load::{Flags, Loaded, MASK, Shown, Sources, find_data_root, load};
 pub use network::Network;
 pub use programs::{PROGRAM_FOLDERS, find_program};
 pub use secret::Secret;
+pub use selection::Selection;
 pub use values::Value;
 
 use std::path::PathBuf;

@@ -56,7 +56,7 @@ pub async fn open(call: &Call<'_>, asked: &Asked, wanted: &Wanted) -> Result<Htt
         uris: watched.iter().map(|watching| Arc::clone(watching.uri())).collect(),
     };
     let first = acknowledge(&asked.id, &filter);
-    let opened = house.streams.open(filter, watched)?;
+    let opened = house.streams.open(&call.caller.principal, filter, watched)?;
     // A view is compared with what it becomes from when it was looked at.
     drop(house.shelf.view(&call.view));
     tally::ended(Method::Listen, "ok");

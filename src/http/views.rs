@@ -52,11 +52,18 @@ pub fn health(house: &House, judgement: &Judgement, details: bool) -> Value {
         "status": judgement.status(),
         "checks": checks,
         "problems": problems,
+        "auth": auth(house),
         "phase": house.phase.name(),
         "version": env!("CARGO_PKG_VERSION"),
         "uptimeSeconds": house.began.elapsed().as_secs(),
         "checkedAt": moment(judgement.at),
     })
+}
+
+/// Whether a key is asked for, and how many are taken.
+pub fn auth(house: &House) -> Value {
+    let ring = house.keys.ring();
+    json!({"required": !ring.is_open(), "keys": ring.count(SystemTime::now()).0})
 }
 
 /// `/diagnostics/performance`

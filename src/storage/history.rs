@@ -320,6 +320,20 @@ pub fn append<'a>(
     }
 }
 
+/// Writes a row within a transaction that the caller began.
+///
+/// # Errors
+/// What the database says.
+pub fn append_within(connection: &mut DbConnection, row: NewEntry<'_>) -> QueryResult<()> {
+    let rows = std::iter::once(row);
+    match connection {
+        #[cfg(feature = "sqlite")]
+        DbConnection::Sqlite(sqlite) => super::insert::insert(sqlite, rows),
+        #[cfg(feature = "postgres")]
+        DbConnection::Postgres(postgres) => super::unnest::insert(postgres, rows),
+    }
+}
+
 /// The highest `seq` that an instance has on disk among its rows since then, which keeps the search short.
 ///
 /// # Errors

@@ -27,6 +27,25 @@ const MIGRATION_TIMEOUT_SECONDS: u64 = 600;
 
 type Boxed = Box<dyn StdError + Send + Sync>;
 
+/// Whether the database has no table of ours yet.
+///
+/// # Errors
+/// As [`pending`].
+pub fn is_blank(connection: &mut DbConnection, place: &str) -> Result<bool, StorageError> {
+    let count = match connection {
+        #[cfg(feature = "sqlite")]
+        DbConnection::Sqlite(_) => {
+            MigrationSource::<diesel::sqlite::Sqlite>::migrations(&SQLITE).map(|all| all.len())
+        }
+        #[cfg(feature = "postgres")]
+        DbConnection::Postgres(_) => {
+            MigrationSource::<diesel::pg::Pg>::migrations(&POSTGRES).map(|all| all.len())
+        }
+    };
+    let count = count.map_err(|error| of_boxed(place, error.as_ref()))?;
+    Ok(pending(connection, place)?.len() == count)
+}
+
 /// Runs what is pending, under a lock, all or nothing. Gives the names of what was run.
 ///
 /// # Errors

@@ -9,6 +9,7 @@ pub mod history;
 #[cfg(feature = "sqlite")]
 mod insert;
 pub mod instances;
+pub mod keys;
 pub mod migrations;
 pub mod schema;
 pub mod socket;

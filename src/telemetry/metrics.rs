@@ -52,6 +52,8 @@ metrics! {
     in_flight: IntGauge = "waygate_requests_in_flight";
     /// Requests refused before they were parsed, by reason.
     refused: IntCounterVec = "waygate_refused_total", "reason";
+    /// Keys, by whether they are `taken` or `over` (revoked, expired, replaced); the operator's own counts.
+    keys: IntGaugeVec = "waygate_keys", "standing";
     /// Calls cancelled by a client that went away.
     cancelled: IntCounter = "waygate_cancelled_total";
     /// Tools whose definition a plugin changed since it was last seen, also before this start, by plugin.

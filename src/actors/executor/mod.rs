@@ -330,6 +330,7 @@ fn context_of(perform: &Perform, deadline: Instant) -> CallContext {
         caller: CallerKey(perform.caller.key),
         conversation: perform.session.as_deref().map(conversation_of),
         operator: perform.caller.operator,
+        sees_all: perform.caller.tools.is_none() && perform.caller.bundles.is_none(),
         trace: perform.trace.clone(),
         blocking: Arc::clone(&perform.task.seat().blocking),
     })

@@ -195,6 +195,7 @@ async fn tell_plugin(seat: &Seat, watch: &Watch) -> Result<(), Fault> {
         caller: CallerKey(0),
         conversation: None,
         operator: false,
+        sees_all: true,
         trace: Trace::default(),
         blocking: Arc::clone(&seat.blocking),
     });

@@ -165,6 +165,7 @@ impl Client {
             caller: CallerKey(self.caller),
             conversation: self.conversation.map(ConversationKey),
             operator: false,
+            sees_all: true,
             trace: Trace::default(),
             blocking: Arc::new(Blocking::new(1)),
         };
