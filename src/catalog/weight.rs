@@ -87,8 +87,8 @@ impl Weight {
         }
         let units = if self.patterns { places.saturating_add(letters) } else { places };
         match self.fan.saturating_mul(units) {
-            ..=LITTLE => Effort::Little,
-            ..=MUCH => Effort::Much,
+            work if work <= LITTLE => Effort::Little,
+            work if work <= MUCH => Effort::Much,
             _ => Effort::TooMuch,
         }
     }
