@@ -271,8 +271,12 @@ async fn ask(link: &Arc<dyn Link>, ids: &Ids, deadline: Instant) -> Result<Verdi
     let legacy = |fresh: bool, why: ProbeError| Ok(Verdict::Legacy { fresh, why });
     let over = Arc::clone(link);
     let mut asking: Asking = Box::pin(async move { exchange::ask(&*over, asked, deadline).await });
-    match exchange::within(until, method, &mut asking).await.and_then(|answer| answer) {
-        Err(ProbeError::Late(_)) => Ok(Verdict::Silent(asking)),
+    let Ok(answered) = exchange::within(until, method, &mut asking).await else {
+        return Ok(Verdict::Silent(asking));
+    };
+    match answered {
+        // Its whole time is over: there is nothing left to be heard.
+        Err(error @ ProbeError::Late(_)) => Err(error),
         Ok(result) => match read(&result) {
             Ok(discovered) => Ok(Verdict::Modern(discovered)),
             Err(why) => legacy(false, why),
