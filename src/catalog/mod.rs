@@ -5,6 +5,7 @@
 //! Must not know callers, calls or HTTP.
 
 mod breaker;
+mod counted;
 mod curation;
 mod digest;
 mod entry;
@@ -28,6 +29,7 @@ mod tests;
 use crate::protocol::render::ServerInfo;
 
 pub use breaker::{Circuit, Verdict};
+pub use counted::Counted;
 pub use curation::Curator;
 pub use entry::{PromptEntry, ResourceEntry, ToolEntry};
 pub use links::Links;
