@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     fn shown() -> String {
-        prometheus::TextEncoder::new().encode_to_string(&prometheus::gather()).unwrap()
+        prometheus::TextEncoder::new().encode_to_string(&METRICS.registry.gather()).unwrap()
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! Must not know callers, calls or HTTP.
 
 mod breaker;
+mod counted;
 mod culled;
 mod curation;
 mod digest;
@@ -29,6 +30,7 @@ mod tests;
 use crate::protocol::render::ServerInfo;
 
 pub use breaker::{Circuit, Verdict};
+pub use counted::Counted;
 pub use curation::Curator;
 pub use entry::{PromptEntry, ResourceEntry, ToolEntry};
 pub use links::Links;

@@ -10,6 +10,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::breaker::{Admitted, Breaker, Circuit, Turn, Verdict};
+use super::counted::Counted;
 use super::curation::Curator;
 use super::meter::Meter;
 use crate::config::plugin::{Breaker as BreakerRule, Curation};
@@ -183,7 +184,7 @@ impl Seat {
         if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
             return self.place(permit, None);
         }
-        let _waiting = Waiting::begin(&self.queued, self.limits.queue_max).ok_or_else(|| {
+        let _waiting = Counted::within(&self.queued, self.limits.queue_max).ok_or_else(|| {
             self.busy(
                 format!("{} calls run and {} wait", self.limits.concurrency, self.limits.queue_max),
                 SOON,
@@ -334,9 +335,8 @@ impl Seat {
     }
 
     /// Counts one more call until what this gives is dropped: as long as there are any, the plugin is needed.
-    pub fn begin_call(&self) -> Called<'_> {
-        self.calls.fetch_add(1, Ordering::Relaxed);
-        Called(&self.calls)
+    pub fn begin_call(&self) -> Counted<'_> {
+        Counted::begin(&self.calls)
     }
 
     /// Calls that are not answered yet.
@@ -477,31 +477,5 @@ impl Seat {
     /// Notes whether some of what it offers was refused.
     pub(super) fn note_refused(&self, refused: bool) {
         self.refused.store(refused, Ordering::Relaxed);
-    }
-}
-
-/// One call that is not answered yet.
-#[derive(Debug)]
-pub struct Called<'a>(&'a AtomicUsize);
-
-impl Drop for Called<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// One call in a plugin's queue.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn begin(queued: &'a AtomicUsize, max: usize) -> Option<Self> {
-        let waiting = Self(queued);
-        (queued.fetch_add(1, Ordering::Relaxed) < max).then_some(waiting)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -153,7 +153,7 @@ impl Snapshot {
             parts.iter().map(|offer| (Arc::clone(&offer.seat), Arc::clone(&offer.inventory))).collect();
         let mut new = Self { view, plugins, cut: cut.clone(), ..Self::default() };
         let mut lists = Lists::default();
-        let claims = Claims::of(cut, &parts, old);
+        let claims = Claims::of(cut, &parts);
         for offer in &parts {
             if matches!(cut, Cut::All) {
                 new.refused.extend(offer.refused.iter().cloned());
@@ -322,8 +322,8 @@ impl Snapshot {
     }
 }
 
-/// Whose a name is, whatever the order of plugins: one with a plugin's own prefix is that plugin's, and a plain one stays with
-/// whoever has it. Else a server could come to another one's calls by the choice of a name.
+/// Names that are not to be had by the choice of a plain name, whatever the order of plugins: those that stand behind another
+/// plugin's prefix. Clients know them, and send what is meant for that plugin.
 #[derive(Default)]
 struct Claims {
     tools: HashMap<Arc<str>, Arc<Seat>>,
@@ -331,27 +331,16 @@ struct Claims {
 }
 
 impl Claims {
-    fn of(cut: &Cut, parts: &[Arc<Offer>], old: &Snapshot) -> Self {
+    fn of(cut: &Cut, parts: &[Arc<Offer>]) -> Self {
         let mut claims = Self::default();
-        // Without any plain names there is nothing to claim, and where all are plain the order says whose they are.
+        // Without any plain names nobody can take one, and where all are plain the order says whose they are.
         if cut.is_plain() || !parts.iter().any(|offer| offer.seat.curator.is_plain()) {
             return claims;
         }
-        for offer in parts {
-            let (seat, is_plain) = (&offer.seat, offer.seat.curator.is_plain());
-            let had = |entry: Option<&Arc<Seat>>| !is_plain || entry.is_some_and(|old| old.name == seat.name);
-            for tool in offer.tools.iter().filter(|tool| had(old.tool(&tool.name).map(|old| &old.seat))) {
-                if !is_plain || !claims.tools.contains_key(&tool.name) {
-                    claims.tools.insert(Arc::clone(&tool.name), Arc::clone(seat));
-                }
-            }
-            for prompt in
-                offer.prompts.iter().filter(|prompt| had(old.prompt(&prompt.name).map(|old| &old.seat)))
-            {
-                if !is_plain || !claims.prompts.contains_key(&prompt.name) {
-                    claims.prompts.insert(Arc::clone(&prompt.name), Arc::clone(seat));
-                }
-            }
+        for offer in parts.iter().filter(|offer| !offer.seat.curator.is_plain()) {
+            let claim = |name: &Arc<str>| (Arc::clone(name), Arc::clone(&offer.seat));
+            claims.tools.extend(offer.tools.iter().map(|tool| claim(&tool.name)));
+            claims.prompts.extend(offer.prompts.iter().map(|prompt| claim(&prompt.name)));
         }
         claims
     }

@@ -86,10 +86,13 @@ impl Weight {
             return Effort::TooMuch;
         }
         let units = if self.patterns { places.saturating_add(letters) } else { places };
-        match self.fan.saturating_mul(units) {
-            work if work <= LITTLE => Effort::Little,
-            work if work <= MUCH => Effort::Much,
-            _ => Effort::TooMuch,
+        let steps = self.fan.saturating_mul(units);
+        if steps <= LITTLE {
+            Effort::Little
+        } else if steps <= MUCH {
+            Effort::Much
+        } else {
+            Effort::TooMuch
         }
     }
 
