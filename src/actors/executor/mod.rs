@@ -150,12 +150,7 @@ async fn attempt(
         return Ok(refused);
     }
     let seat = perform.task.seat();
-    if let Some((_, error)) = round.answers.refusals().first()
-        && !seat.plugin.hears_refusals()
-    {
-        let advice = "answer with the result that the schema describes";
-        return Err(Fault::new(ErrorCode::InvalidRequest, error.message.clone(), advice));
-    }
+    check_answers(seat, round)?;
     // Whoever leaves while waiting gives its place in the queue to another, and its call never begins.
     let mut place = tokio::select! {
         biased;
@@ -209,6 +204,17 @@ async fn attempt(
             let result = render::input_required(&shown, Some(&sealed), &bench.info);
             Ok(Done { result, outcome: "input_required", asks: Some(Asks { requests, state: sealed }) })
         }
+    }
+}
+
+/// A client that refuses to answer ends the call, unless its plugin can be told.
+fn check_answers(seat: &Seat, round: &Round) -> Result<(), Fault> {
+    match round.answers.refusals().first() {
+        Some((_, error)) if !seat.plugin.hears_refusals() => {
+            let advice = "answer with the result that the schema describes";
+            Err(Fault::new(ErrorCode::InvalidRequest, error.message.clone(), advice))
+        }
+        _ => Ok(()),
     }
 }
 
