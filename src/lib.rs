@@ -57,6 +57,12 @@
 //! `actors::plugin` owns their lives, and `catalog` publishes what is ready: at `/mcp`, and at `/mcp/{name}` for bundles and
 //! for each plugin alone.
 //!
+//! ## From one server to the next
+//!
+//! `app::entry` gets what there can be only one of, the listening socket and the data folder: by itself, from the service
+//! manager (`app::service`), or from the server that runs (`app::handover`), which then serves only who is connected, each
+//! once more.
+//!
 //! ## What must always be true
 //!
 //! 1. A client always gets an answer: a result, a tool error, or an error that says what to do next.
