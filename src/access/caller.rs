@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, LazyLock};
 
-use super::keys::{KeyLimits, Scopes};
+use super::keys::Scopes;
+use super::limits::Allowance;
 use crate::config::Selection;
 
 /// Who is calling.
@@ -20,8 +21,8 @@ pub struct Caller {
     pub tools: Option<Arc<Selection>>,
     /// Which bundles they see; none means all.
     pub bundles: Option<Arc<Selection>>,
-    /// What their key may use up; nobody is held to it yet.
-    pub limits: KeyLimits,
+    /// What their key may use up; none means all.
+    pub allowance: Option<Arc<Allowance>>,
 }
 
 impl Caller {
@@ -40,7 +41,7 @@ impl Caller {
             scopes: Scopes::OPEN,
             tools: None,
             bundles: None,
-            limits: KeyLimits::default(),
+            allowance: None,
         }
     }
 
@@ -55,8 +56,13 @@ impl Caller {
             scopes: Scopes::ADMIN,
             tools: None,
             bundles: None,
-            limits: KeyLimits::default(),
+            allowance: None,
         }
+    }
+
+    /// Whether nobody knows who they are but by where they come from.
+    pub fn is_anonymous(&self) -> bool {
+        *self.principal == *Self::ANONYMOUS
     }
 
     /// Whether they may use the bundle of this name, or, without one, all that there is at once: whoever was given certain

@@ -62,7 +62,7 @@ impl Failures {
 }
 
 /// Whoever has an address of IPv6 has all of its network.
-fn place(from: IpAddr) -> IpAddr {
+pub(super) fn place(from: IpAddr) -> IpAddr {
     match from.to_canonical() {
         IpAddr::V6(from) => {
             let [a, b, c, d, ..] = from.segments();

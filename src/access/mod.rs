@@ -1,10 +1,12 @@
-//! Who may do what: callers, their keys, origins and hosts, and the seal on state that clients carry. Decisions are pure.
+//! Who may do what: callers, their keys, origins and hosts, and the seal on state that clients carry;
+//! and how much of it. Decisions are pure.
 //!
-//! Must not know HTTP types, actors or the clock's source.
+//! Must not know HTTP types, actors or, but for `limits::clock`, the clock's source.
 
 mod caller;
 mod failures;
 pub mod keys;
+pub mod limits;
 mod origins;
 mod seal;
 mod session;

@@ -18,6 +18,7 @@ pub fn check(config: &Config, given: &[Given], faults: &mut Faults) {
     check_keys(config, &mut refuse);
     check_roots(&config.files.roots, &mut refuse);
     check_database(config, &mut refuse);
+    check_limits(config, &mut refuse);
     check_together(config, &mut refuse);
 }
 
@@ -34,6 +35,17 @@ fn check_server(config: &Config, refuse: &mut Refuse<'_>) {
         let sentence =
             format!("server.host is {:?}, but takes an address or a name alone, as 127.0.0.1", server.host);
         refuse("server.host", sentence);
+    }
+}
+
+fn check_limits(config: &Config, refuse: &mut Refuse<'_>) {
+    for (key, quota, rate) in [
+        ("limits.burst", config.limits.of_all(), "limits.requests_per_minute"),
+        ("limits.address_burst", config.limits.of_one_address(), "limits.address_requests_per_minute"),
+    ] {
+        if quota.burst.is_some() && quota.requests_per_minute.is_none() {
+            refuse(key, format!("{key} goes with {rate}, which is not set; set it, or remove {key}"));
+        }
     }
 }
 

@@ -11,6 +11,7 @@ mod load;
 mod network;
 pub mod plugin;
 mod programs;
+mod quota;
 mod secret;
 mod selection;
 pub mod settings;
@@ -22,6 +23,7 @@ pub use layers::{Layer, Origin};
 pub use load::{Flags, Loaded, MASK, Shown, Sources, find_data_root, load};
 pub use network::Network;
 pub use programs::{PROGRAM_FOLDERS, find_program};
+pub use quota::{QUOTA_MAX, Quota};
 pub use secret::Secret;
 pub use selection::Selection;
 pub use values::Value;
@@ -72,6 +74,8 @@ pub struct Config {
     pub access: Access,
     /// The protocol endpoint.
     pub mcp: Mcp,
+    /// How much is let through.
+    pub limits: Limits,
     /// What every plugin gets.
     pub plugins: Plugins,
     /// The built-in `files` plugin.
@@ -164,6 +168,46 @@ pub struct Mcp {
     pub session_idle_seconds: u64,
     /// What each session keeps of what it said.
     pub session_replay_bytes: usize,
+}
+
+/// `[limits]`: how much is let through; 0 is no limit, but for `calls_max`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Of all callers together.
+    pub requests_per_minute: u32,
+    /// How many of them at once.
+    pub burst: u32,
+    /// Calls at once of all callers together.
+    pub calls_max: u32,
+    /// Of one address without a key.
+    pub address_requests_per_minute: u32,
+    /// How many of them at once.
+    pub address_burst: u32,
+    /// Calls at once of one address without a key.
+    pub address_concurrent: u32,
+}
+
+impl Limits {
+    /// What all callers together may use up.
+    pub fn of_all(&self) -> Quota {
+        let some = |limit: u32| (limit > 0).then_some(limit);
+        Quota {
+            requests_per_minute: some(self.requests_per_minute),
+            burst: some(self.burst),
+            concurrent: some(self.calls_max),
+        }
+    }
+
+    /// What one address without a key may use up.
+    pub fn of_one_address(&self) -> Quota {
+        let some = |limit: u32| (limit > 0).then_some(limit);
+        Quota {
+            requests_per_minute: some(self.address_requests_per_minute),
+            burst: some(self.address_burst),
+            concurrent: some(self.address_concurrent),
+        }
+    }
 }
 
 /// `[plugins]`: what every plugin gets.

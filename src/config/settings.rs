@@ -114,7 +114,7 @@ pub const NOT_YET: &[(&str, &str, &str)] = &[
     ("WAYGATE_SECRET_KEY", "access.secret_key", "remove it; the key that clients show is WAYGATE_API_KEY"),
     ("WAYGATE_TLS_CERT", "tls", "remove it and end TLS at a proxy in front of Waygate"),
     ("WAYGATE_TLS_KEY", "tls", "remove it and end TLS at a proxy in front of Waygate"),
-    ("WAYGATE_RATE_LIMIT", "limits", "remove it and limit rates at a proxy in front of Waygate"),
+    ("WAYGATE_RATE_LIMIT", "limits.rate", "remove it; WAYGATE_LIMITS_ADDRESS_REQUESTS_PER_MINUTE limits who has no key, `keys create --rate` who has one"),
 ];
 
 /// What each section is about, in the order of the table.
@@ -122,6 +122,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ("server", "The process and its listener."),
     ("access", "Who may come in."),
     ("mcp", "The protocol endpoint."),
+    ("limits", "How much is let through; keys, tools and bundles have limits of their own."),
     ("plugins", "What every plugin gets."),
     ("files", "The built-in plugin `files`."),
     ("system", "The built-in plugin `system`: programs that clients may run."),
@@ -232,6 +233,19 @@ pub const SETTINGS: &[Setting] = &[
         "A session that nobody used for so long ends.").unit("seconds"),
     setting("mcp.session_replay_bytes", "WAYGATE_MCP_SESSION_REPLAY_BYTES", from_to(1024, GIB), Is("262144"),
         "What each session keeps of what it said, so that a broken stream can be taken up again.").unit("bytes"),
+
+    setting("limits.requests_per_minute", "WAYGATE_LIMITS_REQUESTS_PER_MINUTE", from_to(0, 100_000_000), Is("0"),
+        "MCP requests a minute of all callers together; more are refused with 429, and 0 is no limit.").unit("requests"),
+    setting("limits.burst", "WAYGATE_LIMITS_BURST", from_to(0, 100_000_000), Is("0"),
+        "How many of them may come at once; 0 is as many as a minute gives.").unit("requests"),
+    setting("limits.calls_max", "WAYGATE_LIMITS_CALLS_MAX", from_to(1, 1_000_000), Is("10000"),
+        "Calls at once of all callers together; more are refused with 503 before their bodies are read.").unit("calls"),
+    setting("limits.address_requests_per_minute", "WAYGATE_LIMITS_ADDRESS_REQUESTS_PER_MINUTE", from_to(0, 1_000_000), Is("0"),
+        "MCP requests a minute of one address without a key; more are refused with 429, and 0 is no limit.").unit("requests"),
+    setting("limits.address_burst", "WAYGATE_LIMITS_ADDRESS_BURST", from_to(0, 1_000_000), Is("0"),
+        "How many of them may come at once; 0 is as many as a minute gives.").unit("requests"),
+    setting("limits.address_concurrent", "WAYGATE_LIMITS_ADDRESS_CONCURRENT", from_to(0, 1_000_000), Is("0"),
+        "Calls at once of one address without a key; more are refused with 429, and 0 is no limit.").unit("calls"),
 
     setting("plugins.concurrency", "WAYGATE_PLUGINS_CONCURRENCY", from_to(1, 100_000), Is("64"),
         "Calls at once in one plugin.").unit("calls"),

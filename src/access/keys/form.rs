@@ -8,13 +8,11 @@ use jiff::Zoned;
 use serde::{Deserialize, Serialize};
 
 use super::moments;
-use super::{About, KeyLimits, Scope, Scopes};
-use crate::config::Selection;
+use super::{About, Scope, Scopes};
+use crate::config::{Quota, Selection};
 
 /// Letters of a name or an owner.
 const NAME_LETTERS_MAX: usize = 100;
-/// The greatest limit that may be set.
-const LIMIT_MAX: u32 = 1_000_000;
 
 /// A wish for a key.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,7 +44,7 @@ pub struct Form {
 pub struct FormLimits {
     /// Steadily.
     pub requests_per_minute: Option<u32>,
-    /// At once above that.
+    /// At once.
     pub burst: Option<u32>,
     /// Calls that run at once.
     pub concurrent: Option<u32>,
@@ -61,7 +59,7 @@ pub struct Wanted {
     scopes: Scopes,
     tools: Option<Arc<Selection>>,
     bundles: Option<Arc<Selection>>,
-    limits: KeyLimits,
+    limits: Quota,
 }
 
 impl Form {
@@ -104,25 +102,13 @@ impl Form {
 }
 
 impl FormLimits {
-    fn check(&self) -> Result<KeyLimits, String> {
-        let all = [
-            ("requests a minute", self.requests_per_minute),
-            ("a burst", self.burst),
-            ("calls at once", self.concurrent),
-        ];
-        for (what, limit) in all {
-            if limit.is_some_and(|limit| !(1..=LIMIT_MAX).contains(&limit)) {
-                return Err(format!("a limit of {what} is 1 to {LIMIT_MAX}; leave it out for none"));
-            }
-        }
-        if self.burst.is_some() && self.requests_per_minute.is_none() {
-            return Err("a burst goes above requests a minute, and these have no limit; set one".to_owned());
-        }
-        Ok(KeyLimits {
-            requests_per_minute: self.requests_per_minute,
-            burst: self.burst,
-            concurrent: self.concurrent,
-        })
+    /// Checks them.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong and what to write instead.
+    pub fn check(&self) -> Result<Quota, String> {
+        let Self { requests_per_minute, burst, concurrent } = *self;
+        Quota { requests_per_minute, burst, concurrent }.check()
     }
 }
 
@@ -184,7 +170,7 @@ mod tests {
     fn a_form_that_says_only_a_name_gives_a_key_for_mcp_that_never_ends() {
         let key = form().check(&now()).unwrap().into_key("abcdefgh", now().timestamp().into());
         assert_eq!((key.scopes, key.expires_at, &*key.id), (Scopes::of([Scope::Mcp]), None, "abcdefgh"));
-        assert!(key.tools.is_none() && key.bundles.is_none() && key.limits == KeyLimits::default());
+        assert!(key.tools.is_none() && key.bundles.is_none() && key.limits == Quota::default());
     }
 
     #[test]

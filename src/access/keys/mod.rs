@@ -14,7 +14,7 @@ use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
-use crate::config::Selection;
+use crate::config::{Quota, Selection};
 
 pub use act::{Act, Acted, KeyError};
 pub use form::{Form, FormLimits, Wanted};
@@ -25,17 +25,6 @@ pub use secret::{Hash, Made, hash_of};
 
 /// How long a key that was rotated is taken beside its successor, when nobody says otherwise.
 pub const GRACE_DEFAULT: &str = "24h";
-
-/// What a key may use up. None means no limit of its own.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct KeyLimits {
-    /// Requests a minute, steadily.
-    pub requests_per_minute: Option<u32>,
-    /// Requests at once above that.
-    pub burst: Option<u32>,
-    /// Calls that run at once.
-    pub concurrent: Option<u32>,
-}
 
 /// All that is known of a key, but for the key itself.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,7 +42,7 @@ pub struct About {
     /// Which bundles it sees; none means all.
     pub bundles: Option<Arc<Selection>>,
     /// What it may use up.
-    pub limits: KeyLimits,
+    pub limits: Quota,
     /// When it was made.
     pub created_at: SystemTime,
     /// None means never.
@@ -126,7 +115,7 @@ impl About {
             scopes: Scopes::default(),
             tools: None,
             bundles: None,
-            limits: KeyLimits::default(),
+            limits: Quota::default(),
             created_at: now,
             expires_at: None,
             revoked_at: Some(now),
@@ -195,7 +184,7 @@ pub mod testing {
             scopes: Scopes::of([Scope::Mcp]),
             tools: None,
             bundles: None,
-            limits: KeyLimits::default(),
+            limits: Quota::default(),
             created_at: at(100),
             expires_at: None,
             revoked_at: None,

@@ -13,6 +13,7 @@ use subtle::ConstantTimeEq as _;
 use super::secret::{self, Hash};
 use super::{About, Scope, Standing};
 use crate::access::Caller;
+use crate::access::limits::{Allowance, Of};
 use crate::config::Secret;
 
 /// A use is noted when the last one that was noted is older.
@@ -90,7 +91,9 @@ pub struct Key {
 }
 
 impl Key {
-    fn new(about: About, hash: &Hash) -> Self {
+    /// In the place of `before`, which was the same key until something of it changed.
+    fn new(about: About, hash: &Hash, before: Option<&Self>) -> Self {
+        let before = before.and_then(|before| before.caller.allowance.as_ref());
         let caller = Caller {
             principal: about.principal(),
             operator: about.scopes.holds(Scope::Admin),
@@ -98,7 +101,7 @@ impl Key {
             scopes: about.scopes,
             tools: about.tools.clone(),
             bundles: about.bundles.clone(),
-            limits: about.limits,
+            allowance: Allowance::new(Of::Key, &about.name, about.limits, before),
         };
         let used = about.last_used_at.map_or(0, seconds);
         Self { about, caller, used: AtomicU64::new(used), saved: AtomicU64::new(used) }
@@ -177,9 +180,11 @@ impl KeyRing {
         let open = bootstrap.is_none() && keys.is_empty() && !closed;
         let mut ring = Self { bootstrap, open, ..Self::default() };
         for (hash, about) in keys {
-            let kept = old.and_then(|old| old.by_hash.get(&hash)).filter(|kept| kept.about == about);
-            let key = kept.map_or_else(|| Arc::new(Key::new(about, &hash)), Arc::clone);
-            if let Some(old) = old.and_then(|old| old.by_hash.get(&hash)) {
+            let before = old.and_then(|old| old.by_hash.get(&hash));
+            let kept = before.filter(|kept| kept.about == about);
+            let made = || Arc::new(Key::new(about, &hash, before.map(|before| &**before)));
+            let key = kept.map_or_else(made, Arc::clone);
+            if let Some(old) = before {
                 key.used.fetch_max(old.used.load(Ordering::Relaxed), Ordering::Relaxed);
             }
             ring.by_principal.insert(Arc::clone(&key.caller.principal), Arc::clone(&key));

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::access::keys::{About, Hash, KeyLimits, Scopes};
-use crate::config::Selection;
+use crate::access::keys::{About, Hash, Scopes};
+use crate::config::{Quota, Selection};
 use crate::storage::definitions::{read, written};
 use crate::storage::keys::KeyRow;
 
@@ -56,7 +56,7 @@ pub fn key(row: &KeyRow) -> Result<(Hash, About), String> {
         scopes: Scopes::parse(row.scopes.split_whitespace())?,
         tools: globs(&row.tools_allow, &row.tools_deny)?,
         bundles: globs(&row.bundles_allow, &row.bundles_deny)?,
-        limits: KeyLimits {
+        limits: Quota {
             requests_per_minute: limit(row.requests_per_minute)?,
             burst: limit(row.burst)?,
             concurrent: limit(row.concurrent)?,

@@ -11,6 +11,7 @@ use super::{
     Breaker, BundleFile, Credential, Curation, HttpReach, HttpTransport, Isolation, McpServer, PluginFile,
     PluginKind, PluginLimits, Reach, Sandbox, Separator, StdioReach, Tls, ToolCuration,
 };
+use crate::config::Quota;
 use crate::config::values::Value as Plain;
 
 /// Defaults that `render` leaves out again.
@@ -34,6 +35,11 @@ fn bundle(said: &Said) -> BundleFile {
         tools: said.list("tools"),
         instructions: said.text("instructions"),
         plain: said.text("names").as_deref() == Some("plain"),
+        quota: Quota {
+            requests_per_minute: said.limit("requests_per_minute"),
+            burst: said.limit("burst"),
+            concurrent: said.limit("concurrent"),
+        },
     }
 }
 
@@ -150,6 +156,13 @@ fn tools(said: &Said) -> BTreeMap<String, ToolCuration> {
             ("tools.*.timeout_seconds", Value::Plain(Plain::Number(seconds))) => {
                 tool.timeout = Some(Duration::from_secs(*seconds));
             }
+            ("tools.*.requests_per_minute", Value::Plain(Plain::Number(limit))) => {
+                tool.quota.requests_per_minute = u32::try_from(*limit).ok();
+            }
+            ("tools.*.burst", Value::Plain(Plain::Number(limit))) => tool.quota.burst = u32::try_from(*limit).ok(),
+            ("tools.*.concurrent", Value::Plain(Plain::Number(limit))) => {
+                tool.quota.concurrent = u32::try_from(*limit).ok();
+            }
             _ => {}
         }
     }
@@ -181,6 +194,10 @@ impl Said {
 
     fn size(&self, key: &str) -> Option<usize> {
         self.number(key).and_then(|number| usize::try_from(number).ok())
+    }
+
+    fn limit(&self, key: &str) -> Option<u32> {
+        self.number(key).and_then(|number| u32::try_from(number).ok())
     }
 
     fn seconds(&self, key: &str) -> Option<Duration> {

@@ -275,6 +275,9 @@ fn check_curation(said: &Said, faults: &mut Faults) {
     {
         faults.add(&prefix.place, "uri_prefix has blanks, which no URI has; remove them");
     }
+    for burst in said.each("tools.*.burst") {
+        check_burst(burst, said.each("tools.*.requests_per_minute").any(|rate| rate.name == burst.name), faults);
+    }
     let mut renamed = HashSet::new();
     for given in said.each("tools.*.rename") {
         let (key, name) = (given.key(), given.text());
@@ -298,8 +301,20 @@ fn check_curation(said: &Said, faults: &mut Faults) {
     }
 }
 
+/// A burst is a part of a minute's requests.
+fn check_burst(burst: &Given, has_rate: bool, faults: &mut Faults) {
+    if !has_rate {
+        let key = burst.key();
+        let rate = key.replace("burst", "requests_per_minute");
+        faults.add(&burst.place, format!("{key} goes with {rate}, which is not there; write it, or remove {key}"));
+    }
+}
+
 fn check_bundle(said: &Said, faults: &mut Faults) {
     check_globs(said, "tools", faults);
+    if let Some(burst) = said.find("burst") {
+        check_burst(burst, said.find("requests_per_minute").is_some(), faults);
+    }
     let is_empty =
         |key| said.find(key).is_none_or(|given| given.items().is_empty()) && !said.broken.contains(&key);
     if is_empty("plugins") && is_empty("tools") {

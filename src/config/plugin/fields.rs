@@ -2,6 +2,7 @@
 //!
 //! `docs/plugin-files.md` is made from it. Must not know how a file is read.
 
+use crate::config::QUOTA_MAX;
 use crate::config::settings::{Fallback, Kind, Setting};
 
 /// What has a field.
@@ -114,6 +115,7 @@ const TRANSPORTS: Takes = Takes::Plain(Kind::Words(&["auto", "stdio", "http", "s
 const ISOLATIONS: Takes = Takes::Plain(Kind::Words(&["per_client", "shared"]));
 const NAMES: Takes = Takes::Plain(Kind::Words(&["prefixed", "plain"]));
 const SEPARATORS: Takes = Takes::Plain(Kind::Words(&["__", "."]));
+const LIMIT: Takes = from_to(1, QUOTA_MAX as u64);
 const DAY: u64 = 86_400;
 const GIB: u64 = 1 << 30;
 const TIB: u64 = 1 << 40;
@@ -180,6 +182,12 @@ pub const FIELDS: &[Field] = &[
         "Whether the tool is left out."),
     field("tools.*.timeout_seconds", Server, from_to(1, DAY), "`timeout_seconds`",
         "How long a call of the tool may take.").unit("seconds"),
+    field("tools.*.requests_per_minute", Server, LIMIT, "no limit",
+        "Calls of it a minute, of all callers together; more are refused with 429.").unit("calls"),
+    field("tools.*.burst", Server, LIMIT, "as many as a minute gives",
+        "How many of them may come at once.").unit("calls"),
+    field("tools.*.concurrent", Server, LIMIT, "no limit",
+        "Calls of it at once, of all callers together; more are refused with 429.").unit("calls"),
 
     field("args", Program, LIST, "`[]`",
         "What the program gets, word by word; nothing is expanded."),
@@ -221,6 +229,12 @@ pub const FIELDS: &[Field] = &[
         "Whether names are those that all clients see, or those of the plugins; refused when two plugins have the same."),
     field("instructions", Bundle, TEXT, "none",
         "What a model should know to use it."),
+    field("requests_per_minute", Bundle, LIMIT, "no limit",
+        "Requests a minute at its path, of all callers together; more are refused with 429.").unit("requests"),
+    field("burst", Bundle, LIMIT, "as many as a minute gives",
+        "How many of them may come at once.").unit("requests"),
+    field("concurrent", Bundle, LIMIT, "no limit",
+        "Calls at once at its path, of all callers together; more are refused with 429.").unit("calls"),
 ];
 
 #[cfg(test)]

@@ -25,6 +25,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::Quota;
+
 /// Plugins of the binary: no file can have one of these names.
 pub const BUILT_INS: [&str; 3] = ["files", "system", "waygate"];
 
@@ -279,6 +281,8 @@ pub struct ToolCuration {
     pub hidden: Option<bool>,
     /// How long a call of it may take.
     pub timeout: Option<Duration>,
+    /// What all its callers together may use up.
+    pub quota: Quota,
 }
 
 /// A named part of all that is offered, served at a path of its own.
@@ -292,6 +296,8 @@ pub struct BundleFile {
     pub instructions: Option<String>,
     /// Names as the plugins say them.
     pub plain: bool,
+    /// What all its callers together may use up.
+    pub quota: Quota,
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use super::{
     Breaker, BundleFile, Credential, Curation, HttpReach, HttpTransport, Isolation, McpServer, PluginFile,
     PluginKind, PluginLimits, Reach, Sandbox, Separator, StdioReach, Tls, ToolCuration,
 };
+use crate::config::Quota;
 
 /// The text of a file.
 pub fn render(file: &PluginFile) -> String {
@@ -70,6 +71,13 @@ impl Text {
         self.list("tools", &bundle.tools);
         self.unless(!bundle.plain, "names", "\"plain\"");
         self.text("instructions", bundle.instructions.as_deref());
+        self.quota(bundle.quota);
+    }
+
+    fn quota(&mut self, quota: Quota) {
+        self.number("requests_per_minute", quota.requests_per_minute.map(u64::from));
+        self.number("burst", quota.burst.map(u64::from));
+        self.number("concurrent", quota.concurrent.map(u64::from));
     }
 
     fn server(&mut self, server: &McpServer) {
@@ -182,6 +190,7 @@ impl Text {
         }
         self.unless(tool.hidden.is_none(), "hidden", tool.hidden.unwrap_or_default());
         self.number("timeout_seconds", tool.timeout.map(|timeout| timeout.as_secs()));
+        self.quota(tool.quota);
     }
 }
 

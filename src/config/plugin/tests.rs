@@ -339,11 +339,18 @@ fn credentials(names: &'static str) -> impl Strategy<Value = BTreeMap<String, Cr
     proptest::collection::btree_map(names, value.prop_map(Credential), 0..3)
 }
 
+/// Any that a file may say.
+fn quota([requests_per_minute, burst, concurrent]: [Option<u16>; 3]) -> Quota {
+    let limit = |limit: Option<u16>| limit.map(|limit| u32::from(limit) + 1);
+    let burst = limit(burst).filter(|_| requests_per_minute.is_some());
+    Quota { requests_per_minute: limit(requests_per_minute), burst, concurrent: limit(concurrent) }
+}
+
 prop_compose! {
     fn tool()(rename in proptest::option::of("[a-z]{8}[A-Z0-9]{8}"), description in text(), hidden in proptest::option::of(any::<bool>()),
-              seconds in proptest::option::of(1u64..86_400), hint in any::<bool>(), number in any::<i64>(), key in text()) -> ToolCuration {
+              seconds in proptest::option::of(1u64..86_400), limits in any::<[Option<u16>; 3]>(), hint in any::<bool>(), number in any::<i64>(), key in text()) -> ToolCuration {
         let annotations = Some(json!({"readOnlyHint": hint, "x": {key: [number, "a", {}]}}));
-        ToolCuration { rename, description: Some(description), annotations, hidden, timeout: seconds.map(Duration::from_secs) }
+        ToolCuration { rename, description: Some(description), annotations, hidden, timeout: seconds.map(Duration::from_secs), quota: quota(limits) }
     }
 }
 

@@ -1,0 +1,207 @@
+//! What one of those who are limited has left: requests by the algorithm of `governor`, and places for calls.
+//!
+//! Both are numbers that change by themselves, without a lock. Must not know whose it is.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use governor::clock::Clock;
+use governor::middleware::NoOpMiddleware;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota as Rate, RateLimiter};
+
+use super::clock::Steady;
+use crate::config::Quota;
+
+type Limiter<C> = RateLimiter<NotKeyed, InMemoryState, C, NoOpMiddleware<<C as Clock>::Instant>>;
+
+/// When a call is to come back that found no place: nobody knows when one becomes free.
+const SOON: Duration = Duration::from_secs(1);
+
+/// Which of the limits was reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// Requests a minute.
+    Requests,
+    /// Calls at once.
+    Concurrent,
+}
+
+impl Limit {
+    /// The word for it: the member of a quota.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Requests => "requestsPerMinute",
+            Self::Concurrent => "concurrent",
+        }
+    }
+
+    /// The word for it in metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Requests => "requests",
+            Self::Concurrent => "concurrent",
+        }
+    }
+}
+
+/// A limit was reached, and it is worth coming back after this time.
+pub type Spent = (Limit, Duration);
+
+/// What somebody has left of a quota.
+pub struct Budget<C: Clock = Steady> {
+    quota: Quota,
+    rate: Option<Limiter<C>>,
+    clock: C,
+    running: Arc<AtomicU32>,
+}
+
+impl<C: Clock + Clone> Budget<C> {
+    /// All of `quota`. Calls that run within `before`, which it takes the place of, keep their places.
+    pub fn new(quota: Quota, before: Option<&Self>, clock: C) -> Self {
+        Self {
+            rate: rate(quota).map(|rate| RateLimiter::direct_with_clock(rate, clock.clone())),
+            running: before.map(|before| Arc::clone(&before.running)).unwrap_or_default(),
+            quota,
+            clock,
+        }
+    }
+
+    /// The quota.
+    pub fn quota(&self) -> Quota {
+        self.quota
+    }
+
+    /// Takes one request.
+    ///
+    /// # Errors
+    /// None is left.
+    pub fn spend(&self) -> Result<(), Spent> {
+        let Some(rate) = &self.rate else { return Ok(()) };
+        rate.check().map_err(|until| (Limit::Requests, until.wait_time_from(self.clock.now())))
+    }
+
+    /// Takes a place for a call; there is none to take where calls have no limit.
+    ///
+    /// # Errors
+    /// None is free.
+    pub fn begin(&self) -> Result<Option<Running>, Spent> {
+        let Some(most) = self.quota.concurrent else { return Ok(None) };
+        let one_more = |running: u32| (running < most).then_some(running.saturating_add(1));
+        match self.running.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more) {
+            Ok(_) => Ok(Some(Running(Arc::clone(&self.running)))),
+            Err(_) => Err((Limit::Concurrent, SOON)),
+        }
+    }
+
+    /// Looks whether a place is free, and takes none.
+    ///
+    /// # Errors
+    /// None is.
+    pub fn look(&self) -> Result<(), Spent> {
+        match self.quota.concurrent {
+            Some(most) if self.running() >= most => Err((Limit::Concurrent, SOON)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Calls that run.
+    pub fn running(&self) -> u32 {
+        self.running.load(Ordering::Relaxed)
+    }
+
+    /// How long it takes until all of it is there again, whatever was taken.
+    pub fn whole_after(&self) -> Duration {
+        rate(self.quota).map_or(Duration::ZERO, |rate| rate.burst_size_replenished_in())
+    }
+}
+
+impl<C: Clock> std::fmt::Debug for Budget<C> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Budget").field("quota", &self.quota).field("running", &self.running).finish()
+    }
+}
+
+fn rate(quota: Quota) -> Option<Rate> {
+    let rate = Rate::per_minute(NonZeroU32::new(quota.requests_per_minute?)?);
+    Some(quota.burst.and_then(NonZeroU32::new).map_or(rate, |burst| rate.allow_burst(burst)))
+}
+
+/// A place of a call that runs, given back on drop.
+#[derive(Debug)]
+pub struct Running(Arc<AtomicU32>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use governor::clock::FakeRelativeClock;
+
+    use super::*;
+
+    fn budget(requests_per_minute: Option<u32>, burst: Option<u32>, concurrent: Option<u32>) -> Budget<FakeRelativeClock> {
+        Budget::new(Quota { requests_per_minute, burst, concurrent }, None, FakeRelativeClock::default())
+    }
+
+    #[test]
+    fn a_burst_is_taken_at_once_and_comes_back_one_by_one() {
+        let budget = budget(Some(60), Some(3), None);
+        assert!((0..3).all(|_| budget.spend().is_ok()));
+        assert_eq!(budget.spend(), Err((Limit::Requests, Duration::from_secs(1))));
+        budget.clock.advance(Duration::from_millis(400));
+        assert_eq!(budget.spend(), Err((Limit::Requests, Duration::from_millis(600))));
+        budget.clock.advance(Duration::from_millis(600));
+        assert_eq!((budget.spend(), budget.spend().is_err()), (Ok(()), true));
+        budget.clock.advance(budget.whole_after());
+        assert!((0..3).all(|_| budget.spend().is_ok()) && budget.spend().is_err());
+    }
+
+    #[test]
+    fn without_a_burst_a_minute_may_be_taken_at_once() {
+        let budget = budget(Some(5), None, None);
+        assert!((0..5).all(|_| budget.spend().is_ok()) && budget.spend().is_err());
+        assert_eq!(budget.whole_after(), Duration::from_secs(60));
+    }
+
+    #[test]
+    fn a_place_is_given_back_however_a_call_ends_and_a_panic_is_an_end() {
+        let budget = budget(None, None, Some(2));
+        let (one, two) = (budget.begin().unwrap(), budget.begin().unwrap());
+        assert!(budget.begin().is_err() && budget.look().is_err());
+        drop(one);
+        assert!(budget.look().is_ok());
+        let panics = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _place = budget.begin().unwrap();
+            panic!("a call");
+        }));
+        assert!(panics.is_err() && budget.running() == 1);
+        drop(two);
+        assert_eq!(budget.running(), 0);
+        assert!(budget.spend().is_ok(), "nothing was said of requests");
+    }
+
+    #[test]
+    fn calls_that_run_while_a_quota_changes_keep_their_places() {
+        let old = budget(None, None, Some(2));
+        let running = old.begin().unwrap();
+        let quota = Quota { concurrent: Some(1), ..Quota::default() };
+        let new = Budget::new(quota, Some(&old), FakeRelativeClock::default());
+        assert!(new.begin().is_err());
+        drop(running);
+        assert!(new.begin().is_ok());
+    }
+
+    #[test]
+    fn the_fastest_rate_and_the_greatest_burst_are_counted_without_overflow() {
+        let budget = budget(Some(u32::MAX), Some(u32::MAX), None);
+        assert!(budget.spend().is_ok());
+        let slow = self::budget(Some(1), Some(crate::config::QUOTA_MAX), None);
+        assert!((0..3).all(|_| slow.spend().is_ok()));
+    }
+}
