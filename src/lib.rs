@@ -13,9 +13,9 @@
 //! | [`http`] | the door: bytes to protocol and back | `actors`, `access`, `catalog`, `protocol` |
 //! | [`stdio`] | MCP on standard streams: lines to HTTP and back | `protocol` |
 //! | [`protocol`] | MCP as data: no I/O, no clock | – |
-//! | [`access`] | who may do what; pure decisions | `protocol`, `config` |
+//! | [`access`] | who may do what, and how much; pure decisions | `protocol`, `config` |
 //! | [`actors`] | who does what, when | `access`, `backup`, `catalog`, `plugins`, `protocol`, `storage` |
-//! | [`catalog`] | one immutable snapshot of all that is offered | `plugins`, `protocol` |
+//! | [`catalog`] | one immutable snapshot of all that is offered | `access`, `plugins`, `protocol` |
 //! | [`plugins`] | the seam, the plugins of the binary, MCP servers behind us (`upstream`), child processes | `protocol` |
 //! | [`backup`] | copies of all that matters, and the way back | `storage`, `config` |
 //! | [`storage`] | the database: SQLite and PostgreSQL | `protocol`, `config` |

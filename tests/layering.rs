@@ -53,7 +53,8 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("stdio", &["protocol", "telemetry", "error"]),
-    ("catalog", &["plugins", "protocol", "config", "telemetry", "error"]),
+    // Of `access`, the limits that tools and bundles have.
+    ("catalog", &["access", "plugins", "protocol", "config", "telemetry", "error"]),
     ("plugins", &["protocol", "config", "telemetry", "error"]),
     ("access", &["protocol", "config", "telemetry", "error"]),
     ("storage", &["protocol", "config", "telemetry", "error"]),

@@ -35,7 +35,7 @@ use crate::actors::sightings;
 use crate::backup::{BackupError, Places, restore};
 use crate::config::{Config, Network};
 use crate::http;
-use crate::http::door::{Connections, Frame, Limits};
+use crate::http::door::{Connections, Frame, Limits, Quotas};
 use crate::protocol::Eras;
 use crate::storage::socket::{self, Socket};
 use crate::storage::{DataFolder, Instance, Nook, Owned, Storage, StorageError};
@@ -430,6 +430,7 @@ fn frame(
             subscriptions_max: config.mcp.subscriptions_max,
             crash_allowed: server.env == crate::config::Environment::Test,
         },
+        quotas: Quotas::new(&config.limits),
         connections: Arc::new(Connections::default()),
         listeners: network.into_iter().chain(user).collect(),
         eras,

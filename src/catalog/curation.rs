@@ -8,6 +8,7 @@ use std::time::Duration;
 use globset::{Glob, GlobSet, GlobSetBuilder};
 
 use super::names;
+use crate::config::Quota;
 use crate::config::plugin::{Curation, Separator, ToolCuration};
 use crate::protocol::{Definition, Object, Raw};
 
@@ -78,6 +79,12 @@ impl Curator {
     /// Seconds that a call of this tool may take, where they are not those of all the plugin's calls.
     pub fn timeout_seconds(&self, tool: &str) -> Option<u64> {
         self.of(tool)?.timeout.map(whole_seconds)
+    }
+
+    /// Tools that have limits of their own, by the plugin's names, and which.
+    pub fn quotas(&self) -> impl Iterator<Item = (&String, Quota)> {
+        let limited = self.curation.tools.iter().filter(|(_, tool)| !tool.quota.is_empty());
+        limited.map(|(local, tool)| (local, tool.quota))
     }
 
     /// The longest of those that the operator gave to single tools; 0 if there is none.

@@ -12,6 +12,7 @@ use super::schema::{self, Mirror, Schema};
 use super::seat::Seat;
 use super::template::Template;
 use super::{digest, names};
+use crate::access::limits::Allowance;
 use crate::protocol::{Definition, Object, Raw};
 
 /// A tool.
@@ -34,6 +35,8 @@ pub struct ToolEntry {
     time: Arc<OnceLock<Histogram>>,
     /// Seconds that a call of it may take, where they are not those of all its plugin's calls.
     pub timeout_seconds: Option<u64>,
+    /// What all calls of it may use up together; none means all.
+    pub allowance: Option<Arc<Allowance>>,
     /// The canonical hash of its definition, as its plugin wrote it.
     pub digest: Arc<str>,
     /// As its plugin wrote it.
@@ -92,6 +95,7 @@ impl ToolEntry {
             output: output.map(Arc::new),
             mirrors,
             timeout_seconds: seat.curator.timeout_seconds(&local),
+            allowance: seat.allowance(&local),
             digest: digest::of(&definition.object().to_raw()).into(),
             shown: under(seat.curator.curate(&local, definition)?, &name),
             canonical: Arc::clone(&name),
@@ -116,6 +120,7 @@ impl ToolEntry {
             output: self.output.clone(),
             time: Arc::clone(&self.time),
             timeout_seconds: self.timeout_seconds,
+            allowance: self.allowance.clone(),
             digest: Arc::clone(&self.digest),
             definition: self.definition.clone(),
         }

@@ -1,7 +1,8 @@
 //! A plugin's seat in the house: the handle to it, and the bulkhead that keeps its trouble to itself.
 //!
-//! Concurrency cap, queue limit, lost threads, breaker, state. Must not know calls, callers or HTTP.
+//! Concurrency cap, queue limit, lost threads, breaker, limits of tools, state. Must not know calls, callers or HTTP.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -13,6 +14,8 @@ use super::breaker::{Admitted, Breaker, Circuit, Turn, Verdict};
 use super::counted::Counted;
 use super::curation::Curator;
 use super::meter::Meter;
+use crate::access::limits::{Allowance, Of};
+use crate::config::Quota;
 use crate::config::plugin::{Breaker as BreakerRule, Curation};
 use crate::error::{ErrorCode, Fault};
 use crate::plugins::{Blocking, Plugin};
@@ -92,6 +95,8 @@ pub struct Seat {
     pub blocking: Arc<Blocking>,
     /// Its numbers.
     pub meter: Meter,
+    /// What calls of single tools may use up together, by the plugin's names of them.
+    allowances: HashMap<String, Arc<Allowance>>,
     permits: Arc<Semaphore>,
     queued: AtomicUsize,
     /// Calls that are not answered yet, be they checked, recorded, waiting or running.
@@ -145,9 +150,15 @@ impl Seat {
     /// A seat for `plugin`.
     pub fn new(name: &str, curation: Arc<Curation>, plugin: Arc<dyn Plugin>, limits: SeatLimits) -> Self {
         let breaker = limits.breaker.map(|rule| Arc::new(Breaker::new(rule, Instant::now())));
+        let curator = Curator::new(curation);
+        let allowance = |(local, quota): (&String, Quota)| {
+            let published = curator.publish(name, curator.name_alone(local));
+            Some((local.clone(), Allowance::new(Of::Tool, &published, quota, None)?))
+        };
         Self {
             name: name.into(),
-            curator: Curator::new(curation),
+            allowances: curator.quotas().filter_map(allowance).collect(),
+            curator,
             registered: None,
             plugin,
             limits,
@@ -166,6 +177,11 @@ impl Seat {
             early: AtomicBool::new(false),
             turned: Notify::new(),
         }
+    }
+
+    /// What all calls of this tool, by the plugin's name of it, may use up together; none means all.
+    pub fn allowance(&self, tool: &str) -> Option<Arc<Allowance>> {
+        self.allowances.get(tool).cloned()
     }
 
     /// The same as number `registered` of those that the program itself brings: they are listed before all others.

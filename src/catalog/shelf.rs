@@ -231,8 +231,10 @@ impl Shelf {
             Arrangement::Remove(seat) => Made::Remove(seat),
             Arrangement::Bundles(bundles) => {
                 let (mut made, mut refused) = (Vec::new(), Vec::new());
+                let old = self.stock().bundles.clone();
                 for (name, file) in bundles {
-                    match Bundle::new(&name, file) {
+                    let before = old.iter().find(|bundle| *bundle.name == *name);
+                    match Bundle::new(&name, file, before.map(|before| &**before)) {
                         Ok(bundle) => made.push(Arc::new(bundle)),
                         Err(why) => {
                             refused.push(Refused::of(&name.into(), format!("it is not served: {why}")))

@@ -14,6 +14,7 @@ use super::offer::Offer;
 use super::pages::{Listing, Page};
 use super::seat::Seat;
 use super::view::{Changed, Cut, Kinds, View, ViewName};
+use crate::access::limits::Allowance;
 use crate::config::Selection;
 use crate::plugins::Inventory;
 use crate::protocol::render::{self, Finished};
@@ -82,6 +83,11 @@ impl Snapshot {
     /// Which view it is a state of.
     pub fn view(&self) -> &ViewName {
         &self.view
+    }
+
+    /// What all who use this view may use up together; none means all.
+    pub fn allowance(&self) -> Option<&Arc<Allowance>> {
+        self.cut.allowance()
     }
 
     /// The tool of this published name.

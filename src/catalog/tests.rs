@@ -74,7 +74,7 @@ fn names(catalog: &Snapshot) -> Vec<&str> {
 
 fn bundle(plugins: &[&str], tools: &[&str], plain: bool) -> BundleFile {
     let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
-    BundleFile { plugins: words(plugins), tools: words(tools), instructions: None, plain }
+    BundleFile { plugins: words(plugins), tools: words(tools), plain, ..BundleFile::default() }
 }
 
 fn look(shelf: &Shelf, name: &str) -> Arc<Snapshot> {

@@ -12,6 +12,7 @@ use super::curation::globs;
 use super::entry::ToolEntry;
 use super::offer::Offer;
 use super::snapshot::Snapshot;
+use crate::access::limits::{Allowance, Of};
 use crate::config::Selection;
 use crate::config::plugin::BundleFile;
 
@@ -116,16 +117,19 @@ pub(super) struct Bundle {
     pub(super) name: Arc<str>,
     pub(super) file: BundleFile,
     tools: Option<GlobSet>,
+    allowance: Option<Arc<Allowance>>,
 }
 
 impl Bundle {
-    /// Of this file.
+    /// Of this file, in the place of `before`.
     ///
     /// # Errors
     /// A sentence that names a malformed glob.
-    pub(super) fn new(name: &str, file: BundleFile) -> Result<Self, String> {
+    pub(super) fn new(name: &str, file: BundleFile, before: Option<&Self>) -> Result<Self, String> {
         let tools = if file.tools.is_empty() { None } else { Some(globs(&file.tools)?) };
-        Ok(Self { name: name.into(), file, tools })
+        let before = before.and_then(|before| before.allowance.as_ref());
+        let allowance = Allowance::new(Of::Bundle, name, file.quota, before);
+        Ok(Self { name: name.into(), file, tools, allowance })
     }
 
     fn names(&self, offer: &Offer) -> bool {
@@ -181,6 +185,14 @@ impl Cut {
         match self {
             Self::All | Self::Front => true,
             Self::Bundle(bundle) => !bundle.file.plugins.is_empty(),
+        }
+    }
+
+    /// What all who use it may use up together; none means all.
+    pub(super) fn allowance(&self) -> Option<&Arc<Allowance>> {
+        match self {
+            Self::All | Self::Front => None,
+            Self::Bundle(bundle) => bundle.allowance.as_ref(),
         }
     }
 

@@ -1,4 +1,4 @@
-//! `keys create | list | show | rotate | revoke | delete`: who may come in, changed in the database itself; a running server
+//! `keys create | list | show | rotate | limit | revoke | delete`: who may come in, changed in the database itself; a running server
 //! notices within a second.
 //!
 //! Must not know what a key looks like.
@@ -27,6 +27,7 @@ Examples:
   waygate-mcp keys create ada --scope admin --owner ada@example.org
   waygate-mcp keys list
   waygate-mcp keys rotate ci --grace 24h                         a new key; the old one is taken for a day
+  waygate-mcp keys limit ci --rate 60/min --burst 10            from now on; without any option, no limit
   waygate-mcp keys revoke ci                                     not taken any more, within a second
 
 The key itself is written to stdout, once: only its hash is kept. Globs name tools and prompts as `tools list` shows them;
@@ -48,6 +49,8 @@ pub enum KeysCommand {
     },
     /// Make a key in the place of another, which is taken beside it for a while
     Rotate(RotateArgs),
+    /// Let a key use up this much from now on; what is not said has no limit
+    Limit(LimitArgs),
     /// Take a key back, with those that it took the place of
     Revoke {
         /// Its id, or its name if no other has it
@@ -89,12 +92,31 @@ pub struct CreateArgs {
     /// Requests a minute, as 60/min
     #[arg(long, value_name = "N/min", value_parser = rate)]
     rate: Option<u32>,
-    /// Requests at once above that
+    #[command(flatten)]
+    more: BurstArgs,
+}
+
+/// What goes with a rate, and without one.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct BurstArgs {
+    /// Requests at once; without it, as many as a minute gives
     #[arg(long, value_name = "N")]
     burst: Option<u32>,
     /// Calls that run at once
     #[arg(long, value_name = "N")]
     concurrent: Option<u32>,
+}
+
+/// What a key may use up.
+#[derive(Debug, Clone, Args)]
+pub struct LimitArgs {
+    /// Its id, or its name if no other has it
+    which: String,
+    /// Requests a minute, as 60/min
+    #[arg(long, value_name = "N/min", value_parser = rate)]
+    rate: Option<u32>,
+    #[command(flatten)]
+    more: BurstArgs,
 }
 
 /// A key to be rotated.
@@ -145,6 +167,7 @@ fn attempt(command: KeysCommand, config: &Config, json: bool) -> anyhow::Result<
         KeysCommand::Show { which } => return show(&which, config, json),
         KeysCommand::Create(args) => Act::Create(args.form().check(&now).map_err(|why| anyhow!(why))?),
         KeysCommand::Rotate(args) => args.act(&now).map_err(|why| anyhow!(why))?,
+        KeysCommand::Limit(args) => args.act().map_err(|why| anyhow!(why))?,
         KeysCommand::Revoke { which } => Act::Revoke { which },
         KeysCommand::Delete { which } => Act::Delete { which },
     };
@@ -164,12 +187,21 @@ impl CreateArgs {
             deny: self.deny,
             bundles: self.bundles,
             deny_bundles: self.deny_bundles,
-            limits: FormLimits {
-                requests_per_minute: self.rate,
-                burst: self.burst,
-                concurrent: self.concurrent,
-            },
+            limits: self.more.limits(self.rate),
         }
+    }
+}
+
+impl BurstArgs {
+    fn limits(self, requests_per_minute: Option<u32>) -> FormLimits {
+        FormLimits { requests_per_minute, burst: self.burst, concurrent: self.concurrent }
+    }
+}
+
+impl LimitArgs {
+    fn act(self) -> Result<Act, String> {
+        let quota = self.more.limits(self.rate).check()?;
+        Ok(Act::Limit { which: self.which, quota })
     }
 }
 
@@ -231,6 +263,9 @@ fn tell(acted: &Acted, act: &Act, config: &Config, json: bool) -> anyhow::Result
         Act::Rotate { .. } => output::say(&format!(
             "made key {id} ({name}) in the place of {others}; it is shown this once, and `keys show {others}` says until when the \
              old one is taken"
+        )),
+        Act::Limit { .. } => output::say(&format!(
+            "key {id} ({name}) has these limits and no others; servers hold it to them within a second"
         )),
         Act::Revoke { .. } if others.is_empty() => {
             output::say(&format!("revoked key {id} ({name}); servers refuse it within a second"));

@@ -31,9 +31,8 @@ impl Quota {
             }
         }
         if self.burst.is_some() && self.requests_per_minute.is_none() {
-            return Err(
-                "a burst is so many requests of a minute at once, and these have no limit; set one".to_owned()
-            );
+            return Err("a burst is so many requests of a minute at once, and these have no limit; set one"
+                .to_owned());
         }
         Ok(self)
     }

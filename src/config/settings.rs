@@ -114,7 +114,11 @@ pub const NOT_YET: &[(&str, &str, &str)] = &[
     ("WAYGATE_SECRET_KEY", "access.secret_key", "remove it; the key that clients show is WAYGATE_API_KEY"),
     ("WAYGATE_TLS_CERT", "tls", "remove it and end TLS at a proxy in front of Waygate"),
     ("WAYGATE_TLS_KEY", "tls", "remove it and end TLS at a proxy in front of Waygate"),
-    ("WAYGATE_RATE_LIMIT", "limits.rate", "remove it; WAYGATE_LIMITS_ADDRESS_REQUESTS_PER_MINUTE limits who has no key, `keys create --rate` who has one"),
+    (
+        "WAYGATE_RATE_LIMIT",
+        "limits.rate",
+        "remove it; WAYGATE_LIMITS_ADDRESS_REQUESTS_PER_MINUTE limits who has no key, `keys create --rate` who has one",
+    ),
 ];
 
 /// What each section is about, in the order of the table.

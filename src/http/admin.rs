@@ -18,7 +18,9 @@ use super::caller::{self, Wants};
 use super::door::Door;
 use super::{limits, reply};
 use crate::access::Caller;
-use crate::access::keys::{Act, Acted, Form, GRACE_DEFAULT, KeyError, Renewal, Scope, end, until};
+use crate::access::keys::{
+    Act, Acted, Form, FormLimits, GRACE_DEFAULT, KeyError, Renewal, Scope, end, until,
+};
 use crate::error::{ErrorCode, Fault};
 
 /// What all of it asks for.
@@ -90,6 +92,23 @@ pub async fn rotate(
     };
     let made = made.await;
     finish(&request, made, StatusCode::CREATED, &mut payload, &request_id).await
+}
+
+/// `PUT /admin/api/keys/{id}/limits`
+pub async fn limit(
+    request: HttpRequest,
+    mut payload: Payload,
+    door: Data<Door>,
+    id: Path<String>,
+) -> HttpResponse {
+    let request_id = door.frame.house.ids.next();
+    let done = async {
+        let (caller, limits): (Caller, FormLimits) = take(&request, &mut payload, &door).await?;
+        let quota = limits.check().map_err(wrong)?;
+        act(&door, Act::Limit { which: id.to_string(), quota }, &caller, &request_id).await
+    };
+    let done = done.await;
+    finish(&request, done, StatusCode::OK, &mut payload, &request_id).await
 }
 
 /// `POST /admin/api/keys/{id}/revoke`

@@ -2,6 +2,7 @@
 //!
 //! Must not know how it is answered.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use actix_web::http::header::{AsHeaderName, HeaderMap, HeaderName};
@@ -10,6 +11,7 @@ use actix_web::{HttpRequest, HttpResponse};
 
 use super::door::{Connection, Door};
 use super::limits::Accepts;
+use super::quotas::Payer;
 use super::{reply, route};
 use crate::access::Caller;
 use crate::catalog::ViewName;
@@ -32,9 +34,19 @@ pub struct Call<'a> {
     pub request_id: Arc<str>,
     /// The connection it came on.
     pub connection: Option<&'a Connection>,
+    /// Where it comes from, if limits ask for that.
+    pub from: Option<IpAddr>,
+    /// Whether the server asks itself, at nobody's cost.
+    pub is_own: bool,
 }
 
 impl<'a> Call<'a> {
+    /// Who is charged for what it asks.
+    pub fn payer(&self) -> Payer<'_> {
+        let Self { caller, from, view, request_id, is_own, .. } = self;
+        Payer { caller, from: *from, view, request_id, session: None, is_free: *is_own }
+    }
+
     /// Its headers that repeat the body.
     pub fn mirrors(&self) -> Mirrors<'a> {
         let required = !self.connection.is_some_and(Connection::is_of_this_user);

@@ -102,6 +102,9 @@ fn refused(request: &HttpRequest, frame: &Frame, refusal: Refusal) -> Fault {
             .retry_after(wait);
         }
     }
+    if let Err(limited) = frame.quotas.charge_stranger(from) {
+        (reason, fault) = ("address_limited", limited);
+    }
     METRICS.refused.with_label_values(&[reason]).inc();
     let client = from.map(|from| from.to_string()).unwrap_or_default();
     log::info!(client = client.as_str(), reason = reason; "a caller without a valid key was refused");

@@ -13,6 +13,8 @@ use crate::actors::supervision::Part;
 use crate::config::Network;
 use crate::protocol::Eras;
 
+pub use super::quotas::Quotas;
+
 /// Shared by all workers.
 pub struct Frame {
     /// Everyone who does the work.
@@ -25,6 +27,8 @@ pub struct Frame {
     pub trusted_proxies: Vec<Network>,
     /// Limits of a request.
     pub limits: Limits,
+    /// How much is let through.
+    pub quotas: Quotas,
     /// Open connections.
     pub connections: Arc<Connections>,
     /// Where the server listens.

@@ -14,7 +14,7 @@ use super::caller::Wants;
 use super::door::{Connection, Door};
 use super::limits;
 use super::route::{self, Routed};
-use super::{caller, legacy, listen, reply, stream, tally};
+use super::{caller, legacy, listen, quotas, reply, stream, tally};
 use crate::access::Caller;
 use crate::access::keys::Scope;
 use crate::actors::supervision::message_of;
@@ -45,11 +45,14 @@ pub async fn post(request: HttpRequest, mut payload: Payload, door: Data<Door>) 
         }
     };
     let connection = request.conn_data::<Connection>();
-    let call = Call { door, headers: request.headers(), caller, view, request_id, connection };
+    let from = door.frame.quotas.origin(&request, &door.frame, &caller);
+    let call =
+        Call { door, headers: request.headers(), caller, view, request_id, connection, from, is_own: false };
     answer(&call, body).await
 }
 
-/// What is settled before a body is looked into: who calls, whether the server serves, and that the body is whole.
+/// What is settled before a body is looked into: who calls, whether the server serves and has room, and that the body is
+/// whole.
 pub async fn take(
     request: &HttpRequest,
     payload: &mut Payload,
@@ -57,6 +60,7 @@ pub async fn take(
 ) -> Result<(Caller, Bytes), Fault> {
     let caller = caller::admit(request, &door.frame, MCP)?;
     door.frame.house.phase.admits()?;
+    door.frame.quotas.look()?;
     let body = limits::read_json(request, payload, &door.frame).await?;
     Ok((caller, body))
 }
@@ -89,7 +93,10 @@ pub async fn answer(call: &Call<'_>, body: Bytes) -> HttpResponse {
         return refuse(None, &fault);
     }
     match Message::parse(body) {
-        Err(malformed) => refuse(malformed.id.as_ref(), &malformed.fault),
+        Err(malformed) => {
+            let limited = quotas::charge(&call.door.frame, &call.payer()).err();
+            refuse(malformed.id.as_ref(), limited.as_ref().unwrap_or(&malformed.fault))
+        }
         Ok(Message::Notification { method, params }) => {
             // No notification is defined from client to server in the stateless revision; unknown ones are to be ignored.
             if !is_of_session(call) {
@@ -149,6 +156,7 @@ pub async fn answer(call: &Call<'_>, body: Bytes) -> HttpResponse {
 
 async fn serve(call: &Call<'_>, asked: &Asked, params: &Params) -> Result<HttpResponse, Fault> {
     let began = Instant::now();
+    let places = quotas::enter(&call.door.frame, &call.payer(), &asked.method, params)?;
     let headers = call.mirrors();
     let meta = Meta::open(params)?;
     headers::check_version(&headers, &meta.version)?;
@@ -162,7 +170,7 @@ async fn serve(call: &Call<'_>, asked: &Asked, params: &Params) -> Result<HttpRe
             stream::send(render::result(&asked.id, page.finished()), asked.accepts)
         }
         Routed::Listen(wanted) => listen::open(call, asked, &wanted).await?,
-        Routed::Perform(task) => stream::perform(call, asked, params, meta, task).await?,
+        Routed::Perform(task) => stream::perform(call, asked, params, meta, (task, places)).await?,
     };
     tally::took(method, began.elapsed());
     Ok(response)

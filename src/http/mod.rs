@@ -12,6 +12,7 @@ mod listen;
 mod mcp;
 mod notices;
 mod ops;
+mod quotas;
 mod reply;
 mod route;
 mod stream;
@@ -108,6 +109,7 @@ fn admin_routes(urls: &mut ServiceConfig) {
     };
     let keys = web::resource(admin::KEYS).app_data(admin::ADMIN).default_service(other("GET, POST"));
     let key = web::resource(format!("{}/{{id}}", admin::KEYS)).app_data(admin::ADMIN);
+    let limits = web::resource(format!("{}/{{id}}/limits", admin::KEYS)).app_data(admin::ADMIN);
     let post = |act: &str| {
         let url = web::resource(format!("{}/{{id}}/{act}", admin::KEYS)).app_data(admin::ADMIN);
         url.default_service(other("POST"))
@@ -118,6 +120,7 @@ fn admin_routes(urls: &mut ServiceConfig) {
                 .route(web::delete().to(admin::delete))
                 .default_service(other("GET, DELETE")),
         )
+        .service(limits.route(web::put().to(admin::limit)).default_service(other("PUT")))
         .service(post("rotate").route(web::post().to(admin::rotate)))
         .service(post("revoke").route(web::post().to(admin::revoke)));
 }

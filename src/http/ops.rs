@@ -105,6 +105,8 @@ async fn try_out(door: &Data<Door>, method: &str) -> StatusCode {
         view: ViewName::MAIN,
         request_id: door.frame.house.ids.next(),
         connection: None,
+        from: None,
+        is_own: true,
     };
     mcp::answer(&call, Bytes::from(body.to_string())).await.status()
 }
@@ -114,6 +116,8 @@ pub async fn metrics(request: HttpRequest, door: Data<Door>) -> HttpResponse {
     if let Err(fault) = admitted(&request, &door) {
         return respond(&request, &door, Err(fault));
     }
+    let addresses = door.frame.quotas.addresses();
+    METRICS.limited_addresses.set(i64::try_from(addresses).unwrap_or(i64::MAX));
     match ask(&door.frame.house.metrics, Render, ANSWER_WITHIN).await {
         Ok(text) => HttpResponse::Ok()
             .insert_header((header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8"))

@@ -2,9 +2,10 @@
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{self, HeaderValue};
-use serde_json::json;
+use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use serde_json::{Value, json};
 
+use crate::access::limits::{LIMIT, Limit, OF, QUOTA};
 use crate::error::{ErrorCode, Fault, RETRY_AFTER};
 use crate::protocol::{Id, render};
 use crate::telemetry::errors::{self, Recent};
@@ -77,6 +78,10 @@ pub fn note(fault: &Fault, during: &str, request_id: &str) {
         return;
     }
     METRICS.errors.with_label_values(&[fault.code.name()]).inc();
+    // Under too much work, a line for each request would be more of it; that it is so was said.
+    if fault.detail(LIMIT).is_some() {
+        return;
+    }
     errors::report(Recent {
         at: std::time::SystemTime::now(),
         code: fault.code.name(),
@@ -115,12 +120,39 @@ fn with_headers(fault: &Fault, body: Vec<u8>) -> HttpResponse {
             response.insert_header((header::ALLOW, allow))
         }
         ErrorCode::Unavailable | ErrorCode::RateLimited => {
-            let seconds = fault.detail(RETRY_AFTER).and_then(serde_json::Value::as_u64).unwrap_or(1);
-            response.insert_header((header::RETRY_AFTER, seconds))
+            response.insert_header((header::RETRY_AFTER, wait_of(fault)))
         }
         // What was not read to its end cannot be followed by a next request.
         ErrorCode::BodyTimeout | ErrorCode::BodyTooLarge => response.force_close(),
         _ => &mut response,
     };
-    response.body(body)
+    let mut response = response.body(body);
+    say_limit(response.headers_mut(), fault);
+    response
+}
+
+/// When it is worth coming back, in seconds.
+fn wait_of(fault: &Fault) -> u64 {
+    fault.detail(RETRY_AFTER).and_then(Value::as_u64).unwrap_or(1)
+}
+
+/// Says in headers which limit was reached, if one was, how much it is, and when some of it is there again:
+/// draft-ietf-httpapi-ratelimit-headers-10. A policy has its owner's kind as its name.
+pub fn say_limit(headers: &mut HeaderMap, fault: &Fault) {
+    let text = |member| fault.detail(member).and_then(Value::as_str);
+    let (Some(limit), Some(of)) = (text(LIMIT), text(OF)) else { return };
+    let most =
+        fault.detail(QUOTA).and_then(|quota| quota.get(limit)).and_then(Value::as_u64).unwrap_or_default();
+    let wait = wait_of(fault);
+    let (policy, left) = if limit == Limit::Requests.name() {
+        (format!("\"{of}\";q={most};w=60"), format!("\"{of}\";r=0;t={wait}"))
+    } else {
+        (format!("\"{of}\";q={most};qu=\"concurrent-requests\""), format!("\"{of}\";r=0"))
+    };
+    headers.insert(header::RETRY_AFTER, wait.into());
+    for (name, value) in [("ratelimit-policy", policy), ("ratelimit", left)] {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    }
 }

@@ -19,6 +19,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::call::{Asked, Busy, Call};
 use super::limits::Accepts;
 use super::{notices, reply, tally};
+use crate::access::limits::Places;
 use crate::actors::executor::messages::{Done, Listener, Notice, Perform, Task};
 use crate::error::{ErrorCode, Fault};
 use crate::protocol::modern::{Meta, Params};
@@ -38,7 +39,7 @@ pub async fn perform(
     asked: &Asked,
     params: &Params,
     meta: Meta,
-    task: Task,
+    (task, places): (Task, Places),
 ) -> Result<HttpResponse, Fault> {
     let token = meta.progress_token()?.cloned();
     let log_level = meta.log_level()?;
@@ -65,6 +66,7 @@ pub async fn perform(
         session: None,
         log_level,
         cancel,
+        places,
     };
     let waits = call.door.part.waits();
     let sent = call.door.executor.send(perform);

@@ -127,6 +127,25 @@ pub fn replace(
         .map(drop)
 }
 
+/// Notes what a key may use up: requests a minute, how many at once, calls at once.
+///
+/// # Errors
+/// What the database says.
+pub fn limit(
+    connection: &mut DbConnection,
+    prefix: &str,
+    [requests_per_minute, burst, concurrent]: [Option<i64>; 3],
+) -> QueryResult<()> {
+    diesel::update(api_keys::table.filter(api_keys::prefix.eq(prefix)))
+        .set((
+            api_keys::requests_per_minute.eq(requests_per_minute),
+            api_keys::burst.eq(burst),
+            api_keys::concurrent.eq(concurrent),
+        ))
+        .execute(connection)
+        .map(drop)
+}
+
 /// Revokes a key, unless it is already.
 ///
 /// # Errors

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::{About, Renewal, Wanted};
-use crate::config::Secret;
+use crate::config::{Quota, Secret};
 use crate::error::{ErrorCode, Fault};
 
 /// One thing to do.
@@ -20,6 +20,13 @@ pub enum Act {
         grace_until: SystemTime,
         /// How long the new one lives.
         renewal: Renewal,
+    },
+    /// Let a key use up this much from now on.
+    Limit {
+        /// The id, or the name if one key alone has it.
+        which: String,
+        /// All that it may use up.
+        quota: Quota,
     },
     /// Take a key back, and those that it took the place of.
     Revoke {
@@ -39,6 +46,7 @@ impl Act {
         match self {
             Self::Create(_) => "keys/create",
             Self::Rotate { .. } => "keys/rotate",
+            Self::Limit { .. } => "keys/limit",
             Self::Revoke { .. } => "keys/revoke",
             Self::Delete { .. } => "keys/delete",
         }

@@ -118,9 +118,8 @@ impl<C: Clock + Clone> Shard<C> {
             return false;
         }
         self.swept = Some(now);
-        self.known.retain(|_, known| {
-            known.budget.running() > 0 || since(known.used) < known.budget.whole_after()
-        });
+        self.known
+            .retain(|_, known| known.budget.running() > 0 || since(known.used) < known.budget.whole_after());
         self.known.len() < SHARD_MAX
     }
 }
@@ -163,7 +162,8 @@ mod tests {
     fn a_flood_of_addresses_fills_no_memory_and_leaves_those_that_are_known_alone() {
         let all = addresses(TWO);
         assert!(all.spend(from("203.0.113.7")).is_ok());
-        let refused = (0..100_000_u32).filter(|n| all.spend(Some(IpAddr::V4((n + 1).into()))).is_err()).count();
+        let refused =
+            (0..100_000_u32).filter(|n| all.spend(Some(IpAddr::V4((n + 1).into()))).is_err()).count();
         assert!(all.count() <= ADDRESSES_MAX && refused >= 100_000 - ADDRESSES_MAX - 2, "{refused}");
         assert!(all.spend(from("203.0.113.7")).is_ok(), "what was known is known");
         // Those that have all they may use again are forgotten for others.

@@ -64,7 +64,8 @@ impl Allowance {
         if quota.is_empty() {
             return None;
         }
-        if let Some(before) = before.filter(|before| before.budget.quota() == quota && *before.name == *name) {
+        if let Some(before) = before.filter(|before| before.budget.quota() == quota && *before.name == *name)
+        {
             return Some(Arc::clone(before));
         }
         let budget = Budget::new(quota, before.map(|before| &before.budget), Steady);
@@ -162,9 +163,13 @@ impl Excess {
 
     fn advice(&self) -> &'static str {
         match (self.of, self.limit) {
-            (Of::Server, Limit::Concurrent) => "retry after a moment; if it lasts, the operator finds what takes so long under /plugins",
+            (Of::Server, Limit::Concurrent) => {
+                "retry after a moment; if it lasts, the operator finds what takes so long under /plugins"
+            }
             (_, Limit::Requests) => "wait as long as Retry-After says, or have the operator raise the limit",
-            (_, Limit::Concurrent) => "wait until one of the calls has ended, or have the operator raise the limit",
+            (_, Limit::Concurrent) => {
+                "wait until one of the calls has ended, or have the operator raise the limit"
+            }
         }
     }
 }
@@ -173,7 +178,8 @@ impl From<Excess> for Fault {
     fn from(excess: Excess) -> Self {
         let code = if excess.is_overload() { ErrorCode::Unavailable } else { ErrorCode::RateLimited };
         let Quota { requests_per_minute, burst, concurrent } = excess.quota;
-        let members = [("requestsPerMinute", requests_per_minute), ("burst", burst), ("concurrent", concurrent)];
+        let members =
+            [("requestsPerMinute", requests_per_minute), ("burst", burst), ("concurrent", concurrent)];
         let members = members.into_iter().filter_map(|(name, limit)| Some((name.to_owned(), limit?.into())));
         Self::new(code, excess.message(), excess.advice())
             .with(LIMIT, excess.limit.name())
@@ -200,9 +206,15 @@ mod tests {
         allowance.spend().unwrap();
         let fault = Fault::from(allowance.spend().unwrap_err());
         assert_eq!(fault.code, ErrorCode::RateLimited);
-        assert_eq!(fault.message, "the key \"ci\" has a limit: 6 requests a minute are let through, and 1 at once");
+        assert_eq!(
+            fault.message,
+            "the key \"ci\" has a limit: 6 requests a minute are let through, and 1 at once"
+        );
         let detail = |name| fault.detail(name).cloned().unwrap();
-        assert_eq!((detail(LIMIT), detail(OF), detail(WHOSE)), ("requestsPerMinute".into(), "key".into(), "ci".into()));
+        assert_eq!(
+            (detail(LIMIT), detail(OF), detail(WHOSE)),
+            ("requestsPerMinute".into(), "key".into(), "ci".into())
+        );
         assert_eq!(detail(QUOTA), json!({"requestsPerMinute": 6, "burst": 1}));
         assert_eq!(detail(crate::error::RETRY_AFTER), 10);
     }

@@ -145,7 +145,11 @@ mod tests {
 
     use super::*;
 
-    fn budget(requests_per_minute: Option<u32>, burst: Option<u32>, concurrent: Option<u32>) -> Budget<FakeRelativeClock> {
+    fn budget(
+        requests_per_minute: Option<u32>,
+        burst: Option<u32>,
+        concurrent: Option<u32>,
+    ) -> Budget<FakeRelativeClock> {
         Budget::new(Quota { requests_per_minute, burst, concurrent }, None, FakeRelativeClock::default())
     }
 

@@ -12,6 +12,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::Caller;
+use crate::access::limits::{Allowance, Places};
 use crate::catalog::{PromptEntry, ResourceEntry, Seat, ToolEntry, ViewName};
 use crate::error::Fault;
 pub use crate::plugins::{Listener, Notice, Reference};
@@ -56,6 +57,8 @@ pub struct Perform {
     pub log_level: Option<LogLevel>,
     /// Trips when the client is gone.
     pub cancel: CancellationToken,
+    /// Its places with all whose calls are limited, held until it has ended.
+    pub places: Places,
 }
 
 /// What to do.
@@ -189,6 +192,14 @@ impl Task {
             Self::Prompt { .. } | Self::Read { .. } | Self::Complete { .. } => None,
         };
         own.unwrap_or(self.seat().limits.timeout_seconds)
+    }
+
+    /// What all calls of what it is for may use up together; none means all.
+    pub fn allowance(&self) -> Option<&Allowance> {
+        match self {
+            Self::Tool { entry, .. } => entry.allowance.as_deref(),
+            Self::Prompt { .. } | Self::Read { .. } | Self::Complete { .. } => None,
+        }
     }
 
     /// The arguments, for the history.

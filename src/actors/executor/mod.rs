@@ -4,6 +4,7 @@
 
 mod checking;
 mod ledger;
+pub mod limited;
 mod linked;
 pub mod messages;
 mod outcome;
@@ -118,6 +119,14 @@ async fn run(bench: Arc<Bench>, mut perform: Perform) -> Result<Done, Fault> {
     let round = rounds::open(&mut perform, &bench.sealer)?;
     let called = Arc::clone(perform.task.seat());
     let _called = called.begin_call();
+    let _place = match limited::begin(&perform, &round) {
+        Ok(place) => place,
+        Err(excess) => {
+            let refused = Err(limited::refuse(excess));
+            ledger::conclude(&bench, &perform, &round, &refused, began.elapsed(), None).await?;
+            return refused;
+        }
+    };
     if bench.strict {
         ledger::intend(&bench.recorder, &perform, &round).await?;
     }

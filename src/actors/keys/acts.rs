@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use super::rows;
 use crate::access::keys::{About, Act, Acted, KeyError, Made, Renewal, Standing, Wanted};
+use crate::config::Quota;
 use crate::storage::definitions::written;
 use crate::storage::keys::{self, KEYS_MAX, KeyRow};
 use crate::storage::{DbConnection, QueryResult};
@@ -43,6 +44,7 @@ impl Deed<'_> {
         match act {
             Act::Create(wanted) => self.create(wanted),
             Act::Rotate { which, grace_until, renewal } => self.rotate(which, *grace_until, *renewal),
+            Act::Limit { which, quota } => self.limit(which, *quota),
             Act::Revoke { which } => self.revoke(which),
             Act::Delete { which } => self.delete(which),
         }
@@ -100,6 +102,18 @@ impl Deed<'_> {
             keys::replace(self.connection, &old.id, &acted.key.id, written(grace_until))?;
         }
         Ok(made.map(|acted| Acted { others: vec![Arc::clone(&old.id)], ..acted }))
+    }
+
+    fn limit(&mut self, which: &str, quota: Quota) -> QueryResult<Result<Acted, KeyError>> {
+        let key = match self.find(which) {
+            Ok(key) => key,
+            Err(error) => return Ok(Err(error)),
+        };
+        let Quota { requests_per_minute, burst, concurrent } = quota;
+        let limits = [requests_per_minute, burst, concurrent].map(|limit| limit.map(i64::from));
+        keys::limit(self.connection, &key.id, limits)?;
+        let key = About { limits: quota, ..key };
+        Ok(Ok(Acted { key, secret: None, others: Vec::new(), is_first: false, is_last: false }))
     }
 
     fn revoke(&mut self, which: &str) -> QueryResult<Result<Acted, KeyError>> {

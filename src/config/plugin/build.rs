@@ -159,7 +159,9 @@ fn tools(said: &Said) -> BTreeMap<String, ToolCuration> {
             ("tools.*.requests_per_minute", Value::Plain(Plain::Number(limit))) => {
                 tool.quota.requests_per_minute = u32::try_from(*limit).ok();
             }
-            ("tools.*.burst", Value::Plain(Plain::Number(limit))) => tool.quota.burst = u32::try_from(*limit).ok(),
+            ("tools.*.burst", Value::Plain(Plain::Number(limit))) => {
+                tool.quota.burst = u32::try_from(*limit).ok()
+            }
             ("tools.*.concurrent", Value::Plain(Plain::Number(limit))) => {
                 tool.quota.concurrent = u32::try_from(*limit).ok();
             }

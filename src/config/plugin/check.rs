@@ -276,7 +276,11 @@ fn check_curation(said: &Said, faults: &mut Faults) {
         faults.add(&prefix.place, "uri_prefix has blanks, which no URI has; remove them");
     }
     for burst in said.each("tools.*.burst") {
-        check_burst(burst, said.each("tools.*.requests_per_minute").any(|rate| rate.name == burst.name), faults);
+        check_burst(
+            burst,
+            said.each("tools.*.requests_per_minute").any(|rate| rate.name == burst.name),
+            faults,
+        );
     }
     let mut renamed = HashSet::new();
     for given in said.each("tools.*.rename") {
@@ -306,7 +310,10 @@ fn check_burst(burst: &Given, has_rate: bool, faults: &mut Faults) {
     if !has_rate {
         let key = burst.key();
         let rate = key.replace("burst", "requests_per_minute");
-        faults.add(&burst.place, format!("{key} goes with {rate}, which is not there; write it, or remove {key}"));
+        faults.add(
+            &burst.place,
+            format!("{key} goes with {rate}, which is not there; write it, or remove {key}"),
+        );
     }
 }
 

@@ -17,6 +17,7 @@ use super::super::{listen, reply, tally};
 use super::conversation::Conversation;
 use super::voice::Voice;
 use crate::access::Caller;
+use crate::access::limits::Places;
 use crate::actors::ask::ask;
 use crate::actors::executor::messages::Done;
 use crate::actors::session::SessionHandle;
@@ -48,6 +49,8 @@ pub struct Request {
     pub method: String,
     /// With what.
     pub params: Box<Params>,
+    /// Its places with all whose calls are limited, held until it is answered.
+    pub places: Places,
 }
 
 /// What answers a request.
@@ -61,7 +64,8 @@ enum Answer {
 }
 
 /// Answers a request: the message, or nothing when it was cancelled or said on the voice's lane already.
-pub async fn answer(request: Request, voice: Arc<Voice>) -> Option<Vec<u8>> {
+pub async fn answer(mut request: Request, voice: Arc<Voice>) -> Option<Vec<u8>> {
+    let _places = std::mem::take(&mut request.places);
     let _busy = Busy::begin();
     let began = Instant::now();
     let method = Method::parse(&request.method);
@@ -96,10 +100,20 @@ fn word(request: &Request, answer: Answer) -> Result<Option<Vec<u8>>, Fault> {
     })
 }
 
-fn refuse(request: &Request, method: Option<Method>, fault: Fault) -> Vec<u8> {
+/// The answer to a request of a session that a limit refuses: whoever waits for it in the session finds it there.
+pub fn limited(id: &Id, method: &str, fault: &Fault, request_id: &str) -> Vec<u8> {
+    note(Method::parse(method), fault, request_id);
+    render::error(Some(id), fault, request_id)
+}
+
+fn note(method: Option<Method>, fault: &Fault, request_id: &str) {
     let known = method.map_or("unknown", Method::name);
     METRICS.requests.with_label_values(&[known, fault.code.name()]).inc();
-    reply::note(&fault, known, &request.request_id);
+    reply::note(fault, known, request_id);
+}
+
+fn refuse(request: &Request, method: Option<Method>, fault: Fault) -> Vec<u8> {
+    note(method, &fault, &request.request_id);
     // A tool that needs what the client cannot do has failed: a model can read that, and try another way.
     if fault.code == ErrorCode::MissingCapability && method == Some(Method::ToolsCall) {
         let says =

@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 
 use super::super::call::Call;
 use super::super::limits::Accepts;
+use super::super::quotas::{self, Payer};
 use super::super::reply;
 use super::answers::{self, Request};
 use super::voice::Voice;
@@ -55,14 +56,24 @@ pub async fn batch(call: &Call<'_>, accepts: Accepts, whole: &Raw) -> Result<Htt
     for item in items {
         match Message::parse(whole.part(item).bytes().clone()) {
             Ok(Message::Request { id, method, params }) => {
+                let request_id = call.door.frame.house.ids.next();
+                let payer = Payer { session: Some(&session.label), request_id: &request_id, ..call.payer() };
+                let places = match quotas::enter(&call.door.frame, &payer, &method, &params) {
+                    Ok(places) => places,
+                    Err(fault) => {
+                        refused.push(answers::limited(&id, &method, &fault, &request_id));
+                        continue;
+                    }
+                };
                 requests.push(Request {
                     door: call.door.clone(),
                     caller: call.caller.clone(),
-                    request_id: call.door.frame.house.ids.next(),
+                    request_id,
                     session: Arc::clone(&session),
                     id,
                     method,
                     params,
+                    places,
                 });
             }
             Ok(Message::Notification { method, params }) => notice(&session, &method, &params),

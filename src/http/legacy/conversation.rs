@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::route::{self, Routed};
 use super::answers::{Request, no_actor};
 use super::voice::Voice;
+use crate::access::limits::Places;
 use crate::actors::ask::{AskError, ask};
 use crate::actors::executor::messages::{Asks, Done, Listener, Perform, Task};
 use crate::actors::session::messages::{self, Asking, Forget};
@@ -111,6 +112,8 @@ impl<'a> Conversation<'a> {
             notices: Some(Arc::clone(self.voice) as Arc<dyn Listener>),
             log_level: request.session.log_level(),
             cancel: self.cancel.clone(),
+            // The request has them, for all its rounds.
+            places: Places::default(),
         };
         let _waits = request.door.part.waits();
         let sent = request.door.executor.send(perform).await;

@@ -32,6 +32,7 @@ use actix_web::{HttpRequest, HttpResponse};
 
 use super::call::{Asked, Call, Mirrors, SESSION_ID, view_of};
 use super::door::Door;
+use super::quotas::{self, Payer};
 use super::{caller, limits, mcp, reply};
 use crate::access::Caller;
 use crate::actors::session::SessionHandle;
@@ -121,9 +122,23 @@ fn check_version(session: &SessionHandle, headers: &Mirrors<'_>) -> Result<(), F
 pub async fn request(call: &Call<'_>, asked: &Asked, params: Box<Params>) -> Result<HttpResponse, Fault> {
     let headers = call.mirrors();
     if asked.method == "initialize" {
+        quotas::charge(&call.door.frame, &call.payer())?;
         return initialize(call, asked, &params, &headers);
     }
-    let session = session_of(&call.door, &call.caller, &call.view, &headers)?;
+    let session = session_of(&call.door, &call.caller, &call.view, &headers);
+    let label = session.as_ref().ok().map(|session| &session.label);
+    let payer = Payer { session: label, ..call.payer() };
+    let entered = quotas::enter(&call.door.frame, &payer, &asked.method, &params);
+    let session = session?;
+    let places = match entered {
+        Ok(places) => places,
+        Err(fault) => {
+            let answer = answers::limited(&asked.id, &asked.method, &fault, &call.request_id);
+            let mut response = super::stream::send(answer, asked.accepts);
+            reply::say_limit(response.headers_mut(), &fault);
+            return Ok(response);
+        }
+    };
     let request = answers::Request {
         door: call.door.clone(),
         caller: call.caller.clone(),
@@ -132,6 +147,7 @@ pub async fn request(call: &Call<'_>, asked: &Asked, params: Box<Params>) -> Res
         id: asked.id.clone(),
         method: asked.method.clone(),
         params,
+        places,
     };
     Ok(waiting::answer(request, asked.accepts).await)
 }

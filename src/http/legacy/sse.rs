@@ -3,6 +3,7 @@
 //! MCP 2024-11-05, basic/transports#http-with-sse. The session lives as long as its stream; it knows no resumption.
 //! Must not know what is answered.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use actix_web::web::{Bytes, Data, Payload, Query};
@@ -11,11 +12,13 @@ use serde::Deserialize;
 
 use super::super::call::{Busy, Mirrors, view_of};
 use super::super::door::Door;
+use super::super::quotas::{self, Payer};
 use super::super::{caller, limits, mcp, reply};
 use super::answers::{self, Request};
 use super::voice::Voice;
 use super::{answered, check_version, events_required, notice, session_unknown, streams};
 use crate::access::Caller;
+use crate::access::limits::Places;
 use crate::actors::session::SessionHandle;
 use crate::actors::session::outbox::{LaneKind, LaneNumber};
 use crate::error::{ErrorCode, Fault};
@@ -30,14 +33,19 @@ const PATH: &str = "/sse";
 /// `GET /sse`
 pub async fn open(request: HttpRequest, door: Data<Door>) -> HttpResponse {
     let request_id = door.frame.house.ids.next();
-    begin(&request, &door).unwrap_or_else(|fault| reply::rpc_error(None, &fault, "GET /sse", &request_id))
+    begin(&request, &door, &request_id)
+        .unwrap_or_else(|fault| reply::rpc_error(None, &fault, "GET /sse", &request_id))
 }
 
-fn begin(request: &HttpRequest, door: &Door) -> Result<HttpResponse, Fault> {
+fn begin(request: &HttpRequest, door: &Door, request_id: &Arc<str>) -> Result<HttpResponse, Fault> {
     let caller = caller::admit(request, &door.frame, mcp::MCP)?;
     door.frame.house.phase.admits()?;
     events_required(limits::accepts(request.headers()))?;
-    let session = door.frame.house.sessions.open(&caller, PATH, &view_of(request, &caller)?)?;
+    let view = view_of(request, &caller)?;
+    let from = door.frame.quotas.origin(request, &door.frame, &caller);
+    let payer = Payer { caller: &caller, from, view: &view, request_id, session: None, is_free: false };
+    quotas::charge(&door.frame, &payer)?;
+    let session = door.frame.house.sessions.open(&caller, PATH, &view)?;
     session.touch();
     let hold = session.outbox.open(LaneKind::Standing);
     let settled = session.only_lane.set(hold.lane).is_ok();
@@ -88,7 +96,8 @@ pub async fn post(
     let (caller, body) = taken;
     let whose = whose.as_ref().map(|whose| whose.session_id.as_str()).unwrap_or_default();
     let accepted = find(&request, &door, &caller, whose).and_then(|session| {
-        let from = From { door: &door, caller: &caller, request_id: &request_id, session: &session };
+        let address = door.frame.quotas.origin(&request, &door.frame, &caller);
+        let from = From { door: &door, caller: &caller, request_id: &request_id, session: &session, address };
         from.accept(body)
     });
     match accepted {
@@ -121,6 +130,8 @@ struct From<'a> {
     caller: &'a Caller,
     request_id: &'a Arc<str>,
     session: &'a Arc<SessionHandle>,
+    /// If limits ask for that.
+    address: Option<IpAddr>,
 }
 
 impl From<'_> {
@@ -141,11 +152,35 @@ impl From<'_> {
             Message::Response { id, answer } => {
                 answered(self.session, id.as_ref(), answer).map_err(|fault| refused(id, fault))
             }
-            Message::Request { id, method, params } if method == "initialize" => {
-                self.initialize(lane, id, &params)
+            Message::Request { id, method, params } => self.request(lane, id, method, params),
+        }
+    }
+
+    /// Charges a request, and has it answered on the session's stream.
+    fn request(
+        &self,
+        lane: LaneNumber,
+        id: Id,
+        method: String,
+        params: Box<Params>,
+    ) -> Result<(), Box<Malformed>> {
+        let payer = Payer {
+            caller: self.caller,
+            from: self.address,
+            view: self.session.view(),
+            request_id: self.request_id,
+            session: Some(&self.session.label),
+            is_free: false,
+        };
+        match quotas::enter(&self.door.frame, &payer, &method, &params) {
+            Err(fault) => {
+                let answer = answers::limited(&id, &method, &fault, self.request_id);
+                self.session.outbox.put(lane, answer, false);
+                Ok(())
             }
-            Message::Request { id, method, params } => {
-                self.answer(lane, id, method, params);
+            Ok(_) if method == "initialize" => self.initialize(lane, id, &params),
+            Ok(places) => {
+                self.answer(lane, (id, method, params), places);
                 Ok(())
             }
         }
@@ -166,7 +201,7 @@ impl From<'_> {
         Ok(())
     }
 
-    fn answer(&self, lane: LaneNumber, id: Id, method: String, params: Box<Params>) {
+    fn answer(&self, lane: LaneNumber, (id, method, params): (Id, String, Box<Params>), places: Places) {
         let revision = self.session.agreed().map_or(Revision::V20241105, |agreed| agreed.revision);
         let voice = Voice::on(
             Arc::clone(self.session),
@@ -182,6 +217,7 @@ impl From<'_> {
             id,
             method,
             params,
+            places,
         };
         // Dropped after the answer was said: the stream may end then, and the server stop.
         let guards = (self.session.begin_answer(), Busy::begin());

@@ -15,6 +15,7 @@ use futures_util::stream;
 
 use super::super::call::{Mirrors, view_of};
 use super::super::door::Door;
+use super::super::quotas::{self, Payer};
 use super::super::{caller, limits, mcp, reply, route};
 use super::sse::Ends;
 use super::{events_required, session_of};
@@ -28,10 +29,11 @@ use crate::telemetry::metrics::METRICS;
 /// `GET /mcp` and `GET /mcp/{bundle}`
 pub fn get(request: &HttpRequest, door: &Door) -> HttpResponse {
     let request_id = door.frame.house.ids.next();
-    open(request, door).unwrap_or_else(|fault| reply::rpc_error(None, &fault, "GET /mcp", &request_id))
+    open(request, door, &request_id)
+        .unwrap_or_else(|fault| reply::rpc_error(None, &fault, "GET /mcp", &request_id))
 }
 
-fn open(request: &HttpRequest, door: &Door) -> Result<HttpResponse, Fault> {
+fn open(request: &HttpRequest, door: &Door, request_id: &Arc<str>) -> Result<HttpResponse, Fault> {
     let caller = caller::admit(request, &door.frame, mcp::MCP)?;
     let view = view_of(request, &caller)?;
     route::view(&door.frame.house, &view)?;
@@ -51,6 +53,9 @@ fn open(request: &HttpRequest, door: &Door) -> Result<HttpResponse, Fault> {
     if lost.is_none() {
         door.frame.house.phase.admits()?;
     }
+    let from = door.frame.quotas.origin(request, &door.frame, &caller);
+    let payer = Payer { caller: &caller, from, view: &view, request_id, session: None, is_free: false };
+    quotas::charge(&door.frame, &payer)?;
     let session = session_of(door, &caller, &view, &headers)?;
     events_required(limits::accepts(request.headers()))?;
     let hold = match lost {

@@ -1,0 +1,205 @@
+//! How much is let through: each request is charged here, to whoever has a limit on it, and each call gets its places.
+//!
+//! The server's own room is looked at first, before anything is read. After that the narrowest limit comes first: whoever
+//! has used up their own takes nothing from what they share with others. A tool's limits are asked by the executor, which
+//! alone knows when a call begins. Must not know how limits are counted.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use actix_web::HttpRequest;
+
+use super::caller;
+use super::door::Frame;
+use crate::access::Caller;
+use crate::access::limits::{Addresses, Allowance, Excess, Of, Places, Steady};
+use crate::actors::executor::limited::{self, Refused};
+use crate::catalog::{Snapshot, ViewName};
+use crate::config::Limits;
+use crate::error::Fault;
+use crate::protocol::Method;
+use crate::protocol::modern::Params;
+
+/// Between two lines in the log that say that calls are refused since there are too many.
+const SAID_EVERY_SECONDS: u64 = 10;
+
+/// The limits that are not of a key, a bundle or a tool.
+pub struct Quotas {
+    server: Option<Arc<Allowance>>,
+    addresses: Option<Addresses>,
+    began: Instant,
+    /// When it was said last that there is too much to do, in seconds since then.
+    said: AtomicU64,
+}
+
+/// Who sends a request, and what of the catalog it is about.
+#[derive(Clone, Copy)]
+pub struct Payer<'a> {
+    /// Who.
+    pub caller: &'a Caller,
+    /// Where they come from, if that matters.
+    pub from: Option<IpAddr>,
+    /// The view.
+    pub view: &'a ViewName,
+    /// The request.
+    pub request_id: &'a Arc<str>,
+    /// What logs and history call their session, if they have one.
+    pub session: Option<&'a Arc<str>>,
+    /// Whether nobody is charged.
+    pub is_free: bool,
+}
+
+impl Quotas {
+    /// As the settings say.
+    pub fn new(limits: &Limits) -> Self {
+        Self {
+            server: Allowance::new(Of::Server, "all callers", limits.of_all(), None),
+            addresses: Addresses::new(limits.of_one_address(), Steady),
+            began: Instant::now(),
+            said: AtomicU64::new(0),
+        }
+    }
+
+    /// How many addresses are remembered.
+    pub fn addresses(&self) -> usize {
+        self.addresses.as_ref().map_or(0, Addresses::count)
+    }
+
+    /// Where a request comes from, if limits ask for that.
+    pub fn origin(&self, request: &HttpRequest, frame: &Frame, caller: &Caller) -> Option<IpAddr> {
+        let asks = self.addresses.is_some() && caller.is_anonymous();
+        if asks { caller::address(request, frame) } else { None }
+    }
+
+    /// Looks whether one more call has a place here.
+    ///
+    /// # Errors
+    /// 503 while there is none.
+    pub fn look(&self) -> Result<(), Fault> {
+        let Some(server) = &self.server else { return Ok(()) };
+        server.look().map_err(|excess| self.refuse(excess))
+    }
+
+    /// Charges one request to an address that nobody is known by.
+    ///
+    /// # Errors
+    /// 429 when it has none left.
+    pub fn charge_stranger(&self, from: Option<IpAddr>) -> Result<(), Fault> {
+        let Some(addresses) = &self.addresses else { return Ok(()) };
+        addresses.spend(from).map_err(limited::refuse)
+    }
+
+    fn refuse(&self, excess: Excess) -> Fault {
+        if excess.is_overload() {
+            let now = self.began.elapsed().as_secs() + SAID_EVERY_SECONDS;
+            let said = self.said.load(Ordering::Relaxed);
+            let is_first = now >= said + SAID_EVERY_SECONDS
+                && self.said.compare_exchange(said, now, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+            if is_first {
+                log::warn!(
+                    "calls are refused with 503, since as many run as limits.calls_max lets; see what takes so long under /plugins"
+                );
+            }
+        }
+        limited::refuse(excess)
+    }
+
+    fn spend(&self, payer: &Payer<'_>, bundle: Option<&Allowance>) -> Result<(), Excess> {
+        match (&payer.caller.allowance, &self.addresses) {
+            (Some(key), _) => key.spend()?,
+            (None, Some(addresses)) if payer.caller.is_anonymous() => addresses.spend(payer.from)?,
+            _ => {}
+        }
+        bundle.map_or(Ok(()), Allowance::spend)?;
+        self.server.as_ref().map_or(Ok(()), |server| server.spend())
+    }
+
+    fn begin(&self, payer: &Payer<'_>, bundle: Option<&Allowance>) -> Result<Places, Excess> {
+        Ok(Places {
+            caller: match (&payer.caller.allowance, &self.addresses) {
+                (Some(key), _) => key.begin()?,
+                (None, Some(addresses)) if payer.caller.is_anonymous() => addresses.begin(payer.from)?,
+                _ => None,
+            },
+            bundle: bundle.map_or(Ok(None), Allowance::begin)?,
+            server: self.server.as_ref().map_or(Ok(None), |server| server.begin())?,
+        })
+    }
+}
+
+/// Charges a request that is no call, or that nobody can read.
+///
+/// # Errors
+/// 429 when a limit was reached.
+pub fn charge(frame: &Frame, payer: &Payer<'_>) -> Result<(), Fault> {
+    if payer.is_free {
+        return Ok(());
+    }
+    let bundle = bundle(frame, payer.view);
+    frame.quotas.spend(payer, bundle.as_deref()).map_err(|excess| frame.quotas.refuse(excess))
+}
+
+/// Charges a request, and takes its places if it is a call; one that is refused stands in the history.
+///
+/// # Errors
+/// 429 when a limit was reached, 503 when the server has too much to do.
+pub fn enter(frame: &Frame, payer: &Payer<'_>, method: &str, params: &Params) -> Result<Places, Fault> {
+    if payer.is_free {
+        return Ok(Places::default());
+    }
+    let method = Method::parse(method).filter(|method| is_call(*method));
+    let bundle = bundle(frame, payer.view);
+    let entered = frame.quotas.spend(payer, bundle.as_deref()).and_then(|()| match method {
+        Some(_) => frame.quotas.begin(payer, bundle.as_deref()),
+        None => Ok(Places::default()),
+    });
+    entered.map_err(|excess| {
+        let detail = excess.detail();
+        let fault = frame.quotas.refuse(excess);
+        if let Some(method) = method {
+            let catalog = frame.house.shelf.view(payer.view);
+            let target = catalog.and_then(|catalog| target(&catalog, method, params));
+            let Payer { caller, session, request_id, .. } = *payer;
+            let refused = Refused { caller, method, target, session, request_id, detail, code: fault.code };
+            limited::record(&frame.house.bench, refused);
+        }
+        fault
+    })
+}
+
+/// The limits of a bundle; what is no bundle has none, and nothing is looked up for it.
+fn bundle(frame: &Frame, view: &ViewName) -> Option<Arc<Allowance>> {
+    view.name()?;
+    frame.house.shelf.view(view)?.allowance().cloned()
+}
+
+const fn is_call(method: Method) -> bool {
+    match method {
+        Method::ToolsCall | Method::PromptsGet | Method::ResourcesRead | Method::Complete => true,
+        Method::Discover
+        | Method::ToolsList
+        | Method::PromptsList
+        | Method::ResourcesList
+        | Method::TemplatesList
+        | Method::Listen => false,
+    }
+}
+
+/// What a call is of, if that is there: its plugin, and the name that history gives it.
+fn target(catalog: &Snapshot, method: Method, params: &Params) -> Option<(Arc<str>, Arc<str>)> {
+    let name = params.target(method)?;
+    match method {
+        Method::ToolsCall => {
+            let tool = catalog.tool(&name)?;
+            Some((Arc::clone(&tool.seat.name), Arc::clone(&tool.canonical)))
+        }
+        Method::PromptsGet => {
+            let prompt = catalog.prompt(&name)?;
+            Some((Arc::clone(&prompt.seat.name), Arc::clone(&prompt.canonical)))
+        }
+        Method::ResourcesRead => Some((Arc::clone(&catalog.resource(&name)?.seat.name), name.into())),
+        _ => None,
+    }
+}
