@@ -32,8 +32,9 @@
 //! http/limits       Host and Origin, the last net under panics; the body's kind, size and time
 //! http/mcp          the checks, in the order that the protocol wants
 //!   protocol        the envelope parsed once, headers held against the body, payloads kept as `Raw`
+//! http/quotas       charged to its key or address, its bundle, the server; its places taken
 //! http/route        the name looked up in the catalog's snapshot
-//!   actors/executor on the same thread: place in the plugin, deadline, panic, cancellation
+//!   actors/executor on the same thread: the tool's limits, place in the plugin, deadline, panic, cancellation
 //!     plugins       handle(request, context)
 //!   actors/executor the outcome checked and made a result; its record handed to the history's buffer
 //! http/stream       JSON when nothing was said before, an event stream from the first notice on

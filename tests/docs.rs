@@ -122,6 +122,7 @@ fn every_link_to_a_file_leads_to_one() {
         "docs/operations.md",
         "docs/backup.md",
         "docs/keys.md",
+        "docs/limits.md",
         "docs/protocol.md",
         "docs/plugins.md",
         "docs/plugin-files.md",

@@ -124,7 +124,7 @@ fn main() -> ExitCode {
         plugins: words(&["alpha"]),
         tools: words(&["alpha__a*", "*__touch"]),
         instructions: Some("A few of them.".to_owned()),
-        plain: false,
+        ..BundleFile::default()
     };
     let plain =
         BundleFile { plugins: words(&["beta", "alpha", "gamma"]), plain: true, ..BundleFile::default() };
