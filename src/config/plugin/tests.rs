@@ -43,6 +43,9 @@ description = "Makes \"one\""
 annotations = { readOnlyHint = true, title = "x", more = [1, 2.5, { a = "b" }] }
 hidden = false
 timeout_seconds = 120
+requests_per_minute = 60
+burst = 5
+concurrent = 2
 "#,
     r#"
 command = "npx"
@@ -64,6 +67,9 @@ plugins = ["files", "gitlab"]
 tools = ["files__read_*"]
 names = "plain"
 instructions = "Read."
+requests_per_minute = 600
+burst = 50
+concurrent = 20
 "#,
 ];
 
@@ -209,6 +215,8 @@ fn each_fault_says_what_to_write() {
         ("kind = \"bundle\"\n", "plugins = [\"github\"]", "itself"),
         ("kind = \"bundle\"\n", "plugins = [\"a__b*\"]", "no name of a plugin"),
         ("kind = \"bundle\"\n", "tools = [\"a[\"]", "no glob"),
+        ("kind = \"bundle\"\nplugins = [\"a\"]\n", "burst = 5", "goes with requests_per_minute"),
+        (URL, "[tools.x]\nburst = 5", "goes with tools.x.requests_per_minute"),
         ("kind = \"bundle\"\n", "plugins = [\"a\"]\nurl = \"https://a/\"", "write kind = \"mcp\""),
     ] {
         let found = faults(&format!("{head}{text}"));
