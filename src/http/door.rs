@@ -1,6 +1,6 @@
 //! What every handler of one worker has at hand, and what is known of its connections.
 
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -77,7 +77,7 @@ impl Connections {
     pub fn open(self: &Arc<Self>, from: From) -> Connection {
         self.accepted.fetch_add(1, Ordering::Relaxed);
         self.add(0, 1);
-        Connection { all: Arc::clone(self), era: AtomicU8::new(0), from, requests: AtomicU32::new(0) }
+        Connection { all: Arc::clone(self), era: AtomicU8::new(0), from }
     }
 
     fn add(&self, era: u8, by: isize) {
@@ -117,22 +117,12 @@ pub struct Connection {
     all: Arc<Connections>,
     era: AtomicU8,
     from: From,
-    requests: AtomicU32,
 }
-
-/// Requests of one connection after which others of its worker have their turn.
-const REST_AFTER: u32 = 64;
 
 impl Connection {
     /// Whether whoever called is the user whose server this is.
     pub fn is_of_this_user(&self) -> bool {
         self.from == From::ThisUser
-    }
-
-    /// Counts a request; whether others have their turn before it. A client that sends many at once, without waiting for
-    /// answers that are ready at once, would else keep its worker from all others for as long as it likes.
-    pub fn rests(&self) -> bool {
-        self.requests.fetch_add(1, Ordering::Relaxed) % REST_AFTER == REST_AFTER - 1
     }
 
     /// Notes what it spoke last.

@@ -14,7 +14,7 @@ use actix_web::web::{Bytes, BytesMut, Data, Payload};
 use actix_web::{Error, HttpRequest};
 use futures_util::{FutureExt as _, StreamExt as _};
 
-use super::door::{Connection, Door, Frame};
+use super::door::{Door, Frame};
 use super::{caller, reply};
 use crate::actors::supervision::message_of;
 use crate::error::{ErrorCode, Fault};
@@ -26,9 +26,6 @@ pub async fn guard(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
     let door = request.app_data::<Data<Door>>().cloned();
-    if request.request().conn_data::<Connection>().is_some_and(Connection::rests) {
-        tokio::task::yield_now().await;
-    }
     // No page in a browser reaches a socket in a folder.
     let guarded = door.as_ref().filter(|_| !caller::is_this_user(request.request()));
     if let Some(fault) = guarded.and_then(|door| foreign(request.headers(), &door.frame)) {
