@@ -93,10 +93,7 @@ pub async fn answer(call: &Call<'_>, body: Bytes) -> HttpResponse {
         return refuse(None, &fault);
     }
     match Message::parse(body) {
-        Err(malformed) => {
-            let limited = quotas::charge(&call.door.frame, &call.payer()).err();
-            refuse(malformed.id.as_ref(), limited.as_ref().unwrap_or(&malformed.fault))
-        }
+        Err(malformed) => refuse(malformed.id.as_ref(), &charged(call, malformed.fault.clone())),
         Ok(Message::Notification { method, params }) => {
             // No notification is defined from client to server in the stateless revision; unknown ones are to be ignored.
             if !is_of_session(call) {
@@ -152,6 +149,11 @@ pub async fn answer(call: &Call<'_>, body: Bytes) -> HttpResponse {
             served.unwrap_or_else(|fault| refuse(&fault))
         }
     }
+}
+
+/// What is answered to a body that nobody can read: it is charged like a request.
+fn charged(call: &Call<'_>, malformed: Fault) -> Fault {
+    quotas::charge(&call.door.frame, &call.payer()).err().unwrap_or(malformed)
 }
 
 async fn serve(call: &Call<'_>, asked: &Asked, params: &Params) -> Result<HttpResponse, Fault> {
