@@ -107,10 +107,10 @@ impl Shelf {
     fn whole(&self, view: &ViewName) -> Option<Guard<Arc<Snapshot>>> {
         let current = self.current.load();
         let Some(name) = view.name() else { return Some(current) };
-        let none = Snapshot::default();
         let view = current.views.get(name)?;
-        let built =
-            view.look(|cut, parts| Snapshot::build(ViewName::of(name), cut, parts, &none, &self.manner));
+        let built = view.look(|cut, parts| {
+            Snapshot::build(ViewName::of(name), cut, parts, &Snapshot::default(), &self.manner)
+        });
         Some(Guard::from_inner(Arc::clone(built)))
     }
 
