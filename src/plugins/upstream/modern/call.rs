@@ -119,7 +119,9 @@ impl Modern {
             };
             if error.code == HEADER_MISMATCH && !std::mem::replace(&mut listed_anew, true) {
                 // The tool's schema changed, and with it what headers repeat. Nothing was carried out.
-                self.list_anew(composed).await.map_err(|error| not_carried(&self.plugin, &error))?;
+                Box::pin(self.list_anew(composed))
+                    .await
+                    .map_err(|error| not_carried(&self.plugin, &error))?;
                 continue;
             }
             if speaks_modern(&error) && !std::mem::replace(&mut said_anew, true) {
