@@ -47,7 +47,7 @@ pub async fn perform(
     let cancel = CancellationToken::new();
     let guard = cancel.clone().drop_guard();
     let method = task.method();
-    let perform = Perform {
+    let perform = Box::new(Perform {
         task,
         view: call.view.clone(),
         caller: call.caller.clone(),
@@ -65,12 +65,12 @@ pub async fn perform(
         session: None,
         log_level,
         cancel,
-    };
+    });
     let waits = call.door.part.waits();
     let sent = call.door.executor.send(perform);
     let answer = async move {
         let _waits = waits;
-        sent.await.unwrap_or_else(|error| Err(lost(&error)))
+        sent.await.map_err(|error| lost(&error))?.end().await
     };
     let Some(notices) = notices.as_mut() else {
         let done = answer.await;

@@ -1,14 +1,20 @@
 //! CommandExecutor's mailbox: calls, and nothing else.
 //!
-//! | message   | from                     | reply                 | may be lost |
-//! |-----------|--------------------------|-----------------------|-------------|
-//! | `Perform` | http, on the same thread | `Result<Done, Fault>` | no          |
-//! | `Ping`, `Crash` | health, operator   | –                     | yes         |
+//! | message   | from                     | reply         | may be lost |
+//! |-----------|--------------------------|---------------|-------------|
+//! | `Perform` | http, on the same thread | [`Begun`]     | no          |
+//! | `Ping`, `Crash` | health, operator   | –             | yes         |
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use actix::Message;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use serde_json::Value;
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::Caller;
@@ -20,9 +26,9 @@ use crate::protocol::{
     ClientCapabilities, InputRequest, LogLevel, Method, Object, Raw, Revision, RpcError, Trace,
 };
 
-/// One call to carry out.
+/// One call to carry out; it travels in a box, since it is large and goes through several hands.
 #[derive(Message)]
-#[rtype(result = "Result<Done, Fault>")]
+#[rtype(result = "Begun")]
 pub struct Perform {
     /// What to do, already found in the catalog.
     pub task: Task,
@@ -197,6 +203,58 @@ impl Task {
             Self::Tool { arguments, .. } | Self::Prompt { arguments, .. } => Some(arguments),
             Self::Read { .. } | Self::Complete { .. } => None,
         }
+    }
+}
+
+/// A call that was begun: most end at once. Another one goes on in whoever awaits it, whom its end thus wakes directly.
+pub enum Begun {
+    /// It ended.
+    Ended(Result<Done, Fault>),
+    /// It goes on.
+    Running(Running),
+}
+
+impl Begun {
+    /// What becomes of it.
+    ///
+    /// # Errors
+    /// Why there is no result.
+    pub async fn end(self) -> Result<Done, Fault> {
+        match self {
+            Self::Ended(done) => done,
+            Self::Running(running) => running.await,
+        }
+    }
+}
+
+/// The rest of a call. Dropped before its end it goes on by itself, so that it hears that it was cancelled and is recorded.
+pub struct Running(Option<BoxFuture<'static, Result<Done, Fault>>>);
+
+impl Running {
+    /// The rest of this call.
+    pub(super) fn new(rest: BoxFuture<'static, Result<Done, Fault>>) -> Self {
+        Self(Some(rest))
+    }
+}
+
+impl Future for Running {
+    type Output = Result<Done, Fault>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(rest) = self.0.as_mut() else { return Poll::Pending };
+        let polled = rest.as_mut().poll(cx);
+        if polled.is_ready() {
+            self.0 = None;
+        }
+        polled
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let (Some(rest), Ok(runtime)) = (self.0.take(), Handle::try_current()) else { return };
+        // Nobody waits for it: its end is told to its record alone.
+        runtime.spawn(rest.map(drop));
     }
 }
 

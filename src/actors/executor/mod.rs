@@ -14,9 +14,9 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::dev::{MessageResponse, OneshotSender};
-use actix::{Actor, Context, Handler, ResponseFuture, Supervised};
+use actix::{Actor, Context, Handler, MessageResult, Supervised};
 use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::db::{Behind, Recorder};
@@ -30,7 +30,7 @@ use crate::plugins::{
 use crate::protocol::content::ToolResult;
 use crate::protocol::render::{self, ServerInfo};
 use crate::telemetry::metrics::METRICS;
-use messages::{Asks, Done, Perform, Task};
+use messages::{Asks, Begun, Done, Perform, Running, Task};
 use rounds::Round;
 
 /// An executor never ends while its worker lives.
@@ -72,31 +72,14 @@ impl Supervised for CommandExecutor {}
 
 // === handlers, in the order of messages.rs ===
 
-impl Handler<Perform> for CommandExecutor {
-    type Result = Ran;
-    fn handle(&mut self, perform: Perform, _: &mut Self::Context) -> Self::Result {
-        let mut run: ResponseFuture<Result<Done, Fault>> = Box::pin(run(Arc::clone(&self.bench), perform));
-        match run.as_mut().now_or_never() {
-            Some(done) => Ran::Now(done),
-            None => Ran::Later(run),
-        }
-    }
-}
-
-/// A call that was tried once: most end at once, and only the others need a task of their own.
-pub enum Ran {
-    /// It ended.
-    Now(Result<Done, Fault>),
-    /// It goes on in a future of its own.
-    Later(ResponseFuture<Result<Done, Fault>>),
-}
-
-impl MessageResponse<CommandExecutor, Perform> for Ran {
-    fn handle(self, ctx: &mut Context<CommandExecutor>, sender: Option<OneshotSender<Result<Done, Fault>>>) {
-        match self {
-            Self::Now(done) => MessageResponse::<CommandExecutor, Perform>::handle(done, ctx, sender),
-            Self::Later(run) => MessageResponse::<CommandExecutor, Perform>::handle(run, ctx, sender),
-        }
+impl Handler<Box<Perform>> for CommandExecutor {
+    type Result = MessageResult<Box<Perform>>;
+    fn handle(&mut self, perform: Box<Perform>, _: &mut Self::Context) -> Self::Result {
+        let mut run: BoxFuture<'static, _> = Box::pin(run(Arc::clone(&self.bench), perform));
+        MessageResult(match run.as_mut().now_or_never() {
+            Some(done) => Begun::Ended(done),
+            None => Begun::Running(Running::new(run)),
+        })
     }
 }
 
@@ -112,14 +95,15 @@ impl Handler<Crash> for CommandExecutor {
     }
 }
 
-/// One call, from its seal to its record.
-async fn run(bench: Arc<Bench>, mut perform: Perform) -> Result<Done, Fault> {
+/// One call, from its seal to its record. What is seldom awaited here and below stands in a box: the futures of all calls that
+/// wait for their plugins shall stay in the processor's cache.
+async fn run(bench: Arc<Bench>, mut perform: Box<Perform>) -> Result<Done, Fault> {
     let began = Instant::now();
     let round = rounds::open(&mut perform, &bench.sealer)?;
     let called = Arc::clone(perform.task.seat());
     let _called = called.begin_call();
     if bench.strict {
-        ledger::intend(&bench.recorder, &perform, &round).await?;
+        Box::pin(ledger::intend(&bench.recorder, &perform, &round)).await?;
     }
     let mut path = Path::default();
     let done = attempt(&bench, &perform, &round, began, &mut path).await;

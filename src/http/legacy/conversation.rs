@@ -94,7 +94,7 @@ impl<'a> Conversation<'a> {
     async fn perform(&self, task: Task, given: Given, state: Option<String>) -> Result<Done, Fault> {
         let request = self.request;
         let meta = Meta::in_session(&request.params, self.agreed);
-        let perform = Perform {
+        let perform = Box::new(Perform {
             task,
             view: request.session.view().clone(),
             caller: request.caller.clone(),
@@ -111,10 +111,10 @@ impl<'a> Conversation<'a> {
             notices: Some(Arc::clone(self.voice) as Arc<dyn Listener>),
             log_level: request.session.log_level(),
             cancel: self.cancel.clone(),
-        };
+        });
         let _waits = request.door.part.waits();
-        let sent = request.door.executor.send(perform).await;
-        sent.unwrap_or_else(|error| Err(super::super::stream::lost(&error)))
+        let begun = request.door.executor.send(perform).await;
+        begun.map_err(|error| super::super::stream::lost(&error))?.end().await
     }
 
     /// Asks all of this at once and waits for all answers; with nothing to ask, waits a while.
