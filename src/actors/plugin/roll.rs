@@ -12,6 +12,7 @@ use futures_util::future::join_all;
 use super::messages::Stop;
 use super::{PluginActor, Watchers};
 use crate::actors::ask::ask;
+use crate::actors::supervision::Part;
 use crate::catalog::Seat;
 use crate::error::Fault;
 
@@ -21,6 +22,8 @@ pub struct Member {
     pub seat: Arc<Seat>,
     /// Its actor.
     pub address: Addr<PluginActor>,
+    /// The same as a part that is watched.
+    pub part: Arc<Part>,
     /// Who watches its resources.
     pub watchers: Watchers,
     /// `builtin` or `mcp`.

@@ -213,10 +213,12 @@ impl Reloader {
         self.nursery.roll.get(name).is_some_and(|member| member.kind == super::BUILTIN)
     }
 
-    /// One in quarantine is started anew by a reload, as its operator expects.
+    /// One in quarantine, or whose thread is held up, is started anew by a reload, as its operator expects.
     fn is_given_up(&self, name: &str) -> bool {
-        let state = self.nursery.roll.get(name).map(|member| member.seat.state());
-        !matches!(state, Some(PluginState::Starting | PluginState::Ready | PluginState::Degraded))
+        let Some(member) = self.nursery.roll.get(name) else { return true };
+        let lives =
+            matches!(member.seat.state(), PluginState::Starting | PluginState::Ready | PluginState::Degraded);
+        !lives || member.seat.is_stuck()
     }
 
     fn fail(&self, report: &mut Reloaded, name: &str, why: String) {
