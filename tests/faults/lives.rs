@@ -231,9 +231,9 @@ fn a_plugin_that_holds_up_its_thread_degrades_until_it_is_reloaded_and_ends_nobo
     let problem = eventually("health says so", || {
         let (status, health) = server.get("/health");
         assert_eq!(status, 200, "a plugin's trouble degrades, and no more: {health}");
-        health["problems"]["plugins"].as_str().map(str::to_owned)
+        health["problems"]["plugins"].as_str().filter(|says| says.contains("jammed")).map(str::to_owned)
     });
-    assert!(problem.starts_with("jammed is degraded") && problem.contains("holds up"), "{problem}");
+    assert!(problem.contains("jammed is degraded (something holds up"), "{problem}");
     assert!(!problem.contains("beside"), "{problem}");
     assert_eq!(plugin(&server, "jammed")["state"], "degraded");
     assert!(server.log().contains("plugin jammed: something holds up the thread"), "{}", server.log());
@@ -242,7 +242,6 @@ fn a_plugin_that_holds_up_its_thread_degrades_until_it_is_reloaded_and_ends_nobo
     }
     let report = reload(&server);
     assert_eq!((&report["changed"], &report["failed"]), (&json!(["jammed"]), &json!([])), "{report}");
-    eventually("all is well", || (server.get("/health").1["status"] == "healthy").then_some(()));
     assert_eq!(plugin(&server, "jammed")["state"], "ready");
     assert_eq!(says(&server, "jammed__say"), "here");
     server.signal("-TERM");
