@@ -50,6 +50,8 @@ struct Standing {
 
 /// A plugin's seat.
 pub struct Seat {
+    /// Unlike that of any other seat, of other processes, too: a client brings it back with the state of a call.
+    pub number: u64,
     /// The plugin's name.
     pub name: Arc<str>,
     /// What of it is offered, and how.
@@ -124,6 +126,7 @@ impl Seat {
     pub fn new(name: &str, curation: Arc<Curation>, plugin: Arc<dyn Plugin>, limits: SeatLimits) -> Self {
         let breaker = limits.breaker.map(|rule| Arc::new(Breaker::new(rule, Instant::now())));
         Self {
+            number: uuid::Uuid::now_v7().as_u64_pair().1,
             name: name.into(),
             curator: Curator::new(curation),
             registered: None,

@@ -94,6 +94,12 @@ impl Roll {
         }
     }
 
+    /// The one that had this name, and sits on the seat of this number, while it lives beside its successor.
+    pub fn retiring(&self, name: &str, number: u64) -> Option<Arc<Member>> {
+        let is_it = |member: &&Arc<Member>| member.seat.number == number && &*member.seat.name == name;
+        self.aside().iter().find(is_it).cloned()
+    }
+
     /// Forgets one that has ended, or serves now.
     pub fn let_go(&self, member: &Arc<Member>) {
         self.aside().retain(|other| !Arc::ptr_eq(other, member));

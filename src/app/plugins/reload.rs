@@ -404,10 +404,14 @@ async fn is_ready(candidate: &Candidate) -> Option<String> {
 async fn emptied(member: &Member) {
     let (began, longest) = (Instant::now(), member.seat.longest_call());
     tokio::time::sleep(LATECOMERS).await;
+    // A call that waited has its time once its answer is there.
+    let mut waited = began;
     loop {
         // Those that wait for answers are given up by the plugin itself, each in its time; new ones do not come.
         let waits = member.seat.plugin.waiting() > 0 && began.elapsed() < longest + WAITING_MAX;
-        if !waits && (member.seat.calls() == 0 || began.elapsed() >= longest) {
+        if waits {
+            waited = Instant::now();
+        } else if member.seat.calls() == 0 || waited.elapsed() >= longest {
             return;
         }
         tokio::time::sleep(LOOK_EVERY).await;
