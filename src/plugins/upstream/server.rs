@@ -184,7 +184,11 @@ impl Upstream {
         let told = [
             (old.tools != new.tools || old.instructions != new.instructions, Change::Tools),
             (old.prompts != new.prompts, Change::Prompts),
-            (old.resources != new.resources || old.templates != new.templates, Change::Resources),
+            (
+                (&old.resources, &old.templates, old.subscribes)
+                    != (&new.resources, &new.templates, new.subscribes),
+                Change::Resources,
+            ),
         ];
         told.into_iter().filter(|(changed, _)| *changed).for_each(|(_, change)| self.tell(change));
     }
