@@ -242,7 +242,7 @@ struct Path {
 impl Path {
     /// What its record says of it; most calls wait for nothing and go no further than their plugin.
     fn behind(&self) -> Option<Box<Behind>> {
-        let hop = self.context.as_ref().and_then(CallContext::hop).cloned();
+        let hop = self.context.as_ref().and_then(CallContext::hop);
         let queue_us = self.queued.map(|queued| u64::try_from(queued.as_micros()).unwrap_or(u64::MAX));
         (hop.is_some() || queue_us.is_some()).then(|| Box::new(Behind { queue_us, hop }))
     }

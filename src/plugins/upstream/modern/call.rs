@@ -104,7 +104,9 @@ impl Modern {
         context: &Context,
     ) -> Result<Outcome, PluginError> {
         let _counted = InFlight::begin(self);
-        let hop = Hop { instance: Some(Arc::clone(&self.instance)), ..Hop::default() };
+        // Whoever calls in a session speaks an older revision, which was translated at the door.
+        let bridged = context.conversation().is_some().then_some("legacy-modern");
+        let hop = Hop { instance: Some(Arc::clone(&self.instance)), bridged, ..Hop::default() };
         let mut meter = Meter { context, began: Instant::now(), hop };
         let (mut listed_anew, mut said_anew) = (false, false);
         loop {

@@ -133,8 +133,17 @@ async fn a_call_is_made_again_only_when_the_server_did_nothing() {
     })
     .await;
     let client = Client::default();
-    result(house.perform(call("lost"), client.context()).await);
+    let context = client.context();
+    result(house.perform(call("lost"), context.clone()).await);
     assert_eq!((house.calls(), house.links().len()), (2, 3));
+    let hop = context.hop().unwrap();
+    let sent: usize =
+        house.links().iter().flat_map(|link| link.asked_of("tools/call")).map(|asked| asked.text.len()).sum();
+    assert_eq!(
+        (hop.instance.as_deref(), hop.bytes_out),
+        (Some("session-2"), sent as u64),
+        "both are recorded"
+    );
     assert!(house.perform(call("always lost"), client.context()).await.is_err());
     assert_eq!(house.calls(), 4);
     assert!(house.perform(call("broken"), client.context()).await.is_err());
