@@ -13,7 +13,7 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::exchange::ProbeError;
-use super::inventory::Kinds;
+use super::inventory::{Amiss, Kinds};
 use super::link::LinkError;
 use super::modern::Modern;
 use super::probe::{self, Found, Kind};
@@ -269,9 +269,12 @@ impl Upstream {
 
 /// Says that the server serves, and what of it could not be had.
 fn say(speaker: &Arc<dyn Speaker>, pulse: &Pulse) {
-    match speaker.amiss() {
-        None => pulse.ready(),
-        Some(amiss) => pulse.troubled(&format!("not all that it offers could be listed: {}", amiss.why)),
+    let unlisted = |amiss: Amiss| format!("not all that it offers could be listed: {}", amiss.why);
+    let troubles: Vec<String> = speaker.trouble().into_iter().chain(speaker.amiss().map(unlisted)).collect();
+    if troubles.is_empty() {
+        pulse.ready();
+    } else {
+        pulse.troubled(&troubles.join("; "));
     }
 }
 

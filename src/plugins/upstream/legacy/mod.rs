@@ -313,6 +313,10 @@ impl Speaker for Legacy {
         .boxed()
     }
 
+    fn trouble(&self) -> Option<String> {
+        self.main.now().link().trouble()
+    }
+
     fn amiss(&self) -> Option<Amiss> {
         self.main.lister().amiss()
     }

@@ -67,6 +67,11 @@ pub trait Link: Send + Sync + 'static {
     /// What an operator sees of it: transport, process, bytes, the last lines of stderr. An object, without secrets.
     fn report(&self) -> serde_json::Value;
 
+    /// What an operator should know of it, though it carries.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
+
     /// What the server says in words, without what it was given and must not be seen.
     fn veiled(&self, text: &str) -> String {
         text.to_owned()
