@@ -435,6 +435,7 @@ async fn a_server_that_lost_a_clients_session_is_asked_whether_it_knows_the_main
     let (changes, mut told) = mpsc::channel(16);
     let _attending = tokio::spawn(Arc::clone(&house.legacy).attend(changes));
     result(house.perform(call("t"), Client::default().context()).await);
+    assert_eq!(told.recv().await, Some(Change::Resources), "of them nothing can be told any more");
     let first = tokio::time::timeout(Duration::from_secs(30), told.recv()).await;
     assert_eq!(first.unwrap(), Some(Change::Tools));
     assert!(house.links()[0].is_closed() && !house.newest().is_closed());
@@ -495,6 +496,7 @@ async fn a_change_that_is_told_beside_a_call_counts_where_the_main_session_has_n
     assert!(told.try_recv().is_err());
     house.links()[0].end(None);
     tokio::time::sleep(Duration::from_millis(10)).await;
+    assert_eq!(told.try_recv(), Ok(Change::Resources), "of them nothing can be told any more");
     result(house.perform(call("t"), Client::default().context()).await);
     assert_eq!(told.recv().await, Some(Change::Tools));
 }
