@@ -131,7 +131,8 @@ impl Shelf {
         if let Some(entry) = catalog.resource(uri) {
             return Some(Arc::clone(entry));
         }
-        let seat = catalog.seat(&self.links.owner(uri)?)?;
+        let plugin = self.links.owner(uri, |plugin| catalog.seat(plugin).is_some())?;
+        let seat = catalog.seat(&plugin)?;
         Some(Arc::new(ResourceEntry::linked(seat, uri)))
     }
 
