@@ -79,7 +79,8 @@ struct Seen {
     was_silent: bool,
     name: Option<String>,
     version: Option<String>,
-    last_error: Option<String>,
+    /// The last trouble, and when it was: it may be long over.
+    last_error: Option<(String, jiff::Timestamp)>,
 }
 
 /// Takes the speaker of a life away when the life ends, however it ends.
@@ -258,11 +259,11 @@ impl Upstream {
 
     fn note(&self, error: &str) {
         log::warn!("plugin {}: {error}", self.parts.name);
-        self.seen().last_error = Some(error.to_owned());
+        self.seen().last_error = Some((error.to_owned(), jiff::Timestamp::now()));
     }
 
     fn failed(&self, error: LifeError) -> LifeError {
-        self.seen().last_error = Some(error.to_string());
+        self.seen().last_error = Some((error.to_string(), jiff::Timestamp::now()));
         error
     }
 }
@@ -407,7 +408,8 @@ impl Plugin for Upstream {
             "revision": revision,
             "server": {"name": seen.name, "version": seen.version},
             "lives": self.lives.load(Ordering::Relaxed),
-            "lastError": seen.last_error,
+            "lastError": seen.last_error.as_ref().map(|(error, _)| error),
+            "lastErrorAt": seen.last_error.as_ref().map(|(_, at)| at.to_string()),
             "speaker": speaker.as_ref().map(|current| current.0.report()),
         })
     }
