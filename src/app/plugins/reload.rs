@@ -225,7 +225,7 @@ impl Reloader {
         report.failed.push(Failed { name: name.to_owned(), file: path_of(&self.folder, name), why });
     }
 
-    /// Makes what is to be made and begins the lives, one after another; they start side by side.
+    /// Makes what is to be made and begins the lives, one after another; from there on they start side by side.
     async fn make(&self, plan: &mut Plan, at_start: bool) -> Vec<Candidate> {
         let mut candidates = Vec::new();
         for (name, made, replaces) in std::mem::take(&mut plan.make) {
