@@ -117,10 +117,7 @@ impl StdioLink {
             }
         };
         let plugin: Arc<str> = name.into();
-        let unwalled = unwalled(&reach.sandbox, &started);
-        if let Some(why) = &unwalled {
-            log::warn!(plugin = name; "plugin {name}: {why}");
-        }
+        let unwalled = warn_of_walls(name, &reach.sandbox, &started);
         let shared = Arc::new(Shared {
             command,
             tree: life.tree(),
@@ -304,6 +301,11 @@ fn sandbox(asked: &Sandbox, started: &Started) -> Value {
         "landlock": started.confined.as_str(),
         "landlockLacks": started.why,
     })
+}
+
+/// The same as [`unwalled`], told in the log, too.
+fn warn_of_walls(plugin: &str, asked: &Sandbox, started: &Started) -> Option<String> {
+    unwalled(asked, started).inspect(|why| log::warn!(plugin = plugin; "plugin {plugin}: {why}"))
 }
 
 /// What an operator must know whose walls do not stand: the program runs all the same.
