@@ -20,6 +20,7 @@ mod seat;
 mod shelf;
 mod sightings;
 mod snapshot;
+mod state;
 mod template;
 mod view;
 mod weight;
@@ -37,10 +38,11 @@ pub use links::Links;
 pub use meter::Meter;
 pub use pages::{CursorError, Listing, Page};
 pub use schema::Schema;
-pub use seat::{Place, PluginState, Seat, SeatLimits};
+pub use seat::{Place, Seat, SeatLimits};
 pub use shelf::{Arrangement, Shelf, ViewSummary};
 pub use sightings::Sighting;
 pub use snapshot::{Refused, Snapshot};
+pub use state::PluginState;
 pub use view::{Changed, Kinds, ViewName};
 
 /// How lists are shown.

@@ -13,6 +13,7 @@ use super::breaker::{Admitted, Breaker, Circuit, Turn, Verdict};
 use super::counted::Counted;
 use super::curation::Curator;
 use super::meter::Meter;
+use super::state::PluginState;
 use crate::config::plugin::{Breaker as BreakerRule, Curation};
 use crate::error::{ErrorCode, Fault};
 use crate::plugins::{Blocking, Plugin};
@@ -38,35 +39,6 @@ pub struct SeatLimits {
     pub start_timeout: Option<Duration>,
 }
 
-/// How a plugin's life stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum PluginState {
-    /// Not yet ready, or not again.
-    Starting = 0,
-    /// Serving.
-    Ready = 1,
-    /// Serving, but somebody should look: it says so, or some of what it offers was refused.
-    Degraded = 2,
-    /// Nothing of it is served, until somebody mends it and reloads.
-    Quarantined = 3,
-    /// Ended.
-    Stopped = 4,
-}
-
-impl PluginState {
-    /// Its word.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Starting => "starting",
-            Self::Ready => "ready",
-            Self::Degraded => "degraded",
-            Self::Quarantined => "quarantined",
-            Self::Stopped => "stopped",
-        }
-    }
-}
-
 /// Why and since when a plugin stands as it does.
 #[derive(Debug, Clone)]
 struct Standing {
@@ -78,6 +50,8 @@ struct Standing {
 
 /// A plugin's seat.
 pub struct Seat {
+    /// Unlike that of any other seat, of other processes, too: a client brings it back with the state of a call.
+    pub number: u64,
     /// The plugin's name.
     pub name: Arc<str>,
     /// What of it is offered, and how.
@@ -101,6 +75,8 @@ pub struct Seat {
     /// Whether some of what it offers was refused.
     refused: AtomicBool,
     was_open: AtomicBool,
+    /// Whether nothing is heard of the thread that it lives on.
+    stuck: AtomicBool,
     /// Whether what it offers may be published: not before it takes another's place, and not after it lost its own.
     shown: AtomicBool,
     breaker: Option<Arc<Breaker>>,
@@ -138,6 +114,10 @@ impl Drop for Place {
     }
 }
 
+/// What is said of a plugin whose thread gives no sign of life.
+const STUCK: &str = "something holds up the thread that it lives on: calls may still be answered, but it neither begins \
+                     anew nor tells what changes; reload the plugins to begin it on another thread";
+
 /// For a plugin that is busy, or comes back at a moment that is not known.
 const SOON: Duration = Duration::from_secs(1);
 
@@ -146,6 +126,7 @@ impl Seat {
     pub fn new(name: &str, curation: Arc<Curation>, plugin: Arc<dyn Plugin>, limits: SeatLimits) -> Self {
         let breaker = limits.breaker.map(|rule| Arc::new(Breaker::new(rule, Instant::now())));
         Self {
+            number: uuid::Uuid::now_v7().as_u64_pair().1,
             name: name.into(),
             curator: Curator::new(curation),
             registered: None,
@@ -160,6 +141,7 @@ impl Seat {
             standing: Mutex::new(Standing { why: None, since: SystemTime::now(), returns: None }),
             refused: AtomicBool::new(false),
             was_open: AtomicBool::new(false),
+            stuck: AtomicBool::new(false),
             shown: AtomicBool::new(true),
             breaker,
             opened: Mutex::new(None),
@@ -352,7 +334,9 @@ impl Seat {
     /// How its life stands.
     pub fn state(&self) -> PluginState {
         match self.life() {
-            PluginState::Ready if self.refused.load(Ordering::Relaxed) => PluginState::Degraded,
+            PluginState::Ready if self.refused.load(Ordering::Relaxed) || self.is_stuck() => {
+                PluginState::Degraded
+            }
             state => state,
         }
     }
@@ -384,6 +368,9 @@ impl Seat {
             }
             PluginState::Ready | PluginState::Degraded if self.is_open() => {
                 return opened().map(|(why, _)| why);
+            }
+            PluginState::Ready | PluginState::Degraded | PluginState::Starting if self.is_stuck() => {
+                return Some(STUCK.to_owned());
             }
             PluginState::Degraded if self.life() == PluginState::Ready => {
                 return Some("some of what it offers is not published".to_owned());
@@ -472,6 +459,19 @@ impl Seat {
         if self.life() != PluginState::Quarantined {
             self.turn(PluginState::Quarantined, Some("its actor was given up".to_owned()), None);
         }
+    }
+
+    /// Notes whether the thread that it lives on gives signs of life; each change is logged once.
+    pub fn note_stuck(&self, stuck: bool) {
+        if stuck != self.stuck.swap(stuck, Ordering::Relaxed) {
+            let word = if stuck { STUCK } else { "its thread gives signs of life again" };
+            log::warn!(plugin = &*self.name; "plugin {}: {word}", self.name);
+        }
+    }
+
+    /// Whether nothing is heard of the thread that it lives on.
+    pub fn is_stuck(&self) -> bool {
+        self.stuck.load(Ordering::Relaxed)
     }
 
     /// Notes whether some of what it offers was refused.

@@ -140,6 +140,11 @@ fn a_linked_uri_is_found_where_its_plugin_has_a_part_and_not_elsewhere() {
     assert_eq!(owner(&shelf.keep()).as_deref(), Some("two"));
     assert_eq!(owner(&look(&shelf, "two")).as_deref(), Some("two"));
     assert_eq!(owner(&look(&shelf, "one")), None);
+    // Another instance of the same server links to the same, and each front goes on with its own.
+    shelf.links().note("x:linked", &"one".into());
+    assert_eq!(owner(&shelf.keep()).as_deref(), Some("one"), "the last one");
+    assert_eq!(owner(&look(&shelf, "one")).as_deref(), Some("one"));
+    assert_eq!(owner(&look(&shelf, "two")).as_deref(), Some("two"));
 }
 
 #[test]

@@ -82,7 +82,11 @@ pub fn actors(house: &House) -> Value {
         json!({
             "name": part.name(),
             "kind": part.kind(),
-            "state": if part.is_given_up() { "given_up" } else { "running" },
+            "state": match (part.is_given_up(), part.is_stuck()) {
+                (true, _) => "given_up",
+                (false, true) => "stuck",
+                (false, false) => "running",
+            },
             "restarts": part.restarts(),
             "waiting": part.waiting(),
             "lastPanic": panic.map(|panic| json!({

@@ -33,7 +33,8 @@ pub struct Hop {
     pub bytes_out: u64,
     /// Received from it.
     pub bytes_in: u64,
-    /// What was translated: `modern-legacy` for a call of today's revision to a server with sessions, and so on.
+    /// What was translated: `modern-legacy` for a call of today's revision to a server with sessions, `legacy-modern` for
+    /// the other way.
     pub bridged: Option<&'static str>,
 }
 
@@ -120,14 +121,14 @@ struct Inner {
     parts: ContextParts,
     /// The progress told last.
     furthest: std::sync::Mutex<f64>,
-    hop: std::sync::OnceLock<Hop>,
+    hop: std::sync::Mutex<Option<Hop>>,
 }
 
 impl Context {
     /// From its parts.
     pub fn new(parts: ContextParts) -> Self {
         let furthest = std::sync::Mutex::new(f64::NEG_INFINITY);
-        Self(Arc::new(Inner { parts, furthest, hop: std::sync::OnceLock::new() }))
+        Self(Arc::new(Inner { parts, furthest, hop: std::sync::Mutex::new(None) }))
     }
 
     /// When the call is given up.
@@ -170,14 +171,22 @@ impl Context {
         self.0.parts.log_level
     }
 
-    /// Notes what the call did behind the plugin; the first note counts.
+    /// Notes what the call did behind the plugin. What it did there before, as in a session that was lost, is added.
     pub fn hopped(&self, hop: Hop) {
-        let _told_before = self.0.hop.set(hop);
+        let mut noted = self.0.hop.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let before = noted.take().unwrap_or_default();
+        *noted = Some(Hop {
+            instance: hop.instance.or(before.instance),
+            upstream: before.upstream.saturating_add(hop.upstream),
+            bytes_out: before.bytes_out.saturating_add(hop.bytes_out),
+            bytes_in: before.bytes_in.saturating_add(hop.bytes_in),
+            bridged: hop.bridged.or(before.bridged),
+        });
     }
 
     /// What the call did behind the plugin, if it went further.
-    pub fn hop(&self) -> Option<&Hop> {
-        self.0.hop.get()
+    pub fn hop(&self) -> Option<Hop> {
+        self.0.hop.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
     /// Whether the caller proved to be the operator: by the key.

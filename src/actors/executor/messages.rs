@@ -147,6 +147,17 @@ impl Task {
         self
     }
 
+    /// The same for the plugin that sits on `seat`.
+    pub fn on(mut self, seat: &Arc<Seat>) -> Self {
+        match &mut self {
+            Self::Tool { entry, .. } => *entry = Arc::new(entry.on(seat)),
+            Self::Prompt { entry, .. } => *entry = Arc::new(entry.on(seat)),
+            Self::Read { entry, .. } => *entry = Arc::new(entry.on(seat)),
+            Self::Complete { seat: of, .. } => *of = Arc::clone(seat),
+        }
+        self
+    }
+
     /// The plugin that does it.
     pub fn seat(&self) -> &Arc<Seat> {
         match self {

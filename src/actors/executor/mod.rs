@@ -20,6 +20,7 @@ use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::db::{Behind, Recorder};
+use super::plugin::{Member, Roll};
 use super::supervision::{Crash, Ping, Terms, message_of};
 use crate::access::Sealer;
 use crate::catalog::{Links, Place, Seat, Verdict};
@@ -40,6 +41,8 @@ pub const TERMS: Terms = Terms { mailbox: 4096, may_end: false, vital: true };
 pub struct Bench {
     /// Remembers whose the resources are that results link to.
     pub links: Arc<Links>,
+    /// Those that serve, and those that only finish what they began.
+    pub plugins: Arc<Roll>,
     /// Seals state between rounds.
     pub sealer: Sealer,
     /// Writes the history.
@@ -100,6 +103,9 @@ impl Handler<Crash> for CommandExecutor {
 async fn run(bench: Arc<Bench>, mut perform: Box<Perform>) -> Result<Done, Fault> {
     let began = Instant::now();
     let round = rounds::open(&mut perform, &bench.sealer)?;
+    if let Some(first) = round.seat.and_then(|number| replaced(&bench.plugins, perform.task.seat(), number)) {
+        perform.task = perform.task.on(&first.seat);
+    }
     let called = Arc::clone(perform.task.seat());
     let _called = called.begin_call();
     if bench.strict {
@@ -119,6 +125,12 @@ async fn run(bench: Arc<Bench>, mut perform: Box<Perform>) -> Result<Done, Fault
     }
     ledger::conclude(&bench, &perform, &round, &done, took, path.behind()).await?;
     done
+}
+
+/// The plugin that asked in an earlier round, if it is no more the one that has its name, and still serves who comes back.
+fn replaced(plugins: &Roll, now: &Seat, number: u64) -> Option<Arc<Member>> {
+    let first = (now.number != number).then(|| plugins.retiring(&now.name, number)).flatten();
+    first.filter(|first| first.seat.refusal().is_none())
 }
 
 /// Takes a place in the plugin, runs the call there, and makes its outcome a result.
@@ -214,7 +226,7 @@ struct Path {
 impl Path {
     /// What its record says of it; most calls wait for nothing and go no further than their plugin.
     fn behind(&self) -> Option<Box<Behind>> {
-        let hop = self.context.as_ref().and_then(CallContext::hop).cloned();
+        let hop = self.context.as_ref().and_then(CallContext::hop);
         let queue_us = self.queued.map(|queued| u64::try_from(queued.as_micros()).unwrap_or(u64::MAX));
         (hop.is_some() || queue_us.is_some()).then(|| Box::new(Behind { queue_us, hop }))
     }

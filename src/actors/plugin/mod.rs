@@ -40,6 +40,9 @@ use watchers::Turn;
 pub use watchers::Watchers;
 pub use watching::Watching;
 
+/// What its parts are of.
+pub const KIND: &str = "plugin";
+
 /// A plugin's actor may be given up; the plugin is then quarantined and the process lives on.
 pub const TERMS: Terms = Terms { mailbox: 1024, may_end: true, vital: false };
 

@@ -13,7 +13,7 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::exchange::ProbeError;
-use super::inventory::Kinds;
+use super::inventory::{Amiss, Kinds};
 use super::link::LinkError;
 use super::modern::Modern;
 use super::probe::{self, Found, Kind};
@@ -79,7 +79,8 @@ struct Seen {
     was_silent: bool,
     name: Option<String>,
     version: Option<String>,
-    last_error: Option<String>,
+    /// The last trouble, and when it was: it may be long over.
+    last_error: Option<(String, jiff::Timestamp)>,
 }
 
 /// Takes the speaker of a life away when the life ends, however it ends.
@@ -184,7 +185,11 @@ impl Upstream {
         let told = [
             (old.tools != new.tools || old.instructions != new.instructions, Change::Tools),
             (old.prompts != new.prompts, Change::Prompts),
-            (old.resources != new.resources || old.templates != new.templates, Change::Resources),
+            (
+                (&old.resources, &old.templates, old.subscribes)
+                    != (&new.resources, &new.templates, new.subscribes),
+                Change::Resources,
+            ),
         ];
         told.into_iter().filter(|(changed, _)| *changed).for_each(|(_, change)| self.tell(change));
     }
@@ -254,20 +259,23 @@ impl Upstream {
 
     fn note(&self, error: &str) {
         log::warn!("plugin {}: {error}", self.parts.name);
-        self.seen().last_error = Some(error.to_owned());
+        self.seen().last_error = Some((error.to_owned(), jiff::Timestamp::now()));
     }
 
     fn failed(&self, error: LifeError) -> LifeError {
-        self.seen().last_error = Some(error.to_string());
+        self.seen().last_error = Some((error.to_string(), jiff::Timestamp::now()));
         error
     }
 }
 
 /// Says that the server serves, and what of it could not be had.
 fn say(speaker: &Arc<dyn Speaker>, pulse: &Pulse) {
-    match speaker.amiss() {
-        None => pulse.ready(),
-        Some(amiss) => pulse.troubled(&format!("not all that it offers could be listed: {}", amiss.why)),
+    let unlisted = |amiss: Amiss| format!("not all that it offers could be listed: {}", amiss.why);
+    let troubles: Vec<String> = speaker.trouble().into_iter().chain(speaker.amiss().map(unlisted)).collect();
+    if troubles.is_empty() {
+        pulse.ready();
+    } else {
+        pulse.troubled(&troubles.join("; "));
     }
 }
 
@@ -400,7 +408,8 @@ impl Plugin for Upstream {
             "revision": revision,
             "server": {"name": seen.name, "version": seen.version},
             "lives": self.lives.load(Ordering::Relaxed),
-            "lastError": seen.last_error,
+            "lastError": seen.last_error.as_ref().map(|(error, _)| error),
+            "lastErrorAt": seen.last_error.as_ref().map(|(_, at)| at.to_string()),
             "speaker": speaker.as_ref().map(|current| current.0.report()),
         })
     }

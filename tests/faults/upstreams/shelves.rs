@@ -3,9 +3,10 @@
 
 use serde_json::{Value, json};
 
-use super::{House, hostile};
+use super::scripted::{Asked, Scripted, result};
+use super::{House, hostile, remote};
 use crate::legacy::Session;
-use crate::support::{Http, Open};
+use crate::support::{Http, Open, eventually};
 
 /// All entries of a list of `house`, page by page.
 fn all(house: &House, method: &str, member: &str) -> Vec<Value> {
@@ -126,5 +127,33 @@ fn who_wants_to_hear_of_what_a_server_does_not_watch_is_told_so_at_once() {
     assert!(message.contains("its plugin does not watch it"), "{}", refused.text());
     let watched = session.call("resources/subscribe", json!({"uri": "w+note://1"}));
     assert_eq!(watched.json()["result"], json!({}), "{}", watched.text());
+    house.neighbour_is_well();
+}
+
+/// Of 2025-11-25, with a resource that can be subscribed to, if one believes it.
+fn promising(asked: &Asked) -> Option<String> {
+    let well = match asked.body["method"].as_str()? {
+        "initialize" => json!({
+            "protocolVersion": "2025-11-25", "serverInfo": {"name": "promising", "version": "1"},
+            "capabilities": {"tools": {}, "resources": {"subscribe": true}},
+        }),
+        "resources/list" => json!({"resources": [{"uri": "note://1", "name": "one"}]}),
+        "resources/subscribe" | "resources/unsubscribe" => json!({}),
+        _ => return None,
+    };
+    Some(result(asked, "", &well))
+}
+
+#[test]
+fn nothing_is_promised_of_a_server_with_subscriptions_and_no_stream_to_tell_of_them() {
+    // It answers 405 to GET.
+    let server = Scripted::new(&["say"], promising);
+    let house = House::with(&[("silent", remote(&server.url(), ""))]);
+    house.is_ready("silent");
+    eventually("it is not agreed to", || listen(&house, &["note://1"]).1.is_null().then_some(()));
+    let refused = Session::newest(&house.server).call("resources/subscribe", json!({"uri": "note://1"}));
+    assert!(refused.text().contains("does not watch it"), "{}", refused.text());
+    let report = house.plugin("silent")["report"].to_string();
+    assert!(report.contains("no stream (GET)"), "the operator is told: {report}");
     house.neighbour_is_well();
 }

@@ -281,6 +281,9 @@ impl Legacy {
         if self.users.are_several() && !self.manner.isolation_spoken {
             hints.push(users::ADVICE);
         }
+        if self.main.changes().is_deaf() && self.main.lister().inventory().subscribes {
+            hints.push(DEAF);
+        }
         hints
     }
 }
@@ -308,6 +311,10 @@ impl Speaker for Legacy {
             self.main.list(plugin, kinds, before, *start_timeout).await
         }
         .boxed()
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.main.now().link().trouble()
     }
 
     fn amiss(&self) -> Option<Amiss> {
@@ -361,6 +368,10 @@ impl Speaker for Legacy {
 /// What an operator can do about a server that asks on a session of several clients.
 const HINT: &str = "the server asked for a client's input, but its session serves several clients: set \
                     `isolation = \"per_client\"` in the plugin's file";
+
+/// What an operator should know of a server that promises what it cannot keep.
+const DEAF: &str = "the server offers subscriptions, but has no stream (GET) on which it could tell of changes: clients are \
+                    not promised any, and its lists are asked for again only when it is begun anew or reloaded";
 
 /// What makes further sessions: for these capabilities; under the plugin's main name, or under one of their own.
 type Maker = Arc<dyn Fn(ClientCapabilities) -> BoxFuture<'static, Result<Opened, LinkError>> + Send + Sync>;

@@ -69,6 +69,8 @@ struct Shared {
     tree: Option<Tree>,
     started_at: jiff::Timestamp,
     sandbox: Value,
+    /// Why its walls do not stand that were asked for.
+    unwalled: Option<String>,
     routes: Arc<Routes>,
     said: Said,
     last_exit: Mutex<Option<String>>,
@@ -115,12 +117,14 @@ impl StdioLink {
             }
         };
         let plugin: Arc<str> = name.into();
+        let unwalled = warn_of_walls(name, &reach.sandbox, &started);
         let shared = Arc::new(Shared {
             command,
-            started,
             tree: life.tree(),
             started_at: jiff::Timestamp::now(),
-            sandbox: sandbox(name, reach, started),
+            sandbox: sandbox(&reach.sandbox, &started),
+            started,
+            unwalled,
             routes: Routes::new(Arc::clone(&plugin), Arc::clone(&veil), response_max_bytes),
             said: Said::new(plugin, veil),
             last_exit: Mutex::default(),
@@ -211,8 +215,17 @@ impl Link for StdioLink {
         })
     }
 
+    fn trouble(&self) -> Option<String> {
+        self.shared.unwalled.clone()
+    }
+
+    fn veiled(&self, text: &str) -> String {
+        self.shared.routes.veiled(text)
+    }
+
     fn report(&self) -> Value {
-        let Shared { command, started, tree, started_at, sandbox, routes, said, last_exit } = &*self.shared;
+        let Shared { command, started, tree, started_at, sandbox, routes, said, last_exit, .. } =
+            &*self.shared;
         let counts = &routes.counts;
         let count = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
         let mut report = json!({
@@ -276,11 +289,7 @@ fn order(
     })
 }
 
-fn sandbox(plugin: &str, reach: &StdioReach, started: Started) -> Value {
-    let asked = &reach.sandbox;
-    if let Some(why) = unwalled(asked, started.confined) {
-        log::warn!(plugin = plugin; "{why}");
-    }
+fn sandbox(asked: &Sandbox, started: &Started) -> Value {
     json!({
         "noNewPrivileges": true,
         "memoryMaxBytes": asked.memory_max_bytes,
@@ -288,20 +297,29 @@ fn sandbox(plugin: &str, reach: &StdioReach, started: Started) -> Value {
         "cpuSecondsMax": asked.cpu_seconds_max,
         "folders": asked.folders.as_ref().map(Vec::len),
         "network": !asked.no_network,
+        "required": asked.required,
         "landlock": started.confined.as_str(),
+        "landlockLacks": started.why,
     })
 }
 
+/// The same as [`unwalled`], told in the log, too.
+fn warn_of_walls(plugin: &str, asked: &Sandbox, started: &Started) -> Option<String> {
+    unwalled(asked, started).inspect(|why| log::warn!(plugin = plugin; "plugin {plugin}: {why}"))
+}
+
 /// What an operator must know whose walls do not stand: the program runs all the same.
-fn unwalled(asked: &Sandbox, confined: Confined) -> Option<String> {
-    let how = match confined {
+fn unwalled(asked: &Sandbox, started: &Started) -> Option<String> {
+    let how = match started.confined {
         Confined::Unasked | Confined::Enforced => return None,
-        Confined::Partly => "hold only in part, since this kernel's Landlock cannot do all of it",
-        Confined::NotAvailable => "do not hold, since this kernel's Landlock cannot be used",
+        Confined::Partly => "hold only in part",
+        Confined::NotAvailable => "do not hold",
     };
+    let why = started.why.as_deref().unwrap_or("this kernel's Landlock cannot be used");
     (asked.folders.is_some() || asked.no_network).then(|| {
         format!(
-            "the program runs, but `sandbox.folders` and `sandbox.no_network` {how}: run it where Landlock is, or trust it"
+            "its program runs, but the walls of `sandbox` {how} ({why}): run it where they do, trust it and take them out \
+             of its file, or set sandbox.required"
         )
     })
 }
@@ -436,9 +454,11 @@ mod tests {
     #[test]
     fn an_operator_hears_of_walls_that_were_asked_for_and_do_not_hold() {
         let (none, walled) = (Sandbox::default(), Sandbox { no_network: true, ..Sandbox::default() });
+        let started = |confined| Started { pid: 1, confined, why: Some("it is off".to_owned()) };
         for confined in [Confined::Partly, Confined::NotAvailable] {
-            assert!(unwalled(&walled, confined).is_some() && unwalled(&none, confined).is_none());
+            let says = unwalled(&walled, &started(confined)).unwrap();
+            assert!(says.contains("it is off") && unwalled(&none, &started(confined)).is_none(), "{says}");
         }
-        assert_eq!(unwalled(&walled, Confined::Enforced), None);
+        assert_eq!(unwalled(&walled, &started(Confined::Enforced)), None);
     }
 }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::Modern;
 use crate::plugins::upstream::compose::{self, Era, Wishes};
-use crate::plugins::upstream::exchange::{METHOD_NOT_FOUND, is_mine};
+use crate::plugins::upstream::exchange::{METHOD_NOT_FOUND, is_mine, veiled};
 use crate::plugins::upstream::failures::{
     self, HEADER_MISMATCH, UNSUPPORTED_VERSION, nonsense, not_carried, refused,
 };
@@ -104,7 +104,9 @@ impl Modern {
         context: &Context,
     ) -> Result<Outcome, PluginError> {
         let _counted = InFlight::begin(self);
-        let hop = Hop { instance: Some(Arc::clone(&self.instance)), ..Hop::default() };
+        // Whoever calls in a session speaks an older revision, which was translated at the door.
+        let bridged = context.conversation().is_some().then_some("legacy-modern");
+        let hop = Hop { instance: Some(Arc::clone(&self.instance)), bridged, ..Hop::default() };
         let mut meter = Meter { context, began: Instant::now(), hop };
         let (mut listed_anew, mut said_anew) = (false, false);
         loop {
@@ -157,7 +159,7 @@ impl Modern {
                             hop.bytes_in += length(result.bytes().len());
                             Reply::Result(result)
                         }
-                        Err(error) => Reply::Error(error),
+                        Err(error) => Reply::Error(veiled(&*self.link, error)),
                     });
                 }
                 Incoming::Notification { method, params: Some(params) } if notices < NOTICES_MAX => {

@@ -172,6 +172,10 @@ impl Speaker for Modern {
         Box::pin(async move { self.list_these(kinds, before).await })
     }
 
+    fn trouble(&self) -> Option<String> {
+        self.link.trouble()
+    }
+
     fn amiss(&self) -> Option<Amiss> {
         self.lister.amiss()
     }

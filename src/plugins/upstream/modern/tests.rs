@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
-use crate::plugins::Notice;
-use crate::plugins::upstream::testing::{Asked, Reply, Scripted, context, until};
+use crate::plugins::upstream::testing::{Asked, Reply, Scripted, context, context_of, until};
+use crate::plugins::{ConversationKey, Notice};
 use crate::protocol::{Answers, Object};
 
 fn speaking(link: &Arc<Scripted>, capabilities: &Value) -> Arc<Modern> {
@@ -117,6 +117,15 @@ async fn progress_and_log_come_before_the_result_and_others_answers_are_passed_o
     let hop = context.hop().unwrap();
     assert_eq!((hop.instance.as_deref(), hop.bridged), (Some("memory"), None));
     assert!(hop.bytes_out > 0 && hop.bytes_in > 0);
+}
+
+#[tokio::test]
+async fn a_call_out_of_a_session_is_recorded_as_bridged() {
+    let link = Scripted::new(|_| Reply::result(&json!({"resultType": "complete", "content": []})));
+    let modern = speaking(&link, &json!({}));
+    let (context, _heard) = context_of(&json!({}), Some(ConversationKey(7)));
+    complete(Arc::clone(&modern).perform(call("t", "{}", Answers::default()), context.clone()).await);
+    assert_eq!(context.hop().and_then(|hop| hop.bridged), Some("legacy-modern"));
 }
 
 #[tokio::test]
