@@ -135,7 +135,6 @@ pub async fn answer(call: &Call<'_>, body: Bytes) -> HttpResponse {
                 if let Some(fault) = refuse_legacy(&call.mirrors(), &asked.method) {
                     return refuse(&fault);
                 }
-                // In a box it is no part of the future of each call.
                 let served = Box::pin(legacy::request(call, &asked, params)).await;
                 return served.unwrap_or_else(|fault| refuse(&fault));
             }
