@@ -1,6 +1,7 @@
 //! Servers behind plugins that misbehave in every way that was ever seen: the caller learns what happened, the operator
 //! finds it in `/plugins`, and the plugin next door does not notice.
 
+mod announcing;
 mod answering;
 mod bulkheads;
 mod connecting;
