@@ -25,7 +25,8 @@ struct Mortal {
     /// The process that was killed last.
     before: String,
     deaths: u64,
-    renewals: u64,
+    /// Those since it was begun anew.
+    lately: u64,
 }
 
 impl Mortal {
@@ -46,18 +47,24 @@ impl Mortal {
     /// Kills it if it serves, or has it begun anew if it was killed often enough.
     fn meet(&mut self, house: &House) {
         let Some(pid) = self.risen(house) else { return };
-        if self.deaths == DEATHS {
-            let shown = house.plugin(self.name);
-            assert_eq!((&shown["state"], &shown["restarts"]), (&json!("ready"), &json!(DEATHS)), "{shown}");
-            self.renewals += 1;
-            house.describe(self.name, &hostile("good", &format!("concurrency = {}", 10 + self.renewals % 2)));
+        self.before = pid;
+        if self.lately == DEATHS {
+            self.lately = 0;
+            let more = format!("concurrency = {}", 10 + self.deaths / DEATHS % 2);
+            house.describe(self.name, &hostile("good", &more));
             let report = house.reload();
             assert_eq!(report["failed"], json!([]), "{report}");
-            (self.before, self.deaths) = (pid, 0);
             return;
         }
-        kill(house, self.name, &pid);
-        (self.before, self.deaths) = (pid, self.deaths + 1);
+        kill(house, self.name, &self.before);
+        self.deaths += 1;
+        self.lately += 1;
+    }
+
+    fn is_well(&self, house: &House) {
+        eventually(&format!("{} serves", self.name), || self.risen(house));
+        let shown = house.plugin(self.name);
+        assert_eq!((&shown["state"], &shown["restarts"]), (&json!("ready"), &json!(self.deaths)), "{shown}");
     }
 }
 
@@ -90,7 +97,7 @@ fn of_children_that_are_killed_in_a_loop_only_the_calls_in_flight_on_each_fail()
     }
     let spared = house.says("spared__pid", json!({}));
     let done = AtomicBool::new(false);
-    let mut mortals = MORTALS.map(|name| Mortal { name, before: String::new(), deaths: 0, renewals: 0 });
+    let mut mortals = MORTALS.map(|name| Mortal { name, before: String::new(), deaths: 0, lately: 0 });
     std::thread::scope(|scope| {
         let ending = Done(&done);
         let beside = scope.spawn(|| {
@@ -105,8 +112,7 @@ fn of_children_that_are_killed_in_a_loop_only_the_calls_in_flight_on_each_fail()
             calls
         });
         let until = Instant::now() + Duration::from_secs(seconds);
-        while (Instant::now() < until
-            || mortals.iter().any(|mortal| mortal.deaths < 2 && mortal.renewals == 0))
+        while (Instant::now() < until || mortals.iter().any(|mortal| mortal.deaths < 2))
             && !beside.is_finished()
         {
             for mortal in &mut mortals {
@@ -116,13 +122,9 @@ fn of_children_that_are_killed_in_a_loop_only_the_calls_in_flight_on_each_fail()
         drop(ending);
         assert!(beside.join().expect("no call of another child failed") > 0);
     });
-    for Mortal { name, deaths, renewals, .. } in &mortals {
-        println!("{name} was killed {} times in {seconds} s", renewals * DEATHS + deaths);
-        eventually(&format!("{name} serves"), || {
-            (house.call(&format!("{name}__say"), json!({})).status == 200).then_some(())
-        });
-        let shown = house.plugin(name);
-        assert_eq!((&shown["state"], &shown["restarts"]), (&json!("ready"), &json!(deaths)), "{shown}");
+    for mortal in &mortals {
+        println!("{} was killed {} times in {seconds} s", mortal.name, mortal.deaths);
+        mortal.is_well(&house);
     }
     assert_eq!(house.says("spared__pid", json!({})), spared, "whom nobody killed is the same process");
     assert!(house.server.log().contains("signal 9"), "the log says how they ended");
