@@ -4,6 +4,7 @@
 mod announcing;
 mod answering;
 mod bulkheads;
+mod cancelling;
 mod connecting;
 mod killing;
 mod listing;

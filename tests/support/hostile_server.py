@@ -22,6 +22,9 @@ WRITING = threading.Lock()
 # Modes with resources and prompts; of them, "watched" lets them be subscribed to.
 SHELVES = ("pages", "shelf", "watched")
 SUBSCRIBED = set()
+# The calls that hang, by their ids, under the names that they brought; and the names of those that were cancelled.
+HANGING = {}
+CANCELLED = []
 # What Waygate answered to what was asked of it, by the id that was asked with.
 ANSWERS = {}
 ANSWERED = threading.Condition()
@@ -68,7 +71,21 @@ def tool_sleep(ask, arguments):
 
 
 def tool_hang(ask, arguments):
+    HANGING[ask["id"]] = arguments.get("name")
     time.sleep(FOREVER)
+
+
+def tool_hanging(ask, arguments):
+    """Says which calls hang, and which of them were cancelled."""
+    text(ask, json.dumps({"hanging": sorted(filter(None, HANGING.values())), "cancelled": CANCELLED}))
+
+
+def tool_endless_line(ask, arguments):
+    """Writes one line for as long as it is read."""
+    with WRITING:
+        sys.stdout.buffer.write(b'{"jsonrpc":"2.0","id":%d,"result":{"content":[{"type":"text","text":"' % ask["id"])
+        while True:
+            sys.stdout.buffer.write(b"x" * 65536)
 
 
 def tool_die(ask, arguments):
@@ -264,6 +281,8 @@ def take(ask):
     elif "id" not in ask:
         if method == "notifications/initialized" and MODE == "changes_for_ever":
             threading.Thread(target=change_for_ever, daemon=True).start()
+        if method == "notifications/cancelled":
+            CANCELLED.append(HANGING.pop(ask["params"]["requestId"], "nothing that hangs"))
     elif method == "server/discover":
         discover(ask)
     elif method == "initialize":

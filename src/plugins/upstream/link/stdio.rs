@@ -202,6 +202,10 @@ impl Link for StdioLink {
         self.shared.routes.strays()
     }
 
+    fn cancels_by_closing(&self) -> bool {
+        false
+    }
+
     fn close(&self) -> BoxFuture<'static, ()> {
         self.closing.cancel();
         let mut over = self.over.clone();
