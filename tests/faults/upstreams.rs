@@ -17,6 +17,7 @@ mod scripted;
 mod sessions;
 mod shelves;
 mod starting;
+mod telling;
 
 use std::fs;
 use std::process::Command;
