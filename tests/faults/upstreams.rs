@@ -13,6 +13,7 @@ mod old_transport;
 mod operator;
 mod processes;
 mod reloading;
+mod remote_lists;
 mod scripted;
 mod sessions;
 mod shelves;

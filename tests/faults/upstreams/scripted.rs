@@ -36,6 +36,8 @@ impl Asked {
 pub enum Answer {
     /// This, and then it closes the connection.
     Whole(String),
+    /// The same of what is no text.
+    Bytes(Vec<u8>),
     /// This, and then letters for as long as they are taken.
     Endless(String),
     /// This, and then the connection is reset.
@@ -48,6 +50,7 @@ impl Answer {
     fn write(&self, mut stream: &TcpStream, noted: &Mutex<Vec<String>>) -> std::io::Result<()> {
         match self {
             Self::Whole(text) => stream.write_all(text.as_bytes()),
+            Self::Bytes(bytes) => stream.write_all(bytes),
             Self::Endless(head) => {
                 stream.write_all(head.as_bytes())?;
                 loop {
