@@ -144,6 +144,32 @@ fn what_a_client_proves_itself_by_reaches_no_server() {
 }
 
 #[test]
+fn a_proxy_of_the_environment_is_used_unless_the_file_says_otherwise() {
+    // It is asked for a server elsewhere, and answers in its place.
+    let proxy = Scripted::new(&["say"], |_| None);
+    let url = "http://mcp.waygate.invalid/mcp";
+    let at = format!("http://{}", proxy.address);
+    let near = Scripted::new(&["say"], |_| None);
+    let house = House::under(
+        &[("HTTP_PROXY", &at), ("http_proxy", &at)],
+        &[
+            ("proxied", remote(url, "proxy = true")),
+            ("unsaid", remote(url, "")),
+            ("direct", remote(url, "proxy = false")),
+            ("near", remote(&near.url(), "")),
+        ],
+    );
+    for name in ["proxied", "unsaid", "near"] {
+        house.is_ready(name);
+        assert!(house.says(&format!("{name}__say"), json!({})).starts_with("session-"), "{name}");
+    }
+    assert_eq!(proxy.count("tools/call say"), 2);
+    assert_eq!(near.count("tools/call say"), 1, "what is on this machine is asked without a proxy");
+    house.is_not_ready_because("direct", "mcp.waygate.invalid");
+    house.neighbour_is_well();
+}
+
+#[test]
 fn a_server_that_refuses_everything_is_not_ready_and_says_why() {
     let refuses = |status: &'static str| Scripted::new(&[], move |_| Some(http(status, "", "")));
     let (locked, gone) = (refuses("401 Unauthorized"), refuses("404 Not Found"));
