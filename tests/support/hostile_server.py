@@ -19,8 +19,9 @@ ARGUMENT = sys.argv[2] if len(sys.argv) > 2 else ""
 LEGACY, MODERN = "2025-11-25", "2026-07-28"
 FOREVER = 3600
 WRITING = threading.Lock()
-# Modes with resources and prompts; of them, "watched" lets them be subscribed to.
+# Modes with resources and prompts; of them, "watched" lets them be subscribed to, and completes.
 SHELVES = ("pages", "shelf", "watched")
+LONG_NAME = "an odd one/" + "x" * 100
 SUBSCRIBED = set()
 # The calls that hang, by their ids, under the names that they brought; and the names of those that were cancelled.
 HANGING = {}
@@ -221,9 +222,14 @@ def shelf(ask):
         templates = [{"uriTemplate": f"item{number}://{{id}}", "name": f"item {number}"} for number in range(5)]
         list_page(ask, "resourceTemplates", templates)
     elif method == "prompts/list":
-        list_page(ask, "prompts", [{"name": f"prompt_{number}"} for number in range(5)])
+        long = [{"name": LONG_NAME}] if MODE == "watched" else []
+        list_page(ask, "prompts", [{"name": f"prompt_{number}"} for number in range(5)] + long)
     elif method == "resources/read":
         answer(ask, {"contents": [{"uri": params["uri"], "text": "text of " + params["uri"]}]})
+    elif method == "completion/complete" and MODE == "watched":
+        # It completes everything by what it was asked about.
+        named = params["ref"].get("name", params["ref"].get("uri"))
+        answer(ask, {"completion": {"values": [named, params["argument"]["value"]]}})
     elif method == "resources/subscribe":
         SUBSCRIBED.add(params["uri"])
         if MODE != "watched":
@@ -259,6 +265,8 @@ def discover(ask):
 
 def capabilities():
     more = {"resources": {"subscribe": MODE == "watched"}, "prompts": {}} if MODE in SHELVES else {}
+    if MODE == "watched":
+        more["completions"] = {}
     return {"tools": {"listChanged": True}, **more}
 
 
