@@ -1,9 +1,11 @@
 //! Servers that answer calls with something that is no answer.
 
+use procfs::process::Process;
 use serde_json::{Value, json};
 
 use super::scripted::{Scripted, http};
 use super::{House, hostile, remote};
+use crate::support::eventually;
 
 const MAX_BYTES: usize = 100_000;
 
@@ -48,6 +50,39 @@ fn what_is_no_answer_fails_its_own_call_and_says_what_it_was() {
 }
 
 #[test]
+fn a_line_without_end_costs_its_call_and_its_server_but_no_memory_to_speak_of() {
+    let house = house();
+    let pid = house.says("bad__pid", json!({}));
+    house.fails("bad__endless_line", json!({}), 500, "response_max_bytes");
+    let shown = eventually("its server is another one", || {
+        let reply = house.call("bad__pid", json!({}));
+        assert!(matches!(reply.status, 200 | 500 | 503 | 504), "{}", reply.text());
+        (reply.status == 200 && super::text_of(&reply) != pid).then(|| house.plugin("bad"))
+    });
+    let why = shown["report"]["lastError"].as_str().unwrap_or_default();
+    assert!(why.contains("a line without end"), "{shown}");
+    assert_eq!((&shown["state"], &shown["restarts"]), (&json!("ready"), &json!(1)), "{shown}");
+    house.neighbour_is_well();
+}
+
+#[test]
+fn of_an_answer_of_a_hundred_megabytes_no_more_is_kept_than_the_limit() {
+    const ANSWER_BYTES: usize = 100_000_000;
+    let house = House::with(&[("bad", hostile("good", "response_max_bytes = 2_000_000"))]);
+    house.is_ready("bad");
+    let most_kib = || {
+        let waygate = Process::new(house.server.child.id().cast_signed()).expect("it runs");
+        waygate.status().expect("its numbers").vmhwm.expect("the most memory that it had")
+    };
+    let before = most_kib();
+    house.fails("bad__long_line", json!({"bytes": ANSWER_BYTES}), 500, "response_max_bytes");
+    assert_eq!(house.says("bad__say", json!({})), "said");
+    let grown = most_kib() - before;
+    assert!(grown < ANSWER_BYTES as u64 / 1024 / 4, "for one answer it took {grown} KiB");
+    house.neighbour_is_well();
+}
+
+#[test]
 fn a_second_answer_and_a_late_one_reach_nobody() {
     let house = house();
     assert_eq!(house.says("bad__twice", json!({})), "first");
@@ -55,7 +90,7 @@ fn a_second_answer_and_a_late_one_reach_nobody() {
     for text in ["one", "two", "three"] {
         assert_eq!(house.says("bad__say", json!({"text": text})), text, "each call gets its own answer");
     }
-    crate::support::eventually("both are counted", || (link(&house)["late"] == 2).then_some(()));
+    eventually("both are counted", || (link(&house)["late"] == 2).then_some(()));
     house.neighbour_is_well();
 }
 
@@ -74,7 +109,9 @@ fn what_a_server_may_not_ask_it_is_refused() {
 
 #[test]
 fn a_server_that_fills_its_stderr_answers_all_the_same() {
-    let house = house();
+    // It takes as long as it is read, which is slower than it writes.
+    let house = House::with(&[("bad", hostile("good", ""))]);
+    house.is_ready("bad");
     assert_eq!(house.says("bad__fill_stderr", json!({"lines": 5000})), "filled");
     let stderr = link(&house)["stderr"].clone();
     let lines = stderr.as_array().expect("lines");

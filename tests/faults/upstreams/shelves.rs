@@ -157,3 +157,38 @@ fn nothing_is_promised_of_a_server_with_subscriptions_and_no_stream_to_tell_of_t
     assert!(report.contains("no stream (GET)"), "the operator is told: {report}");
     house.neighbour_is_well();
 }
+
+#[test]
+fn a_completion_asks_the_server_by_its_own_names_whatever_they_are_published_under() {
+    let house = House::with(&[("w", hostile("watched", "uri_prefix = \"w+\""))]);
+    house.is_ready("w");
+    let published = all(&house, "prompts/list", "prompts");
+    let long = "an odd one/".to_owned() + &"x".repeat(100);
+    let names = texts(&published, "name");
+    let is_long = |name: &&str| name.starts_with("w__") && !name.contains("prompt_");
+    let short = names.into_iter().find(is_long).expect("it is listed");
+    assert!(short.len() <= 64, "{short}");
+    let session = Session::newest(&house.server);
+    let prompt = |name: &str| json!({"type": "ref/prompt", "name": name});
+    let template = |uri: &str| json!({"type": "ref/resource", "uri": uri});
+    for (of, own) in [
+        (prompt("w__prompt_3"), "prompt_3"),
+        (prompt(short), &*long),
+        (template("w+item2://{id}"), "item2://{id}"),
+    ] {
+        let params = json!({"ref": of, "argument": {"name": "a", "value": "typed"}});
+        for reply in [
+            house.server.call("completion/complete", params.clone()),
+            session.call("completion/complete", params),
+        ] {
+            let values = reply.json()["result"]["completion"]["values"].clone();
+            assert_eq!(values, json!([own, "typed"]), "{of}: {}", reply.text());
+        }
+    }
+    for of in [prompt("prompt_3"), template("item2://{id}")] {
+        let params = json!({"ref": of, "argument": {"name": "a", "value": ""}});
+        let refused = house.server.call("completion/complete", params);
+        assert_eq!(refused.code(), -32602, "without the prefix it is nobody's: {}", refused.text());
+    }
+    house.neighbour_is_well();
+}

@@ -206,6 +206,10 @@ impl Link for StdioLink {
         self.shared.routes.strays()
     }
 
+    fn cancels_by_closing(&self) -> bool {
+        false
+    }
+
     fn close(&self) -> BoxFuture<'static, ()> {
         self.closing.cancel();
         let mut over = self.over.clone();
