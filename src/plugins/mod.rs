@@ -213,6 +213,16 @@ pub enum PluginError {
         /// When it is worth asking again.
         returns: Duration,
     },
+    /// The server behind the plugin answered with an error of its own, and so is well. All of it is shown to the caller.
+    #[error("{why}")]
+    Answered {
+        /// The server's code.
+        code: i64,
+        /// What it says, and whose word it is.
+        why: String,
+        /// Its `data`, as it came.
+        data: Option<Raw>,
+    },
     /// The server behind the plugin failed; the sentence, which says so, is shown to the caller.
     #[error("{0}")]
     Upstream(String),

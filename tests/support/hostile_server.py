@@ -111,7 +111,8 @@ def tool_not_utf8(ask, arguments):
 
 
 def tool_error(ask, arguments):
-    say({"id": ask["id"], "error": {"code": -32050, "message": "the disk is full"}})
+    data = {"sectors": 123456789012345678901234567890, "advice": "buy another one"}
+    say({"id": ask["id"], "error": {"code": -32050, "message": "the disk is full", "data": data}})
 
 
 def tool_ask(ask, arguments):

@@ -247,7 +247,10 @@ fn judge(seat: &Seat, place: &mut Place, outcome: &Came) {
 
 fn verdict_of(outcome: &Came) -> (Verdict, Option<&PluginError>) {
     match outcome {
-        Ok(Ok(_) | Err(PluginError::Unknown(_) | PluginError::InvalidParams(_))) => (Verdict::Answered, None),
+        Ok(
+            Ok(_)
+            | Err(PluginError::Unknown(_) | PluginError::InvalidParams(_) | PluginError::Answered { .. }),
+        ) => (Verdict::Answered, None),
         // Perhaps it was not even asked.
         Ok(Err(PluginError::MissingCapability(_) | PluginError::Full { .. })) => (Verdict::Nothing, None),
         Ok(Err(

@@ -164,6 +164,16 @@ pub fn fault_of(task: &Task, error: PluginError) -> Fault {
             "retry after a moment",
         )
         .retry_after(returns),
+        PluginError::Answered { code, why, data } => Fault::new(
+            ErrorCode::Internal,
+            why,
+            "it is the server's own word: mend what it speaks of, or tell the operator",
+        )
+        .relayed(code, data.map(|data| data.as_str().to_owned()))
+        .because(format!(
+            "the server behind plugin {} answered {target} with error {code}",
+            task.seat().name
+        )),
         PluginError::Upstream(why) => Fault::new(
             ErrorCode::Internal,
             why,

@@ -446,7 +446,7 @@ fn size_of(message: &Incoming) -> u64 {
     let length = |raw: &Raw| size(raw.as_str().len());
     match message {
         Incoming::Response { outcome: Ok(result), .. } => length(result),
-        Incoming::Response { outcome: Err(error), .. } => size(error.message.len()),
+        Incoming::Response { outcome: Err(error), .. } => size(error.size()),
         Incoming::Notification { params, .. } | Incoming::Request { params, .. } => {
             params.as_ref().map_or(0, length)
         }

@@ -449,6 +449,9 @@ fn with_hint(error: PluginError) -> PluginError {
         PluginError::InvalidParams(says) => PluginError::InvalidParams(format!("{says} ({HINT})")),
         PluginError::Away { why, returns } => PluginError::Away { why: format!("{why} ({HINT})"), returns },
         PluginError::Upstream(says) => PluginError::Upstream(format!("{says} ({HINT})")),
+        PluginError::Answered { code, why, data } => {
+            PluginError::Answered { code, why: format!("{why} ({HINT})"), data }
+        }
         other => other,
     }
 }

@@ -155,7 +155,10 @@ impl Modern {
                             hop.bytes_in += length(result.bytes().len());
                             Reply::Result(result)
                         }
-                        Err(error) => Reply::Error(error),
+                        Err(error) => {
+                            hop.bytes_in += length(error.size());
+                            Reply::Error(error)
+                        }
                     });
                 }
                 Incoming::Notification { method, params: Some(params) } if notices < NOTICES_MAX => {
