@@ -157,7 +157,14 @@ impl Fault {
         message: impl Into<Cow<'static, str>>,
         advice: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self { code, message: message.into(), advice: advice.into(), data: Vec::new(), cause: None, relayed: None }
+        Self {
+            code,
+            message: message.into(),
+            advice: advice.into(),
+            data: Vec::new(),
+            cause: None,
+            relayed: None,
+        }
     }
 
     /// `InvalidParams` with its two sentences: by far the most frequent fault.

@@ -14,7 +14,7 @@ use super::compose::{self, Era, Wishes};
 use super::exchange::{self, METHOD_NOT_FOUND, ProbeError};
 use super::ids::Ids;
 use super::link::{Link, LinkError, Outgoing};
-use crate::plugins::{Change, Inventory};
+use crate::plugins::{Change, Declared, Inventory};
 use crate::protocol::{Definition, MODERN, Object, Raw};
 
 /// Pages of one list; a cursor without end is cut here.
@@ -214,6 +214,8 @@ impl Lister {
             instructions: source.instructions.map(|text| cut(text, INSTRUCTIONS_BYTES_MAX).to_owned()),
             completes: has("completions"),
             subscribes,
+            declared: Some(declared(&capabilities)),
+            ttl_ms: None,
         };
         for trouble in noted.iter().flatten().flat_map(|notes| &notes.troubles) {
             log::warn!("a list of the server behind plugin {} is not whole: {trouble}", source.plugin);
@@ -263,6 +265,22 @@ impl Lister {
             "droppedFirst": first,
             "troubles": all(|notes| &notes.troubles),
         })
+    }
+}
+
+/// What the server says of what it serves.
+fn declared(capabilities: &Object) -> Declared {
+    let has = |capability: &str| capabilities.get(capability).is_some_and(Raw::is_object);
+    let announces = |capability: &str| {
+        let inner = capabilities.get(capability).and_then(|raw| Object::open(raw).ok());
+        inner.is_none_or(|inner| inner.get("listChanged").is_some_and(|says| says.as_str() == "true"))
+    };
+    Declared {
+        tools: has("tools"),
+        prompts: has("prompts"),
+        resources: has("resources"),
+        logs: has("logging"),
+        announces: ["tools", "prompts", "resources"].into_iter().all(announces),
     }
 }
 

@@ -182,7 +182,14 @@ impl Upstream {
         let new = Arc::new(self.prefix.of_inventory(inventory));
         let old = self.inventory.swap(Arc::clone(&new));
         let told = [
-            (old.tools != new.tools || old.instructions != new.instructions, Change::Tools),
+            (
+                // What else it says of itself is published with its tools.
+                old.tools != new.tools
+                    || old.instructions != new.instructions
+                    || old.offers() != new.offers()
+                    || old.ttl_ms != new.ttl_ms,
+                Change::Tools,
+            ),
             (old.prompts != new.prompts, Change::Prompts),
             (old.resources != new.resources || old.templates != new.templates, Change::Resources),
         ];

@@ -72,7 +72,10 @@ impl Ask {
             Answer::Error(error) => {
                 let says = error.get("message").and_then(Value::as_str).unwrap_or("no reason given");
                 let code = error.get("code").and_then(Value::as_i64).unwrap_or(INTERNAL);
-                return Err(RpcError::new(code, format!("the client refused {}: {says}", self.method.name())));
+                return Err(RpcError::new(
+                    code,
+                    format!("the client refused {}: {says}", self.method.name()),
+                ));
             }
         };
         let wrong = |message: String| RpcError::new(INVALID_PARAMS, message);
