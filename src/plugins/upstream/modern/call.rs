@@ -251,11 +251,18 @@ impl Modern {
 
     /// What a link that did not carry means to the caller; and whether the server may be another than before.
     fn broke(&self, error: &LinkError) -> PluginError {
-        if matches!(error, LinkError::SessionLost | LinkError::Status { status: 400 | 404 | 405, .. }) {
-            self.doubt_it();
-        }
+        self.learn(error);
         log::debug!("a call to the server behind plugin {} broke: {error}", self.plugin);
         not_carried(&self.plugin, error)
+    }
+
+    /// Draws conclusions from what a request ran into.
+    pub(super) fn learn(&self, error: &LinkError) {
+        match error {
+            LinkError::SessionLost | LinkError::Status { status: 400 | 404 | 405, .. } => self.doubt_it(),
+            LinkError::Unreachable(_) => self.doubt.notify_one(),
+            _ => {}
+        }
     }
 
     fn doubt_it(&self) {
