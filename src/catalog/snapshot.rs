@@ -192,6 +192,7 @@ impl Snapshot {
 
     /// Renders what is sent.
     fn finish(&mut self, cut: &Cut, lists: Lists, old: &Self, manner: &Manner) {
+        let manner = &held_for(&self.parts, manner);
         let list = |key, items, old: &Listing| Listing::render(key, &self.view, items, old, manner);
         let tools = list("tools", lists.tools, &old.tools_list);
         let prompts = list("prompts", lists.prompts, &old.prompts_list);
@@ -201,7 +202,9 @@ impl Snapshot {
         (self.resources_list, self.templates_list) = (resources, templates);
         self.instructions = instructions(cut, &self.parts);
         self.offers = offers(cut, &self.parts);
-        let same = old.instructions == self.instructions && old.offers == self.offers;
+        let same = old.instructions == self.instructions
+            && old.offers == self.offers
+            && old.tools_list.ttl_ms() == manner.ttl_ms;
         let kept = old.discover.clone().filter(|_| same);
         self.discover = kept.or_else(|| {
             let finished = discover(self.offers, self.instructions.as_deref(), manner);
@@ -417,6 +420,12 @@ fn offers(cut: &Cut, parts: &[Arc<Offer>]) -> Offers {
             lists.or(Offers { prompts: false, ..served })
         }
     }
+}
+
+/// Lists hold no longer than the shortest of those that they are made of.
+fn held_for(parts: &[Arc<Offer>], manner: &Manner) -> Manner {
+    let shortest = parts.iter().filter_map(|offer| offer.inventory.ttl_ms).min();
+    Manner { ttl_ms: shortest.unwrap_or(u64::MAX).min(manner.ttl_ms), ..manner.clone() }
 }
 
 /// `server/discover`.

@@ -114,6 +114,8 @@ struct Last {
 struct Notes {
     /// Why there is no list.
     failed: Option<String>,
+    /// For how long the list holds, where each page says so: as long as the shortest of them.
+    ttl_ms: Option<u64>,
     troubles: Vec<String>,
     dropped: usize,
     dropped_first: Vec<String>,
@@ -124,6 +126,12 @@ impl Notes {
     fn fail(&mut self, why: String) {
         self.troubles.push(why.clone());
         self.failed = Some(why);
+    }
+
+    /// Takes in how long a page of it holds.
+    fn holds(&mut self, page: &Raw) {
+        let ttl_ms = Object::open(page).ok().and_then(|page| page.get("ttlMs")?.read().ok());
+        self.ttl_ms = self.ttl_ms.into_iter().chain(ttl_ms).min();
     }
 
     fn drop_entry(&mut self, what: String) {
@@ -206,7 +214,7 @@ impl Lister {
             subscribes.is_some_and(|all| all.get("subscribe").is_some_and(|is| is.as_str() == "true"));
         let mut lists = lists.into_iter();
         let mut next = || lists.next().unwrap_or_default();
-        let inventory = Inventory {
+        let mut inventory = Inventory {
             tools: next(),
             prompts: next(),
             resources: next(),
@@ -221,12 +229,13 @@ impl Lister {
             log::warn!("a list of the server behind plugin {} is not whole: {trouble}", source.plugin);
         }
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.inventory = inventory.clone();
         for (old, new) in last.notes.iter_mut().zip(noted) {
             if let Some(new) = new {
                 *old = new;
             }
         }
+        inventory.ttl_ms = last.notes.iter().filter_map(|notes| notes.ttl_ms).min();
+        last.inventory = inventory.clone();
         Ok(inventory)
     }
 
@@ -317,6 +326,9 @@ async fn pages(
                 return Ok(None);
             }
         };
+        if source.legacy.is_none() {
+            notes.holds(&result);
+        }
         let Some((entries, next)) = read(&result, kind) else {
             notes.fail(format!("{}: its answer has no list `{}`", kind.method, kind.member));
             return Ok(None);
