@@ -110,6 +110,10 @@ def tool_not_utf8(ask, arguments):
     write(b'{"jsonrpc":"2.0","id":%d,"result":{"content":[{"type":"text","text":"\xff\xfe"}]}}' % ask["id"])
 
 
+def tool_leak(ask, arguments):
+    say({"id": ask["id"], "error": {"code": -32050, "message": "no access with " + os.environ["TOKEN"]}})
+
+
 def tool_error(ask, arguments):
     data = {"sectors": 123456789012345678901234567890, "advice": "buy another one"}
     say({"id": ask["id"], "error": {"code": -32050, "message": "the disk is full", "data": data}})

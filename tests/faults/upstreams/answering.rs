@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{House, hostile};
+use super::scripted::{Scripted, http};
+use super::{House, hostile, remote};
 
 const MAX_BYTES: usize = 100_000;
 
@@ -79,5 +80,33 @@ fn a_server_that_fills_its_stderr_answers_all_the_same() {
     let lines = stderr.as_array().expect("lines");
     assert!((1..=1000).contains(&lines.len()), "{}", lines.len());
     assert!(stderr.to_string().len() < 200_000, "no more is kept than one can look at");
+    house.neighbour_is_well();
+}
+
+#[test]
+fn what_a_server_was_given_as_a_secret_is_masked_in_its_errors() {
+    let secret = "correct-horse-battery";
+    let server = Scripted::new(&["leak"], move |asked| {
+        let error = json!({"code": -32050, "message": format!("no access with {secret}")});
+        let body = json!({"jsonrpc": "2.0", "id": asked.body["id"], "error": error}).to_string();
+        (asked.body["method"] == "tools/call")
+            .then(|| http("200 OK", "Content-Type: application/json\r\n", &body))
+    });
+    let keyed = "[headers]\nAuthorization = \"Bearer ${TOKEN}\"";
+    let house = House::under(
+        &[("TOKEN", secret)],
+        &[
+            ("program", hostile("good", "[env]\nTOKEN = \"env:TOKEN\"")),
+            ("remote", remote(&server.url(), keyed)),
+        ],
+    );
+    for name in ["program", "remote"] {
+        house.is_ready(name);
+        let reply = house.call(&format!("{name}__leak"), json!({}));
+        assert!(reply.text().contains("no access with"), "{}", reply.text());
+        assert!(!reply.text().contains(secret), "{name}: {}", reply.text());
+        assert!(!house.plugin(name).to_string().contains(secret), "{name}");
+    }
+    assert!(!house.server.log().contains(secret));
     house.neighbour_is_well();
 }

@@ -19,7 +19,7 @@ use super::session::Session;
 use super::strays::{self, INTERNAL};
 use super::words::{self, Call};
 use crate::plugins::upstream::compose::{self, Era, Wishes};
-use crate::plugins::upstream::exchange::{METHOD_NOT_FOUND, is_mine};
+use crate::plugins::upstream::exchange::{METHOD_NOT_FOUND, is_mine, veiled};
 use crate::plugins::upstream::link::{Flow, LinkError, Outgoing};
 use crate::plugins::{Context, Hop};
 use crate::protocol::{
@@ -294,7 +294,8 @@ impl Errand {
         }
         match message {
             Incoming::Response { id, outcome } if is_mine(id.as_ref(), self.id, &outcome) => {
-                return Some(Step::Done(outcome));
+                let veil = |error| veiled(&**self.session.link(), error);
+                return Some(Step::Done(outcome.map_err(veil)));
             }
             Incoming::Response { .. } => {
                 self.session.tally().ignored.fetch_add(1, Ordering::Relaxed);

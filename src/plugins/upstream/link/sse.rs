@@ -168,6 +168,10 @@ impl Link for SseLink {
         Box::pin(std::future::ready(()))
     }
 
+    fn veiled(&self, text: &str) -> String {
+        self.desk.core.veiled(text)
+    }
+
     fn report(&self) -> serde_json::Value {
         let (requests, bytes_in, bytes_out) = self.desk.core.counts();
         let (waiting, dropped, unasked) = self.desk.pending.counts();

@@ -211,6 +211,10 @@ impl Link for StdioLink {
         })
     }
 
+    fn veiled(&self, text: &str) -> String {
+        self.shared.routes.veiled(text)
+    }
+
     fn report(&self) -> Value {
         let Shared { command, started, tree, started_at, sandbox, routes, said, last_exit } = &*self.shared;
         let counts = &routes.counts;

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::Modern;
 use crate::plugins::upstream::compose::{self, Era, Wishes};
-use crate::plugins::upstream::exchange::{METHOD_NOT_FOUND, is_mine};
+use crate::plugins::upstream::exchange::{METHOD_NOT_FOUND, is_mine, veiled};
 use crate::plugins::upstream::failures::{
     self, HEADER_MISMATCH, UNSUPPORTED_VERSION, nonsense, not_carried, refused,
 };
@@ -157,7 +157,7 @@ impl Modern {
                         }
                         Err(error) => {
                             hop.bytes_in += length(error.size());
-                            Reply::Error(error)
+                            Reply::Error(veiled(&*self.link, error))
                         }
                     });
                 }

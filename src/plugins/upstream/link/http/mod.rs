@@ -202,6 +202,10 @@ impl Link for HttpLink {
         })
     }
 
+    fn veiled(&self, text: &str) -> String {
+        self.0.core.veiled(text)
+    }
+
     fn report(&self) -> serde_json::Value {
         let line = &self.0;
         let (requests, bytes_in, bytes_out) = line.core.counts();
