@@ -430,6 +430,7 @@ impl Plugin for Upstream {
             "server": {"name": seen.name, "version": seen.version},
             "lives": self.lives.load(Ordering::Relaxed),
             "lastError": seen.last_error,
+            "program": self.parts.ways.report(),
             "speaker": speaker.as_ref().map(|current| current.0.report()),
         })
     }

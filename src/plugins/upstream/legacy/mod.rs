@@ -270,6 +270,7 @@ impl Legacy {
     }
 
     fn failed(&self, error: &LinkError) -> PluginError {
+        log::info!("a call to the server behind plugin {} broke: {error}", self.manner.plugin);
         failures::not_carried(&self.manner.plugin, error)
     }
 

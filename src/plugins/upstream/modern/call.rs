@@ -252,7 +252,7 @@ impl Modern {
     /// What a link that did not carry means to the caller; and whether the server may be another than before.
     fn broke(&self, error: &LinkError) -> PluginError {
         self.learn(error);
-        log::debug!("a call to the server behind plugin {} broke: {error}", self.plugin);
+        log::info!("a call to the server behind plugin {} broke: {error}", self.plugin);
         not_carried(&self.plugin, error)
     }
 
