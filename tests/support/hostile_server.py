@@ -160,6 +160,18 @@ def tool_touch(ask, arguments):
     text(ask, json.dumps(sorted(SUBSCRIBED)))
 
 
+def tool_echo(ask, arguments):
+    """Says on its way what the client's words are, byte for byte, and gives back the whole request."""
+    meta = ask["params"].get("_meta", {})
+    odd = '"x-own":1.50,"_meta":{"a/b":123456789012345678901234567890,"io.modelcontextprotocol/x":1}'
+    if "progressToken" in meta:
+        said = '{"progressToken":%s,"progress":1.0,%s}' % (json.dumps(meta["progressToken"]), odd)
+        write(b'{"jsonrpc":"2.0","method":"notifications/progress","params":%s}' % said.encode())
+    said = '{"level":"error","data":{"big":123456789012345678901234567890},%s}' % odd
+    write(b'{"jsonrpc":"2.0","method":"notifications/message","params":%s}' % said.encode())
+    text(ask, json.dumps(ask["params"]))
+
+
 TOOLS = {name[5:]: tool for name, tool in list(globals().items()) if name.startswith("tool_")}
 
 

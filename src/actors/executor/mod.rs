@@ -341,6 +341,7 @@ fn context_of(perform: &Perform, deadline: Instant) -> CallContext {
         operator: perform.caller.operator,
         sees_all: perform.caller.tools.is_none() && perform.caller.bundles.is_none(),
         trace: perform.trace.clone(),
+        foreign: perform.foreign.clone(),
         blocking: Arc::clone(&perform.task.seat().blocking),
     })
 }

@@ -146,3 +146,33 @@ fn a_plugin_with_a_program_for_each_client_shows_what_all_of_them_need() {
     assert_eq!(all["running"], 3, "one that lists, and one for each client: {all}");
     assert!(all["rssBytes"].as_u64() > main["rssBytes"].as_u64().map(|main| main * 2), "{all} {main}");
 }
+
+#[test]
+fn what_waygate_does_not_know_goes_through_both_ways() {
+    let house = house();
+    let session = crate::legacy::Session::open(&house.server, "2025-11-25", json!({}));
+    assert_eq!(session.call("logging/setLevel", json!({"level": "debug"})).status, 200);
+    let own = json!({"progressToken": "mine", "com.example/own": {"a": 1}, "io.modelcontextprotocol/foreign": 1,
+                     "io.modelcontextprotocol/logLevel": "debug"});
+    let params =
+        json!({"name": "bad__echo", "arguments": {}, "_meta": own, "x-new": [1.5], "task": {"ttl": 1}});
+    let modern = house.server.call("tools/call", params.clone());
+    let legacy = session.call("tools/call", params);
+    for reply in [modern, legacy] {
+        let (text, events) = (reply.text(), reply.events());
+        let said = |method: &str| {
+            let found = events.iter().find(|event| event["method"] == method);
+            found.unwrap_or_else(|| panic!("no {method} in {text}"))["params"].clone()
+        };
+        let progress = said("notifications/progress");
+        assert_eq!((&progress["progressToken"], &progress["x-own"]), (&json!("mine"), &json!(1.5)));
+        assert!(text.contains(r#""data":{"big":123456789012345678901234567890}"#), "{text}");
+        assert_eq!(text.matches(r#""_meta":{"a/b":123456789012345678901234567890}"#).count(), 2, "{text}");
+        let last = events.last().expect("a result")["result"]["content"][0]["text"].clone();
+        let heard: Value = serde_json::from_str(last.as_str().expect("a text")).expect("what it heard");
+        assert_eq!((&heard["x-new"], &heard["_meta"]["com.example/own"]), (&json!([1.5]), &json!({"a": 1})));
+        assert_ne!(heard["_meta"]["progressToken"], "mine", "tokens are Waygate's own there");
+        assert_eq!(heard["_meta"].get("io.modelcontextprotocol/foreign"), None, "that is each hop's own");
+        assert_eq!(heard.get("task"), None);
+    }
+}
