@@ -169,6 +169,8 @@ def tool_echo(ask, arguments):
         write(b'{"jsonrpc":"2.0","method":"notifications/progress","params":%s}' % said.encode())
     said = '{"level":"error","data":{"big":123456789012345678901234567890},%s}' % odd
     write(b'{"jsonrpc":"2.0","method":"notifications/message","params":%s}' % said.encode())
+    # What belongs to no request by its words comes another way than the result, which must not overtake it.
+    time.sleep(0.3)
     text(ask, json.dumps(ask["params"]))
 
 
