@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::breaker::{Admitted, Breaker, Circuit, Turn, Verdict};
 use super::counted::Counted;
 use super::curation::Curator;
+use super::failed::{Failed, Failures};
 use super::meter::Meter;
 use super::state::PluginState;
 use crate::config::plugin::{Breaker as BreakerRule, Curation};
@@ -86,6 +87,7 @@ pub struct Seat {
     early: AtomicBool,
     /// Told of each change of its state.
     turned: Notify,
+    failed: Failures,
 }
 
 /// A place taken by one call, given back on drop.
@@ -147,6 +149,7 @@ impl Seat {
             opened: Mutex::new(None),
             early: AtomicBool::new(false),
             turned: Notify::new(),
+            failed: Failures::default(),
         }
     }
 
@@ -251,17 +254,26 @@ impl Seat {
 
     /// Takes in what became of the call that has `place`; `why` is asked for when it failed.
     pub fn judge(&self, place: &mut Place, verdict: Verdict, why: impl FnOnce() -> String) {
+        let why = (verdict == Verdict::Failed).then(why).unwrap_or_default();
+        if verdict == Verdict::Failed {
+            self.failed.note(&self.name, &why);
+        }
         let Some(breaker) = &self.breaker else { return };
         let probe = place.trial.take().is_some();
         match breaker.judge(Admitted { probe }, verdict, Instant::now()) {
             Turn::None => {}
             Turn::Opened => {
-                let why = format!("{} calls in a row failed; the last one: {}", breaker.failures(), why());
+                let why = format!("{} calls in a row failed; the last one: {}", breaker.failures(), why);
                 log::warn!(plugin = &*self.name; "plugin {} is open: {why}", self.name);
                 *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = Some((why, SystemTime::now()));
             }
             Turn::Closed => self.say_closed("a call that tried it was answered"),
         }
+    }
+
+    /// The calls of it that failed: what the breaker calls so, be there one or not.
+    pub fn failed(&self) -> Failed {
+        self.failed.seen()
     }
 
     fn say_closed(&self, why: &str) {
@@ -394,7 +406,7 @@ impl Seat {
 
     /// Notes how its life stands now, why, and when it will be worth asking again; each change is logged once.
     pub fn turn(&self, state: PluginState, why: Option<String>, returns: Option<Instant>) {
-        {
+        let before = {
             let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
             standing.returns = returns;
             if self.life() == state && standing.why == why {
@@ -402,10 +414,10 @@ impl Seat {
                 self.turned.notify_waiters();
                 return;
             }
-            standing.why.clone_from(&why);
             standing.since = SystemTime::now();
             self.state.store(state as u8, Ordering::Release);
-        }
+            std::mem::replace(&mut standing.why, why.clone())
+        };
         self.early.store(false, Ordering::Release);
         self.turned.notify_waiters();
         if state == PluginState::Ready
@@ -419,6 +431,10 @@ impl Seat {
                 log::error!(plugin = name; "plugin {name} is {word}: {why}")
             }
             (_, Some(why)) => log::warn!(plugin = name; "plugin {name} is {word}: {why}"),
+            // That it is well again is as much news as that it was not.
+            (PluginState::Ready, None) if before.is_some() => {
+                log::info!(plugin = name; "plugin {name} is {word} again")
+            }
             (_, None) => log::debug!(plugin = name; "plugin {name} is {word}"),
         }
     }

@@ -408,3 +408,23 @@ fn no_number_of_globs_grows_the_catalog_without_end() {
     }
     assert_eq!(shelf.keep().culled(), 0, "what nobody looks at is forgotten");
 }
+
+#[test]
+fn a_list_holds_no_longer_than_the_shortest_that_it_is_made_of() {
+    let shelf = Shelf::new(Manner { page_size: 2, ttl_ms: 60_000, info: ServerInfo::new("s", "1") });
+    let ttl = |page: Option<&Arc<Page>>| -> serde_json::Value {
+        let page: serde_json::Value = serde_json::from_slice(page.unwrap().finished().bytes()).unwrap();
+        page["ttlMs"].clone()
+    };
+    let shown = || {
+        let current = shelf.keep();
+        (ttl(current.tools_list.page(None).ok()), ttl(current.discover.as_ref()))
+    };
+    shelf.publish(&seat("a"), offers(&["read"]));
+    assert_eq!(shown(), (json!(60_000), json!(60_000)));
+    let brief = seat("b");
+    shelf.publish(&brief, Inventory { ttl_ms: Some(7), ..offers(&[]) });
+    assert_eq!(shown(), (json!(7), json!(7)), "the same tools, rendered anew");
+    shelf.rearrange(vec![Arrangement::Remove(brief)]);
+    assert_eq!(shown(), (json!(60_000), json!(60_000)));
+}

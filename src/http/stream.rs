@@ -59,6 +59,7 @@ pub async fn perform(
         client: meta.client,
         client_name: meta.client_name,
         trace: meta.trace,
+        foreign: params.foreign(),
         wants_progress: wants && token.is_some(),
         notices: sender.map(|sender| Arc::new(sender) as Arc<dyn Listener>),
         revision: Revision::V20260728,

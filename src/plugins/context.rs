@@ -12,7 +12,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::PluginError;
-use crate::protocol::{ClientCapabilities, LogLevel, Trace};
+use crate::protocol::modern::Foreign;
+use crate::protocol::{ClientCapabilities, LogLevel, Raw, Trace};
 
 /// A caller as plugins may know it: the same caller has the same key, and the key says nothing else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -49,6 +50,8 @@ pub enum Notice {
         total: Option<f64>,
         /// For people.
         message: Option<String>,
+        /// The whole of it as a server behind the plugin said it; then that is what is passed on.
+        said: Option<Raw>,
     },
     /// `notifications/message`.
     Log {
@@ -58,6 +61,8 @@ pub enum Notice {
         logger: String,
         /// What.
         data: Value,
+        /// The whole of it as a server behind the plugin said it; then that is what is passed on.
+        said: Option<Raw>,
     },
     /// Nothing will be said for about so long: whoever holds a connection for this call may hang up meanwhile, if its
     /// revision knows how to come back.
@@ -103,6 +108,8 @@ pub struct ContextParts {
     pub sees_all: bool,
     /// W3C trace context of the request.
     pub trace: Trace,
+    /// What the request said that Waygate does not know.
+    pub foreign: Option<Arc<Foreign>>,
     /// The plugin's room for blocking work.
     pub blocking: Arc<Blocking>,
 }
@@ -212,6 +219,25 @@ impl Context {
     /// Tells how far the work is. Not sent when nobody asked, when it is not further than before, or when the client
     /// reads too slowly: a later one says more.
     pub fn progress(&self, progress: f64, total: Option<f64>, message: Option<&str>) {
+        self.further(progress, || Notice::Progress {
+            progress,
+            total,
+            message: message.map(str::to_owned),
+            said: None,
+        });
+    }
+
+    /// The same in the words of a server: `said` are the `params` of its notification.
+    pub fn relay_progress(&self, progress: f64, said: Raw) {
+        self.further(progress, || Notice::Progress {
+            progress,
+            total: None,
+            message: None,
+            said: Some(said),
+        });
+    }
+
+    fn further(&self, progress: f64, notice: impl FnOnce() -> Notice) {
         let (true, Some(notices)) =
             (self.0.parts.wants_progress && progress.is_finite(), &self.0.parts.notices)
         else {
@@ -220,8 +246,7 @@ impl Context {
         let mut furthest = self.0.furthest.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if progress > *furthest {
             *furthest = progress;
-            let notice = Notice::Progress { progress, total, message: message.map(str::to_owned) };
-            notices.hear(notice);
+            notices.hear(notice());
         }
     }
 
@@ -235,10 +260,26 @@ impl Context {
 
     /// Says something to the client's log, if the request wants that level. Lost when the client reads too slowly.
     pub fn log(&self, level: LogLevel, logger: &str, data: impl Into<Value>) {
-        let wanted = self.0.parts.log_level.is_some_and(|least| level >= least);
-        if let (true, Some(notices)) = (wanted, &self.0.parts.notices) {
-            notices.hear(Notice::Log { level, logger: logger.to_owned(), data: data.into() });
+        if let Some(notices) = self.heeds(level) {
+            notices.hear(Notice::Log { level, logger: logger.to_owned(), data: data.into(), said: None });
         }
+    }
+
+    /// The same in the words of a server: `said` are the `params` of its notification.
+    pub fn relay_log(&self, level: LogLevel, said: Raw) {
+        if let Some(notices) = self.heeds(level) {
+            notices.hear(Notice::Log { level, logger: String::new(), data: Value::Null, said: Some(said) });
+        }
+    }
+
+    fn heeds(&self, level: LogLevel) -> Option<&Arc<dyn Listener>> {
+        let wanted = self.0.parts.log_level.is_some_and(|least| level >= least);
+        self.0.parts.notices.as_ref().filter(|_| wanted)
+    }
+
+    /// What the request said that only the server behind the plugin may know.
+    pub fn foreign(&self) -> Option<&Foreign> {
+        self.0.parts.foreign.as_deref()
     }
 
     /// Runs `work` where it may block, on the plugin's bounded pool. When the deadline passes first, the caller is

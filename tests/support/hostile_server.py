@@ -133,7 +133,8 @@ def tool_leak(ask, arguments):
 
 
 def tool_error(ask, arguments):
-    say({"id": ask["id"], "error": {"code": -32050, "message": "the disk is full"}})
+    data = {"sectors": 123456789012345678901234567890, "advice": "buy another one"}
+    say({"id": ask["id"], "error": {"code": -32050, "message": "the disk is full", "data": data}})
 
 
 def tool_ask(ask, arguments):
@@ -175,6 +176,20 @@ def tool_touch(ask, arguments):
     """Tells of a change of the resource, whether anybody asked for it or not."""
     say({"method": "notifications/resources/updated", "params": {"uri": arguments["uri"]}})
     text(ask, json.dumps(sorted(SUBSCRIBED)))
+
+
+def tool_echo(ask, arguments):
+    """Says on its way what the client's words are, byte for byte, and gives back the whole request."""
+    meta = ask["params"].get("_meta", {})
+    odd = '"x-own":1.50,"_meta":{"a/b":123456789012345678901234567890,"io.modelcontextprotocol/x":1}'
+    if "progressToken" in meta:
+        said = '{"progressToken":%s,"progress":1.0,%s}' % (json.dumps(meta["progressToken"]), odd)
+        write(b'{"jsonrpc":"2.0","method":"notifications/progress","params":%s}' % said.encode())
+    said = '{"level":"error","data":{"big":123456789012345678901234567890},%s}' % odd
+    write(b'{"jsonrpc":"2.0","method":"notifications/message","params":%s}' % said.encode())
+    # What belongs to no request by its words comes another way than the result, which must not overtake it.
+    time.sleep(0.3)
+    text(ask, json.dumps(ask["params"]))
 
 
 TOOLS = {name[5:]: tool for name, tool in list(globals().items()) if name.startswith("tool_")}

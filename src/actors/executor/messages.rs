@@ -21,6 +21,7 @@ use crate::access::Caller;
 use crate::catalog::{PromptEntry, ResourceEntry, Seat, ToolEntry, ViewName};
 use crate::error::Fault;
 pub use crate::plugins::{Listener, Notice, Reference};
+use crate::protocol::modern::Foreign;
 use crate::protocol::render::Finished;
 use crate::protocol::{
     ClientCapabilities, InputRequest, LogLevel, Method, Object, Raw, Revision, RpcError, Trace,
@@ -54,6 +55,8 @@ pub struct Perform {
     pub client_name: Option<Arc<str>>,
     /// W3C trace context.
     pub trace: Trace,
+    /// What the request says that Waygate does not know, for the server behind the plugin.
+    pub foreign: Option<Arc<Foreign>>,
     /// Where notices go, when the client wants any.
     pub notices: Option<Arc<dyn Listener>>,
     /// Whether it gave a progress token.

@@ -243,7 +243,10 @@ fn judge(seat: &Seat, place: &mut Place, outcome: &Came) {
 
 fn verdict_of(outcome: &Came) -> (Verdict, Option<&PluginError>) {
     match outcome {
-        Ok(Ok(_) | Err(PluginError::Unknown(_) | PluginError::InvalidParams(_))) => (Verdict::Answered, None),
+        Ok(
+            Ok(_)
+            | Err(PluginError::Unknown(_) | PluginError::InvalidParams(_) | PluginError::Answered { .. }),
+        ) => (Verdict::Answered, None),
         // Perhaps it was not even asked.
         Ok(Err(PluginError::MissingCapability(_) | PluginError::Full { .. })) => (Verdict::Nothing, None),
         Ok(Err(
@@ -334,6 +337,7 @@ fn context_of(perform: &Perform, deadline: Instant) -> CallContext {
         operator: perform.caller.operator,
         sees_all: perform.caller.tools.is_none() && perform.caller.bundles.is_none(),
         trace: perform.trace.clone(),
+        foreign: perform.foreign.clone(),
         blocking: Arc::clone(&perform.task.seat().blocking),
     })
 }

@@ -199,6 +199,7 @@ async fn tell_plugin(seat: &Seat, watch: &Watch) -> Result<(), Fault> {
         conversation: None,
         operator: false,
         sees_all: true,
+        foreign: None,
         trace: Trace::default(),
         blocking: Arc::clone(&seat.blocking),
     });

@@ -78,7 +78,7 @@ pub fn list(wanted: Wanted, running: &Running, folder: &PluginsFolder, json: boo
 }
 
 /// What every summary of a server may have, and its heading.
-const COLUMNS: [(&str, &str); 7] = [
+const COLUMNS: [(&str, &str); 8] = [
     ("name", "NAME"),
     ("kind", "KIND"),
     ("state", "STATE"),
@@ -86,6 +86,8 @@ const COLUMNS: [(&str, &str); 7] = [
     ("toolCount", "TOOLS"),
     ("tokens", "TOKENS"),
     ("path", "PATH"),
+    // The longest, and so the last.
+    ("why", "WHY"),
 ];
 
 /// Only the columns that something has.

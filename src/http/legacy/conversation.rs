@@ -108,6 +108,7 @@ impl<'a> Conversation<'a> {
             client: meta.client,
             client_name: meta.client_name,
             trace: meta.trace,
+            foreign: request.params.foreign(),
             notices: Some(Arc::clone(self.voice) as Arc<dyn Listener>),
             log_level: request.session.log_level(),
             cancel: self.cancel.clone(),

@@ -89,7 +89,9 @@ async fn answer_to(link: &dyn Link, own: u64, request: Outgoing) -> Result<Raw, 
 
 /// A server's error as it may be seen: servers repeat in it what they were given.
 pub fn veiled(link: &dyn Link, error: RpcError) -> RpcError {
-    RpcError { message: link.veiled(&error.message), ..error }
+    // Masks hold nothing that JSON would not take, and what is not JSON any more is not repeated.
+    let whole = error.whole.and_then(|whole| Raw::parse(link.veiled(whole.as_str()).into()).ok());
+    RpcError { message: link.veiled(&error.message), whole, ..error }
 }
 
 /// Whether a response on the flow of request `own` answers it. An error without an id does: the server could not read

@@ -263,6 +263,7 @@ pub fn context_of(
         conversation,
         operator: false,
         sees_all: true,
+        foreign: None,
         trace: Trace::default(),
         blocking: Arc::new(Blocking::new(1)),
     };

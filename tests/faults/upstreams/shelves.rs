@@ -192,3 +192,41 @@ fn a_completion_asks_the_server_by_its_own_names_whatever_they_are_published_und
     }
     house.neighbour_is_well();
 }
+
+/// Asks at a path.
+fn at(house: &House, path: &str, method: &str, params: Value) -> crate::support::Reply {
+    let mut http = Http::modern(method, params);
+    http.head = format!("POST {path}");
+    http.send(house.server.address)
+}
+
+#[test]
+fn a_path_promises_what_is_served_there_and_no_server_is_asked_for_what_it_never_promised() {
+    let breaker = "breaker = { failures = 3, open_seconds = 30 }";
+    let house = House::with(&[("shelf", hostile("shelf", breaker)), ("tools", hostile("good", ""))]);
+    house.is_ready("shelf");
+    house.is_ready("tools");
+    let offers = |path: &str| at(&house, path, "server/discover", json!({})).result()["capabilities"].clone();
+    assert_eq!(offers("/mcp/tools"), json!({"tools": {"listChanged": true}}));
+    let changing = json!({"listChanged": true});
+    let shelf = json!({"tools": changing, "prompts": changing, "resources": changing});
+    assert_eq!(offers("/mcp/shelf"), shelf);
+    let whole = offers("/mcp");
+    assert!(whole["completions"].is_object(), "the plugins of the program complete: {whole}");
+    let key_press = |path: &str, name: &str| {
+        let params =
+            json!({"ref": {"type": "ref/prompt", "name": name}, "argument": {"name": "a", "value": "x"}});
+        at(&house, path, "completion/complete", params)
+    };
+    for _ in 0..10 {
+        assert_eq!(key_press("/mcp/shelf", "prompt_1").code(), -32601, "nothing is completed there");
+        let refused = key_press("/mcp", "shelf__prompt_1");
+        assert_eq!(refused.code(), -32602, "others complete there: {}", refused.text());
+    }
+    assert_eq!(house.plugin("shelf")["state"], "ready", "what it was not asked it did not fail in");
+    let wanted = json!({"notifications": {"toolsListChanged": true, "promptsListChanged": true}});
+    let mut http = Http::modern("subscriptions/listen", wanted);
+    http.head = "POST /mcp/tools".to_owned();
+    let first = http.open(house.server.address).event().expect("an acknowledgement");
+    assert_eq!(first["params"]["notifications"], json!({"toolsListChanged": true}));
+}

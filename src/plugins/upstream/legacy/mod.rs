@@ -270,6 +270,7 @@ impl Legacy {
     }
 
     fn failed(&self, error: &LinkError) -> PluginError {
+        log::info!("a call to the server behind plugin {} broke: {error}", self.manner.plugin);
         failures::not_carried(&self.manner.plugin, error)
     }
 
@@ -460,6 +461,9 @@ fn with_hint(error: PluginError) -> PluginError {
         PluginError::InvalidParams(says) => PluginError::InvalidParams(format!("{says} ({HINT})")),
         PluginError::Away { why, returns } => PluginError::Away { why: format!("{why} ({HINT})"), returns },
         PluginError::Upstream(says) => PluginError::Upstream(format!("{says} ({HINT})")),
+        PluginError::Answered { code, why, data } => {
+            PluginError::Answered { code, why: format!("{why} ({HINT})"), data }
+        }
         other => other,
     }
 }

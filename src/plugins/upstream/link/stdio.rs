@@ -36,6 +36,7 @@ use crate::plugins::child::{
 };
 use lines::{Lines, Piece};
 use routes::Routes;
+pub use stderr::Heard;
 use stderr::Said;
 use veil::Veil;
 use writer::STUCK_AFTER;
@@ -77,14 +78,14 @@ struct Shared {
 }
 
 impl StdioLink {
-    /// Starts the program of the plugin `name`. Its variables are `environment`, which is `reach.env` resolved, and few of
+    /// Starts the program of the plugin whose programs say what is kept in `heard`. Its variables are `environment`, which is `reach.env` resolved, and few of
     /// Waygate's own. It works in `folder`, which is made when it is the plugin's private one, and may use nothing in the
     /// `denied` folders.
     ///
     /// # Errors
     /// Why it does not run; nothing of it is left then.
     pub async fn start(
-        name: &str,
+        heard: &Arc<Heard>,
         reach: &StdioReach,
         environment: Vec<(OsString, OsString)>,
         folder: PathBuf,
@@ -116,8 +117,8 @@ impl StdioLink {
                 return Err(unreachable(why));
             }
         };
-        let plugin: Arc<str> = name.into();
-        let unwalled = warn_of_walls(name, &reach.sandbox, &started);
+        let plugin = Arc::clone(heard.plugin());
+        let unwalled = warn_of_walls(&plugin, &reach.sandbox, &started);
         let shared = Arc::new(Shared {
             command,
             tree: life.tree(),
@@ -126,7 +127,7 @@ impl StdioLink {
             started,
             unwalled,
             routes: Routes::new(Arc::clone(&plugin), Arc::clone(&veil), response_max_bytes),
-            said: Said::new(plugin, veil),
+            said: Said::new(Arc::clone(heard), veil),
             last_exit: Mutex::default(),
         });
         let (queue, messages) = mpsc::channel(QUEUE_MAX);
@@ -228,8 +229,7 @@ impl Link for StdioLink {
     }
 
     fn report(&self) -> Value {
-        let Shared { command, started, tree, started_at, sandbox, routes, said, last_exit, .. } =
-            &*self.shared;
+        let Shared { command, started, tree, started_at, sandbox, routes, last_exit, .. } = &*self.shared;
         let counts = &routes.counts;
         let count = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
         let mut report = json!({
@@ -244,7 +244,6 @@ impl Link for StdioLink {
             "late": count(&counts.late),
             "dropped": count(&counts.dropped),
             "sandbox": sandbox,
-            "stderr": said.lines(),
         });
         let last_exit = last_exit.lock().unwrap_or_else(PoisonError::into_inner).clone();
         // A guard that is gone may have given its number to another process.
@@ -428,6 +427,7 @@ async fn see_through(mut life: Life, mut streams: Streams, shared: &Shared, clos
     streams.reader.end_within(DRAINS_WITHIN).await;
     streams.stderr.end_within(DRAINS_WITHIN).await;
     let exit = exit(ended.as_ref(), &shared.said);
+    shared.said.heard().note_exit(&exit);
     *shared.last_exit.lock().unwrap_or_else(PoisonError::into_inner) = Some(exit.clone());
     let (sentence, closed) = match why {
         _ if closing.is_cancelled() => ("the server was told to end".to_owned(), true),

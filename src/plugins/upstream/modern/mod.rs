@@ -107,7 +107,8 @@ impl Modern {
             capabilities: &self.discovered.capabilities,
             instructions: self.discovered.instructions.as_deref(),
         };
-        let inventory = self.lister.list(source, kinds, before, Instant::now() + self.list_timeout).await?;
+        let listed = self.lister.list(source, kinds, before, Instant::now() + self.list_timeout).await;
+        let inventory = listed.inspect_err(|error| self.learn(error))?;
         self.mirrors.store(Arc::new(mirrors_of(&inventory)));
         Ok(inventory)
     }

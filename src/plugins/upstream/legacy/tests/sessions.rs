@@ -218,8 +218,8 @@ async fn log_lines_beside_a_call_are_told_only_when_there_is_one_call_in_work() 
     let line =
         |text: &str| json!({"method": "notifications/message", "params": {"level": "info", "data": text}});
     main.stray(&line("alone"));
-    let Some(Notice::Log { data, .. }) = heard.recv().await else { panic!("no line") };
-    assert_eq!(data, "alone");
+    let Some(Notice::Log { said: Some(said), .. }) = heard.recv().await else { panic!("no line") };
+    assert_eq!(said.read::<Value>().unwrap()["data"], "alone");
     let (context, mut others) = client.heard();
     let second = house.spawn(call("t"), context);
     until("the other call", || house.calls() == 2).await;
