@@ -23,9 +23,9 @@ pub struct RpcError {
     /// What else it says.
     #[serde(default)]
     pub data: Value,
-    /// The whole object as it came, where it came from a server.
+    /// The whole object as it came, where it came from a server; in a box, for errors are carried far and are few.
     #[serde(skip)]
-    pub whole: Option<Raw>,
+    pub whole: Option<Box<Raw>>,
 }
 
 impl RpcError {
@@ -36,7 +36,7 @@ impl RpcError {
 
     /// What else it says, in the bytes that it came in.
     pub fn raw_data(&self) -> Option<Raw> {
-        let data = Object::open(self.whole.as_ref()?).ok()?.remove("data")?;
+        let data = Object::open(self.whole.as_deref()?).ok()?.remove("data")?;
         (!data.is_null()).then_some(data)
     }
 
@@ -108,7 +108,7 @@ impl Incoming {
         let Some(method) = places.method else {
             if let Some(error) = at(places.error) {
                 let mut read: RpcError = error.read()?;
-                read.whole = Some(error);
+                read.whole = Some(Box::new(error));
                 return Ok(Self::Response { id, outcome: Err(read) });
             }
             let result = at(places.result).filter(Raw::is_object);

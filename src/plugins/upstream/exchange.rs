@@ -90,7 +90,8 @@ async fn answer_to(link: &dyn Link, own: u64, request: Outgoing) -> Result<Raw, 
 /// A server's error as it may be seen: servers repeat in it what they were given.
 pub fn veiled(link: &dyn Link, error: RpcError) -> RpcError {
     // Masks hold nothing that JSON would not take, and what is not JSON any more is not repeated.
-    let whole = error.whole.and_then(|whole| Raw::parse(link.veiled(whole.as_str()).into()).ok());
+    let whole =
+        error.whole.and_then(|whole| Raw::parse(link.veiled(whole.as_str()).into()).ok()).map(Box::new);
     RpcError { message: link.veiled(&error.message), whole, ..error }
 }
 
