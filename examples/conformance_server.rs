@@ -108,6 +108,7 @@ impl Plugin for Fixtures {
             instructions: Some("Fixtures of the MCP conformance suite; of no use but to it.".to_owned()),
             completes: true,
             subscribes: true,
+            ..Inventory::default()
         }
     }
 

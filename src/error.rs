@@ -137,6 +137,17 @@ pub struct Fault {
     pub data: Vec<(&'static str, Value)>,
     /// What really happened, for the log alone.
     pub cause: Option<String>,
+    /// An error of a server behind a plugin, which keeps its own code and data.
+    pub relayed: Option<Box<Relayed>>,
+}
+
+/// What a server behind a plugin answered with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Relayed {
+    /// Its code.
+    pub code: i64,
+    /// The JSON of its `data`.
+    pub data: Option<String>,
 }
 
 impl Fault {
@@ -146,7 +157,14 @@ impl Fault {
         message: impl Into<Cow<'static, str>>,
         advice: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self { code, message: message.into(), advice: advice.into(), data: Vec::new(), cause: None }
+        Self {
+            code,
+            message: message.into(),
+            advice: advice.into(),
+            data: Vec::new(),
+            cause: None,
+            relayed: None,
+        }
     }
 
     /// `InvalidParams` with its two sentences: by far the most frequent fault.
@@ -171,6 +189,12 @@ impl Fault {
     /// Adds a member to `data`.
     pub fn with(mut self, key: &'static str, value: impl Into<Value>) -> Self {
         self.data.push((key, value.into()));
+        self
+    }
+
+    /// Keeps the code and the data of a server behind a plugin.
+    pub fn relayed(mut self, code: i64, data: Option<String>) -> Self {
+        self.relayed = Some(Box::new(Relayed { code, data }));
         self
     }
 

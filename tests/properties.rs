@@ -213,6 +213,7 @@ fn a_seal_opens_for_its_own_and_for_nothing_else() {
         let sealed = Sealed {
             principal: "p".to_owned(),
             request: "r".to_owned(),
+            seat: None,
             round: 1,
             call_id: token,
             expires_at: 10,

@@ -23,6 +23,7 @@ fn context(capabilities: Value) -> (Context, mpsc::Receiver<Notice>) {
         conversation: None,
         operator: false,
         sees_all: true,
+        foreign: None,
         trace: Trace::default(),
         blocking: Arc::new(Blocking::new(1)),
     };

@@ -23,6 +23,9 @@ pub struct Sealed {
     pub principal: String,
     /// The method, and the digest of its parameters.
     pub request: String,
+    /// Where the plugin sits that asked; none in states of earlier versions.
+    #[serde(default)]
+    pub seat: Option<u64>,
     /// Which round this state begins; rounds of one call differ.
     pub round: u32,
     /// The call that the rounds belong to.
@@ -146,6 +149,7 @@ mod tests {
         Sealed {
             principal: "p".into(),
             request: "r".into(),
+            seat: Some(7),
             round: 1,
             call_id: "c".into(),
             expires_at: 100,

@@ -61,6 +61,8 @@ pub struct Part {
     kind: &'static str,
     restarts: AtomicU64,
     given_up: AtomicBool,
+    /// Whether it has given no sign of life for too long.
+    stuck: AtomicBool,
     /// When the last panic was, what it said, and how long the restart took.
     last_panic: Mutex<Option<Panic>>,
     waiting: AtomicU64,
@@ -95,6 +97,14 @@ impl Part {
     /// Whether it used up its restarts.
     pub fn is_given_up(&self) -> bool {
         self.given_up.load(Ordering::Relaxed)
+    }
+    /// Whether it has given no sign of life for too long.
+    pub fn is_stuck(&self) -> bool {
+        self.stuck.load(Ordering::Relaxed)
+    }
+    /// Notes whether it gives signs of life.
+    pub fn note_stuck(&self, stuck: bool) {
+        self.stuck.store(stuck, Ordering::Relaxed);
     }
     /// Its last panic.
     pub fn last_panic(&self) -> Option<Panic> {
@@ -204,6 +214,7 @@ impl Roster {
             kind,
             restarts: AtomicU64::new(0),
             given_up: AtomicBool::new(false),
+            stuck: AtomicBool::new(false),
             last_panic: Mutex::new(None),
             waiting: AtomicU64::new(0),
             ping: address.clone().recipient(),

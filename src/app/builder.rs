@@ -1,5 +1,6 @@
 //! What a server is made of: its name and its plugins. This is where others embed Waygate.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -157,6 +158,13 @@ impl Builder {
             let guest = guest(&name, plugin);
             Guest { curation: own.map_or_else(|| Arc::clone(&guest.curation), Arc::new), ..guest }
         }));
+        let mut names = HashSet::new();
+        if let Some(twice) = all.iter().find(|guest| !names.insert(guest.name.as_str())) {
+            return Err(StartError::Plugin(format!(
+                "two plugins of this program are called {:?}: give one of them another name",
+                twice.name
+            )));
+        }
         Ok(all)
     }
 }
@@ -274,6 +282,23 @@ mod tests {
         let wanted = ["files", "system", "waygate"].map(str::to_owned);
         assert_eq!(names(Builder::new("embedded").guarded_by("/usr/bin/waygate-mcp")), Ok(wanted.to_vec()));
         assert_eq!(names(Builder::new("whole").or_guarded_here()), Ok(wanted.to_vec()));
+    }
+
+    #[test]
+    fn of_two_plugins_of_one_name_none_takes_the_others_place() {
+        let home = tempfile::tempdir().unwrap();
+        let config =
+            load(&Sources { home: Some(home.path().to_owned()), ..Sources::default() }).unwrap().config;
+        let plugin = || -> Arc<dyn Plugin> { Waygate::new(Arc::new(Slot::default())) };
+        let guests = |second: &str| {
+            Builder::new("p")
+                .plugin("one", plugin())
+                .plugin(second, plugin())
+                .plugins(&config, &Slot::default())
+        };
+        assert_eq!(guests("other").map(|all| all.len()).map_err(|error| error.to_string()), Ok(2));
+        let why = guests("one").map(|all| all.len()).unwrap_err().to_string();
+        assert!(why.contains("\"one\""), "{why}");
     }
 
     #[test]

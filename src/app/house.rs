@@ -70,7 +70,7 @@ pub(super) async fn build(
     // Last, so that its first judgement finds the plugins published; on a thread of its own, so that no other can block it.
     let health = start_health(&Arbiter::new(), &roster, watchlist);
     drop(keeper.await?);
-    let bench = Arc::new(bench(config, recorder, info, sealer, &shelf));
+    let bench = Arc::new(bench(config, recorder, info, sealer, (&shelf, &roll)));
     let house = Arc::new(House {
         metrics: metrics.await?,
         health: health.await?,
@@ -143,9 +143,16 @@ async fn start_db(
     on(arbiter, move || db::start(&roster, storage, instance, &history, render)).await
 }
 
-fn bench(config: &Config, recorder: Recorder, info: ServerInfo, sealer: Sealer, shelf: &Shelf) -> Bench {
+fn bench(
+    config: &Config,
+    recorder: Recorder,
+    info: ServerInfo,
+    sealer: Sealer,
+    (shelf, roll): (&Shelf, &Arc<Roll>),
+) -> Bench {
     Bench {
         links: Arc::clone(shelf.links()),
+        plugins: Arc::clone(roll),
         sealer,
         recorder,
         info,

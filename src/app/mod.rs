@@ -444,7 +444,12 @@ where
     F: FnOnce() -> T + Send + 'static,
 {
     let (sender, receiver) = oneshot::channel();
-    arbiter.spawn_fn(move || drop(sender.send(make())));
+    arbiter.spawn_fn(move || {
+        // What nobody waits for any more would be nobody's.
+        if !sender.is_closed() {
+            drop(sender.send(make()));
+        }
+    });
     async { receiver.await.map_err(|_| StartError::Part("its thread ended".to_owned())) }
 }
 

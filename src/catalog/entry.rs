@@ -16,6 +16,7 @@ use crate::access::limits::Allowance;
 use crate::protocol::{Definition, Object, Raw};
 
 /// A tool.
+#[derive(Clone)]
 pub struct ToolEntry {
     /// Its published name, where it was found.
     pub name: Arc<str>,
@@ -46,6 +47,7 @@ pub struct ToolEntry {
 }
 
 /// A prompt.
+#[derive(Clone)]
 pub struct PromptEntry {
     /// Its published name, where it was found.
     pub name: Arc<str>,
@@ -64,6 +66,7 @@ pub struct PromptEntry {
 }
 
 /// A resource, or a template of resources.
+#[derive(Clone)]
 pub struct ResourceEntry {
     /// Its URI or URI template.
     pub uri: Arc<str>,
@@ -126,6 +129,11 @@ impl ToolEntry {
         }
     }
 
+    /// The same where the plugin that sits on `seat` does it.
+    pub fn on(&self, seat: &Arc<Seat>) -> Self {
+        Self { seat: Arc::clone(seat), ..self.clone() }
+    }
+
     /// What clients are told of what it does.
     pub fn description(&self) -> Option<String> {
         Object::open(&self.shown).ok()?.text("description")
@@ -148,6 +156,11 @@ impl ToolEntry {
 }
 
 impl PromptEntry {
+    /// The same where the plugin that sits on `seat` gives it.
+    pub fn on(&self, seat: &Arc<Seat>) -> Self {
+        Self { seat: Arc::clone(seat), ..self.clone() }
+    }
+
     /// Publishes a prompt.
     ///
     /// # Errors
@@ -187,6 +200,11 @@ impl PromptEntry {
 }
 
 impl ResourceEntry {
+    /// The same where the plugin that sits on `seat` gives it.
+    pub fn on(&self, seat: &Arc<Seat>) -> Self {
+        Self { seat: Arc::clone(seat), ..self.clone() }
+    }
+
     /// Publishes a resource or a template.
     ///
     /// # Errors

@@ -58,6 +58,8 @@ pub struct Listing {
     /// What the pages show.
     items: Vec<Raw>,
     size: usize,
+    /// For how long they hold.
+    ttl_ms: u64,
 }
 
 impl PartialEq for Listing {
@@ -78,9 +80,11 @@ impl Listing {
     ) -> Self {
         let size = manner.page_size.max(1);
         let count = items.len().div_ceil(size).max(1);
-        let mut list = Self { key, view: view.clone(), pages: Vec::with_capacity(count), items, size };
+        let ttl_ms = manner.ttl_ms;
+        let mut list =
+            Self { key, view: view.clone(), pages: Vec::with_capacity(count), items, size, ttl_ms };
         for page in 0..count {
-            if old.key == key && old.view == *view && old.size == size {
+            if old.key == key && old.view == *view && old.size == size && old.ttl_ms == ttl_ms {
                 let same =
                     list.shown(page) == old.shown(page) && (page + 1 < count) == (page + 1 < old.pages.len());
                 if let Some(kept) = old.pages.get(page).filter(|_| same) {
@@ -94,12 +98,17 @@ impl Listing {
             if page + 1 < count {
                 result.put("nextCursor", list.cursor(page + 1));
             }
-            result.put("ttlMs", manner.ttl_ms);
+            result.put("ttlMs", ttl_ms);
             result.put("cacheScope", "private");
             let finished = render::complete(&result.to_raw(), &manner.info);
             list.pages.extend(finished.map(|finished| Arc::new(Page::new(finished))));
         }
         list
+    }
+
+    /// For how many milliseconds clients may keep its pages.
+    pub(super) fn ttl_ms(&self) -> u64 {
+        self.ttl_ms
     }
 
     /// What stands on a page.

@@ -13,7 +13,9 @@ use tokio::time::Instant;
 use super::breaker::{Admitted, Breaker, Circuit, Turn, Verdict};
 use super::counted::Counted;
 use super::curation::Curator;
+use super::failed::{Failed, Failures};
 use super::meter::Meter;
+use super::state::PluginState;
 use crate::access::limits::{Allowance, Of};
 use crate::config::Quota;
 use crate::config::plugin::{Breaker as BreakerRule, Curation};
@@ -41,35 +43,6 @@ pub struct SeatLimits {
     pub start_timeout: Option<Duration>,
 }
 
-/// How a plugin's life stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum PluginState {
-    /// Not yet ready, or not again.
-    Starting = 0,
-    /// Serving.
-    Ready = 1,
-    /// Serving, but somebody should look: it says so, or some of what it offers was refused.
-    Degraded = 2,
-    /// Nothing of it is served, until somebody mends it and reloads.
-    Quarantined = 3,
-    /// Ended.
-    Stopped = 4,
-}
-
-impl PluginState {
-    /// Its word.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Starting => "starting",
-            Self::Ready => "ready",
-            Self::Degraded => "degraded",
-            Self::Quarantined => "quarantined",
-            Self::Stopped => "stopped",
-        }
-    }
-}
-
 /// Why and since when a plugin stands as it does.
 #[derive(Debug, Clone)]
 struct Standing {
@@ -81,6 +54,8 @@ struct Standing {
 
 /// A plugin's seat.
 pub struct Seat {
+    /// Unlike that of any other seat, of other processes, too: a client brings it back with the state of a call.
+    pub number: u64,
     /// The plugin's name.
     pub name: Arc<str>,
     /// What of it is offered, and how.
@@ -106,6 +81,8 @@ pub struct Seat {
     /// Whether some of what it offers was refused.
     refused: AtomicBool,
     was_open: AtomicBool,
+    /// Whether nothing is heard of the thread that it lives on.
+    stuck: AtomicBool,
     /// Whether what it offers may be published: not before it takes another's place, and not after it lost its own.
     shown: AtomicBool,
     breaker: Option<Arc<Breaker>>,
@@ -115,6 +92,7 @@ pub struct Seat {
     early: AtomicBool,
     /// Told of each change of its state.
     turned: Notify,
+    failed: Failures,
 }
 
 /// A place taken by one call, given back on drop.
@@ -143,6 +121,10 @@ impl Drop for Place {
     }
 }
 
+/// What is said of a plugin whose thread gives no sign of life.
+const STUCK: &str = "something holds up the thread that it lives on: calls may still be answered, but it neither begins \
+                     anew nor tells what changes; reload the plugins to begin it on another thread";
+
 /// For a plugin that is busy, or comes back at a moment that is not known.
 const SOON: Duration = Duration::from_secs(1);
 
@@ -156,6 +138,7 @@ impl Seat {
             Some((local.clone(), Allowance::new(Of::Tool, &published, quota, None)?))
         };
         Self {
+            number: uuid::Uuid::now_v7().as_u64_pair().1,
             name: name.into(),
             allowances: curator.quotas().filter_map(allowance).collect(),
             curator,
@@ -171,11 +154,13 @@ impl Seat {
             standing: Mutex::new(Standing { why: None, since: SystemTime::now(), returns: None }),
             refused: AtomicBool::new(false),
             was_open: AtomicBool::new(false),
+            stuck: AtomicBool::new(false),
             shown: AtomicBool::new(true),
             breaker,
             opened: Mutex::new(None),
             early: AtomicBool::new(false),
             turned: Notify::new(),
+            failed: Failures::default(),
         }
     }
 
@@ -285,17 +270,26 @@ impl Seat {
 
     /// Takes in what became of the call that has `place`; `why` is asked for when it failed.
     pub fn judge(&self, place: &mut Place, verdict: Verdict, why: impl FnOnce() -> String) {
+        let why = (verdict == Verdict::Failed).then(why).unwrap_or_default();
+        if verdict == Verdict::Failed {
+            self.failed.note(&self.name, &why);
+        }
         let Some(breaker) = &self.breaker else { return };
         let probe = place.trial.take().is_some();
         match breaker.judge(Admitted { probe }, verdict, Instant::now()) {
             Turn::None => {}
             Turn::Opened => {
-                let why = format!("{} calls in a row failed; the last one: {}", breaker.failures(), why());
+                let why = format!("{} calls in a row failed; the last one: {}", breaker.failures(), why);
                 log::warn!(plugin = &*self.name; "plugin {} is open: {why}", self.name);
                 *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = Some((why, SystemTime::now()));
             }
             Turn::Closed => self.say_closed("a call that tried it was answered"),
         }
+    }
+
+    /// The calls of it that failed: what the breaker calls so, be there one or not.
+    pub fn failed(&self) -> Failed {
+        self.failed.seen()
     }
 
     fn say_closed(&self, why: &str) {
@@ -368,7 +362,9 @@ impl Seat {
     /// How its life stands.
     pub fn state(&self) -> PluginState {
         match self.life() {
-            PluginState::Ready if self.refused.load(Ordering::Relaxed) => PluginState::Degraded,
+            PluginState::Ready if self.refused.load(Ordering::Relaxed) || self.is_stuck() => {
+                PluginState::Degraded
+            }
             state => state,
         }
     }
@@ -401,6 +397,9 @@ impl Seat {
             PluginState::Ready | PluginState::Degraded if self.is_open() => {
                 return opened().map(|(why, _)| why);
             }
+            PluginState::Ready | PluginState::Degraded | PluginState::Starting if self.is_stuck() => {
+                return Some(STUCK.to_owned());
+            }
             PluginState::Degraded if self.life() == PluginState::Ready => {
                 return Some("some of what it offers is not published".to_owned());
             }
@@ -423,7 +422,7 @@ impl Seat {
 
     /// Notes how its life stands now, why, and when it will be worth asking again; each change is logged once.
     pub fn turn(&self, state: PluginState, why: Option<String>, returns: Option<Instant>) {
-        {
+        let before = {
             let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
             standing.returns = returns;
             if self.life() == state && standing.why == why {
@@ -431,10 +430,10 @@ impl Seat {
                 self.turned.notify_waiters();
                 return;
             }
-            standing.why.clone_from(&why);
             standing.since = SystemTime::now();
             self.state.store(state as u8, Ordering::Release);
-        }
+            std::mem::replace(&mut standing.why, why.clone())
+        };
         self.early.store(false, Ordering::Release);
         self.turned.notify_waiters();
         if state == PluginState::Ready
@@ -448,6 +447,10 @@ impl Seat {
                 log::error!(plugin = name; "plugin {name} is {word}: {why}")
             }
             (_, Some(why)) => log::warn!(plugin = name; "plugin {name} is {word}: {why}"),
+            // That it is well again is as much news as that it was not.
+            (PluginState::Ready, None) if before.is_some() => {
+                log::info!(plugin = name; "plugin {name} is {word} again")
+            }
             (_, None) => log::debug!(plugin = name; "plugin {name} is {word}"),
         }
     }
@@ -488,6 +491,19 @@ impl Seat {
         if self.life() != PluginState::Quarantined {
             self.turn(PluginState::Quarantined, Some("its actor was given up".to_owned()), None);
         }
+    }
+
+    /// Notes whether the thread that it lives on gives signs of life; each change is logged once.
+    pub fn note_stuck(&self, stuck: bool) {
+        if stuck != self.stuck.swap(stuck, Ordering::Relaxed) {
+            let word = if stuck { STUCK } else { "its thread gives signs of life again" };
+            log::warn!(plugin = &*self.name; "plugin {}: {word}", self.name);
+        }
+    }
+
+    /// Whether nothing is heard of the thread that it lives on.
+    pub fn is_stuck(&self) -> bool {
+        self.stuck.load(Ordering::Relaxed)
     }
 
     /// Notes whether some of what it offers was refused.

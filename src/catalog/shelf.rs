@@ -14,9 +14,10 @@ use super::Manner;
 use super::entry::ResourceEntry;
 use super::links::Links;
 use super::offer::{COMPILE_WITHIN, Offer};
-use super::seat::{PluginState, Seat};
+use super::seat::Seat;
 use super::sightings::{Sighting, Sightings};
 use super::snapshot::{Refused, Snapshot};
+use super::state::PluginState;
 use super::view::{Bundle, Changed, Cut, View, ViewName};
 use crate::config::plugin::BundleFile;
 use crate::plugins::Inventory;
@@ -107,10 +108,10 @@ impl Shelf {
     fn whole(&self, view: &ViewName) -> Option<Guard<Arc<Snapshot>>> {
         let current = self.current.load();
         let Some(name) = view.name() else { return Some(current) };
-        let none = Snapshot::default();
         let view = current.views.get(name)?;
-        let built =
-            view.look(|cut, parts| Snapshot::build(ViewName::of(name), cut, parts, &none, &self.manner));
+        let built = view.look(|cut, parts| {
+            Snapshot::build(ViewName::of(name), cut, parts, &Snapshot::default(), &self.manner)
+        });
         Some(Guard::from_inner(Arc::clone(built)))
     }
 
@@ -130,7 +131,8 @@ impl Shelf {
         if let Some(entry) = catalog.resource(uri) {
             return Some(Arc::clone(entry));
         }
-        let seat = catalog.seat(&self.links.owner(uri)?)?;
+        let plugin = self.links.owner(uri, |plugin| catalog.seat(plugin).is_some())?;
+        let seat = catalog.seat(&plugin)?;
         Some(Arc::new(ResourceEntry::linked(seat, uri)))
     }
 

@@ -17,8 +17,9 @@ use super::view::{Changed, Cut, Kinds, View, ViewName};
 use crate::access::limits::Allowance;
 use crate::config::Selection;
 use crate::plugins::Inventory;
+use crate::protocol::capabilities::Offers;
 use crate::protocol::render::{self, Finished};
-use crate::protocol::{Raw, SERVED, capabilities};
+use crate::protocol::{Raw, SERVED};
 
 /// Instructions of all plugins together are cut at this.
 const INSTRUCTIONS_MAX_BYTES: usize = 16 * 1024;
@@ -77,6 +78,8 @@ pub struct Snapshot {
     pub discover: Option<Arc<Page>>,
     /// What a model should know to use it all.
     pub instructions: Option<String>,
+    /// What is served here.
+    pub offers: Offers,
 }
 
 impl Snapshot {
@@ -195,6 +198,7 @@ impl Snapshot {
 
     /// Renders what is sent.
     fn finish(&mut self, cut: &Cut, lists: Lists, old: &Self, manner: &Manner) {
+        let manner = &held_for(&self.parts, manner);
         let list = |key, items, old: &Listing| Listing::render(key, &self.view, items, old, manner);
         let tools = list("tools", lists.tools, &old.tools_list);
         let prompts = list("prompts", lists.prompts, &old.prompts_list);
@@ -203,9 +207,14 @@ impl Snapshot {
         (self.tools_list, self.prompts_list) = (tools, prompts);
         (self.resources_list, self.templates_list) = (resources, templates);
         self.instructions = instructions(cut, &self.parts);
-        let kept = old.discover.clone().filter(|_| old.instructions == self.instructions);
+        self.offers = offers(cut, &self.parts);
+        let same = old.instructions == self.instructions
+            && old.offers == self.offers
+            && old.tools_list.ttl_ms() == manner.ttl_ms;
+        let kept = old.discover.clone().filter(|_| same);
         self.discover = kept.or_else(|| {
-            discover(self.instructions.as_deref(), manner).map(|finished| Arc::new(Page::new(finished)))
+            let finished = discover(self.offers, self.instructions.as_deref(), manner);
+            finished.map(|finished| Arc::new(Page::new(finished)))
         });
     }
 
@@ -406,11 +415,30 @@ fn instructions(cut: &Cut, parts: &[Arc<Offer>]) -> Option<String> {
     (!instructions.is_empty()).then_some(instructions)
 }
 
+/// What is served. The front of a plugin serves what that plugin does; elsewhere plugins come and go, and with them what
+/// their lists show, so that lists are there even while they are empty.
+fn offers(cut: &Cut, parts: &[Arc<Offer>]) -> Offers {
+    let served = parts.iter().map(|offer| offer.inventory.offers()).fold(Offers::default(), Offers::or);
+    match cut {
+        Cut::Front => served,
+        Cut::All | Cut::Bundle(_) => {
+            let lists = Offers { prompts: cut.lists_all(), ..Offers::LISTS };
+            lists.or(Offers { prompts: false, ..served })
+        }
+    }
+}
+
+/// Lists hold no longer than the shortest of those that they are made of.
+fn held_for(parts: &[Arc<Offer>], manner: &Manner) -> Manner {
+    let shortest = parts.iter().filter_map(|offer| offer.inventory.ttl_ms).min();
+    Manner { ttl_ms: shortest.unwrap_or(u64::MAX).min(manner.ttl_ms), ..manner.clone() }
+}
+
 /// `server/discover`.
-fn discover(instructions: Option<&str>, manner: &Manner) -> Option<Finished> {
+fn discover(offers: Offers, instructions: Option<&str>, manner: &Manner) -> Option<Finished> {
     let mut result = json!({
         "supportedVersions": SERVED,
-        "capabilities": capabilities::of_server(),
+        "capabilities": offers.to_value(),
         "ttlMs": manner.ttl_ms,
         "cacheScope": "private",
     });

@@ -140,6 +140,11 @@ fn a_linked_uri_is_found_where_its_plugin_has_a_part_and_not_elsewhere() {
     assert_eq!(owner(&shelf.keep()).as_deref(), Some("two"));
     assert_eq!(owner(&look(&shelf, "two")).as_deref(), Some("two"));
     assert_eq!(owner(&look(&shelf, "one")), None);
+    // Another instance of the same server links to the same, and each front goes on with its own.
+    shelf.links().note("x:linked", &"one".into());
+    assert_eq!(owner(&shelf.keep()).as_deref(), Some("one"), "the last one");
+    assert_eq!(owner(&look(&shelf, "one")).as_deref(), Some("one"));
+    assert_eq!(owner(&look(&shelf, "two")).as_deref(), Some("two"));
 }
 
 #[test]
@@ -402,4 +407,24 @@ fn no_number_of_globs_grows_the_catalog_without_end() {
         shelf.publish(&seat, described(&n.to_string(), &["read"]));
     }
     assert_eq!(shelf.keep().culled(), 0, "what nobody looks at is forgotten");
+}
+
+#[test]
+fn a_list_holds_no_longer_than_the_shortest_that_it_is_made_of() {
+    let shelf = Shelf::new(Manner { page_size: 2, ttl_ms: 60_000, info: ServerInfo::new("s", "1") });
+    let ttl = |page: Option<&Arc<Page>>| -> serde_json::Value {
+        let page: serde_json::Value = serde_json::from_slice(page.unwrap().finished().bytes()).unwrap();
+        page["ttlMs"].clone()
+    };
+    let shown = || {
+        let current = shelf.keep();
+        (ttl(current.tools_list.page(None).ok()), ttl(current.discover.as_ref()))
+    };
+    shelf.publish(&seat("a"), offers(&["read"]));
+    assert_eq!(shown(), (json!(60_000), json!(60_000)));
+    let brief = seat("b");
+    shelf.publish(&brief, Inventory { ttl_ms: Some(7), ..offers(&[]) });
+    assert_eq!(shown(), (json!(7), json!(7)), "the same tools, rendered anew");
+    shelf.rearrange(vec![Arrangement::Remove(brief)]);
+    assert_eq!(shown(), (json!(60_000), json!(60_000)));
 }

@@ -323,7 +323,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("health.beat_seconds", "WAYGATE_HEALTH_BEAT_SECONDS", from_to(1, 3600), Is("1"),
         "Time between two health checks.").unit("seconds"),
     setting("health.stuck_seconds", "WAYGATE_HEALTH_STUCK_SECONDS", from_to(2, 3600), Is("30"),
-        "A part that has not answered for so long is stuck, and the process stops to be restarted.").unit("seconds"),
+        "A part that has not answered for so long is stuck, and the process stops to be restarted; a plugin's part degrades its plugin only.").unit("seconds"),
     setting("health.disk_min_bytes", "WAYGATE_HEALTH_DISK_MIN_BYTES", from_to(0, 1024 * TIB), Is("104857600"),
         "Less free disk than this degrades the health.").unit("bytes"),
 ];

@@ -39,7 +39,7 @@ pub async fn post(request: HttpRequest, mut payload: Payload, door: Data<Door>) 
         Ok(taken) => taken,
         Err(fault) => {
             if fault.code != ErrorCode::BodyTimeout {
-                limits::discard(&mut payload).await;
+                Box::pin(limits::discard(&mut payload)).await;
             }
             return reply::rpc_error(None, &fault, "POST /mcp", &request_id);
         }
@@ -122,7 +122,7 @@ pub async fn answer(call: &Call<'_>, body: Bytes) -> HttpResponse {
             )
         }
         Ok(Message::Batch(whole)) => {
-            legacy::batch(call, accepts, &whole).await.unwrap_or_else(|fault| refuse(None, &fault))
+            Box::pin(legacy::batch(call, accepts, &whole)).await.unwrap_or_else(|fault| refuse(None, &fault))
         }
         Ok(Message::Request { id, method, params }) => {
             let asked = Asked { id, method, accepts };
@@ -139,7 +139,8 @@ pub async fn answer(call: &Call<'_>, body: Bytes) -> HttpResponse {
                 if let Some(fault) = refuse_legacy(&call.mirrors(), &asked.method) {
                     return refuse(&fault);
                 }
-                return legacy::request(call, &asked, params).await.unwrap_or_else(|fault| refuse(&fault));
+                let served = Box::pin(legacy::request(call, &asked, params)).await;
+                return served.unwrap_or_else(|fault| refuse(&fault));
             }
             let _busy = Busy::begin();
             let served = AssertUnwindSafe(serve(call, &asked, &params)).catch_unwind().await;
@@ -171,7 +172,7 @@ async fn serve(call: &Call<'_>, asked: &Asked, params: &Params) -> Result<HttpRe
             tally::ended(method, "ok");
             stream::send(render::result(&asked.id, page.finished()), asked.accepts)
         }
-        Routed::Listen(wanted) => listen::open(call, asked, &wanted).await?,
+        Routed::Listen(wanted) => Box::pin(listen::open(call, asked, &wanted)).await?,
         Routed::Perform(task) => stream::perform(call, asked, params, meta, (task, places)).await?,
     };
     tally::took(method, began.elapsed());

@@ -15,6 +15,7 @@ use crate::actors::House;
 use crate::actors::executor::messages::{Reference, Task};
 use crate::catalog::{Listing, Page, Snapshot, ViewName};
 use crate::error::{ErrorCode, Fault};
+use crate::protocol::capabilities::Offers;
 use crate::protocol::modern::{Member, Params};
 use crate::protocol::{Method, Raw, headers};
 
@@ -43,6 +44,16 @@ pub struct Wanted {
     pub resources_list_changed: bool,
     /// Changes of these resources.
     pub resource_subscriptions: Vec<Arc<str>>,
+}
+
+impl Wanted {
+    /// What of it is served.
+    fn within(mut self, offers: Offers) -> Self {
+        self.tools_list_changed &= offers.tools;
+        self.prompts_list_changed &= offers.prompts;
+        self.resources_list_changed &= offers.resources;
+        self
+    }
 }
 
 /// The current snapshot of `view`.
@@ -94,7 +105,7 @@ pub fn find(
         Method::PromptsGet => Routed::Perform(prompt(&catalog, params)?),
         Method::ResourcesRead => Routed::Perform(read(house, &catalog, params)?),
         Method::Complete => Routed::Perform(complete(&catalog, params)?),
-        Method::Listen => Routed::Listen(wanted(params)?),
+        Method::Listen => Routed::Listen(wanted(params)?.within(catalog.offers)),
     })
 }
 
@@ -188,6 +199,13 @@ struct WireContext {
 }
 
 fn complete(catalog: &Snapshot, params: &Params) -> Result<Task, Fault> {
+    if !catalog.offers.completes {
+        return Err(Fault::new(
+            ErrorCode::MethodNotFound,
+            "nothing here completes arguments",
+            "see what `server/discover` or `initialize` says is served",
+        ));
+    }
     let reference: WireReference = member(params.reference(), "ref")?;
     let argument: WireArgument = member(params.argument(), "argument")?;
     let context: WireContext =
@@ -209,6 +227,12 @@ fn complete(catalog: &Snapshot, params: &Params) -> Result<Task, Fault> {
         }
         (kind, _, _) => return Err(unknown(kind)),
     };
+    if !catalog.offer(seat).is_some_and(|offer| offer.completes) {
+        return Err(Fault::invalid_params(
+            format!("plugin {:?} does not complete arguments", seat.name),
+            "let the user write the argument in full",
+        ));
+    }
     let chosen = Raw::of(&context.arguments.unwrap_or_default())
         .map_err(|error| Fault::internal(error.to_string()))?;
     Ok(Task::Complete { seat: Arc::clone(seat), of, argument: argument.name, typed: argument.value, chosen })

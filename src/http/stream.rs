@@ -48,7 +48,7 @@ pub async fn perform(
     let cancel = CancellationToken::new();
     let guard = cancel.clone().drop_guard();
     let method = task.method();
-    let perform = Perform {
+    let perform = Box::new(Perform {
         task,
         view: call.view.clone(),
         caller: call.caller.clone(),
@@ -60,6 +60,7 @@ pub async fn perform(
         client: meta.client,
         client_name: meta.client_name,
         trace: meta.trace,
+        foreign: params.foreign(),
         wants_progress: wants && token.is_some(),
         notices: sender.map(|sender| Arc::new(sender) as Arc<dyn Listener>),
         revision: Revision::V20260728,
@@ -67,12 +68,12 @@ pub async fn perform(
         log_level,
         cancel,
         places,
-    };
+    });
     let waits = call.door.part.waits();
     let sent = call.door.executor.send(perform);
     let answer = async move {
         let _waits = waits;
-        sent.await.unwrap_or_else(|error| Err(lost(&error)))
+        sent.await.map_err(|error| lost(&error))?.end().await
     };
     let Some(notices) = notices.as_mut() else {
         let done = answer.await;

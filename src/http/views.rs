@@ -82,7 +82,11 @@ pub fn actors(house: &House) -> Value {
         json!({
             "name": part.name(),
             "kind": part.kind(),
-            "state": if part.is_given_up() { "given_up" } else { "running" },
+            "state": match (part.is_given_up(), part.is_stuck()) {
+                (true, _) => "given_up",
+                (false, true) => "stuck",
+                (false, false) => "running",
+            },
             "restarts": part.restarts(),
             "waiting": part.waiting(),
             "lastPanic": panic.map(|panic| json!({
@@ -169,12 +173,20 @@ pub fn plugin(house: &House, name: &str) -> Option<Value> {
             "failures": rule.failures,
             "openSeconds": rule.open.as_secs_f64(),
         })),
+        "failedCalls": failed_calls(seat),
         "report": seat.plugin.report(),
     });
     if let (Some(shown), Value::Object(more)) = (shown.as_object_mut(), more) {
         shown.extend(more);
     }
     Some(shown)
+}
+
+/// How many calls failed, and why the last of them did.
+fn failed_calls(seat: &crate::catalog::Seat) -> Value {
+    let failed = seat.failed();
+    let (why, at) = failed.last.map(|(why, at)| (why, moment(at))).unzip();
+    json!({"count": failed.count, "lastWhy": why, "lastAt": at})
 }
 
 /// `/bundles`: the operator's bundles, and the plugins that are served alone.

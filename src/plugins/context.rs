@@ -12,7 +12,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::PluginError;
-use crate::protocol::{ClientCapabilities, LogLevel, Trace};
+use crate::protocol::modern::Foreign;
+use crate::protocol::{ClientCapabilities, LogLevel, Raw, Trace};
 
 /// A caller as plugins may know it: the same caller has the same key, and the key says nothing else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -33,7 +34,8 @@ pub struct Hop {
     pub bytes_out: u64,
     /// Received from it.
     pub bytes_in: u64,
-    /// What was translated: `modern-legacy` for a call of today's revision to a server with sessions, and so on.
+    /// What was translated: `modern-legacy` for a call of today's revision to a server with sessions, `legacy-modern` for
+    /// the other way.
     pub bridged: Option<&'static str>,
 }
 
@@ -48,6 +50,8 @@ pub enum Notice {
         total: Option<f64>,
         /// For people.
         message: Option<String>,
+        /// The whole of it as a server behind the plugin said it; then that is what is passed on.
+        said: Option<Raw>,
     },
     /// `notifications/message`.
     Log {
@@ -57,6 +61,8 @@ pub enum Notice {
         logger: String,
         /// What.
         data: Value,
+        /// The whole of it as a server behind the plugin said it; then that is what is passed on.
+        said: Option<Raw>,
     },
     /// Nothing will be said for about so long: whoever holds a connection for this call may hang up meanwhile, if its
     /// revision knows how to come back.
@@ -102,6 +108,8 @@ pub struct ContextParts {
     pub sees_all: bool,
     /// W3C trace context of the request.
     pub trace: Trace,
+    /// What the request said that Waygate does not know.
+    pub foreign: Option<Arc<Foreign>>,
     /// The plugin's room for blocking work.
     pub blocking: Arc<Blocking>,
 }
@@ -120,14 +128,14 @@ struct Inner {
     parts: ContextParts,
     /// The progress told last.
     furthest: std::sync::Mutex<f64>,
-    hop: std::sync::OnceLock<Hop>,
+    hop: std::sync::Mutex<Option<Hop>>,
 }
 
 impl Context {
     /// From its parts.
     pub fn new(parts: ContextParts) -> Self {
         let furthest = std::sync::Mutex::new(f64::NEG_INFINITY);
-        Self(Arc::new(Inner { parts, furthest, hop: std::sync::OnceLock::new() }))
+        Self(Arc::new(Inner { parts, furthest, hop: std::sync::Mutex::new(None) }))
     }
 
     /// When the call is given up.
@@ -170,14 +178,22 @@ impl Context {
         self.0.parts.log_level
     }
 
-    /// Notes what the call did behind the plugin; the first note counts.
+    /// Notes what the call did behind the plugin. What it did there before, as in a session that was lost, is added.
     pub fn hopped(&self, hop: Hop) {
-        let _told_before = self.0.hop.set(hop);
+        let mut noted = self.0.hop.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let before = noted.take().unwrap_or_default();
+        *noted = Some(Hop {
+            instance: hop.instance.or(before.instance),
+            upstream: before.upstream.saturating_add(hop.upstream),
+            bytes_out: before.bytes_out.saturating_add(hop.bytes_out),
+            bytes_in: before.bytes_in.saturating_add(hop.bytes_in),
+            bridged: hop.bridged.or(before.bridged),
+        });
     }
 
     /// What the call did behind the plugin, if it went further.
-    pub fn hop(&self) -> Option<&Hop> {
-        self.0.hop.get()
+    pub fn hop(&self) -> Option<Hop> {
+        self.0.hop.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
     /// Whether the caller proved to be the operator: by the key.
@@ -203,6 +219,25 @@ impl Context {
     /// Tells how far the work is. Not sent when nobody asked, when it is not further than before, or when the client
     /// reads too slowly: a later one says more.
     pub fn progress(&self, progress: f64, total: Option<f64>, message: Option<&str>) {
+        self.further(progress, || Notice::Progress {
+            progress,
+            total,
+            message: message.map(str::to_owned),
+            said: None,
+        });
+    }
+
+    /// The same in the words of a server: `said` are the `params` of its notification.
+    pub fn relay_progress(&self, progress: f64, said: Raw) {
+        self.further(progress, || Notice::Progress {
+            progress,
+            total: None,
+            message: None,
+            said: Some(said),
+        });
+    }
+
+    fn further(&self, progress: f64, notice: impl FnOnce() -> Notice) {
         let (true, Some(notices)) =
             (self.0.parts.wants_progress && progress.is_finite(), &self.0.parts.notices)
         else {
@@ -211,8 +246,7 @@ impl Context {
         let mut furthest = self.0.furthest.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if progress > *furthest {
             *furthest = progress;
-            let notice = Notice::Progress { progress, total, message: message.map(str::to_owned) };
-            notices.hear(notice);
+            notices.hear(notice());
         }
     }
 
@@ -226,10 +260,26 @@ impl Context {
 
     /// Says something to the client's log, if the request wants that level. Lost when the client reads too slowly.
     pub fn log(&self, level: LogLevel, logger: &str, data: impl Into<Value>) {
-        let wanted = self.0.parts.log_level.is_some_and(|least| level >= least);
-        if let (true, Some(notices)) = (wanted, &self.0.parts.notices) {
-            notices.hear(Notice::Log { level, logger: logger.to_owned(), data: data.into() });
+        if let Some(notices) = self.heeds(level) {
+            notices.hear(Notice::Log { level, logger: logger.to_owned(), data: data.into(), said: None });
         }
+    }
+
+    /// The same in the words of a server: `said` are the `params` of its notification.
+    pub fn relay_log(&self, level: LogLevel, said: Raw) {
+        if let Some(notices) = self.heeds(level) {
+            notices.hear(Notice::Log { level, logger: String::new(), data: Value::Null, said: Some(said) });
+        }
+    }
+
+    fn heeds(&self, level: LogLevel) -> Option<&Arc<dyn Listener>> {
+        let wanted = self.0.parts.log_level.is_some_and(|least| level >= least);
+        self.0.parts.notices.as_ref().filter(|_| wanted)
+    }
+
+    /// What the request said that only the server behind the plugin may know.
+    pub fn foreign(&self) -> Option<&Foreign> {
+        self.0.parts.foreign.as_deref()
     }
 
     /// Runs `work` where it may block, on the plugin's bounded pool. When the deadline passes first, the caller is

@@ -17,6 +17,7 @@ use futures_util::future::BoxFuture;
 use serde_json::Value;
 use tokio::sync::broadcast;
 
+use crate::protocol::capabilities::Offers;
 use crate::protocol::{Answers, Definition, InputRequest, Raw};
 
 pub use context::{Blocking, CallerKey, Context, ContextParts, ConversationKey, Hop, Listener, Notice};
@@ -94,6 +95,40 @@ pub struct Inventory {
     pub completes: bool,
     /// Whether [`Request::Subscribe`] is answered and [`Change::Updated`] told.
     pub subscribes: bool,
+    /// What it says that it serves, where it says so; else that is seen by what is there.
+    pub declared: Option<Declared>,
+    /// For how long its lists hold, where it says so: in milliseconds.
+    pub ttl_ms: Option<u64>,
+}
+
+/// What a plugin says that it serves, be there any of it now or not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Declared {
+    /// Tools.
+    pub tools: bool,
+    /// Prompts.
+    pub prompts: bool,
+    /// Resources.
+    pub resources: bool,
+    /// Messages for the client's log.
+    pub logs: bool,
+    /// Whether it tells of every change of its lists.
+    pub announces: bool,
+}
+
+impl Inventory {
+    /// All that is served of it.
+    pub fn offers(&self) -> Offers {
+        let declared = self.declared.unwrap_or(Declared { logs: true, ..Declared::default() });
+        Offers {
+            tools: declared.tools || !self.tools.is_empty(),
+            prompts: declared.prompts || !self.prompts.is_empty(),
+            resources: declared.resources || !(self.resources.is_empty() && self.templates.is_empty()),
+            subscribes: self.subscribes,
+            completes: self.completes,
+            logs: declared.logs,
+        }
+    }
 }
 
 /// What changed in a plugin.
@@ -212,6 +247,16 @@ pub enum PluginError {
         why: String,
         /// When it is worth asking again.
         returns: Duration,
+    },
+    /// The server behind the plugin answered with an error of its own, and so is well. All of it is shown to the caller.
+    #[error("{why}")]
+    Answered {
+        /// The server's code.
+        code: i64,
+        /// What it says, and whose word it is.
+        why: String,
+        /// Its `data`, as it came.
+        data: Option<Raw>,
     },
     /// The server behind the plugin failed; the sentence, which says so, is shown to the caller.
     #[error("{0}")]

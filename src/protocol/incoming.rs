@@ -8,6 +8,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::object::Object;
 use super::raw::{Raw, RawError, text_of};
 use super::scan::Level;
 
@@ -22,6 +23,27 @@ pub struct RpcError {
     /// What else it says.
     #[serde(default)]
     pub data: Value,
+    /// The whole object as it came, where it came from a server; in a box, for errors are carried far and are few.
+    #[serde(skip)]
+    pub whole: Option<Box<Raw>>,
+}
+
+impl RpcError {
+    /// One of our own making.
+    pub fn new(code: i64, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), data: Value::Null, whole: None }
+    }
+
+    /// What else it says, in the bytes that it came in.
+    pub fn raw_data(&self) -> Option<Raw> {
+        let data = Object::open(self.whole.as_deref()?).ok()?.remove("data")?;
+        (!data.is_null()).then_some(data)
+    }
+
+    /// How many bytes it came in.
+    pub fn size(&self) -> usize {
+        self.whole.as_ref().map_or(self.message.len(), |whole| whole.bytes().len())
+    }
 }
 
 /// One message from a server.
@@ -85,7 +107,9 @@ impl Incoming {
         let id = at(places.id);
         let Some(method) = places.method else {
             if let Some(error) = at(places.error) {
-                return Ok(Self::Response { id, outcome: Err(error.read()?) });
+                let mut read: RpcError = error.read()?;
+                read.whole = Some(Box::new(error));
+                return Ok(Self::Response { id, outcome: Err(read) });
             }
             let result = at(places.result).filter(Raw::is_object);
             let result =

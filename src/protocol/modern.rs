@@ -81,11 +81,13 @@ macro_rules! members {
         }
 
         impl $places {
-            fn note(&mut self, key: &str, place: Range<usize>) {
+            /// Whether it is one of them.
+            fn note(&mut self, key: &str, place: Range<usize>) -> bool {
                 match key {
                     $($key => self.$field = Place::new(place),)+
-                    _ => {}
+                    _ => return false,
                 }
+                true
             }
         }
 
@@ -140,28 +142,70 @@ pub struct Params {
     whole: Raw,
     members: MemberPlaces,
     in_meta: MetaPlaces,
+    foreign: Vec<Stranger>,
 }
+
+/// A member that this server does not know.
+#[derive(Debug, Clone)]
+struct Stranger {
+    in_meta: bool,
+    key: Box<str>,
+    place: Place,
+}
+
+/// What a request says that Waygate does not know, for the server that may: members of `params` and of its `_meta`.
+#[derive(Debug, Default, PartialEq)]
+pub struct Foreign {
+    members: Vec<(String, Raw)>,
+    meta: Vec<(String, Raw)>,
+}
+
+impl Foreign {
+    /// Of `params`: keys as they stand in JSON, and their JSON.
+    pub fn members(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.members.iter().map(|(key, json)| (key.as_str(), json.as_str()))
+    }
+
+    /// The same of `_meta`.
+    pub fn meta(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.meta.iter().map(|(key, json)| (key.as_str(), json.as_str()))
+    }
+}
+
+/// Whether a key of `_meta` is the protocol's own, and so each hop's: MCP 2026-07-28, basic/index#meta.
+pub fn is_reserved(key: &str) -> bool {
+    let prefix = key.split_once('/').map(|(prefix, _)| prefix);
+    matches!(prefix.and_then(|prefix| prefix.split('.').nth(1)), Some("modelcontextprotocol" | "mcp"))
+}
+
+/// A member of `params` with which 2025-11-25 asks for a task, of which nothing is relayed.
+const TASK: &str = "task";
 
 /// Where the members of `params` stand in a body.
 #[derive(Default)]
 pub(super) struct ParamPlaces {
     members: MemberPlaces,
     in_meta: MetaPlaces,
+    foreign: Vec<Stranger>,
 }
 
 impl ParamPlaces {
     /// Notes a member that the scan found.
     pub(super) fn note(&mut self, level: Level, key: &str, place: Range<usize>) {
-        match level {
-            Level::Params => self.members.note(key, place),
-            Level::Meta => self.in_meta.note(key, place),
-            Level::Message => {}
+        let known = match level {
+            Level::Params => self.members.note(key, place.clone()) || key == TASK,
+            Level::Meta => self.in_meta.note(key, place.clone()) || is_reserved(key),
+            Level::Message => true,
+        };
+        if !known {
+            let in_meta = matches!(level, Level::Meta);
+            self.foreign.push(Stranger { in_meta, key: key.into(), place: Place::new(place) });
         }
     }
 
     /// The params that stand so in `whole`.
     pub(super) fn of(self, whole: Raw) -> Params {
-        Params { whole, members: self.members, in_meta: self.in_meta }
+        Params { whole, members: self.members, in_meta: self.in_meta, foreign: self.foreign }
     }
 }
 
@@ -169,6 +213,22 @@ impl Params {
     fn at(&self, place: Place) -> Option<Member<'_>> {
         let range = usize::try_from(place.begin).ok()?..usize::try_from(place.end).ok()?;
         (place.end > 0).then(|| Member { whole: &self.whole, json: self.whole.json_at(range) })
+    }
+
+    /// What it says that this server does not know; none when it knows all.
+    pub fn foreign(&self) -> Option<Arc<Foreign>> {
+        if self.foreign.is_empty() {
+            return None;
+        }
+        let mut foreign = Foreign::default();
+        for stranger in &self.foreign {
+            let Some(member) = self.at(stranger.place) else { continue };
+            let key = serde_json::Value::from(&*stranger.key).to_string();
+            let key = key.trim_matches('"');
+            let list = if stranger.in_meta { &mut foreign.meta } else { &mut foreign.members };
+            list.push((key.to_owned(), member.raw()));
+        }
+        Some(Arc::new(foreign))
     }
 
     /// The member that `Mcp-Name` repeats, when it is a string: the one that `method` reads, and no other.

@@ -46,7 +46,7 @@ impl Raw {
     /// As [`Raw::parse`].
     pub(super) fn scan(
         bytes: Bytes,
-        found: &mut dyn FnMut(Level, &str, Range<usize>),
+        found: &mut impl FnMut(Level, &str, Range<usize>),
     ) -> Result<Self, RawError> {
         let text =
             ByteString::try_from(bytes).map_err(|error| RawError(format!("it is not UTF-8: {error}")))?;

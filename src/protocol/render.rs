@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::envelope::Id;
 use super::object::Object;
 use super::raw::{Raw, RawError};
-use crate::error::Fault;
+use crate::error::{Fault, Relayed};
 
 /// What this server is called, on every result (`io.modelcontextprotocol/serverInfo`).
 #[derive(Debug, Clone)]
@@ -142,11 +142,28 @@ pub fn error(id: Option<&Id>, fault: &Fault, request_id: &str) -> Vec<u8> {
     data.insert("reason".to_owned(), fault.code.name().into());
     data.insert("advice".to_owned(), Value::String(fault.advice.to_string()));
     data.insert("requestId".to_owned(), request_id.into());
-    let error = json!({"code": fault.code.rpc(), "message": fault.message, "data": data});
+    let (code, data) = match fault.relayed.as_deref() {
+        None => (i64::from(fault.code.rpc()), Value::Object(data).to_string()),
+        Some(relayed) => (relayed.code, with_data_of(relayed, data)),
+    };
+    let message = Value::from(&*fault.message);
+    let error = format!(r#"{{"code":{code},"message":{message},"data":{data}}}"#);
     match id {
         Some(id) => format!(r#"{{"jsonrpc":"2.0","id":{},"error":{error}}}"#, id.as_str()).into_bytes(),
         None => format!(r#"{{"jsonrpc":"2.0","error":{error}}}"#).into_bytes(),
     }
+}
+
+/// A server's own data, and ours beside it where it is an object that says nothing else there.
+fn with_data_of(relayed: &Relayed, ours: Map<String, Value>) -> String {
+    let Some(data) = &relayed.data else { return Value::Object(ours).to_string() };
+    let Ok(mut object) = Object::open(&Raw::trusted(data.as_str())) else { return data.clone() };
+    for (key, value) in ours {
+        if object.get(&key).is_none() {
+            object.set(&key, Raw::value(&value));
+        }
+    }
+    object.to_raw().as_str().to_owned()
 }
 
 /// A notification.

@@ -42,7 +42,7 @@ impl Level {
 ///
 /// # Errors
 /// What is wrong, and at which byte.
-pub fn scan<'a>(text: &'a str, found: &mut dyn FnMut(Level, &str, Range<usize>)) -> Result<(), String> {
+pub fn scan<'a>(text: &'a str, found: &mut impl FnMut(Level, &str, Range<usize>)) -> Result<(), String> {
     let mut scanner = Scanner { text, bytes: text.as_bytes(), at: 0 };
     let mut open: SmallVec<[Frame<'a>; 8]> = SmallVec::new();
     let mut keys: SmallVec<[Cow<'a, str>; 32]> = SmallVec::new();
@@ -91,7 +91,8 @@ struct Frame<'a> {
     /// How many keys stood on the common list when it was opened.
     keys: usize,
     /// Its keys, once they are many.
-    many: Option<HashSet<Cow<'a, str>>>,
+    #[expect(clippy::box_collection, reason = "seldom there, and it would double what each object takes")]
+    many: Option<Box<HashSet<Cow<'a, str>>>>,
 }
 
 fn leave(open: &mut SmallVec<[Frame<'_>; 8]>, keys: &mut SmallVec<[Cow<'_, str>; 32]>) {
@@ -166,7 +167,7 @@ impl<'a> Scanner<'a> {
         &mut self,
         open: &mut SmallVec<[Frame<'a>; 8]>,
         keys: &mut SmallVec<[Cow<'a, str>; 32]>,
-        found: &mut dyn FnMut(Level, &str, Range<usize>),
+        found: &mut impl FnMut(Level, &str, Range<usize>),
     ) -> Result<bool, String> {
         loop {
             let end = self.at;
@@ -329,7 +330,7 @@ impl<'a> Frame<'a> {
         if own.len() < KEYS_IN_LINE {
             return own.iter().any(|other| other == key);
         }
-        let many = self.many.get_or_insert_with(|| own.iter().cloned().collect());
+        let many = self.many.get_or_insert_with(|| Box::new(own.iter().cloned().collect()));
         !many.insert(Cow::Owned(key.to_owned()))
     }
 }

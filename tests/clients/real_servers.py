@@ -68,6 +68,36 @@ def pid_of(shown):
     return shown["report"]["speaker"]["link"]["pid"]
 
 
+def change(gateway, plugin):
+    """Changes the plugin's file in a way that its server does not notice: it appears whole, since its folder is watched."""
+    file = gateway.data / "plugins" / f"{plugin}.toml"
+    whole = Path(gateway.folder.name) / "changed.toml"
+    whole.write_text("concurrency = 7\n" + file.read_text())
+    whole.rename(file)
+
+
+def reload_changed(gateway, plugin, repository):
+    """Has a changed file read: its server is another process that answers as before, and all others are left alone."""
+    before = {name: pid_of(gateway.show(name)) for name in CALLS}
+    change(gateway, plugin)
+    answer = json.loads(gateway.run("plugins", "reload", "--json"))
+    # The watch of the folder may have been faster.
+    if answer["added"] or answer["removed"] or answer["failed"] or answer["changed"] not in ([], [plugin]):
+        raise Refused(f"a reload of {plugin} says {answer}")
+    shown = gateway.show(plugin)
+    if shown["limits"]["concurrency"] != 7 or shown["state"] not in ("ready", "degraded"):
+        raise Refused(f"{plugin} is not what its file says: {shown}")
+    after = {name: pid_of(gateway.show(name)) for name in CALLS}
+    if [name for name in CALLS if before[name] != after[name]] != [plugin]:
+        raise Refused(f"a reload of {plugin} replaced other processes: {before}, then {after}")
+    check_call(gateway, plugin, repository)
+    deadline = time.monotonic() + WAIT_SECONDS
+    while alive(before[plugin]):
+        if time.monotonic() > deadline:
+            raise Refused(f"the process that served {plugin} before its reload goes on")
+        time.sleep(0.05)
+
+
 def kill_and_wait(gateway, plugin):
     """Kills the server's process; gives the plugin once another one serves."""
     before = pid_of(gateway.wait_for(plugin))
@@ -123,6 +153,9 @@ def main():
             raise Refused(f"a reload of nothing says {answer}")
         if before != {plugin: pid_of(gateway.show(plugin)) for plugin in CALLS}:
             raise Refused("a reload of nothing restarted a server")
+        for plugin in CALLS:
+            say(f"change {plugin} and reload: it is replaced, and no other")
+            reload_changed(gateway, plugin, repository)
         for plugin in CALLS:
             say(f"kill {plugin}, and call it again")
             kill_and_wait(gateway, plugin)

@@ -94,7 +94,7 @@ fn while_it_is_started_again_its_tools_stay_listed_and_calls_hear_when_to_come_b
     let seconds = refused.json()["error"]["data"]["retryAfterSeconds"].as_u64().expect("a time");
     assert_eq!(refused.header("retry-after"), Some(&*seconds.to_string()));
     assert!(refused.text().contains("mortal"), "{}", refused.text());
-    assert_eq!(plugin(&server, "mortal")["toolCount"], 4);
+    assert_eq!(plugin(&server, "mortal")["toolCount"], 5);
     eventually("it is back", || (call(&server, "mortal__say").status == 200).then_some(()));
 }
 
@@ -216,4 +216,34 @@ fn the_history_says_what_a_call_did_behind_its_plugin() {
     assert_eq!((&row["plugin_instance"], &row["upstream_us"]), (&json!("fake-1"), &json!(2000)), "{row}");
     assert_eq!((&row["bytes_out"], &row["bytes_in"]), (&json!(10), &json!(20)), "{row}");
     assert_eq!((&row["bridged"], &row["queue_us"]), (&json!("modern-legacy"), &Value::Null), "{row}");
+}
+
+#[test]
+fn a_plugin_that_holds_up_its_thread_degrades_until_it_is_reloaded_and_ends_nobody_else() {
+    let root = tempfile::tempdir().expect("a folder");
+    describe(root.path(), "jammed", &["says=here"], "");
+    describe(root.path(), "beside", &["says=there"], "");
+    let stuck = [("WAYGATE_HEALTH_STUCK_SECONDS", "2"), ("WAYGATE_HEALTH_BEAT_SECONDS", "1")];
+    let mut server = Server::on("faulty_server", root.path(), &stuck);
+    is_ready(&server, "jammed");
+    is_ready(&server, "beside");
+    assert_eq!(says(&server, "jammed__jam"), "here");
+    let problem = eventually("health says so", || {
+        let (status, health) = server.get("/health");
+        assert_eq!(status, 200, "a plugin's trouble degrades, and no more: {health}");
+        health["problems"]["plugins"].as_str().filter(|says| says.contains("jammed")).map(str::to_owned)
+    });
+    assert!(problem.contains("jammed is degraded (something holds up"), "{problem}");
+    assert!(!problem.contains("beside"), "{problem}");
+    assert_eq!(plugin(&server, "jammed")["state"], "degraded");
+    assert!(server.log().contains("plugin jammed: something holds up the thread"), "{}", server.log());
+    for (tool, text) in [("jammed__say", "here"), ("beside__say", "there")] {
+        assert_eq!(says(&server, tool), text);
+    }
+    let report = reload(&server);
+    assert_eq!((&report["changed"], &report["failed"]), (&json!(["jammed"]), &json!([])), "{report}");
+    assert_eq!(plugin(&server, "jammed")["state"], "ready");
+    assert_eq!(says(&server, "jammed__say"), "here");
+    server.signal("-TERM");
+    assert!(matches!(server.wait(), Some(0 | 70)), "it ends, though a thread never does");
 }

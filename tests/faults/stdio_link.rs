@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use waygate_mcp::config::plugin::{Credential, Sandbox, StdioReach};
 use waygate_mcp::plugins::child::Guard;
-use waygate_mcp::plugins::upstream::link::stdio::StdioLink;
+use waygate_mcp::plugins::upstream::link::stdio::{Heard, StdioLink};
 use waygate_mcp::plugins::upstream::link::{Flow, Link as _, LinkError, Outgoing};
 use waygate_mcp::protocol::Incoming;
 
@@ -51,7 +51,7 @@ fn reach(command: &str, args: &[&str]) -> StdioReach {
 async fn start(reach: StdioReach, folder: PathBuf, denied: &[PathBuf]) -> Result<StdioLink, LinkError> {
     let guard = Guard::at(program("waygate-mcp"));
     let environment = vec![("TOKEN".into(), "tell-nobody".into())];
-    StdioLink::start("scripted", &reach, environment, folder, &guard, denied, MAX_BYTES).await
+    StdioLink::start(&Heard::of("scripted"), &reach, environment, folder, &guard, denied, MAX_BYTES).await
 }
 
 async fn serve(script: &str) -> Served {

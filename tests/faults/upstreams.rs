@@ -1,8 +1,10 @@
 //! Servers behind plugins that misbehave in every way that was ever seen: the caller learns what happened, the operator
 //! finds it in `/plugins`, and the plugin next door does not notice.
 
+mod announcing;
 mod answering;
 mod bulkheads;
+mod cancelling;
 mod connecting;
 mod killing;
 mod listing;
@@ -11,10 +13,12 @@ mod old_transport;
 mod operator;
 mod processes;
 mod reloading;
+mod remote_lists;
 mod scripted;
 mod sessions;
 mod shelves;
 mod starting;
+mod telling;
 
 use std::fs;
 use std::process::Command;

@@ -19,9 +19,13 @@ ARGUMENT = sys.argv[2] if len(sys.argv) > 2 else ""
 LEGACY, MODERN = "2025-11-25", "2026-07-28"
 FOREVER = 3600
 WRITING = threading.Lock()
-# Modes with resources and prompts; of them, "watched" lets them be subscribed to.
+# Modes with resources and prompts; of them, "watched" lets them be subscribed to, and completes.
 SHELVES = ("pages", "shelf", "watched")
+LONG_NAME = "an odd one/" + "x" * 100
 SUBSCRIBED = set()
+# The calls that hang, by their ids, under the names that they brought; and the names of those that were cancelled.
+HANGING = {}
+CANCELLED = []
 # What Waygate answered to what was asked of it, by the id that was asked with.
 ANSWERS = {}
 ANSWERED = threading.Condition()
@@ -68,7 +72,21 @@ def tool_sleep(ask, arguments):
 
 
 def tool_hang(ask, arguments):
+    HANGING[ask["id"]] = arguments.get("name")
     time.sleep(FOREVER)
+
+
+def tool_hanging(ask, arguments):
+    """Says which calls hang, and which of them were cancelled."""
+    text(ask, json.dumps({"hanging": sorted(filter(None, HANGING.values())), "cancelled": CANCELLED}))
+
+
+def tool_endless_line(ask, arguments):
+    """Writes one line for as long as it is read."""
+    with WRITING:
+        sys.stdout.buffer.write(b'{"jsonrpc":"2.0","id":%d,"result":{"content":[{"type":"text","text":"' % ask["id"])
+        while True:
+            sys.stdout.buffer.write(b"x" * 65536)
 
 
 def tool_die(ask, arguments):
@@ -110,8 +128,13 @@ def tool_not_utf8(ask, arguments):
     write(b'{"jsonrpc":"2.0","id":%d,"result":{"content":[{"type":"text","text":"\xff\xfe"}]}}' % ask["id"])
 
 
+def tool_leak(ask, arguments):
+    say({"id": ask["id"], "error": {"code": -32050, "message": "no access with " + os.environ["TOKEN"]}})
+
+
 def tool_error(ask, arguments):
-    say({"id": ask["id"], "error": {"code": -32050, "message": "the disk is full"}})
+    data = {"sectors": 123456789012345678901234567890, "advice": "buy another one"}
+    say({"id": ask["id"], "error": {"code": -32050, "message": "the disk is full", "data": data}})
 
 
 def tool_ask(ask, arguments):
@@ -153,6 +176,20 @@ def tool_touch(ask, arguments):
     """Tells of a change of the resource, whether anybody asked for it or not."""
     say({"method": "notifications/resources/updated", "params": {"uri": arguments["uri"]}})
     text(ask, json.dumps(sorted(SUBSCRIBED)))
+
+
+def tool_echo(ask, arguments):
+    """Says on its way what the client's words are, byte for byte, and gives back the whole request."""
+    meta = ask["params"].get("_meta", {})
+    odd = '"x-own":1.50,"_meta":{"a/b":123456789012345678901234567890,"io.modelcontextprotocol/x":1}'
+    if "progressToken" in meta:
+        said = '{"progressToken":%s,"progress":1.0,%s}' % (json.dumps(meta["progressToken"]), odd)
+        write(b'{"jsonrpc":"2.0","method":"notifications/progress","params":%s}' % said.encode())
+    said = '{"level":"error","data":{"big":123456789012345678901234567890},%s}' % odd
+    write(b'{"jsonrpc":"2.0","method":"notifications/message","params":%s}' % said.encode())
+    # What belongs to no request by its words comes another way than the result, which must not overtake it.
+    time.sleep(0.3)
+    text(ask, json.dumps(ask["params"]))
 
 
 TOOLS = {name[5:]: tool for name, tool in list(globals().items()) if name.startswith("tool_")}
@@ -204,9 +241,14 @@ def shelf(ask):
         templates = [{"uriTemplate": f"item{number}://{{id}}", "name": f"item {number}"} for number in range(5)]
         list_page(ask, "resourceTemplates", templates)
     elif method == "prompts/list":
-        list_page(ask, "prompts", [{"name": f"prompt_{number}"} for number in range(5)])
+        long = [{"name": LONG_NAME}] if MODE == "watched" else []
+        list_page(ask, "prompts", [{"name": f"prompt_{number}"} for number in range(5)] + long)
     elif method == "resources/read":
         answer(ask, {"contents": [{"uri": params["uri"], "text": "text of " + params["uri"]}]})
+    elif method == "completion/complete" and MODE == "watched":
+        # It completes everything by what it was asked about.
+        named = params["ref"].get("name", params["ref"].get("uri"))
+        answer(ask, {"completion": {"values": [named, params["argument"]["value"]]}})
     elif method == "resources/subscribe":
         SUBSCRIBED.add(params["uri"])
         if MODE != "watched":
@@ -242,6 +284,8 @@ def discover(ask):
 
 def capabilities():
     more = {"resources": {"subscribe": MODE == "watched"}, "prompts": {}} if MODE in SHELVES else {}
+    if MODE == "watched":
+        more["completions"] = {}
     return {"tools": {"listChanged": True}, **more}
 
 
@@ -264,6 +308,8 @@ def take(ask):
     elif "id" not in ask:
         if method == "notifications/initialized" and MODE == "changes_for_ever":
             threading.Thread(target=change_for_ever, daemon=True).start()
+        if method == "notifications/cancelled":
+            CANCELLED.append(HANGING.pop(ask["params"]["requestId"], "nothing that hangs"))
     elif method == "server/discover":
         discover(ask)
     elif method == "initialize":

@@ -246,6 +246,8 @@ fn bundles_are_files_beside_plugins() {
         (vec!["reading".to_owned()], vec!["a".to_owned(), "reading".to_owned()])
     );
     assert!(said(folder, &["bundles", "show", "reading"]).contains("plugins = [\"files\"]"));
+    let (_, why) = refused(folder, &["bundles", "show", "a"]);
+    assert!(why.contains("a is a plugin and no bundle"), "{why}");
 }
 
 #[test]
@@ -259,7 +261,7 @@ fn a_running_server_is_asked_over_its_socket_and_without_a_key() {
     assert!(said(&server.folder, &["plugins", "show", "echo"]).contains("name: echo"));
     for name in ["none", "../health", "a b"] {
         let (code, why) = refused(&server.folder, &["plugins", "show", name]);
-        assert!(code == 1 && why.contains("no plugin"), "{name}: {code} {why}");
+        assert!(code == 1 && why.contains("no plugin") && why.contains(name), "{name}: {code} {why}");
     }
     assert_eq!(said(&server.folder, &["plugins", "logs", "echo"]), "");
 }

@@ -31,7 +31,7 @@ pub(super) async fn arguments(
     }
     let (schema, arguments) = (Arc::clone(&entry.input), arguments.clone());
     // Read once more over there: to copy what was read would hold this thread up, too.
-    at_length(perform, deadline, move || check(&schema, arguments.as_str())).await
+    Box::pin(at_length(perform, deadline, move || check(&schema, arguments.as_str()))).await
 }
 
 /// What the structured part of a tool's result lacks, if finding out may take long; what takes a moment is left to
@@ -56,7 +56,7 @@ pub(super) async fn result(
         | Ok(Structured { is_error: Some(true), .. } | Structured { structured_content: None, .. }) => None,
         Ok(Structured { structured_content: Some(structured), .. }) => check(&schema, structured.get()),
     };
-    at_length(perform, deadline, look).await
+    Box::pin(at_length(perform, deadline, look)).await
 }
 
 #[derive(Deserialize)]

@@ -64,7 +64,7 @@ pub async fn conclude(
         bench.recorder.record(record);
         return Ok(());
     }
-    bench.recorder.record_durably(record).await.map_err(|error: RecordError| {
+    Box::pin(bench.recorder.record_durably(record)).await.map_err(|error: RecordError| {
         Fault::new(
             ErrorCode::Internal,
             "the call ran, but its outcome could not be recorded",

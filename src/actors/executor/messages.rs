@@ -1,14 +1,20 @@
 //! CommandExecutor's mailbox: calls, and nothing else.
 //!
-//! | message   | from                     | reply                 | may be lost |
-//! |-----------|--------------------------|-----------------------|-------------|
-//! | `Perform` | http, on the same thread | `Result<Done, Fault>` | no          |
-//! | `Ping`, `Crash` | health, operator   | –                     | yes         |
+//! | message   | from                     | reply         | may be lost |
+//! |-----------|--------------------------|---------------|-------------|
+//! | `Perform` | http, on the same thread | [`Begun`]     | no          |
+//! | `Ping`, `Crash` | health, operator   | –             | yes         |
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use actix::Message;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use serde_json::Value;
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::Caller;
@@ -16,14 +22,15 @@ use crate::access::limits::{Allowance, Places};
 use crate::catalog::{PromptEntry, ResourceEntry, Seat, ToolEntry, ViewName};
 use crate::error::Fault;
 pub use crate::plugins::{Listener, Notice, Reference};
+use crate::protocol::modern::Foreign;
 use crate::protocol::render::Finished;
 use crate::protocol::{
     ClientCapabilities, InputRequest, LogLevel, Method, Object, Raw, Revision, RpcError, Trace,
 };
 
-/// One call to carry out.
+/// One call to carry out; it travels in a box, since it is large and goes through several hands.
 #[derive(Message)]
-#[rtype(result = "Result<Done, Fault>")]
+#[rtype(result = "Begun")]
 pub struct Perform {
     /// What to do, already found in the catalog.
     pub task: Task,
@@ -49,6 +56,8 @@ pub struct Perform {
     pub client_name: Option<Arc<str>>,
     /// W3C trace context.
     pub trace: Trace,
+    /// What the request says that Waygate does not know, for the server behind the plugin.
+    pub foreign: Option<Arc<Foreign>>,
     /// Where notices go, when the client wants any.
     pub notices: Option<Arc<dyn Listener>>,
     /// Whether it gave a progress token.
@@ -144,6 +153,17 @@ impl Task {
         self
     }
 
+    /// The same for the plugin that sits on `seat`.
+    pub fn on(mut self, seat: &Arc<Seat>) -> Self {
+        match &mut self {
+            Self::Tool { entry, .. } => *entry = Arc::new(entry.on(seat)),
+            Self::Prompt { entry, .. } => *entry = Arc::new(entry.on(seat)),
+            Self::Read { entry, .. } => *entry = Arc::new(entry.on(seat)),
+            Self::Complete { seat: of, .. } => *of = Arc::clone(seat),
+        }
+        self
+    }
+
     /// The plugin that does it.
     pub fn seat(&self) -> &Arc<Seat> {
         match self {
@@ -208,6 +228,58 @@ impl Task {
             Self::Tool { arguments, .. } | Self::Prompt { arguments, .. } => Some(arguments),
             Self::Read { .. } | Self::Complete { .. } => None,
         }
+    }
+}
+
+/// A call that was begun: most end at once. Another one goes on in whoever awaits it, whom its end thus wakes directly.
+pub enum Begun {
+    /// It ended.
+    Ended(Result<Done, Fault>),
+    /// It goes on.
+    Running(Running),
+}
+
+impl Begun {
+    /// What becomes of it.
+    ///
+    /// # Errors
+    /// Why there is no result.
+    pub async fn end(self) -> Result<Done, Fault> {
+        match self {
+            Self::Ended(done) => done,
+            Self::Running(running) => running.await,
+        }
+    }
+}
+
+/// The rest of a call. Dropped before its end it goes on by itself, so that it hears that it was cancelled and is recorded.
+pub struct Running(Option<BoxFuture<'static, Result<Done, Fault>>>);
+
+impl Running {
+    /// The rest of this call.
+    pub(super) fn new(rest: BoxFuture<'static, Result<Done, Fault>>) -> Self {
+        Self(Some(rest))
+    }
+}
+
+impl Future for Running {
+    type Output = Result<Done, Fault>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(rest) = self.0.as_mut() else { return Poll::Pending };
+        let polled = rest.as_mut().poll(cx);
+        if polled.is_ready() {
+            self.0 = None;
+        }
+        polled
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let (Some(rest), Ok(runtime)) = (self.0.take(), Handle::try_current()) else { return };
+        // Nobody waits for it: its end is told to its record alone.
+        runtime.spawn(rest.map(drop));
     }
 }
 

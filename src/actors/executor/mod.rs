@@ -15,12 +15,13 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::dev::{MessageResponse, OneshotSender};
-use actix::{Actor, Context, Handler, ResponseFuture, Supervised};
+use actix::{Actor, Context, Handler, MessageResult, Supervised};
 use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::db::{Behind, Recorder};
+use super::plugin::{Member, Roll};
 use super::supervision::{Crash, Ping, Terms, message_of};
 use crate::access::Sealer;
 use crate::catalog::{Links, Place, Seat, Verdict};
@@ -31,7 +32,7 @@ use crate::plugins::{
 use crate::protocol::content::ToolResult;
 use crate::protocol::render::{self, ServerInfo};
 use crate::telemetry::metrics::METRICS;
-use messages::{Asks, Done, Perform, Task};
+use messages::{Asks, Begun, Done, Perform, Running, Task};
 use rounds::Round;
 
 /// An executor never ends while its worker lives.
@@ -41,6 +42,8 @@ pub const TERMS: Terms = Terms { mailbox: 4096, may_end: false, vital: true };
 pub struct Bench {
     /// Remembers whose the resources are that results link to.
     pub links: Arc<Links>,
+    /// Those that serve, and those that only finish what they began.
+    pub plugins: Arc<Roll>,
     /// Seals state between rounds.
     pub sealer: Sealer,
     /// Writes the history.
@@ -73,31 +76,14 @@ impl Supervised for CommandExecutor {}
 
 // === handlers, in the order of messages.rs ===
 
-impl Handler<Perform> for CommandExecutor {
-    type Result = Ran;
-    fn handle(&mut self, perform: Perform, _: &mut Self::Context) -> Self::Result {
-        let mut run: ResponseFuture<Result<Done, Fault>> = Box::pin(run(Arc::clone(&self.bench), perform));
-        match run.as_mut().now_or_never() {
-            Some(done) => Ran::Now(done),
-            None => Ran::Later(run),
-        }
-    }
-}
-
-/// A call that was tried once: most end at once, and only the others need a task of their own.
-pub enum Ran {
-    /// It ended.
-    Now(Result<Done, Fault>),
-    /// It goes on in a future of its own.
-    Later(ResponseFuture<Result<Done, Fault>>),
-}
-
-impl MessageResponse<CommandExecutor, Perform> for Ran {
-    fn handle(self, ctx: &mut Context<CommandExecutor>, sender: Option<OneshotSender<Result<Done, Fault>>>) {
-        match self {
-            Self::Now(done) => MessageResponse::<CommandExecutor, Perform>::handle(done, ctx, sender),
-            Self::Later(run) => MessageResponse::<CommandExecutor, Perform>::handle(run, ctx, sender),
-        }
+impl Handler<Box<Perform>> for CommandExecutor {
+    type Result = MessageResult<Box<Perform>>;
+    fn handle(&mut self, perform: Box<Perform>, _: &mut Self::Context) -> Self::Result {
+        let mut run: BoxFuture<'static, _> = Box::pin(run(Arc::clone(&self.bench), perform));
+        MessageResult(match run.as_mut().now_or_never() {
+            Some(done) => Begun::Ended(done),
+            None => Begun::Running(Running::new(run)),
+        })
     }
 }
 
@@ -113,10 +99,14 @@ impl Handler<Crash> for CommandExecutor {
     }
 }
 
-/// One call, from its seal to its record.
-async fn run(bench: Arc<Bench>, mut perform: Perform) -> Result<Done, Fault> {
+/// One call, from its seal to its record. What is seldom awaited here and below stands in a box: the futures of all calls that
+/// wait for their plugins shall stay in the processor's cache.
+async fn run(bench: Arc<Bench>, mut perform: Box<Perform>) -> Result<Done, Fault> {
     let began = Instant::now();
     let round = rounds::open(&mut perform, &bench.sealer)?;
+    if let Some(first) = round.seat.and_then(|number| replaced(&bench.plugins, perform.task.seat(), number)) {
+        perform.task = perform.task.on(&first.seat);
+    }
     let called = Arc::clone(perform.task.seat());
     let _called = called.begin_call();
     let _place = match limited::begin(&perform, &round) {
@@ -128,7 +118,7 @@ async fn run(bench: Arc<Bench>, mut perform: Perform) -> Result<Done, Fault> {
         }
     };
     if bench.strict {
-        ledger::intend(&bench.recorder, &perform, &round).await?;
+        Box::pin(ledger::intend(&bench.recorder, &perform, &round)).await?;
     }
     let mut path = Path::default();
     let done = attempt(&bench, &perform, &round, began, &mut path).await;
@@ -144,6 +134,12 @@ async fn run(bench: Arc<Bench>, mut perform: Perform) -> Result<Done, Fault> {
     }
     ledger::conclude(&bench, &perform, &round, &done, took, path.behind()).await?;
     done
+}
+
+/// The plugin that asked in an earlier round, if it is no more the one that has its name, and still serves who comes back.
+fn replaced(plugins: &Roll, now: &Seat, number: u64) -> Option<Arc<Member>> {
+    let first = (now.number != number).then(|| plugins.retiring(&now.name, number)).flatten();
+    first.filter(|first| first.seat.refusal().is_none())
 }
 
 /// Takes a place in the plugin, runs the call there, and makes its outcome a result.
@@ -239,7 +235,7 @@ struct Path {
 impl Path {
     /// What its record says of it; most calls wait for nothing and go no further than their plugin.
     fn behind(&self) -> Option<Box<Behind>> {
-        let hop = self.context.as_ref().and_then(CallContext::hop).cloned();
+        let hop = self.context.as_ref().and_then(CallContext::hop);
         let queue_us = self.queued.map(|queued| u64::try_from(queued.as_micros()).unwrap_or(u64::MAX));
         (hop.is_some() || queue_us.is_some()).then(|| Box::new(Behind { queue_us, hop }))
     }
@@ -256,7 +252,10 @@ fn judge(seat: &Seat, place: &mut Place, outcome: &Came) {
 
 fn verdict_of(outcome: &Came) -> (Verdict, Option<&PluginError>) {
     match outcome {
-        Ok(Ok(_) | Err(PluginError::Unknown(_) | PluginError::InvalidParams(_))) => (Verdict::Answered, None),
+        Ok(
+            Ok(_)
+            | Err(PluginError::Unknown(_) | PluginError::InvalidParams(_) | PluginError::Answered { .. }),
+        ) => (Verdict::Answered, None),
         // Perhaps it was not even asked.
         Ok(Err(PluginError::MissingCapability(_) | PluginError::Full { .. })) => (Verdict::Nothing, None),
         Ok(Err(
@@ -347,6 +346,7 @@ fn context_of(perform: &Perform, deadline: Instant) -> CallContext {
         operator: perform.caller.operator,
         sees_all: perform.caller.tools.is_none() && perform.caller.bundles.is_none(),
         trace: perform.trace.clone(),
+        foreign: perform.foreign.clone(),
         blocking: Arc::clone(&perform.task.seat().blocking),
     })
 }

@@ -96,15 +96,14 @@ pub fn breaks_schema(task: &Task, why: &str) -> Fault {
     nonsense(task, &format!("`structuredContent` breaks its outputSchema: {why}"))
 }
 
-/// A read resource must say how long it may be kept; not at all and for nobody else, unless its plugin says more.
+/// A read resource must say how long it may be kept: not at all, unless its plugin says more. For nobody else, whatever
+/// its plugin says: that it is the same for all callers only an operator could know.
 fn with_cache_hints(result: &Raw) -> Result<Raw, crate::protocol::RawError> {
     let mut object = Object::open(result)?;
     if object.get("ttlMs").is_none() {
         object.put("ttlMs", 0);
     }
-    if object.get("cacheScope").is_none() {
-        object.put("cacheScope", "private");
-    }
+    object.put("cacheScope", "private");
     Ok(object.to_raw())
 }
 
@@ -164,6 +163,16 @@ pub fn fault_of(task: &Task, error: PluginError) -> Fault {
             "retry after a moment",
         )
         .retry_after(returns),
+        PluginError::Answered { code, why, data } => Fault::new(
+            ErrorCode::Internal,
+            why,
+            "it is the server's own word: mend what it speaks of, or tell the operator",
+        )
+        .relayed(code, data.map(|data| data.as_str().to_owned()))
+        .because(format!(
+            "the server behind plugin {} answered {target} with error {code}",
+            task.seat().name
+        )),
         PluginError::Upstream(why) => Fault::new(
             ErrorCode::Internal,
             why,

@@ -21,6 +21,8 @@ pub struct Round {
     pub number: u32,
     /// What the retry brought.
     pub answers: Answers,
+    /// Where the plugin sits that asked the round before.
+    pub seat: Option<u64>,
 }
 
 /// Opens what the request brings from the round before, if there was one.
@@ -32,7 +34,7 @@ pub fn open(perform: &mut Perform, sealer: &Sealer) -> Result<Round, Fault> {
     let refusals = std::mem::take(&mut perform.refusals);
     let Some(state) = perform.state.take() else {
         let call_id = Arc::clone(&perform.request_id);
-        return Ok(Round { call_id, number: 0, answers: Answers::new(responses, None) });
+        return Ok(Round { call_id, number: 0, answers: Answers::new(responses, None), seat: None });
     };
     let opened = sealer.open(&state, &perform.caller.principal, &request_of(perform), now());
     let sealed = opened.map_err(|error| {
@@ -47,6 +49,7 @@ pub fn open(perform: &mut Perform, sealer: &Sealer) -> Result<Round, Fault> {
         call_id: sealed.call_id.into(),
         number: sealed.round,
         answers: Answers::new(responses, state).refusing(refusals),
+        seat: sealed.seat,
     })
 }
 
@@ -64,6 +67,7 @@ pub fn seal(
     let sealed = Sealed {
         principal: perform.caller.principal.to_string(),
         request: request_of(perform),
+        seat: Some(perform.task.seat().number),
         round: round.number.saturating_add(1),
         call_id: round.call_id.to_string(),
         expires_at: now().saturating_add(input_timeout_seconds),

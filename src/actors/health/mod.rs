@@ -17,7 +17,7 @@ use super::ask::{AskError, ask};
 use super::backup::Keeping;
 use super::db::messages::CheckDatabase;
 use super::db::{DbActor, Recorder};
-use super::plugin::Roll;
+use super::plugin::{self, Roll};
 use super::supervision::{Crash, Part, Ping, Roster, Terms};
 use crate::catalog::PluginState;
 use crate::telemetry::metrics::METRICS;
@@ -96,7 +96,7 @@ pub struct HealthMonitor {
     last: Arc<Mutex<Option<Arc<Judgement>>>>,
     /// When each part last gave a sign of life.
     alive: Arc<Mutex<HashMap<String, Instant>>>,
-    /// Told at every beat at which no part is stuck.
+    /// Told at every beat at which no part is stuck that the process needs.
     tell: fn(),
 }
 
@@ -113,7 +113,9 @@ impl HealthMonitor {
             let judgement = judge(&watch).await;
             publish(&judgement);
             *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(judgement));
-            if !find_stuck(&watch, &alive) {
+            let doomed = find_stuck(&watch, &alive);
+            note_stuck(&watch.plugins);
+            if !doomed {
                 tell();
             }
         });
@@ -231,7 +233,8 @@ fn publish(judgement: &Judgement) {
     }
 }
 
-/// Asks every part for a sign of life, and calls the process doomed when one has given none for too long.
+/// Asks every part for a sign of life, and calls the process doomed when one has given none for too long. A plugin's is
+/// no such part: whatever holds up the thread that it lives on costs the plugins there, and nobody else.
 fn find_stuck(watch: &Watchlist, alive: &Arc<Mutex<HashMap<String, Instant>>>) -> bool {
     let parts: Vec<Arc<Part>> = watch
         .roster
@@ -243,7 +246,9 @@ fn find_stuck(watch: &Watchlist, alive: &Arc<Mutex<HashMap<String, Instant>>>) -
     seen.retain(|name, _| parts.iter().any(|part| part.name() == name));
     for part in parts {
         let last = *seen.entry(part.name().to_owned()).or_insert_with(Instant::now);
-        if last.elapsed() > watch.stuck {
+        let is_stuck = last.elapsed() > watch.stuck;
+        part.note_stuck(is_stuck);
+        if is_stuck && part.kind() != plugin::KIND {
             watch.roster.doom(format!(
                 "{} has given no sign of life for {} s",
                 part.name(),
@@ -263,4 +268,11 @@ fn find_stuck(watch: &Watchlist, alive: &Arc<Mutex<HashMap<String, Instant>>>) -
         });
     }
     false
+}
+
+/// Tells the plugins' seats which of them give no sign of life.
+fn note_stuck(plugins: &Roll) {
+    for member in plugins.all() {
+        member.seat.note_stuck(member.part.is_stuck());
+    }
 }

@@ -89,8 +89,8 @@ pub fn processes(sights: &Sights, seen: &Seen) {
     for member in sights.plugins.all() {
         let name = &member.seat.name;
         let report = member.seat.plugin.report();
-        // A plugin says of its own processes, and a server's link of those of the server.
-        let places = ["/speaker/link", "/process", ""];
+        // A plugin says of its own processes, and a server's of all those of the server.
+        let places = ["/program", "/process", ""];
         let number = |word: &str| places.iter().find_map(|place| report.pointer(place)?.get(word));
         let cpu = number("cpuSeconds").and_then(Value::as_f64);
         let memory = number("rssBytes").and_then(Value::as_u64);

@@ -40,6 +40,9 @@ use watchers::Turn;
 pub use watchers::Watchers;
 pub use watching::Watching;
 
+/// What its parts are of.
+pub const KIND: &str = "plugin";
+
 /// A plugin's actor may be given up; the plugin is then quarantined and the process lives on.
 pub const TERMS: Terms = Terms { mailbox: 1024, may_end: true, vital: false };
 
@@ -196,6 +199,7 @@ async fn tell_plugin(seat: &Seat, watch: &Watch) -> Result<(), Fault> {
         conversation: None,
         operator: false,
         sees_all: true,
+        foreign: None,
         trace: Trace::default(),
         blocking: Arc::clone(&seat.blocking),
     });

@@ -12,6 +12,7 @@ use futures_util::future::join_all;
 use super::messages::Stop;
 use super::{PluginActor, Watchers};
 use crate::actors::ask::ask;
+use crate::actors::supervision::Part;
 use crate::catalog::Seat;
 use crate::error::Fault;
 
@@ -21,6 +22,8 @@ pub struct Member {
     pub seat: Arc<Seat>,
     /// Its actor.
     pub address: Addr<PluginActor>,
+    /// The same as a part that is watched.
+    pub part: Arc<Part>,
     /// Who watches its resources.
     pub watchers: Watchers,
     /// `builtin` or `mcp`.
@@ -89,6 +92,12 @@ impl Roll {
         if !aside.iter().any(|other| Arc::ptr_eq(other, member)) {
             aside.push(Arc::clone(member));
         }
+    }
+
+    /// The one that had this name, and sits on the seat of this number, while it lives beside its successor.
+    pub fn retiring(&self, name: &str, number: u64) -> Option<Arc<Member>> {
+        let is_it = |member: &&Arc<Member>| member.seat.number == number && &*member.seat.name == name;
+        self.aside().iter().find(is_it).cloned()
     }
 
     /// Forgets one that has ended, or serves now.

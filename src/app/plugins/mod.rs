@@ -6,17 +6,15 @@ pub mod check;
 pub mod make;
 pub(super) mod reload;
 pub(super) mod servers;
+mod threads;
 pub(super) mod watch;
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use actix_rt::Arbiter;
-
+use super::StartError;
 use super::builder::Guest;
-use super::{StartError, on};
 use crate::actors::ask::ask;
 use crate::actors::plugin::messages::Publish;
 use crate::actors::plugin::{self, Member, PluginActor, Roll};
@@ -26,13 +24,10 @@ use crate::catalog::{Seat, SeatLimits, Shelf};
 use crate::config::Config;
 use crate::config::plugin::{Curation, PluginLimits};
 use crate::plugins::Plugin;
+use threads::Threads;
 
 /// How long a plugin of the binary may take to say what it offers at start.
 const PUBLISH_WITHIN: Duration = Duration::from_secs(10);
-/// How long the thread that a plugin shall live on may take to take it.
-const SEAT_WITHIN: Duration = Duration::from_secs(10);
-/// Threads that plugins live on, those of the binary apart.
-const ARBITERS: usize = 2;
 
 /// Where plugins are given their seats and actors.
 pub(super) struct Nursery {
@@ -42,9 +37,7 @@ pub(super) struct Nursery {
     pub(super) shelf: Arc<Shelf>,
     pub(super) streams: Arc<Streams>,
     pub(super) roll: Arc<Roll>,
-    /// The first is for the plugins of the binary.
-    arbiters: [OnceLock<Arbiter>; 1 + ARBITERS],
-    next: AtomicUsize,
+    threads: Threads,
 }
 
 /// A plugin to be given a seat.
@@ -84,8 +77,7 @@ impl Nursery {
             shelf: Arc::clone(shelf),
             streams: Arc::clone(streams),
             roll: Arc::clone(roll),
-            arbiters: Default::default(),
-            next: AtomicUsize::new(0),
+            threads: Threads::default(),
         }
     }
 
@@ -118,22 +110,15 @@ impl Nursery {
         });
         seat.show(shown);
         let watchers = heir_of.map(|old| old.watchers.clone()).unwrap_or_default();
-        let (shelf, streams) = (Arc::clone(&self.shelf), Arc::clone(&self.streams));
-        let actor = PluginActor::new(Arc::clone(&seat), shelf, streams, watchers.clone());
-        let roster = Arc::clone(&self.roster);
-        let number = match kind {
-            BUILTIN => 0,
-            _ => 1 + self.next.fetch_add(1, Ordering::Relaxed) % ARBITERS,
+        let number = if kind == BUILTIN { Threads::FIRST } else { self.threads.next() };
+        let make = || {
+            let (shelf, streams) = (Arc::clone(&self.shelf), Arc::clone(&self.streams));
+            let actor = PluginActor::new(Arc::clone(&seat), shelf, streams, watchers.clone());
+            let (roster, part) = (Arc::clone(&self.roster), format!("plugin-{name}"));
+            move || roster.start(part, plugin::KIND, plugin::TERMS, |_| actor)
         };
-        let arbiter =
-            self.arbiters.get(number).ok_or_else(|| StartError::Part("no thread for plugins".to_owned()))?;
-        let arbiter = arbiter.get_or_init(Arbiter::new);
-        let part = format!("plugin-{name}");
-        let started = on(arbiter, move || roster.start(part, "plugin", plugin::TERMS, |_| actor).0);
-        let address = tokio::time::timeout(SEAT_WITHIN, started).await.map_err(|_elapsed| {
-            StartError::Part(format!("its thread did not take it within {} s", SEAT_WITHIN.as_secs()))
-        })??;
-        Ok(Arc::new(Member { seat, address, watchers, kind, origin }))
+        let (address, part) = self.threads.make(number, make).await?;
+        Ok(Arc::new(Member { seat, address, part, watchers, kind, origin }))
     }
 
     /// Seats the plugins of the binary and has each publish what it offers. One that does not is quarantined.

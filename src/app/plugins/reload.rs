@@ -213,17 +213,19 @@ impl Reloader {
         self.nursery.roll.get(name).is_some_and(|member| member.kind == super::BUILTIN)
     }
 
-    /// One in quarantine is started anew by a reload, as its operator expects.
+    /// One in quarantine, or whose thread is held up, is started anew by a reload, as its operator expects.
     fn is_given_up(&self, name: &str) -> bool {
-        let state = self.nursery.roll.get(name).map(|member| member.seat.state());
-        !matches!(state, Some(PluginState::Starting | PluginState::Ready | PluginState::Degraded))
+        let Some(member) = self.nursery.roll.get(name) else { return true };
+        let lives =
+            matches!(member.seat.state(), PluginState::Starting | PluginState::Ready | PluginState::Degraded);
+        !lives || member.seat.is_stuck()
     }
 
     fn fail(&self, report: &mut Reloaded, name: &str, why: String) {
         report.failed.push(Failed { name: name.to_owned(), file: path_of(&self.folder, name), why });
     }
 
-    /// Makes what is to be made and begins the lives, one after another; they start side by side.
+    /// Makes what is to be made and begins the lives, one after another; from there on they start side by side.
     async fn make(&self, plan: &mut Plan, at_start: bool) -> Vec<Candidate> {
         let mut candidates = Vec::new();
         for (name, made, replaces) in std::mem::take(&mut plan.make) {
@@ -402,10 +404,14 @@ async fn is_ready(candidate: &Candidate) -> Option<String> {
 async fn emptied(member: &Member) {
     let (began, longest) = (Instant::now(), member.seat.longest_call());
     tokio::time::sleep(LATECOMERS).await;
+    // A call that waited has its time once its answer is there.
+    let mut waited = began;
     loop {
         // Those that wait for answers are given up by the plugin itself, each in its time; new ones do not come.
         let waits = member.seat.plugin.waiting() > 0 && began.elapsed() < longest + WAITING_MAX;
-        if !waits && (member.seat.calls() == 0 || began.elapsed() >= longest) {
+        if waits {
+            waited = Instant::now();
+        } else if member.seat.calls() == 0 || waited.elapsed() >= longest {
             return;
         }
         tokio::time::sleep(LOOK_EVERY).await;

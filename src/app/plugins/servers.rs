@@ -5,10 +5,11 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use serde_json::{Value, json};
 
 use super::make::Maker;
 use crate::config::Config;
@@ -18,7 +19,7 @@ use crate::plugins::child::Guard;
 use crate::plugins::upstream::legacy::{Legacy, Manner};
 use crate::plugins::upstream::link::http::{HttpCore, HttpLink};
 use crate::plugins::upstream::link::sse::SseLink;
-use crate::plugins::upstream::link::stdio::StdioLink;
+use crate::plugins::upstream::link::stdio::{Heard, StdioLink};
 use crate::plugins::upstream::link::{Link, LinkError};
 use crate::plugins::upstream::{Parts, Upstream, Ways, credentials};
 
@@ -67,7 +68,8 @@ impl Servers {
         let response_max_bytes = server.response_max_bytes;
         match &server.reach {
             Reach::Stdio(reach) => Arc::new(Programs(Arc::new(Program {
-                name: Arc::clone(name),
+                heard: Heard::of(name),
+                links: Mutex::default(),
                 reach: reach.clone(),
                 folder: reach
                     .cwd
@@ -114,7 +116,10 @@ impl Maker for Servers {
 struct Programs(Arc<Program>);
 
 struct Program {
-    name: Arc<str>,
+    /// What it said, through all lives.
+    heard: Arc<Heard>,
+    /// Those that run, one or, with a session for each client, many.
+    links: Mutex<Vec<Weak<StdioLink>>>,
     reach: StdioReach,
     folder: PathBuf,
     guard: Guard,
@@ -134,7 +139,7 @@ impl Program {
             (OsString::from(name), OsString::from(value.expose()))
         };
         let link = StdioLink::start(
-            &self.name,
+            &self.heard,
             &self.reach,
             resolved.into_iter().map(variable).collect(),
             self.folder.clone(),
@@ -142,13 +147,46 @@ impl Program {
             &self.denied,
             self.response_max_bytes,
         );
-        Ok(Arc::new(link.await?))
+        let link = Arc::new(link.await?);
+        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        links.retain(|link| link.strong_count() > 0);
+        links.push(Arc::downgrade(&link));
+        Ok(link)
+    }
+
+    /// All that run, together.
+    fn report(&self) -> Value {
+        let links = self.links.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let running: Vec<Value> = links
+            .iter()
+            .filter_map(Weak::upgrade)
+            .map(|link| link.report())
+            .filter(|report| report.get("rssBytes").is_some())
+            .collect();
+        let whole = |key: &str| running.iter().filter_map(|report| report.get(key)?.as_u64()).sum::<u64>();
+        let seconds = running.iter().filter_map(|report| report.get("cpuSeconds")?.as_f64()).sum::<f64>();
+        let mut report = json!({
+            "running": running.len(),
+            "lastExit": self.heard.last_exit(),
+            "stderr": self.heard.lines(),
+        });
+        if let (false, Some(members)) = (running.is_empty(), report.as_object_mut()) {
+            members.insert("cpuSeconds".to_owned(), json!(seconds));
+            for key in ["rssBytes", "processes", "noise", "late"] {
+                members.insert(key.to_owned(), whole(key).into());
+            }
+        }
+        report
     }
 }
 
 impl Ways for Programs {
     fn open(&self) -> BoxFuture<'static, Result<Arc<dyn Link>, LinkError>> {
         Box::pin(Arc::clone(&self.0).start())
+    }
+
+    fn report(&self) -> Value {
+        self.0.report()
     }
 }
 

@@ -35,9 +35,16 @@ pub fn list(wanted: Wanted, running: &Running, folder: &PluginsFolder, json: boo
     let word = wanted.word();
     if let Some(shown) = running.get(&format!("/{word}"))? {
         let all = shown.get(word).and_then(Value::as_array).cloned().unwrap_or_default();
+        let refused = shown.get("refused").and_then(Value::as_array).cloned().unwrap_or_default();
         if json {
-            output::print_json(&json!({"running": true, word: all}))?;
-        } else if all.is_empty() {
+            output::print_json(&json!({"running": true, word: all, "refused": refused}))?;
+            return Ok(Exit::Ok);
+        }
+        for one in &refused {
+            let says = |key: &str| one.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+            output::say(&output::for_stdout(&format!("not served: {}: {}", says("name"), says("why"))));
+        }
+        if all.is_empty() {
             output::say(&format!("the running server has no {word}"));
         } else {
             output::print(&output::for_stdout(&table(&of_server(&all))))?;
@@ -71,7 +78,7 @@ pub fn list(wanted: Wanted, running: &Running, folder: &PluginsFolder, json: boo
 }
 
 /// What every summary of a server may have, and its heading.
-const COLUMNS: [(&str, &str); 7] = [
+const COLUMNS: [(&str, &str); 8] = [
     ("name", "NAME"),
     ("kind", "KIND"),
     ("state", "STATE"),
@@ -79,6 +86,8 @@ const COLUMNS: [(&str, &str); 7] = [
     ("toolCount", "TOOLS"),
     ("tokens", "TOKENS"),
     ("path", "PATH"),
+    // The longest, and so the last.
+    ("why", "WHY"),
 ];
 
 /// Only the columns that something has.

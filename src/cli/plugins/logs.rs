@@ -23,7 +23,10 @@ pub fn logs(name: &str, lines_max: usize, running: &Running, json: bool) -> anyh
     if json {
         output::print_json(&json!({"name": name, "lines": lines}))?;
     } else if lines.is_empty() {
-        output::say(&format!("{name} wrote nothing to stderr"));
+        output::say(&match shown.pointer("/report/program") {
+            Some(Value::Object(_)) => format!("{name} wrote nothing to stderr since the server runs"),
+            _ => format!("{name} is no program, and has no stderr"),
+        });
     } else {
         output::print(&output::for_stdout(&lines.join("\n")))?;
     }
@@ -32,7 +35,7 @@ pub fn logs(name: &str, lines_max: usize, running: &Running, json: bool) -> anyh
 
 /// The lines in a plugin's report; a server behind a URL has none.
 fn stderr_of(shown: &Value) -> Vec<String> {
-    let lines = shown.pointer("/report/speaker/link/stderr").and_then(Value::as_array);
+    let lines = shown.pointer("/report/program/stderr").and_then(Value::as_array);
     let line = |line: &Value| match line {
         Value::String(text) => text.clone(),
         other => other.get("line").and_then(Value::as_str).map_or_else(|| other.to_string(), str::to_owned),

@@ -36,6 +36,12 @@ pub fn show(
         return Ok(Exit::Failure);
     }
     let file = match read_file(&path, name) {
+        Ok(file) if wanted == Wanted::Bundles && !matches!(file.kind, PluginKind::Bundle(_)) => {
+            output::say(&format!(
+                "waygate-mcp: {name} is a plugin and no bundle; `waygate-mcp plugins show {name}` shows it"
+            ));
+            return Ok(Exit::Failure);
+        }
         Ok(file) => masked(file),
         Err(faults) => return super::check::refuse(&path, &faults, json),
     };
@@ -56,7 +62,9 @@ pub fn show(
 pub fn of_server(wanted: Wanted, name: &str, running: &Running) -> anyhow::Result<Option<Value>> {
     // Whatever else is typed, it is no name, and must not become another URL.
     let plain: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).collect();
-    let name = if plain == name { plain } else { "-".to_owned() };
+    if plain != name || plain.is_empty() {
+        anyhow::bail!("there is no plugin or bundle {name:?}: a name is lower-case letters, digits, - and _");
+    }
     Ok(running.get(&format!("/{}/{name}", wanted.word()))?)
 }
 

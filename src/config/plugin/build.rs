@@ -98,6 +98,7 @@ fn sandbox(said: &Said) -> Sandbox {
         cpu_seconds_max: limit("sandbox.cpu_seconds_max"),
         folders: folders.map(|given| given.items().iter().filter_map(|folder| folder_of(folder)).collect()),
         no_network: said.truth("sandbox.network") == Some(false),
+        required: said.truth("sandbox.required") == Some(true),
     }
 }
 

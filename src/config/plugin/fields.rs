@@ -207,6 +207,8 @@ pub const FIELDS: &[Field] = &[
         "The only folders that it may use, as `/srv:ro` or `/data:rw`, beside those of the system and the one that it works in."),
     field("sandbox.network", Program, BOOL, "`true`",
         "Whether it may use TCP."),
+    field("sandbox.required", Program, BOOL, "`false`",
+        "Whether it is not run where the kernel cannot hold it in the folders and off the network; else it runs, and is degraded."),
 
     field("headers.*", Url, Credential, "none",
         "A header of each request; see [secrets](#secrets)."),

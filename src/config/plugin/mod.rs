@@ -203,6 +203,8 @@ pub struct Sandbox {
     pub folders: Option<Vec<(PathBuf, bool)>>,
     /// Whether TCP is denied.
     pub no_network: bool,
+    /// Whether it is not run where the walls around it do not stand.
+    pub required: bool,
 }
 
 /// A plugin's bulkhead, where it is not that of all plugins.

@@ -132,7 +132,8 @@ impl Text {
         self.text("cwd", reach.cwd.as_ref().map(|path| path.to_string_lossy()).as_deref());
         self.table("env", &credentials(&reach.env));
         self.list("inherit_env", &reach.inherit_env);
-        let Sandbox { memory_max_bytes, files_max, cpu_seconds_max, folders, no_network } = &reach.sandbox;
+        let Sandbox { memory_max_bytes, files_max, cpu_seconds_max, folders, no_network, required } =
+            &reach.sandbox;
         let limits = [
             ("memory_max_bytes", memory_max_bytes),
             ("files_max", files_max),
@@ -147,6 +148,7 @@ impl Text {
             ("folders", list(&folders.iter().map(folder).collect::<Vec<_>>()))
         }));
         members.extend(no_network.then(|| ("network", "false".to_owned())));
+        members.extend(required.then(|| ("required", "true".to_owned())));
         self.table("sandbox", &members);
     }
 

@@ -60,6 +60,7 @@ files_max = 0
 cpu_seconds_max = 2
 folders = ["/srv:ro", "/a:b:rw"]
 network = false
+required = true
 "#,
     r#"
 kind = "bundle"
@@ -119,6 +120,7 @@ fn every_field_is_read_and_written_again() {
         cpu_seconds_max: Some(2),
         folders: Some(folders),
         no_network: true,
+        required: true,
     };
     assert_eq!((reach.sandbox, reach.args[3].as_str()), (sandbox, ""));
 }
@@ -377,14 +379,20 @@ fn reach() -> impl Strategy<Value = Reach> {
     let stdio = (
         credentials("[A-Z_]{1,5}"),
         proptest::collection::vec(text(), 0..3),
-        any::<[bool; 3]>(),
+        any::<[bool; 4]>(),
         any::<u32>(),
     );
-    let stdio = stdio.prop_map(|(env, args, [cwd, folders, no_network], limit)| {
+    let stdio = stdio.prop_map(|(env, args, [cwd, folders, no_network, required], limit)| {
         let limit = Some(u64::from(limit >> 12)).filter(|limit| *limit > 0);
         let folders = folders.then(|| vec![("/a b\"c".into(), true), ("/x".into(), false)]);
-        let sandbox =
-            Sandbox { memory_max_bytes: limit, files_max: limit, cpu_seconds_max: None, folders, no_network };
+        let sandbox = Sandbox {
+            memory_max_bytes: limit,
+            files_max: limit,
+            cpu_seconds_max: None,
+            folders,
+            no_network,
+            required,
+        };
         let cwd = cwd.then(|| "/srv/x y".into());
         Reach::Stdio(StdioReach {
             command: "/bin/a b".into(),

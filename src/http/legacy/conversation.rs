@@ -95,7 +95,7 @@ impl<'a> Conversation<'a> {
     async fn perform(&self, task: Task, given: Given, state: Option<String>) -> Result<Done, Fault> {
         let request = self.request;
         let meta = Meta::in_session(&request.params, self.agreed);
-        let perform = Perform {
+        let perform = Box::new(Perform {
             task,
             view: request.session.view().clone(),
             caller: request.caller.clone(),
@@ -109,15 +109,16 @@ impl<'a> Conversation<'a> {
             client: meta.client,
             client_name: meta.client_name,
             trace: meta.trace,
+            foreign: request.params.foreign(),
             notices: Some(Arc::clone(self.voice) as Arc<dyn Listener>),
             log_level: request.session.log_level(),
             cancel: self.cancel.clone(),
             // The request has them, for all its rounds.
             places: Places::default(),
-        };
+        });
         let _waits = request.door.part.waits();
-        let sent = request.door.executor.send(perform).await;
-        sent.unwrap_or_else(|error| Err(super::super::stream::lost(&error)))
+        let begun = request.door.executor.send(perform).await;
+        begun.map_err(|error| super::super::stream::lost(&error))?.end().await
     }
 
     /// Asks all of this at once and waits for all answers; with nothing to ask, waits a while.

@@ -39,6 +39,7 @@ use crate::actors::session::SessionHandle;
 use crate::actors::session::messages::Answered;
 use crate::catalog::ViewName;
 use crate::error::{ErrorCode, Fault};
+use crate::protocol::capabilities::Offers;
 use crate::protocol::headers::{Header, Headers as _};
 use crate::protocol::legacy::asks::Answer;
 use crate::protocol::legacy::{self, handshake};
@@ -188,7 +189,8 @@ fn welcome(door: &Door, view: &ViewName, revision: Revision) -> crate::protocol:
     let house = &door.frame.house;
     let catalog = house.shelf.view(view);
     let instructions = catalog.as_ref().and_then(|catalog| catalog.instructions.as_deref());
-    handshake::welcome(revision, &house.bench.info, instructions)
+    let offers = catalog.as_ref().map_or(Offers::LISTS, |catalog| catalog.offers);
+    handshake::welcome(revision, &house.bench.info, offers, instructions)
 }
 
 /// Takes in a notification that names a session, or a revision that has sessions.

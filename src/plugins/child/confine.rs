@@ -19,7 +19,7 @@ use rustix::thread::set_no_new_privs;
 use serde::{Deserialize, Serialize};
 
 use super::handover::receive;
-use super::report::Report;
+use super::report::{Confined, Report};
 use crate::config::plugin::Sandbox;
 
 /// What a program may use; nothing is limited by default.
@@ -39,6 +39,9 @@ pub struct Confinement {
     pub denied: Vec<PathBuf>,
     /// Whether TCP is denied.
     pub no_network: bool,
+    /// Whether nothing is run where the walls do not stand.
+    #[serde(default)]
+    pub required: bool,
 }
 
 impl Confinement {
@@ -51,6 +54,7 @@ impl Confinement {
             folders: sandbox.folders.clone(),
             denied: denied.to_vec(),
             no_network: sandbox.no_network,
+            required: sandbox.required,
         }
     }
 
@@ -98,7 +102,14 @@ fn become_program(confinement: &OsStr, command: &[OsString], tell: &dyn Fn(&Repo
     }
     let mut command = Command::new(program);
     command.args(arguments);
-    tell(&Report::Confined(landlock::raise(&confinement, Path::new(program))));
+    let (confined, why) = landlock::raise(&confinement, Path::new(program));
+    if confinement.required && confinement.walls() && confined != Confined::Enforced {
+        return format!(
+            "`sandbox.required` is set, and it cannot be held where it shall be: {}",
+            why.unwrap_or_else(|| confined.as_str().to_owned())
+        );
+    }
+    tell(&Report::Confined(confined, why));
     // After Landlock, which may be put on by who has the right to, whatever else holds.
     if let Err(error) = rights::take() {
         return format!("rights of root cannot be taken from it: {error}");

@@ -193,10 +193,10 @@ impl Entry {
     /// Tells Waygate how it went; gives whether the program runs.
     fn tell(&mut self, control: impl AsFd, child: Pid) -> bool {
         self.told = true;
-        let mut confined = Confined::Unasked;
+        let mut confined = Report::Confined(Confined::Unasked, None);
         for report in String::from_utf8_lossy(&self.said).lines().filter_map(Report::parse) {
             match report {
-                Report::Confined(how) => confined = how,
+                Report::Confined(..) => confined = report,
                 Report::Failed(_) => {
                     self.failed = true;
                     tell(&control, &report);
@@ -205,7 +205,7 @@ impl Entry {
                 _ => {}
             }
         }
-        tell(&control, &Report::Confined(confined));
+        tell(&control, &confined);
         tell(&control, &Report::Started(child.as_raw_nonzero().get()));
         true
     }

@@ -139,7 +139,7 @@ impl Guard {
                 control: UnixStream::from_std(ours)?,
                 process,
                 heard: Vec::new(),
-                confined: Confined::Unasked,
+                confined: (Confined::Unasked, None),
                 over: false,
             },
         })
@@ -163,18 +163,21 @@ pub struct Life {
     process: GuardProcess,
     /// What the guard said and nobody has read yet.
     heard: Vec<u8>,
-    confined: Confined,
+    /// How far it is walled in, and why no further.
+    confined: (Confined, Option<String>),
     /// Whether the guard has nothing more to say or do.
     over: bool,
 }
 
 /// A program that runs.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Started {
     /// Its process.
     pub pid: i32,
     /// How far it is walled in.
     pub confined: Confined,
+    /// Why no further, where it is not as far as was asked for.
+    pub why: Option<String>,
 }
 
 impl Life {
@@ -186,9 +189,12 @@ impl Life {
     pub async fn started(&mut self) -> Result<Started, ChildError> {
         loop {
             match self.hear().await? {
-                Report::Started(pid) => return Ok(Started { pid, confined: self.confined }),
+                Report::Started(pid) => {
+                    let (confined, why) = self.confined.clone();
+                    return Ok(Started { pid, confined, why });
+                }
                 Report::Failed(why) => return Err(ChildError::Program(why)),
-                Report::Confined(how) => self.confined = how,
+                Report::Confined(how, why) => self.confined = (how, why),
                 Report::Ended(_) | Report::Gone => return Err(ChildError::GuardLost),
             }
         }
@@ -208,7 +214,7 @@ impl Life {
     pub async fn ended(&mut self) -> Result<Ended, ChildError> {
         loop {
             match self.hear().await? {
-                Report::Started(_) | Report::Confined(_) => {}
+                Report::Started(_) | Report::Confined(..) => {}
                 Report::Failed(why) => return Err(ChildError::Program(why)),
                 Report::Ended(ended) => return Ok(ended),
                 Report::Gone => return Err(ChildError::GuardLost),

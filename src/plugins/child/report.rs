@@ -52,8 +52,8 @@ impl Confined {
 pub(super) enum Report {
     /// The program runs, as the process of this number.
     Started(i32),
-    /// How far it is walled in; comes before it is known whether it could be started.
-    Confined(Confined),
+    /// How far it is walled in, and why no further; comes before it is known whether it could be started.
+    Confined(Confined, Option<String>),
     /// The program could not be started.
     Failed(String),
     /// The program ended; what it left behind is ended next.
@@ -67,7 +67,10 @@ impl Report {
     pub(super) fn line(&self) -> String {
         match self {
             Self::Started(pid) => format!("started {pid}\n"),
-            Self::Confined(confined) => format!("confined {}\n", confined.as_str()),
+            Self::Confined(confined, why) => {
+                let why = why.as_ref().map(|why| format!(": {}", why.replace('\n', " ")));
+                format!("confined {}{}\n", confined.as_str(), why.unwrap_or_default())
+            }
             Self::Failed(why) => format!("failed {}\n", why.replace('\n', " ")),
             Self::Ended(Ended::Exited(code)) => format!("exited {code}\n"),
             Self::Ended(Ended::Signaled(signal)) => format!("signaled {signal}\n"),
@@ -82,7 +85,12 @@ impl Report {
             "gone" => Some(Self::Gone),
             "started" => rest.parse().ok().map(Self::Started),
             "confined" => {
-                Confined::ALL.into_iter().find(|confined| confined.as_str() == rest).map(Self::Confined)
+                let (how, why) = match rest.split_once(": ") {
+                    Some((how, why)) => (how, Some(why.to_owned())),
+                    None => (rest, None),
+                };
+                let confined = Confined::ALL.into_iter().find(|confined| confined.as_str() == how);
+                confined.map(|confined| Self::Confined(confined, why))
             }
             "failed" => Some(Self::Failed(rest.to_owned())),
             "exited" => rest.parse().ok().map(|code| Self::Ended(Ended::Exited(code))),
@@ -100,7 +108,8 @@ mod tests {
     fn each_report_is_read_as_it_was_sent() {
         let all = [
             Report::Started(7),
-            Report::Confined(Confined::NotAvailable),
+            Report::Confined(Confined::Enforced, None),
+            Report::Confined(Confined::NotAvailable, Some("it is off: ask: why".to_owned())),
             Report::Failed("no such file".to_owned()),
             Report::Ended(Ended::Exited(3)),
             Report::Ended(Ended::Signaled(9)),

@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 
 use bytes::Bytes;
 
+use crate::protocol::modern::Foreign;
 use crate::protocol::{ClientCapabilities, LogLevel, MODERN, Object, Raw, Trace};
 
 /// What Waygate calls itself to servers.
@@ -31,6 +32,8 @@ pub struct Wishes<'a> {
     pub level: Option<LogLevel>,
     /// Handed on.
     pub trace: Option<&'a Trace>,
+    /// Members of the client's own, handed on.
+    pub foreign: Option<&'a Foreign>,
 }
 
 /// A request; `members` are those of `params` beside `_meta`, each with its JSON.
@@ -165,6 +168,9 @@ fn write_meta(out: &mut String, id: &str, era: Era<'_>, wishes: &Wishes<'_>) {
             }
         }
     }
+    for (key, json) in wishes.foreign.into_iter().flat_map(Foreign::meta) {
+        list.member(key, json);
+    }
 }
 
 /// Writes members of an object, with commas between them.
@@ -208,7 +214,8 @@ mod tests {
     #[test]
     fn a_modern_request_says_who_asks_and_what_it_wants() {
         let trace = Trace { parent: Some("00-a".into()), state: Some("k=\"v\"".into()), baggage: None };
-        let wishes = Wishes { progress: true, level: Some(LogLevel::Warning), trace: Some(&trace) };
+        let wishes =
+            Wishes { progress: true, level: Some(LogLevel::Warning), trace: Some(&trace), foreign: None };
         let body: Value =
             serde_json::from_slice(&request(9, "tools/list", Era::Modern("{}"), &wishes, &[])).unwrap();
         assert_eq!(

@@ -13,14 +13,12 @@ use std::sync::OnceLock;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::config::Secret;
-use crate::config::plugin::{Credential, Reach};
+use crate::config::plugin::{Credential, Piece, Reach};
 
 /// The largest file that is a credential.
 const FILE_MAX_BYTES: u64 = 64 * 1024;
 /// How much of a file of certificates is looked at to see whether it changed.
 const CERTIFICATES_MAX_BYTES: u64 = 4 * 1024 * 1024;
-/// What Waygate's own variables begin with.
-const OWN: &str = "WAYGATE_";
 
 /// Why a credential cannot be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -100,44 +98,22 @@ pub fn fingerprint(reach: &Reach) -> u64 {
 type Lookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 fn resolve_with(credential: &Credential, place: &str, lookup: Lookup<'_>) -> Result<Secret, CredentialError> {
-    let text = credential.0.as_str();
-    let value = if let Some(name) = text.strip_prefix("env:") {
-        variable(name.trim(), lookup)
-    } else if let Some(path) = text.strip_prefix("file:") {
-        file(Path::new(path.trim()))
-    } else {
-        filled(text, lookup)
+    let whole = || {
+        let mut whole = String::new();
+        for piece in credential.pieces()? {
+            match piece {
+                Piece::Text(text) => whole.push_str(text),
+                // What is put in is not looked through again.
+                Piece::Variable(name) => whole.push_str(&variable(name, lookup)?),
+                Piece::File(path) => whole.push_str(&file(path)?),
+            }
+        }
+        Ok(whole)
     };
-    value.map(Secret::new).map_err(|trouble| CredentialError { place: place.to_owned(), trouble })
-}
-
-/// A text with each `${VAR}` replaced. What is put in is not looked through again.
-fn filled(text: &str, lookup: Lookup<'_>) -> Result<String, String> {
-    let mut parts = text.split("${");
-    let mut whole = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let (name, rest) = part
-            .split_once('}')
-            .ok_or("a `${` is not closed: write ${NAME}, or env:NAME for a whole value")?;
-        whole.push_str(&variable(name.trim(), lookup)?);
-        whole.push_str(rest);
-    }
-    Ok(whole)
+    whole().map(Secret::new).map_err(|trouble| CredentialError { place: place.to_owned(), trouble })
 }
 
 fn variable(name: &str, lookup: Lookup<'_>) -> Result<String, String> {
-    let fits = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
-    if name.is_empty() || !name.chars().all(fits) {
-        // It is not repeated: it may be a secret that was written in the wrong place.
-        return Err(
-            "what should be the name of a variable is none: use letters, digits and underscores".into()
-        );
-    }
-    if name.to_ascii_uppercase().starts_with(OWN) {
-        return Err(format!(
-            "the variable {name} is Waygate's own and is not given to a plugin: use another"
-        ));
-    }
     let value = lookup(name)
         .ok_or_else(|| format!("the variable {name} is not set: set it where Waygate is started"))?;
     value.into_string().map_err(|_| format!("the variable {name} is not UTF-8"))
@@ -145,9 +121,6 @@ fn variable(name: &str, lookup: Lookup<'_>) -> Result<String, String> {
 
 fn file(path: &Path) -> Result<String, String> {
     let shown = path.display();
-    if !path.is_absolute() {
-        return Err(format!("the file {shown} must be a whole path, as file:/run/secrets/token"));
-    }
     let bytes = plain_file(path, FILE_MAX_BYTES)?;
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > FILE_MAX_BYTES {
         return Err(format!(
@@ -209,9 +182,9 @@ mod tests {
         for (text, says) in [
             ("${ABSENT}", "headers.Authorization: the variable ABSENT is not set"),
             ("env:ABSENT", "the variable ABSENT is not set"),
-            ("${TOKEN", "not closed"),
-            ("env:s3 cret", "is none"),
-            ("${}", "is none"),
+            ("${TOKEN", "no } closes"),
+            ("env:s3 cret", "no name of a variable"),
+            ("${}", "no name of a variable"),
             ("${WAYGATE_API_KEY}", "Waygate's own"),
             ("env:waygate_x", "Waygate's own"),
             ("file:relative", "whole path"),

@@ -72,7 +72,7 @@ async fn answer_to(link: &dyn Link, own: u64, request: Outgoing) -> Result<Raw, 
     while let Some(message) = flow.next().await {
         match message? {
             Incoming::Response { id, outcome } if is_mine(id.as_ref(), own, &outcome) => {
-                return outcome.map_err(ProbeError::Refused);
+                return outcome.map_err(|error| ProbeError::Refused(veiled(link, error)));
             }
             Incoming::Request { id, method, .. } => {
                 let answer = match method.as_str() {
@@ -85,6 +85,14 @@ async fn answer_to(link: &dyn Link, own: u64, request: Outgoing) -> Result<Raw, 
         }
     }
     Err(LinkError::Broken("it closed the connection before its answer".to_owned()).into())
+}
+
+/// A server's error as it may be seen: servers repeat in it what they were given.
+pub fn veiled(link: &dyn Link, error: RpcError) -> RpcError {
+    // Masks hold nothing that JSON would not take, and what is not JSON any more is not repeated.
+    let whole =
+        error.whole.and_then(|whole| Raw::parse(link.veiled(whole.as_str()).into()).ok()).map(Box::new);
+    RpcError { message: link.veiled(&error.message), whole, ..error }
 }
 
 /// Whether a response on the flow of request `own` answers it. An error without an id does: the server could not read

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::exchange::shortened;
+use super::exchange::{METHOD_NOT_FOUND, shortened};
 use super::link::LinkError;
 use crate::plugins::{PluginError, Request};
+use crate::protocol::legacy::asks::URL_REQUIRED;
 use crate::protocol::{Object, Raw, RpcError};
 
 /// JSON-RPC's code for parameters that are not right.
@@ -21,6 +22,12 @@ pub const HEADER_MISMATCH: i64 = -32020;
 pub const MISSING_CAPABILITY: i64 = -32021;
 /// The revision is not spoken.
 pub const UNSUPPORTED_VERSION: i64 = -32022;
+
+/// JSON-RPC's code for what failed inside.
+const INTERNAL: i64 = -32603;
+/// Codes that say something of the way between Waygate and the server: a client would take them for a word on its own.
+const OF_THE_WAY: [i64; 6] =
+    [-32700, -32600, METHOD_NOT_FOUND, RESOURCE_NOT_FOUND, HEADER_MISMATCH, UNSUPPORTED_VERSION];
 
 /// What a server's error answer to `request` is to the caller.
 pub fn refused(plugin: &str, request: &Request, error: &RpcError) -> PluginError {
@@ -40,9 +47,13 @@ pub fn refused(plugin: &str, request: &Request, error: &RpcError) -> PluginError
         (UNSUPPORTED_VERSION, _) => PluginError::away(format!(
             "the server behind plugin {plugin} speaks another revision than before, and is asked again what it speaks"
         )),
-        (code, _) => PluginError::Upstream(format!(
-            "the server behind plugin {plugin} answered with error {code}: {says}"
-        )),
+        (code, _) => {
+            let why = format!("the server behind plugin {plugin} answered with error {code}: {says}");
+            if OF_THE_WAY.contains(&code) || code == i64::from(URL_REQUIRED) {
+                return PluginError::Answered { code: INTERNAL, why, data: None };
+            }
+            PluginError::Answered { code, why, data: error.raw_data() }
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use super::compose::{self, Era, Wishes};
 use super::exchange::{self, METHOD_NOT_FOUND, ProbeError};
 use super::ids::Ids;
 use super::link::{Link, LinkError, Outgoing};
-use crate::plugins::{Change, Inventory};
+use crate::plugins::{Change, Declared, Inventory};
 use crate::protocol::{Definition, MODERN, Object, Raw};
 
 /// Pages of one list; a cursor without end is cut here.
@@ -114,6 +114,8 @@ struct Last {
 struct Notes {
     /// Why there is no list.
     failed: Option<String>,
+    /// For how long the list holds, where each page says so: as long as the shortest of them.
+    ttl_ms: Option<u64>,
     troubles: Vec<String>,
     dropped: usize,
     dropped_first: Vec<String>,
@@ -124,6 +126,12 @@ impl Notes {
     fn fail(&mut self, why: String) {
         self.troubles.push(why.clone());
         self.failed = Some(why);
+    }
+
+    /// Takes in how long a page of it holds.
+    fn holds(&mut self, page: &Raw) {
+        let ttl_ms = Object::open(page).ok().and_then(|page| page.get("ttlMs")?.read().ok());
+        self.ttl_ms = self.ttl_ms.into_iter().chain(ttl_ms).min();
     }
 
     fn drop_entry(&mut self, what: String) {
@@ -206,7 +214,7 @@ impl Lister {
             subscribes.is_some_and(|all| all.get("subscribe").is_some_and(|is| is.as_str() == "true"));
         let mut lists = lists.into_iter();
         let mut next = || lists.next().unwrap_or_default();
-        let inventory = Inventory {
+        let mut inventory = Inventory {
             tools: next(),
             prompts: next(),
             resources: next(),
@@ -214,17 +222,20 @@ impl Lister {
             instructions: source.instructions.map(|text| cut(text, INSTRUCTIONS_BYTES_MAX).to_owned()),
             completes: has("completions"),
             subscribes,
+            declared: Some(declared(&capabilities)),
+            ttl_ms: None,
         };
         for trouble in noted.iter().flatten().flat_map(|notes| &notes.troubles) {
             log::warn!("a list of the server behind plugin {} is not whole: {trouble}", source.plugin);
         }
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.inventory = inventory.clone();
         for (old, new) in last.notes.iter_mut().zip(noted) {
             if let Some(new) = new {
                 *old = new;
             }
         }
+        inventory.ttl_ms = last.notes.iter().filter_map(|notes| notes.ttl_ms).min();
+        last.inventory = inventory.clone();
         Ok(inventory)
     }
 
@@ -266,6 +277,22 @@ impl Lister {
     }
 }
 
+/// What the server says of what it serves.
+fn declared(capabilities: &Object) -> Declared {
+    let has = |capability: &str| capabilities.get(capability).is_some_and(Raw::is_object);
+    let announces = |capability: &str| {
+        let inner = capabilities.get(capability).and_then(|raw| Object::open(raw).ok());
+        inner.is_none_or(|inner| inner.get("listChanged").is_some_and(|says| says.as_str() == "true"))
+    };
+    Declared {
+        tools: has("tools"),
+        prompts: has("prompts"),
+        resources: has("resources"),
+        logs: has("logging"),
+        announces: ["tools", "prompts", "resources"].into_iter().all(announces),
+    }
+}
+
 /// All pages of one list; none when it failed, which is noted.
 async fn pages(
     source: Source<'_>,
@@ -299,6 +326,9 @@ async fn pages(
                 return Ok(None);
             }
         };
+        if source.legacy.is_none() {
+            notes.holds(&result);
+        }
         let Some((entries, next)) = read(&result, kind) else {
             notes.fail(format!("{}: its answer has no list `{}`", kind.method, kind.member));
             return Ok(None);

@@ -236,15 +236,29 @@ async fn shake_over(link: Arc<dyn Link>, deadline: Instant) -> Result<Opened, Pr
     }
 }
 
-/// Asks a server that was found to be of 2026-07-28 whether it still is. Silence and trouble are no answer.
-pub async fn is_still_modern(link: &Arc<dyn Link>, ids: &Ids, deadline: Instant) -> bool {
-    let Ok(Verdict::Legacy { why, .. }) = discover(link, ids, deadline).await else { return true };
-    !matches!(
-        why,
-        ProbeError::Refused(_)
-            | ProbeError::Nonsense(_)
-            | ProbeError::Link(LinkError::SessionLost | LinkError::Status { status: 400..=499, .. })
-    )
+/// How a server stands that was found to be of 2026-07-28.
+pub enum Still {
+    /// As before, as far as one can tell: silence and trouble are no answer.
+    Modern,
+    /// It speaks something else.
+    Another,
+    /// Nobody is there; the link says why.
+    Gone(LinkError),
+}
+
+/// Asks a server that was found to be of 2026-07-28 whether it still is.
+pub async fn is_still_modern(link: &Arc<dyn Link>, ids: &Ids, deadline: Instant) -> Still {
+    match discover(link, ids, deadline).await {
+        Err(ProbeError::Link(error @ LinkError::Unreachable(_))) => Still::Gone(error),
+        Ok(Verdict::Legacy {
+            why:
+                ProbeError::Refused(_)
+                | ProbeError::Nonsense(_)
+                | ProbeError::Link(LinkError::SessionLost | LinkError::Status { status: 400..=499, .. }),
+            ..
+        }) => Still::Another,
+        _ => Still::Modern,
+    }
 }
 
 /// Asks in the words of 2026-07-28; once more, should the server refuse the revision and name it in one breath.

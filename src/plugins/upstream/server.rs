@@ -13,7 +13,7 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::exchange::ProbeError;
-use super::inventory::Kinds;
+use super::inventory::{Amiss, Kinds};
 use super::link::LinkError;
 use super::modern::Modern;
 use super::probe::{self, Found, Kind};
@@ -33,6 +33,13 @@ const LISTED_EVERY: Duration = Duration::from_secs(1);
 const LISTED_AGAIN_AFTER: Duration = Duration::from_secs(2);
 /// … up to this.
 const LISTED_AGAIN_AFTER_MOST: Duration = Duration::from_secs(300);
+/// A server that does not tell when its lists change is asked for them again after this, where it does not say itself for
+/// how long they hold …
+const LOOKED_EVERY: Duration = Duration::from_secs(60);
+/// … no sooner than this, whatever it says …
+const LOOKED_EVERY_LEAST: Duration = Duration::from_secs(30);
+/// … and no later than this, as is one that tells: it may be gone without a word.
+const LOOKED_EVERY_MOST: Duration = Duration::from_secs(300);
 /// How long a speaker may take to end in order.
 const CLOSED_WITHIN: Duration = Duration::from_secs(15);
 
@@ -79,7 +86,8 @@ struct Seen {
     was_silent: bool,
     name: Option<String>,
     version: Option<String>,
-    last_error: Option<String>,
+    /// The last trouble, and when it was: it may be long over.
+    last_error: Option<(String, jiff::Timestamp)>,
 }
 
 /// Takes the speaker of a life away when the life ends, however it ends.
@@ -182,9 +190,20 @@ impl Upstream {
         let new = Arc::new(self.prefix.of_inventory(inventory));
         let old = self.inventory.swap(Arc::clone(&new));
         let told = [
-            (old.tools != new.tools || old.instructions != new.instructions, Change::Tools),
+            (
+                // What else it says of itself is published with its tools.
+                old.tools != new.tools
+                    || old.instructions != new.instructions
+                    || old.offers() != new.offers()
+                    || old.ttl_ms != new.ttl_ms,
+                Change::Tools,
+            ),
             (old.prompts != new.prompts, Change::Prompts),
-            (old.resources != new.resources || old.templates != new.templates, Change::Resources),
+            (
+                (&old.resources, &old.templates, old.subscribes)
+                    != (&new.resources, &new.templates, new.subscribes),
+                Change::Resources,
+            ),
         ];
         told.into_iter().filter(|(changed, _)| *changed).for_each(|(_, change)| self.tell(change));
     }
@@ -200,6 +219,7 @@ impl Upstream {
         let mut due = Due::default();
         let mut listed_at = Instant::now();
         let mut listing: Option<BoxFuture<'static, Result<Inventory, LinkError>>> = None;
+        let mut look_at = listed_at + self.looked_every();
         due.look(speaker.amiss().map(|amiss| amiss.kinds));
         loop {
             let is_due = due.at.filter(|_| listing.is_none());
@@ -212,6 +232,7 @@ impl Upstream {
                 }),
                 list = poll(&mut listing), if listing.is_some() => {
                     listing = None;
+                    look_at = Instant::now() + self.looked_every();
                     due.look(self.take_in(speaker, list, pulse, due.asked));
                 }
                 Some(change) = told.recv() => match change {
@@ -221,12 +242,25 @@ impl Upstream {
                         due.add(Kinds::default().and(&change), at);
                     }
                 },
+                () = sleep_until(look_at), if listing.is_none() && due.at.is_none() => {
+                    due.add(Kinds::ALL, look_at);
+                }
                 () = sleep_until(is_due.unwrap_or_else(Instant::now)), if is_due.is_some() => {
                     listed_at = Instant::now();
                     listing = Some(self.list(speaker, due.take()));
                 }
             }
         }
+    }
+
+    /// After what time the lists are asked for again though nobody said that they changed.
+    fn looked_every(&self) -> Duration {
+        let inventory = self.inventory.load();
+        if inventory.declared.is_some_and(|declared| declared.announces) {
+            return LOOKED_EVERY_MOST;
+        }
+        let holds = inventory.ttl_ms.map_or(LOOKED_EVERY, Duration::from_millis);
+        holds.clamp(LOOKED_EVERY_LEAST, LOOKED_EVERY_MOST)
     }
 
     /// Takes in a listing that ended, and says how the server is now. Which lists are to be asked for again.
@@ -254,20 +288,23 @@ impl Upstream {
 
     fn note(&self, error: &str) {
         log::warn!("plugin {}: {error}", self.parts.name);
-        self.seen().last_error = Some(error.to_owned());
+        self.seen().last_error = Some((error.to_owned(), jiff::Timestamp::now()));
     }
 
     fn failed(&self, error: LifeError) -> LifeError {
-        self.seen().last_error = Some(error.to_string());
+        self.seen().last_error = Some((error.to_string(), jiff::Timestamp::now()));
         error
     }
 }
 
 /// Says that the server serves, and what of it could not be had.
 fn say(speaker: &Arc<dyn Speaker>, pulse: &Pulse) {
-    match speaker.amiss() {
-        None => pulse.ready(),
-        Some(amiss) => pulse.troubled(&format!("not all that it offers could be listed: {}", amiss.why)),
+    let unlisted = |amiss: Amiss| format!("not all that it offers could be listed: {}", amiss.why);
+    let troubles: Vec<String> = speaker.trouble().into_iter().chain(speaker.amiss().map(unlisted)).collect();
+    if troubles.is_empty() {
+        pulse.ready();
+    } else {
+        pulse.troubled(&troubles.join("; "));
     }
 }
 
@@ -400,7 +437,9 @@ impl Plugin for Upstream {
             "revision": revision,
             "server": {"name": seen.name, "version": seen.version},
             "lives": self.lives.load(Ordering::Relaxed),
-            "lastError": seen.last_error,
+            "lastError": seen.last_error.as_ref().map(|(error, _)| error),
+            "lastErrorAt": seen.last_error.as_ref().map(|(_, at)| at.to_string()),
+            "program": self.parts.ways.report(),
             "speaker": speaker.as_ref().map(|current| current.0.report()),
         })
     }

@@ -32,6 +32,11 @@ pub trait Speaker: Send + Sync + 'static {
         before: Inventory,
     ) -> BoxFuture<'static, Result<Inventory, LinkError>>;
 
+    /// What an operator should know of its link, though that carries.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
+
     /// Which lists could not be had the last time; none when all could.
     fn amiss(&self) -> Option<Amiss> {
         None

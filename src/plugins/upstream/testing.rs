@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::link::{Flow, Link, LinkError, Outgoing};
-use crate::plugins::{Blocking, CallerKey, Context, ContextParts, Notice};
+use crate::plugins::{Blocking, CallerKey, Context, ContextParts, ConversationKey, Notice};
 use crate::protocol::{ClientCapabilities, Incoming, Raw, Trace};
 
 type Message = Result<Incoming, LinkError>;
@@ -243,6 +243,14 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// A call's context whose client declared these capabilities, and what it hears.
 pub fn context(capabilities: &Value) -> (Context, mpsc::Receiver<Notice>) {
+    context_of(capabilities, None)
+}
+
+/// The same of a client that calls in this session.
+pub fn context_of(
+    capabilities: &Value,
+    conversation: Option<ConversationKey>,
+) -> (Context, mpsc::Receiver<Notice>) {
     let (notices, heard) = mpsc::channel(64);
     let parts = ContextParts {
         deadline: Instant::now() + Duration::from_secs(10),
@@ -252,9 +260,10 @@ pub fn context(capabilities: &Value) -> (Context, mpsc::Receiver<Notice>) {
         log_level: Some(crate::protocol::LogLevel::Info),
         client: ClientCapabilities::read(&Raw::value(capabilities)).unwrap(),
         caller: CallerKey(1),
-        conversation: None,
+        conversation,
         operator: false,
         sees_all: true,
+        foreign: None,
         trace: Trace::default(),
         blocking: Arc::new(Blocking::new(1)),
     };

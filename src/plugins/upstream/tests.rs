@@ -403,3 +403,28 @@ async fn a_life_that_is_stopped_while_its_server_lists_ends_what_it_began() {
     pulse.stop().cancel();
     assert!(life.await.unwrap().is_ok() && link.is_closed());
 }
+
+#[tokio::test(start_paused = true)]
+async fn lists_are_asked_for_again_when_they_do_not_hold_any_longer_and_nobody_would_tell() {
+    let listed = std::sync::atomic::AtomicUsize::new(0);
+    let link = Scripted::new(move |asked| match asked.method {
+        "server/discover" => discovered(&json!({"tools": {}})),
+        "tools/list" => {
+            let number = listed.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            let tools = [tool(&format!("tool-{number}"))];
+            Reply::result(&json!({"resultType": "complete", "tools": tools, "ttlMs": 40_000}))
+        }
+        _ => Reply::error(-32601, "no"),
+    });
+    let upstream = plugin(Links::of([Arc::clone(&link)]));
+    let (pulse, life) = begin(&upstream);
+    ready(&pulse).await;
+    assert_eq!((upstream.inventory().ttl_ms, link.asked_of("tools/list").len()), (Some(40_000), 1));
+    let mut changes = upstream.changes();
+    tokio::time::sleep(Duration::from_secs(39)).await;
+    assert_eq!(link.asked_of("tools/list").len(), 1);
+    assert_eq!(changes.recv().await, Ok(Change::Tools));
+    assert_eq!(upstream.inventory().tools[0].name(), "tool-1");
+    pulse.stop().cancel();
+    life.await.unwrap().unwrap();
+}

@@ -16,6 +16,11 @@ pub trait Ways: Send + Sync + 'static {
     /// A life begins: what was read of files and variables is read anew.
     fn renew(&self) {}
 
+    /// What an operator sees of all that was ever opened; null where links say it all themselves. No secrets.
+    fn report(&self) -> serde_json::Value {
+        serde_json::Value::Null
+    }
+
     /// The way to a server that answers the newer ones with 404 or 405, where there may be one: from now on it is the way.
     fn fall_back(&self) -> Option<BoxFuture<'static, Result<Arc<dyn Link>, LinkError>>> {
         None

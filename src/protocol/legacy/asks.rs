@@ -71,14 +71,14 @@ impl Ask {
             }
             Answer::Error(error) => {
                 let says = error.get("message").and_then(Value::as_str).unwrap_or("no reason given");
-                return Err(RpcError {
-                    code: error.get("code").and_then(Value::as_i64).unwrap_or(INTERNAL),
-                    message: format!("the client refused {}: {says}", self.method.name()),
-                    data: Value::Null,
-                });
+                let code = error.get("code").and_then(Value::as_i64).unwrap_or(INTERNAL);
+                return Err(RpcError::new(
+                    code,
+                    format!("the client refused {}: {says}", self.method.name()),
+                ));
             }
         };
-        let wrong = |message: String| RpcError { code: INVALID_PARAMS, message, data: Value::Null };
+        let wrong = |message: String| RpcError::new(INVALID_PARAMS, message);
         let value: Value = result.read().map_err(|error| wrong(error.to_string()))?;
         let fits = match self.method {
             InputMethod::Roots => value.get("roots").is_some_and(Value::is_array),

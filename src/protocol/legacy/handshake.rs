@@ -7,9 +7,10 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use crate::error::Fault;
+use crate::protocol::capabilities::Offers;
 use crate::protocol::modern::{self, Params};
 use crate::protocol::render::ServerInfo;
-use crate::protocol::{ClientCapabilities, Raw, Revision, capabilities};
+use crate::protocol::{ClientCapabilities, Raw, Revision};
 
 /// What is settled by a handshake.
 #[derive(Debug, Clone)]
@@ -78,14 +79,11 @@ fn within(declared: &ClientCapabilities, revision: Revision) -> ClientCapabiliti
 }
 
 /// The result of `initialize`.
-pub fn welcome(revision: Revision, info: &ServerInfo, instructions: Option<&str>) -> Raw {
-    let mut capabilities = capabilities::of_server();
-    if let (false, Some(members)) = (revision.has_audio_and_annotations(), capabilities.as_object_mut()) {
-        members.remove("completions");
-    }
+pub fn welcome(revision: Revision, info: &ServerInfo, mut offers: Offers, instructions: Option<&str>) -> Raw {
+    offers.completes &= revision.has_audio_and_annotations();
     let mut result = json!({
         "protocolVersion": revision.name(),
-        "capabilities": capabilities,
+        "capabilities": offers.to_value(),
         "serverInfo": info.to_value(),
     });
     if let (Some(text), Some(members)) = (instructions, result.as_object_mut()) {

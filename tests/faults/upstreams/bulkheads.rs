@@ -83,3 +83,24 @@ fn a_breaker_opens_after_failures_lets_one_call_try_and_closes_again() {
     );
     assert_eq!(house.says("walled__say", json!({})), "said");
 }
+
+#[test]
+fn an_error_that_the_server_answers_comes_through_whole_and_is_no_failure_for_the_breaker() {
+    let more = "timeout_seconds = 5\nbreaker = { failures = 3, open_seconds = 30 }";
+    let house = House::with(&[("walled", hostile("good", more))]);
+    house.is_ready("walled");
+    for _ in 0..10 {
+        let refused = house.fails("walled__error", json!({}), 500, "the disk is full");
+        let error = refused.json()["error"].clone();
+        assert_eq!((&error["code"], &error["data"]["advice"]), (&json!(-32050), &json!("buy another one")));
+        assert!(refused.text().contains(r#""sectors":123456789012345678901234567890"#), "{}", refused.text());
+        assert!(error["data"]["requestId"].is_string(), "what is Waygate's stands beside it: {error}");
+    }
+    let shown = house.plugin("walled");
+    assert_eq!(
+        (&shown["state"], &shown["breaker"]["circuit"]),
+        (&json!("ready"), &json!("closed")),
+        "{shown}"
+    );
+    assert_eq!(house.says("walled__say", json!({})), "said");
+}

@@ -2,12 +2,11 @@
 
 use serde_json::json;
 
-use super::scripted::{Answer, Asked, Scripted, http, text};
+use super::scripted::{Answer, Asked, EVENTS, Scripted, http, text};
 use super::{House, remote};
 
 const MAX_BYTES: usize = 100_000;
 const JSON: &str = "Content-Type: application/json\r\n";
-const EVENTS: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n";
 /// Where only Waygate may be able to go.
 const INSIDE: &str = "Location: http://10.0.0.1/secrets\r\n";
 

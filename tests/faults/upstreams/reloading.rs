@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::{Done, House, hostile};
-use crate::support::Http;
+use crate::support::{Http, capable, eventually};
 
 /// How long, in seconds, unless `WAYGATE_TEST_RELOAD_SECONDS` says otherwise.
 const SECONDS: u64 = 3;
@@ -61,5 +61,33 @@ fn reloads_in_a_loop_under_load_fail_no_call_of_a_plugin_that_nobody_touched() {
     println!("{reloads} reloads in {seconds} s, the longest {longest_ms} ms; {calls} calls, none failed");
     assert_eq!(house.says("kept__pid", json!({})), kept, "what nobody touched is the same process");
     assert_eq!(house.plugin("kept")["restarts"], 0);
+    house.neighbour_is_well();
+}
+
+#[test]
+fn a_client_without_a_session_brings_its_answer_to_the_plugin_that_asked_though_it_was_replaced() {
+    let file = |more: &str| hostile("good", &format!("isolation = \"per_client\"\n{more}"));
+    let house = House::with(&[("asks", file(""))]);
+    house.is_ready("asks");
+    let first = house.says("asks__pid", json!({}));
+    let params = json!({"name": "asks__ask", "arguments": {"method": "roots/list"}, "_meta": capable()});
+    let asked = Http::modern("tools/call", params.clone()).send(house.server.address).result();
+    assert_eq!(asked["resultType"], "input_required", "{asked}");
+    let key = asked["inputRequests"].as_object().and_then(|asks| asks.keys().next()).expect("an ask").clone();
+
+    house.describe("asks", &file("concurrency = 9"));
+    assert_eq!(house.reload()["changed"], json!(["asks"]));
+    assert_ne!(house.says("asks__pid", json!({})), first, "new calls go to the new one");
+
+    let mut retry = params;
+    retry["requestState"] = asked["requestState"].clone();
+    retry["inputResponses"] = json!({key: {"roots": [{"uri": "file:///somewhere"}]}});
+    let reply = Http::modern("tools/call", retry.clone()).send(house.server.address);
+    assert!(reply.text().contains("file:///somewhere"), "{}", reply.text());
+
+    eventually("the old one is gone", || {
+        let reply = Http::modern("tools/call", retry.clone()).send(house.server.address);
+        reply.text().contains("the server behind was restarted").then_some(())
+    });
     house.neighbour_is_well();
 }

@@ -7,15 +7,26 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::support::PATIENCE;
+
+/// How an answer begins that is a stream of events.
+pub const EVENTS: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n";
+
 /// A request, as the server sees it.
 pub struct Asked {
     pub method: String,
     pub path: String,
+    /// Their names in small letters.
+    pub headers: Vec<(String, String)>,
     pub session: Option<String>,
     pub body: Value,
 }
 
 impl Asked {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
     pub fn tool(&self) -> &str {
         self.body["params"]["name"].as_str().unwrap_or_default()
     }
@@ -25,16 +36,21 @@ impl Asked {
 pub enum Answer {
     /// This, and then it closes the connection.
     Whole(String),
+    /// The same of what is no text.
+    Bytes(Vec<u8>),
     /// This, and then letters for as long as they are taken.
     Endless(String),
     /// This, and then the connection is reset.
     Reset(String),
+    /// This, and then nothing until the other side closes, which is noted under the name.
+    Held(String, &'static str),
 }
 
 impl Answer {
-    fn write(&self, mut stream: &TcpStream) -> std::io::Result<()> {
+    fn write(&self, mut stream: &TcpStream, noted: &Mutex<Vec<String>>) -> std::io::Result<()> {
         match self {
             Self::Whole(text) => stream.write_all(text.as_bytes()),
+            Self::Bytes(bytes) => stream.write_all(bytes),
             Self::Endless(head) => {
                 stream.write_all(head.as_bytes())?;
                 loop {
@@ -45,6 +61,19 @@ impl Answer {
                 stream.write_all(text.as_bytes())?;
                 // Closed with this it says so to the other side at once, and sends no more.
                 Ok(rustix::net::sockopt::set_socket_linger(stream, Some(Duration::ZERO))?)
+            }
+            Self::Held(head, name) => {
+                stream.write_all(head.as_bytes())?;
+                stream.set_read_timeout(Some(PATIENCE))?;
+                // It was sent whole, and nothing follows: what is read is the end, be it a rough one.
+                let closed = match stream.read(&mut [0; 1]) {
+                    Ok(read) => read == 0,
+                    Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+                };
+                if closed {
+                    noted.lock().expect("no panic").push(format!("closed {name}"));
+                }
+                Ok(())
             }
         }
     }
@@ -67,7 +96,15 @@ impl Scripted {
         tools: &'static [&'static str],
         script: impl Fn(&Asked) -> Option<String> + Send + Sync + 'static,
     ) -> Self {
-        Self::start(tools, well, Arc::new(move |asked: &Asked| script(asked).map(Answer::Whole)))
+        Self::legacy(tools, move |asked| script(asked).map(Answer::Whole))
+    }
+
+    /// The same whose script may do more than answer.
+    pub fn legacy(
+        tools: &'static [&'static str],
+        script: impl Fn(&Asked) -> Option<Answer> + Send + Sync + 'static,
+    ) -> Self {
+        Self::start(tools, well, Arc::new(script))
     }
 
     /// The same of 2026-07-28.
@@ -100,7 +137,7 @@ impl Scripted {
                     let answer =
                         script(&asked).unwrap_or_else(|| Answer::Whole(well(&asked, tools, &sessions)));
                     // Whoever has heard enough may leave.
-                    let _left = answer.write(&stream);
+                    let _left = answer.write(&stream, &noted);
                 });
             }
         });
@@ -122,20 +159,20 @@ pub fn read(stream: &TcpStream) -> Option<Asked> {
     reader.read_line(&mut line).ok()?;
     let mut words = line.split(' ').map(str::to_owned);
     let (method, path) = (words.next()?, words.next()?);
-    let (mut length, mut session) = (0, None);
+    let mut headers = Vec::new();
     loop {
         let mut line = String::new();
         reader.read_line(&mut line).ok()?;
         let Some((name, value)) = line.trim_end().split_once(':') else { break };
-        match name.to_ascii_lowercase().as_str() {
-            "content-length" => length = value.trim().parse().ok()?,
-            "mcp-session-id" => session = Some(value.trim().to_owned()),
-            _ => {}
-        }
+        headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
     }
+    let mut asked = Asked { method, path, headers, session: None, body: Value::Null };
+    asked.session = asked.header("mcp-session-id").map(str::to_owned);
+    let length = asked.header("content-length").unwrap_or("0").parse().ok()?;
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
-    Some(Asked { method, path, session, body: serde_json::from_slice(&body).unwrap_or_default() })
+    asked.body = serde_json::from_slice(&body).unwrap_or_default();
+    Some(asked)
 }
 
 /// An answer of one connection.
@@ -153,7 +190,7 @@ pub fn text(asked: &Asked, text: &str) -> String {
     result(asked, "", &json!({"content": [{"type": "text", "text": text}]}))
 }
 
-fn well(asked: &Asked, tools: &[&str], sessions: &Mutex<Vec<Value>>) -> String {
+pub fn well(asked: &Asked, tools: &[&str], sessions: &Mutex<Vec<Value>>) -> String {
     if asked.method != "POST" {
         return http("405 Method Not Allowed", "", "");
     }

@@ -3,9 +3,10 @@
 
 use serde_json::{Value, json};
 
-use super::{House, hostile};
+use super::scripted::{Asked, Scripted, result};
+use super::{House, hostile, remote};
 use crate::legacy::Session;
-use crate::support::{Http, Open};
+use crate::support::{Http, Open, eventually};
 
 /// All entries of a list of `house`, page by page.
 fn all(house: &House, method: &str, member: &str) -> Vec<Value> {
@@ -127,4 +128,105 @@ fn who_wants_to_hear_of_what_a_server_does_not_watch_is_told_so_at_once() {
     let watched = session.call("resources/subscribe", json!({"uri": "w+note://1"}));
     assert_eq!(watched.json()["result"], json!({}), "{}", watched.text());
     house.neighbour_is_well();
+}
+
+/// Of 2025-11-25, with a resource that can be subscribed to, if one believes it.
+fn promising(asked: &Asked) -> Option<String> {
+    let well = match asked.body["method"].as_str()? {
+        "initialize" => json!({
+            "protocolVersion": "2025-11-25", "serverInfo": {"name": "promising", "version": "1"},
+            "capabilities": {"tools": {}, "resources": {"subscribe": true}},
+        }),
+        "resources/list" => json!({"resources": [{"uri": "note://1", "name": "one"}]}),
+        "resources/subscribe" | "resources/unsubscribe" => json!({}),
+        _ => return None,
+    };
+    Some(result(asked, "", &well))
+}
+
+#[test]
+fn nothing_is_promised_of_a_server_with_subscriptions_and_no_stream_to_tell_of_them() {
+    // It answers 405 to GET.
+    let server = Scripted::new(&["say"], promising);
+    let house = House::with(&[("silent", remote(&server.url(), ""))]);
+    house.is_ready("silent");
+    eventually("it is not agreed to", || listen(&house, &["note://1"]).1.is_null().then_some(()));
+    let refused = Session::newest(&house.server).call("resources/subscribe", json!({"uri": "note://1"}));
+    assert!(refused.text().contains("does not watch it"), "{}", refused.text());
+    let report = house.plugin("silent")["report"].to_string();
+    assert!(report.contains("no stream (GET)"), "the operator is told: {report}");
+    house.neighbour_is_well();
+}
+
+#[test]
+fn a_completion_asks_the_server_by_its_own_names_whatever_they_are_published_under() {
+    let house = House::with(&[("w", hostile("watched", "uri_prefix = \"w+\""))]);
+    house.is_ready("w");
+    let published = all(&house, "prompts/list", "prompts");
+    let long = "an odd one/".to_owned() + &"x".repeat(100);
+    let names = texts(&published, "name");
+    let is_long = |name: &&str| name.starts_with("w__") && !name.contains("prompt_");
+    let short = names.into_iter().find(is_long).expect("it is listed");
+    assert!(short.len() <= 64, "{short}");
+    let session = Session::newest(&house.server);
+    let prompt = |name: &str| json!({"type": "ref/prompt", "name": name});
+    let template = |uri: &str| json!({"type": "ref/resource", "uri": uri});
+    for (of, own) in [
+        (prompt("w__prompt_3"), "prompt_3"),
+        (prompt(short), &*long),
+        (template("w+item2://{id}"), "item2://{id}"),
+    ] {
+        let params = json!({"ref": of, "argument": {"name": "a", "value": "typed"}});
+        for reply in [
+            house.server.call("completion/complete", params.clone()),
+            session.call("completion/complete", params),
+        ] {
+            let values = reply.json()["result"]["completion"]["values"].clone();
+            assert_eq!(values, json!([own, "typed"]), "{of}: {}", reply.text());
+        }
+    }
+    for of in [prompt("prompt_3"), template("item2://{id}")] {
+        let params = json!({"ref": of, "argument": {"name": "a", "value": ""}});
+        let refused = house.server.call("completion/complete", params);
+        assert_eq!(refused.code(), -32602, "without the prefix it is nobody's: {}", refused.text());
+    }
+    house.neighbour_is_well();
+}
+
+/// Asks at a path.
+fn at(house: &House, path: &str, method: &str, params: Value) -> crate::support::Reply {
+    let mut http = Http::modern(method, params);
+    http.head = format!("POST {path}");
+    http.send(house.server.address)
+}
+
+#[test]
+fn a_path_promises_what_is_served_there_and_no_server_is_asked_for_what_it_never_promised() {
+    let breaker = "breaker = { failures = 3, open_seconds = 30 }";
+    let house = House::with(&[("shelf", hostile("shelf", breaker)), ("tools", hostile("good", ""))]);
+    house.is_ready("shelf");
+    house.is_ready("tools");
+    let offers = |path: &str| at(&house, path, "server/discover", json!({})).result()["capabilities"].clone();
+    assert_eq!(offers("/mcp/tools"), json!({"tools": {"listChanged": true}}));
+    let changing = json!({"listChanged": true});
+    let shelf = json!({"tools": changing, "prompts": changing, "resources": changing});
+    assert_eq!(offers("/mcp/shelf"), shelf);
+    let whole = offers("/mcp");
+    assert!(whole["completions"].is_object(), "the plugins of the program complete: {whole}");
+    let key_press = |path: &str, name: &str| {
+        let params =
+            json!({"ref": {"type": "ref/prompt", "name": name}, "argument": {"name": "a", "value": "x"}});
+        at(&house, path, "completion/complete", params)
+    };
+    for _ in 0..10 {
+        assert_eq!(key_press("/mcp/shelf", "prompt_1").code(), -32601, "nothing is completed there");
+        let refused = key_press("/mcp", "shelf__prompt_1");
+        assert_eq!(refused.code(), -32602, "others complete there: {}", refused.text());
+    }
+    assert_eq!(house.plugin("shelf")["state"], "ready", "what it was not asked it did not fail in");
+    let wanted = json!({"notifications": {"toolsListChanged": true, "promptsListChanged": true}});
+    let mut http = Http::modern("subscriptions/listen", wanted);
+    http.head = "POST /mcp/tools".to_owned();
+    let first = http.open(house.server.address).event().expect("an acknowledgement");
+    assert_eq!(first["params"]["notifications"], json!({"toolsListChanged": true}));
 }

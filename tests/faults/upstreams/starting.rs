@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::json;
 
 use super::{House, hostile};
-use crate::support::Http;
+use crate::support::{Http, eventually};
 
 const SOON: &str = "start_timeout_seconds = 2";
 
@@ -71,4 +71,30 @@ fn settings_that_cannot_be_used_are_told_apart_and_not_tried_before_the_next_rel
     assert!(report["changed"].to_string().contains("keyed"), "{report}");
     assert!(!report.to_string().contains("second token"), "{report}");
     assert_ne!(house.says("keyed__pid", json!({})), first);
+}
+
+#[test]
+fn walls_that_do_not_stand_degrade_their_plugin_and_where_they_are_required_it_is_not_run() {
+    let house = House::with(&[
+        ("asked", hostile("good", "[sandbox]\nnetwork = false")),
+        ("required", hostile("good", "[sandbox]\nnetwork = false\nrequired = true")),
+    ]);
+    let sandbox = eventually("it runs", || {
+        let sandbox = house.plugin("asked")["report"]["speaker"]["link"]["sandbox"].clone();
+        sandbox.is_object().then_some(sandbox)
+    });
+    if sandbox["landlock"] == "enforced" {
+        house.is_ready("asked");
+        house.is_ready("required");
+    } else {
+        let shown = house.is_not_ready_because("asked", "the walls of `sandbox`");
+        assert_eq!(shown["state"], "degraded", "{shown}");
+        let lacks = sandbox["landlockLacks"].as_str().expect("why");
+        assert!(shown["why"].as_str().is_some_and(|why| why.contains(lacks)), "{shown}");
+        assert_eq!(house.says("asked__say", json!({})), "said", "it serves all the same");
+        let shown = house.is_not_ready_because("required", "sandbox.required");
+        assert!(shown["why"].as_str().is_some_and(|why| why.contains(lacks)), "{shown}");
+        assert_ne!(house.call("required__say", json!({})).status, 200);
+    }
+    house.neighbour_is_well();
 }

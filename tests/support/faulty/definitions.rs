@@ -35,6 +35,7 @@ pub fn inventory(touches: [u64; 3]) -> Inventory {
         instructions: Some("Nothing here is of use but to tests.".to_owned()),
         completes: true,
         subscribes: true,
+        ..Inventory::default()
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use serde_json::json;
-use tokio::sync::broadcast;
+use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 use waygate_mcp::app::plugins::make::Maker;
 use waygate_mcp::config::plugin::{McpServer, Reach};
@@ -32,6 +32,7 @@ impl Maker for Fakes {
             says: says.to_owned(),
             lives: AtomicU32::new(0),
             dies: Mutex::default(),
+            jams: Notify::new(),
             changes: broadcast::Sender::new(8),
         }))
     }
@@ -45,13 +46,15 @@ struct Fake {
     says: String,
     lives: AtomicU32,
     dies: Mutex<CancellationToken>,
+    /// Told when its life shall hold up its thread for good.
+    jams: Notify,
     changes: broadcast::Sender<Change>,
 }
 
 impl Plugin for Fake {
     fn inventory(&self) -> Inventory {
         let tool = |name: &str| Definition::tool(name, "Does what it is called", json!({"type": "object"}));
-        Inventory { tools: ["say", "fail", "die", "slow"].map(tool).into(), ..Inventory::default() }
+        Inventory { tools: ["say", "fail", "die", "slow", "jam"].map(tool).into(), ..Inventory::default() }
     }
 
     fn changes(&self) -> broadcast::Receiver<Change> {
@@ -70,6 +73,7 @@ impl Plugin for Fake {
             match &*tool {
                 "fail" => return Err(PluginError::Unavailable("its server is away".to_owned())),
                 "die" => self.dies.lock().unwrap_or_else(PoisonError::into_inner).cancel(),
+                "jam" => self.jams.notify_one(),
                 "slow" => tokio::time::sleep(Duration::from_millis(700)).await,
                 _ => {}
             }
@@ -96,6 +100,9 @@ impl Plugin for Fake {
             pulse.ready();
             tokio::select! {
                 () = pulse.stop().cancelled() => Ok(()),
+                () = self.jams.notified() => loop {
+                    std::thread::park();
+                },
                 () = dies.cancelled() => Err(LifeError::Failed("told to die".to_owned())),
             }
         })

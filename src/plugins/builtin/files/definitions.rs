@@ -36,6 +36,7 @@ pub(super) fn inventory(roots: &Roots, options: &Options) -> Inventory {
         instructions: Some(instructions(roots)),
         completes: true,
         subscribes: true,
+        ..Inventory::default()
     }
 }
 

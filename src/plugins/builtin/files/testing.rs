@@ -120,6 +120,7 @@ pub(super) fn context(notices: Option<mpsc::Sender<Notice>>) -> Context {
         conversation: None,
         operator: false,
         sees_all: true,
+        foreign: None,
         trace: Trace::default(),
         blocking: Arc::new(Blocking::new(4)),
     })

@@ -31,6 +31,7 @@ pub(super) fn inventory() -> Inventory {
         instructions: Some(INSTRUCTIONS.to_owned()),
         completes: true,
         subscribes: false,
+        ..Inventory::default()
     }
 }
 

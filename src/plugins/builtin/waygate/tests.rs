@@ -50,6 +50,7 @@ fn context(operator: bool, hidden: bool) -> Context {
         conversation: None,
         operator,
         sees_all: !hidden,
+        foreign: None,
         trace: Trace::default(),
         blocking: Arc::new(Blocking::new(1)),
     })

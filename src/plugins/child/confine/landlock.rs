@@ -42,15 +42,20 @@ const SYSTEM: [&str; 15] = [
 /// Of devices, those that have no other protection are written by everyone: `/dev/null`, terminals, shared memory.
 const DEVICES: &str = "/dev";
 
-/// Walls this process in, and says how far that went.
-pub(super) fn raise(confinement: &Confinement, program: &Path) -> Confined {
+/// Walls this process in, and says how far that went, and why no further.
+pub(super) fn raise(confinement: &Confinement, program: &Path) -> (Confined, Option<String>) {
     if !confinement.walls() {
-        return Confined::Unasked;
+        return (Confined::Unasked, None);
     }
     match walls(confinement, program) {
-        Ok(RulesetStatus::FullyEnforced) => Confined::Enforced,
-        Ok(RulesetStatus::PartiallyEnforced) => Confined::Partly,
-        Ok(RulesetStatus::NotEnforced) | Err(_) => Confined::NotAvailable,
+        Ok(RulesetStatus::FullyEnforced) => (Confined::Enforced, None),
+        Ok(RulesetStatus::PartiallyEnforced) => {
+            (Confined::Partly, Some("this kernel's Landlock cannot do all of it".to_owned()))
+        }
+        Ok(RulesetStatus::NotEnforced) => {
+            (Confined::NotAvailable, Some("this kernel has no Landlock, or it is not switched on".to_owned()))
+        }
+        Err(error) => (Confined::NotAvailable, Some(format!("Landlock failed: {error}"))),
     }
 }
 

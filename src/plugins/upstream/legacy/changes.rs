@@ -55,7 +55,11 @@ impl Changes {
 
     /// Notes whether the main session has no stream on which it could hear of changes.
     pub fn note_deaf(&self, is_deaf: bool) {
-        self.deaf.store(is_deaf, Ordering::Relaxed);
+        if self.deaf.swap(is_deaf, Ordering::Relaxed) != is_deaf && is_deaf {
+            // What can be subscribed to is said with the resources.
+            self.lock().list(Change::Resources);
+            self.news.notify_one();
+        }
     }
 
     /// Whether the main session hears of no changes.

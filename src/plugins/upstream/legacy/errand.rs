@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
@@ -19,11 +18,12 @@ use super::session::Session;
 use super::strays::{self, INTERNAL};
 use super::words::{self, Call};
 use crate::plugins::upstream::compose::{self, Era, Wishes};
-use crate::plugins::upstream::exchange::{METHOD_NOT_FOUND, is_mine};
+use crate::plugins::upstream::exchange::{METHOD_NOT_FOUND, is_mine, veiled};
 use crate::plugins::upstream::link::{Flow, LinkError, Outgoing};
 use crate::plugins::{Context, Hop};
+use crate::protocol::modern::Foreign;
 use crate::protocol::{
-    Answers, ClientCapabilities, Incoming, InputMethod, InputRequest, LogLevel, Object, Raw, RpcError,
+    Answers, ClientCapabilities, Incoming, InputMethod, InputRequest, Object, Raw, RpcError,
 };
 
 /// How long further asks are waited for after the first, so that the client gets them in one round.
@@ -123,9 +123,12 @@ impl Errand {
     /// Begins `call` in this session; `lease` keeps its place there.
     pub fn begin(session: Arc<Session>, lease: Option<Lease>, call: &Call, context: &Context) -> Self {
         let (id, inbox) = session.enter(call.may_ask && !session.is_shared());
-        let wishes = Wishes { progress: context.wants_progress(), level: None, trace: Some(context.trace()) };
-        let members: Vec<(&str, &str)> =
+        let foreign = context.foreign();
+        let wishes =
+            Wishes { progress: context.wants_progress(), level: None, trace: Some(context.trace()), foreign };
+        let mut members: Vec<(&str, &str)> =
             call.members.iter().map(|(key, json)| (*key, json.as_str())).collect();
+        members.extend(foreign.into_iter().flat_map(Foreign::members));
         let body = compose::request(id, call.method, Era::Legacy, &wishes, &members);
         let trip = Trip::begin(context, &session, body.len());
         let version = session.handshake().header();
@@ -294,7 +297,8 @@ impl Errand {
         }
         match message {
             Incoming::Response { id, outcome } if is_mine(id.as_ref(), self.id, &outcome) => {
-                return Some(Step::Done(outcome));
+                let veil = |error| veiled(&**self.session.link(), error);
+                return Some(Step::Done(outcome.map_err(veil)));
             }
             Incoming::Response { .. } => {
                 self.session.tally().ignored.fetch_add(1, Ordering::Relaxed);
@@ -314,10 +318,10 @@ impl Errand {
         let members = || params.and_then(|params| Object::open(params).ok());
         match (method, context) {
             ("notifications/progress", Some(context)) => {
-                members().and_then(|said| progress(&said, context));
+                params.and_then(|params| progress(&members()?, params, context));
             }
             ("notifications/message", Some(context)) => {
-                members().and_then(|said| log(&said, context));
+                params.and_then(|params| log(&members()?, params, context));
             }
             // Nobody waits for it now.
             ("notifications/progress" | "notifications/message", None) => {}
@@ -419,18 +423,13 @@ impl Asked {
     }
 }
 
-fn progress(said: &Object, context: &Context) -> Option<()> {
-    let number = |key: &str| said.get(key).and_then(|raw| raw.read().ok());
-    context.progress(number("progress")?, number("total"), said.text("message").as_deref());
+fn progress(said: &Object, params: &Raw, context: &Context) -> Option<()> {
+    context.relay_progress(said.get("progress")?.read().ok()?, params.clone());
     Some(())
 }
 
-fn log(said: &Object, context: &Context) -> Option<()> {
-    let level: LogLevel = said.get("level")?.read().ok()?;
-    if context.log_level().is_some_and(|least| level >= least) {
-        let data: Value = said.get("data").and_then(|data| data.read().ok()).unwrap_or_default();
-        context.log(level, &said.text("logger").unwrap_or_default(), data);
-    }
+fn log(said: &Object, params: &Raw, context: &Context) -> Option<()> {
+    context.relay_log(said.get("level")?.read().ok()?, params.clone());
     Some(())
 }
 
@@ -446,7 +445,7 @@ fn size_of(message: &Incoming) -> u64 {
     let length = |raw: &Raw| size(raw.as_str().len());
     match message {
         Incoming::Response { outcome: Ok(result), .. } => length(result),
-        Incoming::Response { outcome: Err(error), .. } => size(error.message.len()),
+        Incoming::Response { outcome: Err(error), .. } => size(error.size()),
         Incoming::Notification { params, .. } | Incoming::Request { params, .. } => {
             params.as_ref().map_or(0, length)
         }

@@ -147,12 +147,14 @@ impl MainSession {
     ) -> Result<Inventory, LinkError> {
         let deadline = Instant::now() + limit;
         let session = self.well().await?;
-        match self.list_in(&session, plugin, kinds, before.clone(), deadline).await {
+        let listed = match self.list_in(&session, plugin, kinds, before.clone(), deadline).await {
             Err(LinkError::SessionLost) => {
                 self.list_in(&*self.well().await?, plugin, kinds, before, deadline).await
             }
             listed => listed,
-        }
+        };
+        // Of what it has no way to tell of it must not be said that it will be told.
+        listed.map(|all| Inventory { subscribes: all.subscribes && !self.changes.is_deaf(), ..all })
     }
 
     async fn list_in(
@@ -197,6 +199,11 @@ impl MainSession {
             return Err(PluginError::Failed("that is no subscription".to_owned()));
         };
         let mut unconfirmed = None;
+        if *begins && self.changes.is_deaf() {
+            return Err(PluginError::Upstream(format!(
+                "the server behind plugin {plugin} has no stream on which it could tell of changes"
+            )));
+        }
         if *begins {
             if !self.watch(uri) {
                 return Err(PluginError::Failed(format!(

@@ -270,6 +270,7 @@ impl Legacy {
     }
 
     fn failed(&self, error: &LinkError) -> PluginError {
+        log::info!("a call to the server behind plugin {} broke: {error}", self.manner.plugin);
         failures::not_carried(&self.manner.plugin, error)
     }
 
@@ -280,6 +281,9 @@ impl Legacy {
         }
         if self.users.are_several() && !self.manner.isolation_spoken {
             hints.push(users::ADVICE);
+        }
+        if self.main.changes().is_deaf() && self.main.lister().inventory().subscribes {
+            hints.push(DEAF);
         }
         hints
     }
@@ -308,6 +312,10 @@ impl Speaker for Legacy {
             self.main.list(plugin, kinds, before, *start_timeout).await
         }
         .boxed()
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.main.now().link().trouble()
     }
 
     fn amiss(&self) -> Option<Amiss> {
@@ -361,6 +369,10 @@ impl Speaker for Legacy {
 /// What an operator can do about a server that asks on a session of several clients.
 const HINT: &str = "the server asked for a client's input, but its session serves several clients: set \
                     `isolation = \"per_client\"` in the plugin's file";
+
+/// What an operator should know of a server that promises what it cannot keep.
+const DEAF: &str = "the server offers subscriptions, but has no stream (GET) on which it could tell of changes: clients are \
+                    not promised any, and its lists are asked for again only when it is begun anew or reloaded";
 
 /// What makes further sessions: for these capabilities; under the plugin's main name, or under one of their own.
 type Maker = Arc<dyn Fn(ClientCapabilities) -> BoxFuture<'static, Result<Opened, LinkError>> + Send + Sync>;
@@ -449,6 +461,9 @@ fn with_hint(error: PluginError) -> PluginError {
         PluginError::InvalidParams(says) => PluginError::InvalidParams(format!("{says} ({HINT})")),
         PluginError::Away { why, returns } => PluginError::Away { why: format!("{why} ({HINT})"), returns },
         PluginError::Upstream(says) => PluginError::Upstream(format!("{says} ({HINT})")),
+        PluginError::Answered { code, why, data } => {
+            PluginError::Answered { code, why: format!("{why} ({HINT})"), data }
+        }
         other => other,
     }
 }

@@ -166,10 +166,14 @@ pub fn result_of(result: Raw) -> Raw {
     object.to_raw()
 }
 
+/// So many URLs may one call want opened: the client carries their names from one round to the next.
+const URLS_MAX: usize = 16;
+
 /// The URLs that a call which failed with -32042 wants opened, each with the name under which its end is told.
 pub fn urls_of(data: &Value) -> Vec<(InputRequest, Option<String>)> {
     let entries = data.get("elicitations").and_then(Value::as_array).into_iter().flatten();
     entries
+        .take(URLS_MAX)
         .filter_map(|entry| {
             let url = entry.get("url").and_then(Value::as_str)?;
             let message = entry.get("message").and_then(Value::as_str).unwrap_or("Open this page to go on.");
@@ -208,6 +212,12 @@ mod tests {
         let params: Value = asked.params.read().unwrap();
         assert_eq!(params, json!({"mode": "url", "message": "m", "url": "https://a.example"}));
         assert!(ask_of("tools/list", None).is_none());
+    }
+
+    #[test]
+    fn a_call_wants_no_more_urls_opened_than_a_client_can_carry() {
+        let entries = vec![json!({"url": "https://a.example", "elicitationId": "e"}); 1000];
+        assert_eq!(urls_of(&json!({"elicitations": entries})).len(), URLS_MAX);
     }
 
     #[test]

@@ -67,6 +67,16 @@ pub trait Link: Send + Sync + 'static {
     /// What an operator sees of it: transport, process, bytes, the last lines of stderr. An object, without secrets.
     fn report(&self) -> serde_json::Value;
 
+    /// What an operator should know of it, though it carries.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
+
+    /// What the server says in words, without what it was given and must not be seen.
+    fn veiled(&self, text: &str) -> String {
+        text.to_owned()
+    }
+
     /// Whether dropping a request's flow tells a server of 2026-07-28 that its answer is not wanted any more. Where it
     /// does not, as on a pipe, `notifications/cancelled` must say so.
     fn cancels_by_closing(&self) -> bool {

@@ -48,7 +48,9 @@ impl SseLink {
         let mut extras = Extras::new();
         extras.push((ACCEPT, HeaderValue::from_static("text/event-stream")));
         let (uri, body) = (core.uri().clone(), Bytes::new());
-        let answer = core.exchange(&Call { method: Method::GET, uri, body, extras, session: None }).await?;
+        let answer = core
+            .exchange(&Call { method: Method::GET, uri, body, modern: false, extras, session: None })
+            .await?;
         if !answer.status().is_success() {
             return Err(Refusal::read(core, answer).await.error(core));
         }
@@ -133,7 +135,14 @@ impl Desk {
     async fn post(&self, body: Bytes) -> Result<(), LinkError> {
         let mut extras = Extras::new();
         extras.push((CONTENT_TYPE, HeaderValue::from_static("application/json")));
-        let call = Call { method: Method::POST, uri: self.address.clone(), body, extras, session: None };
+        let call = Call {
+            method: Method::POST,
+            uri: self.address.clone(),
+            body,
+            modern: false,
+            extras,
+            session: None,
+        };
         let answer = self.core.exchange(&call).await?;
         // The session stands in the address: there is always one.
         acknowledged(&self.core, true, answer).await
@@ -166,6 +175,10 @@ impl Link for SseLink {
         // The end of the stream is the end of the session.
         self.desk.closed.cancel();
         Box::pin(std::future::ready(()))
+    }
+
+    fn veiled(&self, text: &str) -> String {
+        self.desk.core.veiled(text)
     }
 
     fn report(&self) -> serde_json::Value {

@@ -36,6 +36,7 @@ use crate::plugins::child::{
 };
 use lines::{Lines, Piece};
 use routes::Routes;
+pub use stderr::Heard;
 use stderr::Said;
 use veil::Veil;
 use writer::STUCK_AFTER;
@@ -69,20 +70,22 @@ struct Shared {
     tree: Option<Tree>,
     started_at: jiff::Timestamp,
     sandbox: Value,
+    /// Why its walls do not stand that were asked for.
+    unwalled: Option<String>,
     routes: Arc<Routes>,
     said: Said,
     last_exit: Mutex<Option<String>>,
 }
 
 impl StdioLink {
-    /// Starts the program of the plugin `name`. Its variables are `environment`, which is `reach.env` resolved, and few of
+    /// Starts the program of the plugin whose programs say what is kept in `heard`. Its variables are `environment`, which is `reach.env` resolved, and few of
     /// Waygate's own. It works in `folder`, which is made when it is the plugin's private one, and may use nothing in the
     /// `denied` folders.
     ///
     /// # Errors
     /// Why it does not run; nothing of it is left then.
     pub async fn start(
-        name: &str,
+        heard: &Arc<Heard>,
         reach: &StdioReach,
         environment: Vec<(OsString, OsString)>,
         folder: PathBuf,
@@ -114,15 +117,17 @@ impl StdioLink {
                 return Err(unreachable(why));
             }
         };
-        let plugin: Arc<str> = name.into();
+        let plugin = Arc::clone(heard.plugin());
+        let unwalled = warn_of_walls(&plugin, &reach.sandbox, &started);
         let shared = Arc::new(Shared {
             command,
-            started,
             tree: life.tree(),
             started_at: jiff::Timestamp::now(),
-            sandbox: sandbox(name, reach, started),
+            sandbox: sandbox(&reach.sandbox, &started),
+            started,
+            unwalled,
             routes: Routes::new(Arc::clone(&plugin), Arc::clone(&veil), response_max_bytes),
-            said: Said::new(plugin, veil),
+            said: Said::new(Arc::clone(heard), veil),
             last_exit: Mutex::default(),
         });
         let (queue, messages) = mpsc::channel(QUEUE_MAX);
@@ -202,6 +207,10 @@ impl Link for StdioLink {
         self.shared.routes.strays()
     }
 
+    fn cancels_by_closing(&self) -> bool {
+        false
+    }
+
     fn close(&self) -> BoxFuture<'static, ()> {
         self.closing.cancel();
         let mut over = self.over.clone();
@@ -211,8 +220,16 @@ impl Link for StdioLink {
         })
     }
 
+    fn trouble(&self) -> Option<String> {
+        self.shared.unwalled.clone()
+    }
+
+    fn veiled(&self, text: &str) -> String {
+        self.shared.routes.veiled(text)
+    }
+
     fn report(&self) -> Value {
-        let Shared { command, started, tree, started_at, sandbox, routes, said, last_exit } = &*self.shared;
+        let Shared { command, started, tree, started_at, sandbox, routes, last_exit, .. } = &*self.shared;
         let counts = &routes.counts;
         let count = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
         let mut report = json!({
@@ -227,7 +244,6 @@ impl Link for StdioLink {
             "late": count(&counts.late),
             "dropped": count(&counts.dropped),
             "sandbox": sandbox,
-            "stderr": said.lines(),
         });
         let last_exit = last_exit.lock().unwrap_or_else(PoisonError::into_inner).clone();
         // A guard that is gone may have given its number to another process.
@@ -276,11 +292,7 @@ fn order(
     })
 }
 
-fn sandbox(plugin: &str, reach: &StdioReach, started: Started) -> Value {
-    let asked = &reach.sandbox;
-    if let Some(why) = unwalled(asked, started.confined) {
-        log::warn!(plugin = plugin; "{why}");
-    }
+fn sandbox(asked: &Sandbox, started: &Started) -> Value {
     json!({
         "noNewPrivileges": true,
         "memoryMaxBytes": asked.memory_max_bytes,
@@ -288,20 +300,29 @@ fn sandbox(plugin: &str, reach: &StdioReach, started: Started) -> Value {
         "cpuSecondsMax": asked.cpu_seconds_max,
         "folders": asked.folders.as_ref().map(Vec::len),
         "network": !asked.no_network,
+        "required": asked.required,
         "landlock": started.confined.as_str(),
+        "landlockLacks": started.why,
     })
 }
 
+/// The same as [`unwalled`], told in the log, too.
+fn warn_of_walls(plugin: &str, asked: &Sandbox, started: &Started) -> Option<String> {
+    unwalled(asked, started).inspect(|why| log::warn!(plugin = plugin; "plugin {plugin}: {why}"))
+}
+
 /// What an operator must know whose walls do not stand: the program runs all the same.
-fn unwalled(asked: &Sandbox, confined: Confined) -> Option<String> {
-    let how = match confined {
+fn unwalled(asked: &Sandbox, started: &Started) -> Option<String> {
+    let how = match started.confined {
         Confined::Unasked | Confined::Enforced => return None,
-        Confined::Partly => "hold only in part, since this kernel's Landlock cannot do all of it",
-        Confined::NotAvailable => "do not hold, since this kernel's Landlock cannot be used",
+        Confined::Partly => "hold only in part",
+        Confined::NotAvailable => "do not hold",
     };
+    let why = started.why.as_deref().unwrap_or("this kernel's Landlock cannot be used");
     (asked.folders.is_some() || asked.no_network).then(|| {
         format!(
-            "the program runs, but `sandbox.folders` and `sandbox.no_network` {how}: run it where Landlock is, or trust it"
+            "its program runs, but the walls of `sandbox` {how} ({why}): run it where they do, trust it and take them out \
+             of its file, or set sandbox.required"
         )
     })
 }
@@ -406,6 +427,7 @@ async fn see_through(mut life: Life, mut streams: Streams, shared: &Shared, clos
     streams.reader.end_within(DRAINS_WITHIN).await;
     streams.stderr.end_within(DRAINS_WITHIN).await;
     let exit = exit(ended.as_ref(), &shared.said);
+    shared.said.heard().note_exit(&exit);
     *shared.last_exit.lock().unwrap_or_else(PoisonError::into_inner) = Some(exit.clone());
     let (sentence, closed) = match why {
         _ if closing.is_cancelled() => ("the server was told to end".to_owned(), true),
@@ -436,9 +458,11 @@ mod tests {
     #[test]
     fn an_operator_hears_of_walls_that_were_asked_for_and_do_not_hold() {
         let (none, walled) = (Sandbox::default(), Sandbox { no_network: true, ..Sandbox::default() });
+        let started = |confined| Started { pid: 1, confined, why: Some("it is off".to_owned()) };
         for confined in [Confined::Partly, Confined::NotAvailable] {
-            assert!(unwalled(&walled, confined).is_some() && unwalled(&none, confined).is_none());
+            let says = unwalled(&walled, &started(confined)).unwrap();
+            assert!(says.contains("it is off") && unwalled(&none, &started(confined)).is_none(), "{says}");
         }
-        assert_eq!(unwalled(&walled, Confined::Enforced), None);
+        assert_eq!(unwalled(&walled, &started(Confined::Enforced)), None);
     }
 }

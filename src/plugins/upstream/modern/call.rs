@@ -14,13 +14,14 @@ use tokio::time::Instant;
 
 use super::Modern;
 use crate::plugins::upstream::compose::{self, Era, Wishes};
-use crate::plugins::upstream::exchange::{METHOD_NOT_FOUND, is_mine};
+use crate::plugins::upstream::exchange::{METHOD_NOT_FOUND, is_mine, veiled};
 use crate::plugins::upstream::failures::{
     self, HEADER_MISMATCH, UNSUPPORTED_VERSION, nonsense, not_carried, refused,
 };
 use crate::plugins::upstream::link::{Link, LinkError, Outgoing};
 use crate::plugins::upstream::probe::speaks_modern;
 use crate::plugins::{Context, Hop, Outcome, PluginError, Reference, Request};
+use crate::protocol::modern::Foreign;
 use crate::protocol::{Answers, Incoming, InputRequest, LogLevel, MODERN, Object, Raw, RpcError};
 
 /// Requests that one result may hold.
@@ -104,7 +105,9 @@ impl Modern {
         context: &Context,
     ) -> Result<Outcome, PluginError> {
         let _counted = InFlight::begin(self);
-        let hop = Hop { instance: Some(Arc::clone(&self.instance)), ..Hop::default() };
+        // Whoever calls in a session speaks an older revision, which was translated at the door.
+        let bridged = context.conversation().is_some().then_some("legacy-modern");
+        let hop = Hop { instance: Some(Arc::clone(&self.instance)), bridged, ..Hop::default() };
         let mut meter = Meter { context, began: Instant::now(), hop };
         let (mut listed_anew, mut said_anew) = (false, false);
         loop {
@@ -119,7 +122,9 @@ impl Modern {
             };
             if error.code == HEADER_MISMATCH && !std::mem::replace(&mut listed_anew, true) {
                 // The tool's schema changed, and with it what headers repeat. Nothing was carried out.
-                self.list_anew(composed).await.map_err(|error| not_carried(&self.plugin, &error))?;
+                Box::pin(self.list_anew(composed))
+                    .await
+                    .map_err(|error| not_carried(&self.plugin, &error))?;
                 continue;
             }
             if speaks_modern(&error) && !std::mem::replace(&mut said_anew, true) {
@@ -155,7 +160,10 @@ impl Modern {
                             hop.bytes_in += length(result.bytes().len());
                             Reply::Result(result)
                         }
-                        Err(error) => Reply::Error(error),
+                        Err(error) => {
+                            hop.bytes_in += length(error.size());
+                            Reply::Error(veiled(&*self.link, error))
+                        }
                     });
                 }
                 Incoming::Notification { method, params: Some(params) } if notices < NOTICES_MAX => {
@@ -175,10 +183,12 @@ impl Modern {
     fn compose(&self, request: &Request, context: &Context) -> Outgoing {
         let id = self.ids.next();
         let capabilities = compose::capabilities_of(context.client());
+        let foreign = context.foreign();
         let wishes = Wishes {
             progress: context.wants_progress(),
             level: context.log_level(),
             trace: Some(context.trace()),
+            foreign,
         };
         let said = Said::of(request);
         let mut answers = (None, None);
@@ -190,6 +200,7 @@ impl Modern {
             said.members.iter().map(|(key, json)| (*key, json.as_str())).collect();
         members.extend(answers.0.iter().map(|responses| ("inputResponses", responses.as_str())));
         members.extend(answers.1.iter().map(|state| (STATE, state.as_str())));
+        members.extend(foreign.into_iter().flat_map(Foreign::members));
         let body = compose::request(id, said.method, Era::Modern(&capabilities), &wishes, &members);
         let params = self.headers(request);
         Outgoing { id, body, method: said.method, name: said.name, params, version: Some(MODERN) }
@@ -248,11 +259,18 @@ impl Modern {
 
     /// What a link that did not carry means to the caller; and whether the server may be another than before.
     fn broke(&self, error: &LinkError) -> PluginError {
-        if matches!(error, LinkError::SessionLost | LinkError::Status { status: 400 | 404 | 405, .. }) {
-            self.doubt_it();
-        }
-        log::debug!("a call to the server behind plugin {} broke: {error}", self.plugin);
+        self.learn(error);
+        log::info!("a call to the server behind plugin {} broke: {error}", self.plugin);
         not_carried(&self.plugin, error)
+    }
+
+    /// Draws conclusions from what a request ran into.
+    pub(super) fn learn(&self, error: &LinkError) {
+        match error {
+            LinkError::SessionLost | LinkError::Status { status: 400 | 404 | 405, .. } => self.doubt_it(),
+            LinkError::Unreachable(_) => self.doubt.notify_one(),
+            _ => {}
+        }
     }
 
     fn doubt_it(&self) {
@@ -359,24 +377,20 @@ fn tell(context: &Context, method: &str, params: &Raw) {
     #[derive(Deserialize)]
     struct Progress {
         progress: f64,
-        total: Option<f64>,
-        message: Option<String>,
     }
     #[derive(Deserialize)]
     struct Log {
         level: LogLevel,
-        logger: Option<String>,
-        data: Option<Value>,
     }
     match method {
         "notifications/progress" => {
             if let Ok(said) = params.read::<Progress>() {
-                context.progress(said.progress, said.total, said.message.as_deref());
+                context.relay_progress(said.progress, params.clone());
             }
         }
         "notifications/message" => {
             if let Ok(said) = params.read::<Log>() {
-                context.log(said.level, &said.logger.unwrap_or_default(), said.data.unwrap_or_default());
+                context.relay_log(said.level, params.clone());
             }
         }
         _ => {}

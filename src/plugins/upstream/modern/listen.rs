@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::Sender;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::call::Cancel;
 use super::{Modern, Noted};
@@ -18,7 +18,7 @@ use crate::plugins::Change;
 use crate::plugins::upstream::compose::{self, Era, Wishes};
 use crate::plugins::upstream::exchange::{METHOD_NOT_FOUND, ProbeError, is_mine, within};
 use crate::plugins::upstream::link::{Flow, LinkError, Outgoing};
-use crate::plugins::upstream::probe;
+use crate::plugins::upstream::probe::{self, Still};
 use crate::protocol::{Incoming, MODERN, Object, Raw};
 
 const METHOD: &str = "subscriptions/listen";
@@ -32,6 +32,8 @@ const PAUSE_MOST: Duration = Duration::from_secs(30);
 const DOUBT_PAUSE: Duration = Duration::from_secs(5);
 /// How long such a question may take.
 const DOUBT_WITHIN: Duration = Duration::from_secs(15);
+/// So often in a row nobody may be reached who could be asked, before the server is taken for gone.
+const UNREACHED_MAX: u32 = 3;
 
 /// The lists that a server tells of.
 #[derive(Debug, Clone, Copy, Default)]
@@ -131,15 +133,32 @@ pub(super) async fn attend(modern: Arc<Modern>, changes: Sender<Change>) -> Resu
             () = modern.tools_differ.notified() => drop(changes.send(Change::Tools).await),
             // A doubt that comes too soon after the last is not gone into: if there is reason for it, more will come.
             () = modern.doubt.notified() => if Instant::now() >= asked {
+                clear_up(&modern).await?;
                 asked = Instant::now() + DOUBT_PAUSE;
-                if !probe::is_still_modern(&modern.link, &modern.ids, Instant::now() + DOUBT_WITHIN).await {
-                    return Err(LinkError::Broken(
-                        "the server does not speak 2026-07-28 any more; it is asked anew what it speaks".to_owned(),
-                    ));
-                }
             }
         }
     }
+}
+
+/// Asks the server whether it is what it was; one that is not reached is asked again, since it may only be begun anew.
+///
+/// # Errors
+/// When it is not, or is gone.
+async fn clear_up(modern: &Modern) -> Result<(), LinkError> {
+    for left in (0..UNREACHED_MAX).rev() {
+        match probe::is_still_modern(&modern.link, &modern.ids, Instant::now() + DOUBT_WITHIN).await {
+            Still::Modern => break,
+            Still::Another => {
+                return Err(LinkError::Broken(
+                    "the server does not speak 2026-07-28 any more; it is asked anew what it speaks"
+                        .to_owned(),
+                ));
+            }
+            Still::Gone(error) if left == 0 => return Err(error),
+            Still::Gone(_) => sleep(DOUBT_PAUSE).await,
+        }
+    }
+    Ok(())
 }
 
 /// The state of listening.
@@ -276,7 +295,12 @@ impl Hearing<'_> {
                 modern.doubt.notify_one();
                 Err(Deaf::ForGood(error.to_string()))
             }
-            Err(error) => Err(Deaf::ForNow(error.to_string())),
+            Err(error) => {
+                if matches!(error, ProbeError::Link(LinkError::Unreachable(_))) {
+                    modern.doubt.notify_one();
+                }
+                Err(Deaf::ForNow(error.to_string()))
+            }
         }
     }
 

@@ -107,7 +107,8 @@ impl Modern {
             capabilities: &self.discovered.capabilities,
             instructions: self.discovered.instructions.as_deref(),
         };
-        let inventory = self.lister.list(source, kinds, before, Instant::now() + self.list_timeout).await?;
+        let listed = self.lister.list(source, kinds, before, Instant::now() + self.list_timeout).await;
+        let inventory = listed.inspect_err(|error| self.learn(error))?;
         self.mirrors.store(Arc::new(mirrors_of(&inventory)));
         Ok(inventory)
     }
@@ -170,6 +171,10 @@ impl Speaker for Modern {
         before: Inventory,
     ) -> BoxFuture<'static, Result<Inventory, LinkError>> {
         Box::pin(async move { self.list_these(kinds, before).await })
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.link.trouble()
     }
 
     fn amiss(&self) -> Option<Amiss> {

@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
-use crate::plugins::Notice;
-use crate::plugins::upstream::testing::{Asked, Reply, Scripted, context, until};
+use crate::plugins::upstream::testing::{Asked, Reply, Scripted, context, context_of, until};
+use crate::plugins::{ConversationKey, Notice};
 use crate::protocol::{Answers, Object};
 
 fn speaking(link: &Arc<Scripted>, capabilities: &Value) -> Arc<Modern> {
@@ -108,15 +108,28 @@ async fn progress_and_log_come_before_the_result_and_others_answers_are_passed_o
     let modern = speaking(&link, &json!({}));
     let outcome = Arc::clone(&modern).perform(call("t", "{}", Answers::default()), context.clone()).await;
     assert_eq!(complete(outcome), r#"{"content":[]}"#);
-    assert_eq!(
-        heard.recv().await,
-        Some(Notice::Progress { progress: 5.0, total: Some(10.0), message: None })
-    );
-    assert!(matches!(heard.recv().await, Some(Notice::Log { data, .. }) if data == json!({"a": 1})));
+    let said = |notice: Option<Notice>| match notice {
+        Some(Notice::Progress { said: Some(said), .. } | Notice::Log { said: Some(said), .. }) => {
+            said.read::<Value>().unwrap()
+        }
+        other => panic!("{other:?}"),
+    };
+    let (progress, log) = (said(heard.recv().await), said(heard.recv().await));
+    assert_eq!((&progress["progress"], &progress["total"]), (&json!(5), &json!(10)));
+    assert_eq!(log["data"], json!({"a": 1}));
     assert!(link.told().is_empty());
     let hop = context.hop().unwrap();
     assert_eq!((hop.instance.as_deref(), hop.bridged), (Some("memory"), None));
     assert!(hop.bytes_out > 0 && hop.bytes_in > 0);
+}
+
+#[tokio::test]
+async fn a_call_out_of_a_session_is_recorded_as_bridged() {
+    let link = Scripted::new(|_| Reply::result(&json!({"resultType": "complete", "content": []})));
+    let modern = speaking(&link, &json!({}));
+    let (context, _heard) = context_of(&json!({}), Some(ConversationKey(7)));
+    complete(Arc::clone(&modern).perform(call("t", "{}", Answers::default()), context.clone()).await);
+    assert_eq!(context.hop().and_then(|hop| hop.bridged), Some("legacy-modern"));
 }
 
 #[tokio::test]
@@ -325,4 +338,33 @@ async fn a_server_that_changed_its_era_ends_the_life() {
     let error = perform(&modern, call("t", "{}", Answers::default())).await.unwrap_err();
     assert!(matches!(error, PluginError::Away { .. }), "{error:?}");
     assert!(attending.await.unwrap().unwrap_err().to_string().contains("2026-07-28 any more"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn that_nobody_is_reached_once_ends_no_life_and_that_nobody_is_reached_any_more_does() {
+    let away = Arc::new(AtomicUsize::new(1));
+    let left = Arc::clone(&away);
+    let link = Scripted::new(move |asked| {
+        let is_away = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        match asked.method {
+            _ if is_away.is_ok() => Reply::Fail(LinkError::Unreachable("no route".to_owned())),
+            "server/discover" => {
+                Reply::result(&json!({"supportedVersions": ["2026-07-28"], "capabilities": {}}))
+            }
+            _ => Reply::result(&json!({"content": []})),
+        }
+    });
+    let modern = speaking(&link, &json!({"tools": {}}));
+    let (changes, _told) = mpsc::channel(16);
+    let attending = tokio::spawn(Arc::clone(&modern).attend(changes));
+    assert!(perform(&modern, call("t", "{}", Answers::default())).await.is_err());
+    until("the question", || link.asked_of("server/discover").len() == 1).await;
+    complete(perform(&modern, call("t", "{}", Answers::default())).await);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(!attending.is_finished() && link.asked_of("server/discover").len() == 1);
+    away.store(usize::MAX, Ordering::SeqCst);
+    // Nobody calls: the lists, which are looked at time and again, show it, too.
+    assert!(Arc::clone(&modern).list(Kinds::ALL, Inventory::default()).await.is_err());
+    assert_eq!(attending.await.unwrap().unwrap_err().to_string(), "no route");
+    assert_eq!(link.asked_of("server/discover").len(), 4);
 }

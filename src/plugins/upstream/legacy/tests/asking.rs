@@ -91,7 +91,7 @@ async fn an_error_of_the_client_is_the_answer_to_what_the_server_asked_and_the_c
     let house = asking(vec![request("s1", "sampling/createMessage").to_string()]).await;
     let client = Client { conversation: Some(1), ..Client::default() };
     let (requests, state) = asks(house.perform(call("t"), client.context()).await);
-    let error = RpcError { code: -1, message: "not today".to_owned(), data: Value::Null };
+    let error = RpcError::new(-1, "not today");
     let answers = Answers::new(Object::default(), Some(Raw::value(&state)));
     let answers = answers.refusing(vec![(requests[0].0.clone(), error)]);
     let request = Request::Call { tool: "t".into(), arguments: Raw::empty_object(), answers };

@@ -166,6 +166,7 @@ impl Client {
             conversation: self.conversation.map(ConversationKey),
             operator: false,
             sees_all: true,
+            foreign: None,
             trace: Trace::default(),
             blocking: Arc::new(Blocking::new(1)),
         };

@@ -133,8 +133,17 @@ async fn a_call_is_made_again_only_when_the_server_did_nothing() {
     })
     .await;
     let client = Client::default();
-    result(house.perform(call("lost"), client.context()).await);
+    let context = client.context();
+    result(house.perform(call("lost"), context.clone()).await);
     assert_eq!((house.calls(), house.links().len()), (2, 3));
+    let hop = context.hop().unwrap();
+    let sent: usize =
+        house.links().iter().flat_map(|link| link.asked_of("tools/call")).map(|asked| asked.text.len()).sum();
+    assert_eq!(
+        (hop.instance.as_deref(), hop.bytes_out),
+        (Some("session-2"), sent as u64),
+        "both are recorded"
+    );
     assert!(house.perform(call("always lost"), client.context()).await.is_err());
     assert_eq!(house.calls(), 4);
     assert!(house.perform(call("broken"), client.context()).await.is_err());
@@ -209,8 +218,8 @@ async fn log_lines_beside_a_call_are_told_only_when_there_is_one_call_in_work() 
     let line =
         |text: &str| json!({"method": "notifications/message", "params": {"level": "info", "data": text}});
     main.stray(&line("alone"));
-    let Some(Notice::Log { data, .. }) = heard.recv().await else { panic!("no line") };
-    assert_eq!(data, "alone");
+    let Some(Notice::Log { said: Some(said), .. }) = heard.recv().await else { panic!("no line") };
+    assert_eq!(said.read::<Value>().unwrap()["data"], "alone");
     let (context, mut others) = client.heard();
     let second = house.spawn(call("t"), context);
     until("the other call", || house.calls() == 2).await;
@@ -426,6 +435,7 @@ async fn a_server_that_lost_a_clients_session_is_asked_whether_it_knows_the_main
     let (changes, mut told) = mpsc::channel(16);
     let _attending = tokio::spawn(Arc::clone(&house.legacy).attend(changes));
     result(house.perform(call("t"), Client::default().context()).await);
+    assert_eq!(told.recv().await, Some(Change::Resources), "of them nothing can be told any more");
     let first = tokio::time::timeout(Duration::from_secs(30), told.recv()).await;
     assert_eq!(first.unwrap(), Some(Change::Tools));
     assert!(house.links()[0].is_closed() && !house.newest().is_closed());
@@ -486,6 +496,7 @@ async fn a_change_that_is_told_beside_a_call_counts_where_the_main_session_has_n
     assert!(told.try_recv().is_err());
     house.links()[0].end(None);
     tokio::time::sleep(Duration::from_millis(10)).await;
+    assert_eq!(told.try_recv(), Ok(Change::Resources), "of them nothing can be told any more");
     result(house.perform(call("t"), Client::default().context()).await);
     assert_eq!(told.recv().await, Some(Change::Tools));
 }

@@ -21,6 +21,7 @@ use super::pool::{Body, Pool, SendError};
 use crate::config::Network;
 use crate::config::plugin::HttpReach;
 use crate::plugins::upstream::link::LinkError;
+use crate::protocol::MODERN;
 use crate::telemetry::redaction::MASK;
 
 /// A secret that is shorter would mask half of what is said.
@@ -49,7 +50,14 @@ const OWN_HEADERS: &[&str] = &[
 ];
 
 /// Headers of one request beside those of every request.
-pub type Extras = SmallVec<[(HeaderName, HeaderValue); 6]>;
+pub type Extras = SmallVec<[(HeaderName, HeaderValue); 3]>;
+
+/// Headers of every POST of 2026-07-28.
+static OF_POSTS: [(HeaderName, HeaderValue); 3] = [
+    (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
+    (header::ACCEPT, HeaderValue::from_static("application/json, text/event-stream")),
+    (PROTOCOL_VERSION, HeaderValue::from_static(MODERN)),
+];
 
 thread_local! {
     /// This thread's pools, by the number of whose they are.
@@ -68,6 +76,8 @@ struct Core {
     uri: Uri,
     /// Headers of each request to the operator's origin.
     home: HeaderMap,
+    /// The same, and those of a POST of 2026-07-28: nearly every request is one.
+    home_posts: HeaderMap,
     /// Headers of a request to anybody else.
     elsewhere: HeaderMap,
     has_credentials: bool,
@@ -87,7 +97,9 @@ pub struct Call {
     pub uri: Uri,
     /// What, if it has a body.
     pub body: Bytes,
-    /// Headers that are sent wherever it leads.
+    /// Whether it is a POST of 2026-07-28, and thus has the headers that all of those have.
+    pub modern: bool,
+    /// Further headers that are sent wherever it leads.
     pub extras: Extras,
     /// A header for the operator's origin alone.
     pub session: Option<HeaderValue>,
@@ -142,6 +154,8 @@ impl HttpCore {
             home.remove(name);
         }
         home.extend(headers);
+        let mut home_posts = home.clone();
+        home_posts.extend(OF_POSTS.iter().cloned());
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
         let (requests, bytes_in, bytes_out) = Default::default();
         Ok(Self(Arc::new(Core {
@@ -149,6 +163,7 @@ impl HttpCore {
             connector,
             uri,
             home,
+            home_posts,
             elsewhere,
             has_credentials,
             secrets,
@@ -206,7 +221,8 @@ impl HttpCore {
     /// No connection, or one that broke.
     pub async fn exchange(&self, call: &Call) -> Result<Response<Body>, LinkError> {
         let answer = self.send(call, &call.uri, true).await?;
-        if answer.status().is_redirection() { self.follow(call, answer).await } else { Ok(answer) }
+        // Its future is large and seldom wanted.
+        if answer.status().is_redirection() { Box::pin(self.follow(call, answer)).await } else { Ok(answer) }
     }
 
     async fn follow(&self, call: &Call, mut answer: Response<Body>) -> Result<Response<Body>, LinkError> {
@@ -252,7 +268,14 @@ impl HttpCore {
 
     async fn send(&self, call: &Call, uri: &Uri, is_home: bool) -> Result<Response<Body>, LinkError> {
         let elsewhere = if is_home { None } else { Origin::of(uri) };
-        let mut headers = if is_home { self.0.home.clone() } else { self.0.elsewhere.clone() };
+        let mut headers = match (is_home, call.modern) {
+            (true, true) => self.0.home_posts.clone(),
+            (true, false) => self.0.home.clone(),
+            (false, _) => self.0.elsewhere.clone(),
+        };
+        if call.modern && !is_home {
+            headers.extend(OF_POSTS.iter().cloned());
+        }
         if let Some(host) = elsewhere.as_ref().and_then(host_header) {
             headers.insert(header::HOST, host);
         }
@@ -286,6 +309,8 @@ impl HttpCore {
     }
 }
 
+/// `MCP-Protocol-Version`.
+pub const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 /// `Mcp-Session-Id`.
 pub const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
 

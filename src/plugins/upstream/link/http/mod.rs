@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Flow, Link, LinkError, Outgoing};
 use crate::config::plugin::HttpReach;
 use crate::protocol::{Incoming, MODERN, headers};
+use client::PROTOCOL_VERSION;
 use pool::Body;
 
 pub use client::HttpCore;
@@ -44,7 +45,6 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(3);
 /// Of the body of an acknowledgement, so much is read.
 const ACKNOWLEDGEMENT_MAX_BYTES: usize = 64 * 1024;
 
-const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 const METHOD: HeaderName = HeaderName::from_static("mcp-method");
 const NAME: HeaderName = HeaderName::from_static("mcp-name");
 
@@ -122,12 +122,15 @@ impl Line {
 
     /// A POST.
     fn post(&self, body: Bytes, version: Option<&'static str>) -> Call {
+        let modern = version == Some(MODERN);
         let mut extras = Extras::new();
-        extras.push((CONTENT_TYPE, HeaderValue::from_static("application/json")));
-        extras.push((ACCEPT, HeaderValue::from_static("application/json, text/event-stream")));
-        extras.extend(version.map(|version| (PROTOCOL_VERSION, HeaderValue::from_static(version))));
+        if !modern {
+            extras.push((CONTENT_TYPE, HeaderValue::from_static("application/json")));
+            extras.push((ACCEPT, HeaderValue::from_static("application/json, text/event-stream")));
+            extras.extend(version.map(|version| (PROTOCOL_VERSION, HeaderValue::from_static(version))));
+        }
         let (uri, session) = (self.core.uri().clone(), self.session.get().cloned());
-        Call { method: Method::POST, uri, body, extras, session }
+        Call { method: Method::POST, uri, body, modern, extras, session }
     }
 }
 
@@ -202,6 +205,10 @@ impl Link for HttpLink {
         })
     }
 
+    fn veiled(&self, text: &str) -> String {
+        self.0.core.veiled(text)
+    }
+
     fn report(&self) -> serde_json::Value {
         let line = &self.0;
         let (requests, bytes_in, bytes_out) = line.core.counts();
@@ -239,7 +246,7 @@ fn repeat(request: &Outgoing, extras: &mut Extras) -> Result<(), LinkError> {
 async fn answered(line: Arc<Line>, request: &Outgoing, answer: Response<Body>) -> Result<Flow, LinkError> {
     let id = request.id;
     if !answer.status().is_success() {
-        let refusal = Refusal::read(&line.core, answer).await;
+        let refusal = Box::pin(Refusal::read(&line.core, answer)).await;
         if line.session.get().is_some() && refusal.is_of_session(Some(id)) {
             return Err(LinkError::SessionLost);
         }

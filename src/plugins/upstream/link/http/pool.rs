@@ -1,7 +1,9 @@
 //! Connections of one thread: made when a request needs one, kept a while for the next, the one used last taken first.
 //!
-//! hyper drives each connection in a task of the thread that made it. A connection comes back when its answer was read to
-//! the end; one whose answer is dropped before is closed. Must not know headers, redirects, nor what is asked.
+//! hyper drives each connection in a task of the thread that made it: so a thread sends in one go what several calls have to
+//! say, and wakes the server once for them. Moved by the call itself, each call cost more. A connection comes back when its
+//! answer was read to the end; one whose answer is dropped before is closed. Must not know headers, redirects, nor what is
+//! asked.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -78,7 +80,8 @@ impl Pool {
         loop {
             let (mut connection, was_kept) = match self.take(elsewhere.as_ref()) {
                 Some(kept) => (kept, true),
-                None => (self.connect(uri, elsewhere.clone()).await?, false),
+                // It is seldom made, and large: in a box it is no part of the future of each call.
+                None => (Box::pin(self.connect(uri, elsewhere.clone())).await?, false),
             };
             *request.uri_mut() = match uri.path_and_query() {
                 Some(path) if !connection.proxied => Uri::from(path.clone()),

@@ -273,6 +273,7 @@ pub fn get_call(line: &Line, last_id: Option<&str>) -> Call {
         method: Method::GET,
         uri: line.core.uri().clone(),
         body: Bytes::new(),
+        modern: false,
         extras,
         session: line.session.get().cloned(),
     }

@@ -80,6 +80,11 @@ impl Routes {
         Arc::new(Self { plugin, veil, state, strays, response_max_bytes, counts })
     }
 
+    /// What the program says, with its secrets masked.
+    pub(super) fn veiled(&self, text: &str) -> String {
+        self.veil.over(text)
+    }
+
     /// What will belong to the request of this number.
     ///
     /// # Errors

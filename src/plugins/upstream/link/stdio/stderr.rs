@@ -23,28 +23,70 @@ const FLOOD_REST: Duration = Duration::from_millis(1);
 /// A line with one of these, in small letters, is logged as a warning.
 const GRAVE: [&str; 7] = ["error", "warn", "fatal", "panic", "exception", "traceback", "fail"];
 
-/// What one program said.
+/// What all programs of one plugin said, through all their lives: it is wanted most when none of them runs any more.
 #[derive(Debug)]
-pub(super) struct Said {
+pub struct Heard {
     plugin: Arc<str>,
-    veil: Arc<Veil>,
     lines: Mutex<VecDeque<String>>,
+    last_exit: Mutex<Option<String>>,
 }
 
-impl Said {
-    pub(super) fn new(plugin: Arc<str>, veil: Arc<Veil>) -> Self {
-        Self { plugin, veil, lines: Mutex::default() }
+impl Heard {
+    /// Nothing yet, of this plugin.
+    pub fn of(plugin: &str) -> Arc<Self> {
+        Arc::new(Self { plugin: plugin.into(), lines: Mutex::default(), last_exit: Mutex::default() })
+    }
+
+    /// Whose it is.
+    pub(super) fn plugin(&self) -> &Arc<str> {
+        &self.plugin
     }
 
     /// The newest lines, the oldest of them first.
-    pub(super) fn lines(&self) -> Vec<String> {
+    pub fn lines(&self) -> Vec<String> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    /// How the one ended that ended last.
+    pub fn last_exit(&self) -> Option<String> {
+        self.last_exit.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn note_exit(&self, exit: &str) {
+        *self.last_exit.lock().unwrap_or_else(PoisonError::into_inner) = Some(exit.to_owned());
+    }
+
+    fn keep(&self, line: String) {
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        if lines.len() >= KEPT {
+            lines.pop_front();
+        }
+        lines.push_back(line);
+    }
+}
+
+/// What one program said.
+#[derive(Debug)]
+pub(super) struct Said {
+    heard: Arc<Heard>,
+    veil: Arc<Veil>,
+    /// The newest line that is not blank.
+    last: Mutex<Option<String>>,
+}
+
+impl Said {
+    pub(super) fn new(heard: Arc<Heard>, veil: Arc<Veil>) -> Self {
+        Self { heard, veil, last: Mutex::default() }
+    }
+
+    /// What all programs of the plugin said, this one among them.
+    pub(super) fn heard(&self) -> &Heard {
+        &self.heard
     }
 
     /// The newest line that is not blank.
     pub(super) fn last(&self) -> Option<String> {
-        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.iter().rev().find(|line| !line.trim().is_empty()).cloned()
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Reads to the end.
@@ -77,11 +119,10 @@ impl Said {
 
     fn keep(&self, bytes: &[u8]) -> String {
         let line = self.veil.shown(bytes.trim_ascii_end(), LINE_MAX_BYTES);
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        if lines.len() >= KEPT {
-            lines.pop_front();
+        self.heard.keep(line.clone());
+        if !line.trim().is_empty() {
+            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(line.clone());
         }
-        lines.push_back(line.clone());
         line
     }
 
@@ -89,12 +130,12 @@ impl Said {
         let small = line.to_ascii_lowercase();
         let grave = GRAVE.iter().any(|word| small.contains(word));
         let level = if grave { log::Level::Warn } else { log::Level::Info };
-        log::log!(target: "waygate_mcp::plugin", level, plugin = &*self.plugin; "{line}");
+        log::log!(target: "waygate_mcp::plugin", level, plugin = &**self.heard.plugin(); "{line}");
     }
 
     fn tell_unlogged(&self, count: u64) {
         if count > 0 {
-            log::warn!(plugin = &*self.plugin; "the plugin wrote {count} lines more to stderr than are logged");
+            log::warn!(plugin = &**self.heard.plugin(); "the plugin wrote {count} lines more to stderr than are logged");
         }
     }
 }
@@ -106,12 +147,12 @@ mod tests {
 
     #[tokio::test]
     async fn the_newest_lines_are_kept_and_nothing_of_them_can_do_harm() {
-        let said = Said::new("files".into(), Arc::new(Veil::new(vec!["hunter22".to_owned()])));
+        let said = Said::new(Heard::of("files"), Arc::new(Veil::new(vec!["hunter22".to_owned()])));
         let many: String = (0..300).map(|n| format!("line {n}\n")).collect();
         let long = "x".repeat(5000);
         let text = format!("{many}\u{1b}[31mred\nthe password is hunter22, ok\n{long}\n\n");
         said.hear(text.as_bytes()).await;
-        let lines = said.lines();
+        let lines = said.heard().lines();
         assert_eq!(lines.len(), KEPT);
         assert!(lines.contains(&"\\u{1b}[31mred".to_owned()), "{lines:?}");
         assert!(lines.contains(&format!("the password is {MASK}, ok")), "{lines:?}");

@@ -24,14 +24,14 @@ impl Veil {
         Self { secrets }
     }
 
+    /// A text with the secrets masked.
+    pub(super) fn over(&self, text: &str) -> String {
+        self.secrets.iter().fold(text.to_owned(), |text, secret| without(&text, secret).unwrap_or(text))
+    }
+
     /// Foreign bytes as they may be seen.
     pub(super) fn shown(&self, bytes: &[u8], max_bytes: usize) -> String {
-        let mut text = String::from_utf8_lossy(bytes).into_owned();
-        for secret in &self.secrets {
-            if let Some(masked) = without(&text, secret) {
-                text = masked;
-            }
-        }
+        let text = self.over(&String::from_utf8_lossy(bytes));
         let masked = mask(&text);
         // Cut last: of a secret that the cut goes through nothing would be recognised.
         let end = (0..=max_bytes.min(masked.len())).rev().find(|end| masked.is_char_boundary(*end));
