@@ -23,9 +23,13 @@ use waygate_mcp::config::{self, Capture, Durability, Secret};
 use waygate_mcp::protocol::Raw;
 use waygate_mcp::storage::definitions::{self, ToolDefinition};
 use waygate_mcp::storage::history::{Call, Entry, Filter, Kind, Page, Status};
-use waygate_mcp::storage::{self, Instance, Storage, StorageError, instances, migrations};
+use waygate_mcp::storage::{self, Instance, Notary, Storage, StorageError, instances, migrations};
 
 const DEADLINE: Duration = Duration::from_secs(20);
+
+fn notary() -> Notary {
+    Notary::new([&b"a key of these tests"[..]])
+}
 
 /// A DbActor on a database of its own.
 struct House {
@@ -56,7 +60,7 @@ impl House {
             redact_keys: Vec::new(),
         };
         let (db, recorder) =
-            db::start(&roster, storage.clone(), Instance::begin(), &history, Arc::new(render));
+            db::start(&roster, storage.clone(), Instance::begin(), &history, Arc::new(render), notary());
         Self { db, recorder, roster, storage }
     }
 

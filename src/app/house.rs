@@ -24,7 +24,7 @@ use crate::actors::supervision::Roster;
 use crate::catalog::{Manner, Shelf};
 use crate::config::{Config, Durability};
 use crate::protocol::render::ServerInfo;
-use crate::storage::{Instance, Storage};
+use crate::storage::{Instance, Notary, Storage};
 
 /// Everyone who works behind the door.
 pub(super) async fn build(
@@ -35,7 +35,7 @@ pub(super) async fn build(
     phase: Arc<Phase>,
     began: Instant,
 ) -> Result<Arc<House>, StartError> {
-    let Means { info, host, guests, bundles, sealer, maker, .. } = means;
+    let Means { info, host, guests, bundles, sealer, notary, maker, .. } = means;
     let roster = Arc::new(Roster::default());
     let shelf = Arc::new(Shelf::new(manner(config, &info)));
     let roll = Arc::new(Roll::default());
@@ -44,7 +44,7 @@ pub(super) async fn build(
 
     let house_arbiter = Arbiter::new();
     let sessions = open_sessions(&house_arbiter, config, &streams);
-    let (db, recorder) = start_db(&house_arbiter, &roster, &storage, instance, config).await?;
+    let (db, recorder) = start_db(&house_arbiter, &roster, &storage, instance, config, notary).await?;
     let sights = Arc::new(Sights {
         roster: Arc::clone(&roster),
         shelf: Arc::clone(&shelf),
@@ -129,10 +129,11 @@ async fn start_db(
     storage: &Storage,
     instance: &Instance,
     config: &Config,
+    notary: Notary,
 ) -> Result<(Addr<db::DbActor>, Recorder), StartError> {
     let (roster, storage, instance) = (Arc::clone(roster), storage.clone(), instance.clone());
     let (history, render) = (config.history.clone(), builder::capture(&config.history));
-    on(arbiter, move || db::start(&roster, storage, instance, &history, render)).await
+    on(arbiter, move || db::start(&roster, storage, instance, &history, render, notary)).await
 }
 
 fn bench(config: &Config, recorder: Recorder, info: ServerInfo, sealer: Sealer, shelf: &Shelf) -> Bench {

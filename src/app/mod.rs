@@ -42,6 +42,7 @@ pub use crate::plugins::child::guard::keep as keep_guard;
 pub use builder::Builder;
 use handover::{Handed, Offer, Word};
 use means::Means;
+pub use means::notary;
 
 /// How long plugins may take to end, even if nothing is left of the time to drain.
 const PLUGINS_WITHIN: Duration = Duration::from_secs(5);

@@ -1,23 +1,29 @@
 //! `command_history`: append-only rows, and the calls that they tell of. Must not know who records or why.
 
+mod audit;
 mod calls;
+pub mod chain;
+pub mod prune;
 pub mod stats;
 
 use std::borrow::Cow;
 use std::str::FromStr;
 use std::time::SystemTime;
 
+use chain::Chain;
+pub use chain::Head;
 use chrono::{DateTime, NaiveDateTime};
 use diesel::dsl::{exists, max, not};
 use diesel::{
-    ExpressionMethods as _, QueryDsl as _, QueryResult, Queryable, RunQueryDsl as _, Selectable,
-    SelectableHelper as _,
+    ExpressionMethods as _, OptionalExtension as _, QueryDsl as _, QueryResult, Queryable, RunQueryDsl as _,
+    Selectable, SelectableHelper as _,
 };
 use serde::{Serialize, Serializer};
 
 use super::DbConnection;
 use super::schema::command_history;
 use super::stamp::Stamp;
+pub use audit::{Audit, Finding, Report};
 pub use calls::{
     Call, Cursor, Filter, LIMIT_DEFAULT, LIMIT_MAX, Page, added, last_id, list, walk, walk_rows,
 };
@@ -293,12 +299,25 @@ fn rfc3339<S: Serializer>(at: &NaiveDateTime, serializer: S) -> Result<S::Ok, S:
     serializer.collect_str(&at.format("%Y-%m-%dT%H:%M:%S%.6fZ"))
 }
 
-/// Writes all rows of one instance or none, in one transaction.
+/// Writes all rows of one instance or none, in one transaction. They go on where `head` stands, which goes with them if they are
+/// written.
 ///
 /// # Errors
 /// What the database says; after a failed commit the rows may still be there: see [`last_seq`].
 pub fn append<'a>(
     connection: &mut DbConnection,
+    head: &mut Head,
+    rows: impl Iterator<Item = NewEntry<'a>>,
+) -> QueryResult<()> {
+    let mut chain = Chain::from(*head);
+    write(connection, &mut chain, rows)?;
+    *head = chain.head;
+    Ok(())
+}
+
+fn write<'a>(
+    connection: &mut DbConnection,
+    chain: &mut Chain,
     rows: impl Iterator<Item = NewEntry<'a>>,
 ) -> QueryResult<()> {
     match connection {
@@ -306,7 +325,7 @@ pub fn append<'a>(
         DbConnection::Sqlite(sqlite) => {
             let mut refused = None;
             let ended = sqlite.immediate_transaction(|sqlite| {
-                super::insert::insert(sqlite, rows).map_err(|error| {
+                super::insert::insert(sqlite, rows.map(|row| chain.link(row))).map_err(|error| {
                     refused = Some(error);
                     diesel::result::Error::RollbackTransaction
                 })
@@ -316,7 +335,10 @@ pub fn append<'a>(
             refused.map_or(ended, Err)
         }
         #[cfg(feature = "postgres")]
-        DbConnection::Postgres(postgres) => super::unnest::insert(postgres, rows),
+        DbConnection::Postgres(postgres) => {
+            // What is hashed is what will stand there.
+            super::unnest::insert(postgres, rows.map(|row| chain.link(row.without_nul())))
+        }
     }
 }
 
@@ -334,6 +356,21 @@ pub fn last_seq(
         .filter(command_history::instance_id.eq(instance_id))
         .select(max(command_history::seq))
         .first(connection)
+}
+
+/// Where an instance's chain stands on disk; none while it has no row there, or rows without hashes. It looks from the newest row of all backwards: ask it
+/// of an instance that has written lately.
+///
+/// # Errors
+/// What the database says.
+pub fn head_of(connection: &mut DbConnection, instance_id: &str) -> QueryResult<Option<Head>> {
+    let found: Option<(i64, Option<Vec<u8>>)> = command_history::table
+        .filter(command_history::instance_id.eq(instance_id))
+        .order(command_history::id.desc())
+        .select((command_history::seq, command_history::hash))
+        .first(connection)
+        .optional()?;
+    Ok(found.and_then(|(seq, hash)| Some(Head { seq, hash: hash?.try_into().ok()? })))
 }
 
 /// Every row of one call, in the order it was lived.

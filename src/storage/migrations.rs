@@ -92,7 +92,8 @@ pub fn check(connection: &mut DbConnection, place: &str) -> Result<Vec<String>, 
         DbConnection::Postgres(postgres) => postgres
             .batch_execute(
                 "SELECT count(*) FROM instances; SELECT counter FROM generation; \
-                 SELECT max(id) FROM command_history; SELECT count(*) FROM api_keys; SELECT count(*) FROM tool_definitions;",
+                 SELECT max(id) FROM command_history; SELECT count(*) FROM api_keys; SELECT count(*) FROM tool_definitions; \
+                 SELECT count(*) FROM ledger_checkpoints;",
             )
             .map(|()| Vec::new()),
     };

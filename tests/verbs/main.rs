@@ -8,6 +8,9 @@
 mod support;
 
 #[cfg(test)]
+#[cfg(feature = "sqlite")]
+mod chain;
+#[cfg(test)]
 mod checks;
 #[cfg(test)]
 mod clients;

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use chrono::{DateTime, NaiveDateTime};
 use waygate_mcp::config::{Flags, Sources, load};
 use waygate_mcp::storage::history::stats::Stats;
-use waygate_mcp::storage::history::{self, Call, Cursor, Entry, Filter, Kind, NewEntry, Status};
+use waygate_mcp::storage::history::{self, Call, Cursor, Entry, Filter, Head, Kind, NewEntry, Status};
 use waygate_mcp::storage::stamp::Stamp;
 use waygate_mcp::storage::{self, DbConnection, Storage};
 
@@ -16,7 +16,7 @@ fn at(second: i64) -> NaiveDateTime {
 }
 
 /// A successful call of `echo` in this second; the rest is for the caller to change.
-fn row(second: i64, call_id: &str) -> NewEntry<'_> {
+pub fn row(second: i64, call_id: &str) -> NewEntry<'_> {
     NewEntry {
         instance_id: "01",
         seq: second,
@@ -48,7 +48,7 @@ pub fn hold(storage: &Storage) {
     storage.migrate().unwrap();
     let mut connection = storage.connect().unwrap();
     assert_eq!(history::last_id(&mut connection).unwrap(), 0);
-    history::append(&mut connection, rows().into_iter()).unwrap();
+    history::append(&mut connection, &mut Head::default(), rows().into_iter()).unwrap();
     filters_find_what_they_name(&mut connection);
     walks_meet_every_row_once(&mut connection);
     what_is_added_is_found_by_its_place(&mut connection);
@@ -136,7 +136,7 @@ fn what_is_added_is_found_by_its_place(connection: &mut DbConnection) {
     assert!(none.is_empty());
     // Its clock is behind, and still it was added last.
     let late = [row(-50, "late"), NewEntry { tool: Some("other".into()), ..row(-60, "later") }];
-    history::append(connection, late.into_iter()).unwrap();
+    history::append(connection, &mut Head::default(), late.into_iter()).unwrap();
     let added = history::added(connection, &Filter::default(), newest).unwrap();
     assert_eq!(ids(&added), ["late", "later"]);
     let filter = Filter { tool: Some("other".to_owned()), ..Filter::default() };
@@ -180,7 +180,7 @@ pub fn fill(storage: &Storage, count: i64) {
     storage.migrate().unwrap();
     let names: Vec<String> = (0..count).map(|number| format!("call-{number}")).collect();
     let rows = names.iter().zip(0..).map(|(name, second)| row(second, name));
-    history::append(&mut storage.connect().unwrap(), rows).unwrap();
+    history::append(&mut storage.connect().unwrap(), &mut Head::default(), rows).unwrap();
 }
 
 #[cfg(feature = "sqlite")]

@@ -26,10 +26,11 @@ use writer::Writer;
 
 use crate::actors::supervision::{Roster, Terms};
 use crate::config::{self, Capture, Durability};
+use crate::storage::checkpoints::Mark;
 use crate::storage::definitions::ToolDefinition;
 use crate::storage::history::{self, Entry, Kind, Page, Status};
 use crate::storage::{
-    DbConnection, Instance, PoolState, QueryResult, Storage, StorageError, definitions, instances,
+    DbConnection, Instance, Notary, PoolState, QueryResult, Storage, StorageError, definitions, instances,
 };
 
 /// From the question to the answer, the wait for a reader included.
@@ -61,6 +62,7 @@ pub fn start(
     instance: Instance,
     config: &config::History,
     render: Render,
+    notary: Notary,
 ) -> (Addr<DbActor>, Recorder) {
     let recorder = Recorder::new(config.queue_max, config.arguments != Capture::None);
     let linger = match config.durability {
@@ -74,6 +76,7 @@ pub fn start(
         durability: config.durability,
         linger,
         render,
+        notary,
         thread: Mutex::new(None),
     });
     let readers = Arc::new(Semaphore::new(storage.pool_size() as usize));
@@ -195,6 +198,7 @@ impl DbActor {
             recorder: self.recorder.clone(),
             readers: Arc::clone(&self.readers),
             own: self.writer.instance.id.clone(),
+            notary: self.writer.notary.clone(),
         };
         actix_rt::spawn(async move {
             if let Err(error) = reaper.run().await {
@@ -233,6 +237,7 @@ struct Reaper {
     recorder: Recorder,
     readers: Arc<Semaphore>,
     own: String,
+    notary: Notary,
 }
 
 impl Reaper {
@@ -240,6 +245,7 @@ impl Reaper {
         let own = self.own.clone();
         for dead in self.read(move |connection| instances::dead(connection, &own)).await? {
             let closed = self.close_calls_of(&dead.instance_id).await?;
+            self.mark(&dead.instance_id).await;
             let id = dead.instance_id.clone();
             self.read(move |connection| instances::stopped(connection, &id)).await?;
             log::warn!(
@@ -249,6 +255,18 @@ impl Reaper {
             );
         }
         Ok(())
+    }
+
+    /// Writes down where the chain of a dead instance ended, which it could not do. It may turn out to live: it is no head.
+    async fn mark(&self, id: &str) {
+        let (own, notary) = (id.to_owned(), self.notary.clone());
+        let marked = self.read(move |connection| match history::head_of(connection, &own)? {
+            Some(head) => notary.write(connection, &own, head, Mark::Checkpoint),
+            None => Ok(()),
+        });
+        if let Err(error) = marked.await {
+            log::warn!(instance = id; "no checkpoint of a dead instance could be written: {error}");
+        }
     }
 
     async fn close_calls_of(&self, id: &str) -> anyhow::Result<usize> {
