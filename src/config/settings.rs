@@ -284,6 +284,10 @@ pub const SETTINGS: &[Setting] = &[
         "How long records gather before they are written together; with `batched` only.").unit("milliseconds"),
     setting("history.redact_keys", "WAYGATE_HISTORY_REDACT_KEYS", List, Is("[]"),
         "Names of arguments to hide beside those that are always hidden, such as `password`."),
+    setting("history.keep_days", "WAYGATE_HISTORY_KEEP_DAYS", from_to(0, 36_500), Is("0"),
+        "Rows that are older are deleted, once an hour, so that the rest can still be proved; 0 keeps them for ever.").unit("days"),
+    setting("history.max_rows", "WAYGATE_HISTORY_MAX_ROWS", from_to(0, 1_000_000_000_000), Is("0"),
+        "The most rows that are kept; the oldest beyond them are deleted, once an hour; 0 is no limit.").unit("rows"),
 
     setting("log.level", "WAYGATE_LOG_LEVEL", LEVELS, Is("\"INFO\""),
         "The least grave level that is logged.").flag("--log-level"),
@@ -307,11 +311,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_name_stands_once_and_there_are_fewer_than_sixty_settings() {
+    fn each_name_stands_once_and_there_are_fewer_than_a_hundred_settings() {
         let keys: HashSet<&str> = SETTINGS.iter().map(|setting| setting.key).collect();
         let variables: HashSet<&str> = SETTINGS.iter().map(|setting| setting.variable).collect();
         assert_eq!((keys.len(), variables.len()), (SETTINGS.len(), SETTINGS.len()));
-        assert!(SETTINGS.len() < 60, "{} settings", SETTINGS.len());
+        assert!(SETTINGS.len() < 100, "{} settings", SETTINGS.len());
         for setting in SETTINGS {
             assert!(setting.variable.starts_with("WAYGATE_"), "{}", setting.variable);
             assert!(SECTIONS.iter().any(|(section, _)| *section == setting.section()), "{}", setting.key);

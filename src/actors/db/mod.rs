@@ -5,6 +5,7 @@ mod batch;
 pub mod messages;
 mod queue;
 mod recorder;
+mod retention;
 mod writer;
 
 use std::borrow::Cow;
@@ -21,6 +22,7 @@ use messages::{
     ShowCall,
 };
 pub use recorder::{Behind, COMMIT_DEADLINE, ROOM_WAIT, Record, RecordError, Recorder, RecorderState};
+use retention::Retention;
 pub use writer::Render;
 use writer::Writer;
 
@@ -53,6 +55,7 @@ pub struct DbActor {
     writer: Arc<Writer>,
     /// As many as the pool has connections, so that no thread ever waits for one.
     readers: Arc<Semaphore>,
+    retention: Retention,
 }
 
 /// Starts the database's actor and its writer on a storage that is migrated.
@@ -80,7 +83,8 @@ pub fn start(
         thread: Mutex::new(None),
     });
     let readers = Arc::new(Semaphore::new(storage.pool_size() as usize));
-    let actor = DbActor { storage, recorder: recorder.clone(), writer, readers };
+    let retention = Retention::new(&storage, &recorder, &readers, &writer.notary, config);
+    let actor = DbActor { storage, recorder: recorder.clone(), writer, readers, retention };
     let terms = Terms { mailbox: 1024, may_end: false, vital: true };
     let (address, _part) = roster.start("db".to_owned(), "db", terms, |_context| actor);
     (address, recorder)
@@ -94,6 +98,10 @@ impl Actor for DbActor {
         context.run_interval(WRITER_CHECK, |actor, _context| actor.writer.ensure_running());
         self.reap();
         context.run_interval(REAP_EVERY, |actor, _context| actor.reap());
+        actix_rt::spawn(self.retention.clone().run());
+        context.run_interval(retention::EVERY, |actor, _context| {
+            actix_rt::spawn(actor.retention.clone().run());
+        });
     }
 }
 

@@ -162,6 +162,15 @@ impl Recorder {
         self.shared.push(SystemTime::now(), record);
     }
 
+    /// Leaves a row that tells of something done to the server itself: the one way for all such acts.
+    pub fn act(&self, act: &'static str, detail: impl Into<Cow<'static, str>>) {
+        let id = uuid::Uuid::now_v7().as_simple().to_string();
+        let mut record = Record::new(Kind::Admin, id.into(), act);
+        record.status = Some(Status::Success);
+        record.detail = Some(detail.into());
+        self.record(record);
+    }
+
     /// Leaves a record and waits until it is on disk, together with all recorded before it.
     ///
     /// # Errors

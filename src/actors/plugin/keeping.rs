@@ -291,7 +291,7 @@ mod tests {
                     }
                     Lives::Idle => pulse.stop().cancelled().await,
                 }
-                Err(LifeError("it fell".to_owned()))
+                Err(LifeError::Failed("it fell".to_owned()))
             })
         }
     }

@@ -45,19 +45,18 @@ pub fn run(storage: &Storage, args: &PruneArgs, notary: &Notary, json: bool) -> 
     let before = args
         .keep_days
         .and_then(|days| SystemTime::now().checked_sub(Duration::from_secs(days * DAY_SECONDS)).map(moment));
-    let mut oldest = match args.max_rows {
-        Some(most) => storage.run(CONNECTION_WAIT, prune::count)?.saturating_sub(most),
-        None => 0,
+    let up_to = match args.max_rows {
+        Some(most) => storage.run(CONNECTION_WAIT, |connection| prune::beyond(connection, most))?,
+        None => None,
     };
+    let surplus = Surplus { before, up_to };
     let mut deleted = 0;
     loop {
-        let surplus = Surplus { before, oldest };
         let gone = storage.run(CONNECTION_WAIT, |connection| prune::prune(connection, notary, surplus))?;
         if gone == 0 {
             break;
         }
         deleted += gone;
-        oldest = oldest.saturating_sub(gone);
         thread::sleep(PAUSE);
     }
     if deleted > 0 {

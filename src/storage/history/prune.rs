@@ -6,7 +6,10 @@
 use std::collections::BTreeMap;
 
 use chrono::NaiveDateTime;
-use diesel::{Connection as _, ExpressionMethods as _, QueryDsl as _, QueryResult, RunQueryDsl as _};
+use diesel::{
+    Connection as _, ExpressionMethods as _, OptionalExtension as _, QueryDsl as _, QueryResult,
+    RunQueryDsl as _,
+};
 
 use super::super::DbConnection;
 use super::super::checkpoints::{self, Mark, Notary};
@@ -22,20 +25,30 @@ const AT_ONCE: i64 = 2_000;
 pub struct Surplus {
     /// Rows from before this, UTC.
     pub before: Option<NaiveDateTime>,
-    /// The oldest so many.
-    pub oldest: u64,
+    /// Rows up to this id.
+    pub up_to: Option<i64>,
 }
 
 /// A row as far as it matters here: id, instance, number, hash, time.
 type Old = (i64, String, i64, Option<Vec<u8>>, NaiveDateTime);
 
-/// How many rows there are.
+/// The newest row of those that are too many, if only `most` shall stay. Whoever asks at the same time gets the same answer, so that
+/// several who prune at once delete no more than one.
 ///
 /// # Errors
 /// What the database says.
-pub fn count(connection: &mut DbConnection) -> QueryResult<u64> {
+pub fn beyond(connection: &mut DbConnection, most: u64) -> QueryResult<Option<i64>> {
     let count: i64 = command_history::table.count().get_result(connection)?;
-    Ok(u64::try_from(count).unwrap_or_default())
+    let surplus = count.saturating_sub(i64::try_from(most).unwrap_or(i64::MAX));
+    if surplus <= 0 {
+        return Ok(None);
+    }
+    command_history::table
+        .order(command_history::id.asc())
+        .offset(surplus - 1)
+        .select(command_history::id)
+        .first(connection)
+        .optional()
 }
 
 /// Deletes some of what may go and gives their number; 0 when nothing is left that may. The newest row stays, whatever its age:
@@ -57,11 +70,9 @@ pub fn prune(connection: &mut DbConnection, notary: &Notary, surplus: Surplus) -
             command_history::created_at,
         ))
         .load(connection)?;
-    let mut left = surplus.oldest;
     let may_go = |old: &Old| {
-        let is_surplus = left > 0;
-        left = left.saturating_sub(1);
-        is_surplus || surplus.before.is_some_and(|before| old.4 < before)
+        surplus.up_to.is_some_and(|up_to| old.0 <= up_to)
+            || surplus.before.is_some_and(|before| old.4 < before)
     };
     let going: Vec<Old> = oldest.into_iter().take_while(may_go).collect();
     let Some(last) = going.last().map(|old| old.0) else { return Ok(0) };
