@@ -60,9 +60,9 @@ pub async fn take(
 }
 
 /// `/mcp` by any other method.
-pub async fn other(request: HttpRequest, door: Data<Door>) -> HttpResponse {
+pub fn other(request: &HttpRequest, door: &Door) -> HttpResponse {
     let request_id = door.frame.house.ids.next();
-    let fault = match caller::admit(&request, &door.frame) {
+    let fault = match caller::admit(request, &door.frame) {
         Err(fault) => fault,
         Ok(_) => Fault::new(
             ErrorCode::MethodNotAllowed,

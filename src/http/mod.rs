@@ -57,9 +57,9 @@ impl HttpServiceFactory for Endpoint {
 async fn speak(request: HttpRequest, payload: web::Payload, door: Data<Door>) -> HttpResponse {
     match request.method().clone() {
         Method::POST => mcp::post(request, payload, door).await,
-        Method::GET => legacy::get(request, door).await,
-        Method::DELETE => legacy::delete(request, door).await,
-        _ => mcp::other(request, door).await,
+        Method::GET => legacy::get(&request, &door),
+        Method::DELETE => legacy::delete(&request, &door),
+        _ => mcp::other(&request, &door),
     }
 }
 

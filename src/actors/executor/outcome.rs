@@ -40,6 +40,13 @@ pub fn complete(task: &Task, result: &Raw, info: &ServerInfo) -> Result<Done, Fa
             task.target()
         ))
     };
+    if let Task::Tool { entry, .. } = task
+        && entry.output.is_none()
+        && is_plain(result)
+    {
+        let result = render::complete(result, info).map_err(|error| nonsense(&error.to_string()))?;
+        return Ok(Done { result, outcome: "ok", asks: None });
+    }
     let shape: Shape<'_> = result.read().map_err(|error| nonsense(&error.to_string()))?;
     let is_list = |member: Option<&RawValue>| member.is_some_and(|member| member.get().starts_with('['));
     let mut outcome = "ok";
@@ -76,6 +83,13 @@ pub fn complete(task: &Task, result: &Raw, info: &ServerInfo) -> Result<Done, Fa
     }
     let result = render::complete(cached.as_ref().unwrap_or(result), info);
     Ok(Done { result: result.map_err(|error| nonsense(&error.to_string()))?, outcome, asks: None })
+}
+
+/// Whether a tool's result evidently has its content and tells of no error, as most have: it need not be read for that.
+fn is_plain(result: &Raw) -> bool {
+    let text = result.as_str();
+    // A key may be written with escapes.
+    text.starts_with("{\"content\":[") && !text.contains("\"isError\"") && !text.contains("\\u")
 }
 
 /// A read resource must say how long it may be kept; not at all and for nobody else, unless its plugin says more.
@@ -165,4 +179,30 @@ fn missing_capability(required: Value) -> Fault {
         "declare it in `io.modelcontextprotocol/clientCapabilities`, if the client has it",
     )
     .with("requiredCapabilities", required)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_need_not_be_read_would_be_read_as_content_without_an_error() {
+        for (text, plain) in [
+            (r#"{"content":[]}"#, true),
+            (r#"{"content":[{"type":"text","text":"a\nb"}],"structuredContent":3}"#, true),
+            (r#"{"content":[],"isError":true}"#, false),
+            (r#"{"content":[],"is\u0045rror":true}"#, false),
+            (r#"{"content":[],"isError":7}"#, false),
+            (r#"{"content":{}}"#, false),
+            (r#"{"isError":true,"content":[]}"#, false),
+            ("[]", false),
+        ] {
+            let result = Raw::trusted(text);
+            assert_eq!(is_plain(&result), plain, "{text}");
+            let read = result.read::<Shape<'_>>().ok().filter(|shape| shape.is_error != Some(true));
+            let has_list =
+                read.and_then(|shape| shape.content).is_some_and(|list| list.get().starts_with('['));
+            assert!(!plain || has_list, "{text}");
+        }
+    }
 }

@@ -28,7 +28,6 @@ mod waiting;
 use std::sync::Arc;
 
 use actix_web::http::header::HeaderValue;
-use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 
 use super::call::{Asked, Call, Mirrors, SESSION_ID, view_of};
@@ -221,15 +220,15 @@ fn answered(session: &SessionHandle, id: Option<&Id>, answer: Answer) -> Result<
 }
 
 /// `DELETE /mcp`: ends a session.
-pub async fn delete(request: HttpRequest, door: Data<Door>) -> HttpResponse {
+pub fn delete(request: &HttpRequest, door: &Door) -> HttpResponse {
     let request_id = door.frame.house.ids.next();
-    let ended = caller::admit(&request, &door.frame).and_then(|caller| {
+    let ended = caller::admit(request, &door.frame).and_then(|caller| {
         if mcp::names_modern(&Mirrors::of(request.headers())) {
             let why = "there is nothing to DELETE in revisions without sessions";
             let fault = Fault::new(ErrorCode::MethodNotAllowed, why, "send every message as a POST");
             return Err(fault.with("allow", "POST"));
         }
-        let session = session_of(&door, &caller, &view_of(&request), &Mirrors::of(request.headers()))?;
+        let session = session_of(door, &caller, &view_of(request), &Mirrors::of(request.headers()))?;
         door.frame.house.sessions.end(&session);
         Ok(())
     });

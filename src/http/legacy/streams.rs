@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::header::HeaderValue;
-use actix_web::web::{Bytes, Data};
+use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::stream;
 
@@ -26,9 +26,9 @@ use crate::protocol::{MODERN, render};
 use crate::telemetry::metrics::METRICS;
 
 /// `GET /mcp` and `GET /mcp/{bundle}`
-pub async fn get(request: HttpRequest, door: Data<Door>) -> HttpResponse {
+pub fn get(request: &HttpRequest, door: &Door) -> HttpResponse {
     let request_id = door.frame.house.ids.next();
-    open(&request, &door).unwrap_or_else(|fault| reply::rpc_error(None, &fault, "GET /mcp", &request_id))
+    open(request, door).unwrap_or_else(|fault| reply::rpc_error(None, &fault, "GET /mcp", &request_id))
 }
 
 fn open(request: &HttpRequest, door: &Door) -> Result<HttpResponse, Fault> {
