@@ -58,7 +58,7 @@ impl Chain {
     }
 
     /// The hash that a row must have if it comes next.
-    pub(in crate::storage) fn expect(&mut self, entry: &Entry) -> Hash {
+    pub(in crate::storage) fn hash_after(&mut self, entry: &Entry) -> Hash {
         self.hash_of(&Content::of_written(entry))
     }
 
