@@ -143,16 +143,16 @@ async fn suite(open: impl Fn() -> Storage) {
     the_dead_leave_interrupted_calls(open()).await;
     definitions_are_kept_with_what_they_were_before(&open());
     a_crash_loses_nothing(open()).await;
-    what_is_too_much_is_deleted_and_the_rest_is_proved(open()).await;
+    what_is_too_much_is_deleted_and_the_rest_is_proved(open).await;
 }
 
-async fn what_is_too_much_is_deleted_and_the_rest_is_proved(storage: Storage) {
-    let house = House::on(storage.clone(), Durability::Strict);
+async fn what_is_too_much_is_deleted_and_the_rest_is_proved(open: impl Fn() -> Storage) {
+    let house = House::on(open(), Durability::Strict);
     for number in 0..20 {
         house.recorder.record_durably(outcome(&format!("much-{number}"), Status::Success)).await.unwrap();
     }
     house.close().await;
-    let house = House::keeping(5, storage.clone(), Durability::Strict, 4096, |_raw| None);
+    let house = House::keeping(5, open(), Durability::Strict, 4096, |_raw| None);
     let acts = || async {
         let page = house.list(Filter { kind: Some(Kind::Admin), ..Filter::default() }).await;
         page.calls.into_iter().next()
@@ -161,7 +161,7 @@ async fn what_is_too_much_is_deleted_and_the_rest_is_proved(storage: Storage) {
     assert_eq!((act.method.as_deref(), act.status.as_str()), (Some("history/prune"), "success"));
     assert_eq!(ids(&house.calls().await)[1..], ["much-19", "much-18", "much-17", "much-16", "much-15"]);
     house.close().await;
-    let (notary, mut connection) = (notary(), storage.connect().unwrap());
+    let (notary, mut connection) = (notary(), open().connect().unwrap());
     let mut audit = Audit::begin(&mut connection, &notary, None).unwrap();
     while audit.page(&mut connection).unwrap() {}
     let report = audit.end(&mut connection).unwrap();
