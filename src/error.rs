@@ -46,6 +46,8 @@ pub enum ErrorCode {
     BodyTooLarge,
     /// The body is not declared as JSON.
     UnsupportedMediaType,
+    /// More was asked than is let through; worth a retry later.
+    RateLimited,
     /// Not now: starting, draining, or full. Worth a retry.
     Unavailable,
     /// The call did not end before its deadline.
@@ -78,6 +80,7 @@ impl ErrorCode {
             Self::BodyTimeout => -31408,
             Self::BodyTooLarge => -31413,
             Self::UnsupportedMediaType => -31415,
+            Self::RateLimited => -31429,
             Self::Unavailable => -31503,
             Self::DeadlineExceeded => -31504,
             Self::InputTimeout => -31408,
@@ -104,6 +107,7 @@ impl ErrorCode {
             Self::BodyTimeout => "body_timeout",
             Self::BodyTooLarge => "body_too_large",
             Self::UnsupportedMediaType => "unsupported_media_type",
+            Self::RateLimited => "rate_limited",
             Self::Unavailable => "unavailable",
             Self::DeadlineExceeded => "deadline_exceeded",
             Self::InputTimeout => "input_timeout",

@@ -8,15 +8,16 @@
 //!
 //! | room | what it is for | what it may use |
 //! |---|---|---|
-//! | [`cli`] | what an operator can type | `app`, `stdio`, `config`, `storage` |
+//! | [`cli`] | what an operator can type | `app`, `stdio`, `backup`, `config`, `storage` |
 //! | [`app`] | builds the house bottom-up, stops it top-down | everything |
 //! | [`http`] | the door: bytes to protocol and back | `actors`, `access`, `catalog`, `protocol` |
 //! | [`stdio`] | MCP on standard streams: lines to HTTP and back | `protocol` |
 //! | [`protocol`] | MCP as data: no I/O, no clock | – |
 //! | [`access`] | who may do what; pure decisions | `protocol`, `config` |
-//! | [`actors`] | who does what, when | `access`, `catalog`, `plugins`, `protocol`, `storage` |
+//! | [`actors`] | who does what, when | `access`, `backup`, `catalog`, `plugins`, `protocol`, `storage` |
 //! | [`catalog`] | one immutable snapshot of all that is offered | `plugins`, `protocol` |
 //! | [`plugins`] | the seam, the plugins of the binary, MCP servers behind us (`upstream`), child processes | `protocol` |
+//! | [`backup`] | copies of all that matters, and the way back | `storage`, `config` |
 //! | [`storage`] | the database: SQLite and PostgreSQL | `protocol`, `config` |
 //! | [`telemetry`] | logs, metrics, redaction, recent errors | `config` |
 //! | [`config`] | one table of settings, layered | – |
@@ -56,6 +57,12 @@
 //! `actors::plugin` owns their lives, and `catalog` publishes what is ready: at `/mcp`, and at `/mcp/{name}` for bundles and
 //! for each plugin alone.
 //!
+//! ## From one server to the next
+//!
+//! `app::entry` gets what there can be only one of, the listening socket and the data folder: by itself, from the service
+//! manager (`app::service`), or from the server that runs (`app::handover`), which then serves only who is connected, each
+//! once more.
+//!
 //! ## What must always be true
 //!
 //! 1. A client always gets an answer: a result, a tool error, or an error that says what to do next.
@@ -75,6 +82,7 @@
 pub mod access;
 pub mod actors;
 pub mod app;
+pub mod backup;
 pub mod catalog;
 pub mod cli;
 pub mod config;

@@ -101,7 +101,8 @@ fn every_error_code_is_documented() {
         ErrorCode::Internal => Some(ErrorCode::UrlElicitationRequired),
         ErrorCode::UrlElicitationRequired => Some(ErrorCode::ResourceNotFound),
         ErrorCode::ResourceNotFound => Some(ErrorCode::InputTimeout),
-        ErrorCode::InputTimeout => None,
+        ErrorCode::InputTimeout => Some(ErrorCode::RateLimited),
+        ErrorCode::RateLimited => None,
     };
     let text = fs::read_to_string(path("docs/protocol.md")).unwrap();
     for code in std::iter::successors(Some(ErrorCode::ParseError), |code| next(*code)) {
@@ -119,6 +120,8 @@ fn every_link_to_a_file_leads_to_one() {
         "README.md",
         "CONTRIBUTING.md",
         "docs/operations.md",
+        "docs/backup.md",
+        "docs/keys.md",
         "docs/protocol.md",
         "docs/plugins.md",
         "docs/plugin-files.md",

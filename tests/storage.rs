@@ -23,7 +23,7 @@ use waygate_mcp::config::{self, Capture, Durability, Secret};
 use waygate_mcp::protocol::Raw;
 use waygate_mcp::storage::definitions::{self, ToolDefinition};
 use waygate_mcp::storage::history::{Audit, Call, Entry, Filter, Kind, Page, Status};
-use waygate_mcp::storage::{self, Instance, Notary, Storage, StorageError, instances, migrations};
+use waygate_mcp::storage::{self, Instance, Notary, Storage, StorageError, instances, migrations, upkeep};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -175,7 +175,7 @@ fn migrates_once(storage: &Storage) {
     assert!(!pending.is_empty());
     assert!(storage.migrate().unwrap().is_empty());
     assert!(migrations::pending(&mut connection, storage.place()).unwrap().is_empty());
-    assert!(migrations::check(&mut connection, storage.place()).unwrap().is_empty());
+    assert!(upkeep::check(&mut connection, storage.place()).unwrap().is_empty());
     let newer = "INSERT INTO __diesel_schema_migrations (version) VALUES ('99999999999999')";
     connection.batch_execute(newer).unwrap();
     assert!(matches!(storage.migrate(), Err(StorageError::Newer { .. })));
@@ -521,7 +521,7 @@ async fn a_damaged_page_is_found_by_the_check() {
     bytes[middle..middle + 4096].fill(0xAA);
     fs::write(place.file(), bytes).unwrap();
     let storage = place.open();
-    let found = migrations::check(&mut storage.connect().unwrap(), storage.place());
+    let found = upkeep::check(&mut storage.connect().unwrap(), storage.place());
     assert!(found.as_ref().map_or(true, |faults| !faults.is_empty()), "{found:?}");
 }
 

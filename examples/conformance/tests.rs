@@ -22,6 +22,7 @@ fn context(capabilities: Value) -> (Context, mpsc::Receiver<Notice>) {
         caller: CallerKey(1),
         conversation: None,
         operator: false,
+        sees_all: true,
         trace: Trace::default(),
         blocking: Arc::new(Blocking::new(1)),
     };

@@ -1,75 +1,72 @@
-//! Who is calling, and how that is proved. Must not know where the proof came from.
+//! Who is calling, and what they may see. Must not know how that was proved.
 
 use std::sync::{Arc, LazyLock};
 
-use sha2::{Digest as _, Sha256};
-use subtle::ConstantTimeEq as _;
-
-use crate::config::Secret;
+use super::keys::{KeyLimits, Scopes};
+use crate::config::Selection;
 
 /// Who is calling.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
-    /// `anonymous`, `local`, or the id of the key; sealed state is bound to it, history names it.
+    /// `anonymous`, `local`, or the name of a key; sealed state is bound to it, history names it.
     pub principal: Arc<str>,
-    /// Whether the caller is the operator: by the key, or as the user whose server this is.
+    /// Whether the caller is the operator: by a key that says so, or as the user whose server this is.
     pub operator: bool,
     /// A number that is the same for the same caller and says nothing else; plugins know callers by it.
     pub key: u64,
+    /// What they may open.
+    pub scopes: Scopes,
+    /// Which tools and prompts they see; none means all.
+    pub tools: Option<Arc<Selection>>,
+    /// Which bundles they see; none means all.
+    pub bundles: Option<Arc<Selection>>,
+    /// What their key may use up; nobody is held to it yet.
+    pub limits: KeyLimits,
 }
 
 impl Caller {
+    /// The name of nobody in particular.
+    pub const ANONYMOUS: &str = "anonymous";
+    /// The name of the user whose server this is.
+    pub const LOCAL: &str = "local";
+
     /// Nobody in particular.
     pub fn anonymous() -> Self {
-        static ANONYMOUS: LazyLock<Arc<str>> = LazyLock::new(|| "anonymous".into());
-        Self { principal: Arc::clone(&ANONYMOUS), operator: false, key: 0 }
+        static ANONYMOUS: LazyLock<Arc<str>> = LazyLock::new(|| Caller::ANONYMOUS.into());
+        Self {
+            principal: Arc::clone(&ANONYMOUS),
+            operator: false,
+            key: 0,
+            scopes: Scopes::OPEN,
+            tools: None,
+            bundles: None,
+            limits: KeyLimits::default(),
+        }
     }
 
     /// The user whose server this is, known by the permissions of a file. Keys have numbers of 64 bits of a hash: 1 is
     /// none of them.
     pub fn local() -> Self {
-        static LOCAL: LazyLock<Arc<str>> = LazyLock::new(|| "local".into());
-        Self { principal: Arc::clone(&LOCAL), operator: true, key: 1 }
-    }
-}
-
-/// The keys that are accepted.
-#[derive(Debug, Clone, Default)]
-pub struct Keys {
-    operator: Option<Operator>,
-}
-
-/// The operator's key.
-#[derive(Debug, Clone)]
-struct Operator {
-    secret: Secret,
-    id: Arc<str>,
-    number: u64,
-}
-
-impl Keys {
-    /// The one key from the configuration, if there is one.
-    pub fn new(operator: Option<Secret>) -> Self {
-        let operator = operator.map(|secret| {
-            let hash = Sha256::digest(secret.expose().as_bytes());
-            let number = hash.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte));
-            Operator { secret, id: format!("key-{:08x}", number >> 32).into(), number }
-        });
-        Self { operator }
+        static LOCAL: LazyLock<Arc<str>> = LazyLock::new(|| Caller::LOCAL.into());
+        Self {
+            principal: Arc::clone(&LOCAL),
+            operator: true,
+            key: 1,
+            scopes: Scopes::ADMIN,
+            tools: None,
+            bundles: None,
+            limits: KeyLimits::default(),
+        }
     }
 
-    /// Whether a key is asked for at all.
-    pub fn are_required(&self) -> bool {
-        self.operator.is_some()
-    }
-
-    /// Who comes with this proof; nobody when a key is required and the proof is missing or wrong.
-    pub fn admit(&self, proof: Option<&[u8]>) -> Option<Caller> {
-        let Some(operator) = &self.operator else { return Some(Caller::anonymous()) };
-        // Compared as hashes, so that neither length nor content shows in the time it takes.
-        let (known, given) = (Sha256::digest(operator.secret.expose()), Sha256::digest(proof?));
-        let equal: bool = known.ct_eq(&given).into();
-        equal.then(|| Caller { principal: Arc::clone(&operator.id), operator: true, key: operator.number })
+    /// Whether they may use the bundle of this name, or, without one, all that there is at once: whoever was given certain
+    /// bundles has these alone.
+    pub fn may_enter(&self, bundle: Option<&str>) -> bool {
+        match (&self.bundles, bundle) {
+            (None, _) => true,
+            (Some(bundles), Some(name)) => bundles.takes(name),
+            (Some(bundles), None) => bundles.allow().is_empty(),
+        }
     }
 }
 
@@ -78,12 +75,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_key_opens_a_server_that_has_one() {
-        let keys = Keys::new(Some(Secret::new("k".repeat(32))));
-        assert!(keys.admit(None).is_none());
-        assert!(keys.admit(Some(b"kk")).is_none());
-        let caller = keys.admit(Some("k".repeat(32).as_bytes())).unwrap();
-        assert!(caller.operator && caller.principal.starts_with("key-"));
-        assert!(!Keys::default().admit(None).unwrap().operator);
+    fn whoever_was_given_certain_bundles_has_these_alone() {
+        let caller = |allow: &[&str], deny: &[&str]| {
+            let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
+            let bundles = Some(Arc::new(Selection::parse(words(allow), words(deny)).unwrap()));
+            Caller { bundles, ..Caller::anonymous() }
+        };
+        let some = caller(&["docs*"], &["docs-secret"]);
+        assert!(
+            some.may_enter(Some("docs")) && !some.may_enter(Some("docs-secret")) && !some.may_enter(None)
+        );
+        let most = caller(&[], &["ops"]);
+        assert!(most.may_enter(Some("docs")) && !most.may_enter(Some("ops")) && most.may_enter(None));
+        assert!(Caller::anonymous().may_enter(None) && Caller::local().may_enter(Some("x")));
     }
 }

@@ -1,13 +1,16 @@
-//! Who may do what: callers, the key, origins and hosts, and the seal on state that clients carry. Decisions are pure.
+//! Who may do what: callers, their keys, origins and hosts, and the seal on state that clients carry. Decisions are pure.
 //!
 //! Must not know HTTP types, actors or the clock's source.
 
 mod caller;
+mod failures;
+pub mod keys;
 mod origins;
 mod seal;
 mod session;
 
-pub use caller::{Caller, Keys};
+pub use caller::Caller;
+pub use failures::Failures;
 pub use origins::Gate;
 pub use seal::{SealError, Sealed, Sealer, digest_of};
 pub use session::session_handle;

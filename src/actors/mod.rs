@@ -6,6 +6,7 @@
 //! http ──Ask, Answered, Subscribe──▶ session        sessions ──Probe──▶ session
 //! http ──Render, Performance──▶ metrics             http ──Judge──▶ health ──Ping──▶ everyone
 //! sightings ──LoadDefinitions, SaveDefinitions──▶ db
+//! keys ──LookAtKeys, LoadKeys, ActOnKeys, SaveKeyUses──▶ db   http ──(the ring of keys, without a message)──▶ keys
 //! http ──reload──▶ app (carries it out; see `plugin::reload`)       plugin ──begins and ends──▶ a life of its plugin
 //! app ──Publish, Stop──▶ plugin   app ──End──▶ session   app ──Flush, Close──▶ db
 //! ```
@@ -13,9 +14,11 @@
 //! Every actor is supervised: see [`supervision`]. Must not know HTTP.
 
 pub mod ask;
+pub mod backup;
 pub mod db;
 pub mod executor;
 pub mod health;
+pub mod keys;
 pub mod metrics;
 pub mod phase;
 pub mod plugin;
@@ -38,6 +41,8 @@ pub struct House {
     pub shelf: Arc<Shelf>,
     /// The open listen streams.
     pub streams: Arc<session::Streams>,
+    /// Who is let in.
+    pub keys: Arc<keys::Keys>,
     /// The sessions with legacy clients.
     pub sessions: Arc<session::Sessions>,
     /// The plugins that there are now.

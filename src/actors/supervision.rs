@@ -193,6 +193,12 @@ impl Roster {
         context.set_mailbox_capacity(terms.mailbox);
         let actor = make(&mut context);
         let address = context.address();
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        // One that shall take another's place lives beside it for a while, and both are watched.
+        let name = (1_u32..)
+            .map(|number| if number == 1 { name.clone() } else { format!("{name}-{number}") })
+            .find(|name| !parts.contains_key(name))
+            .unwrap_or_else(|| name.clone());
         let part = Arc::new(Part {
             name: name.clone(),
             kind,
@@ -203,7 +209,8 @@ impl Roster {
             ping: address.clone().recipient(),
             crash: address.clone().recipient(),
         });
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner).insert(name, Arc::clone(&part));
+        parts.insert(name, Arc::clone(&part));
+        drop(parts);
         let life = Life {
             future: Some(context.into_future(actor)),
             part: Arc::clone(&part),

@@ -12,9 +12,11 @@ use super::plugins::begin::reloading;
 use super::{StartError, builder, data_folder, on};
 use crate::access::Sealer;
 use crate::actors::House;
+use crate::actors::backup::{self, BackupKeeper, Keeping};
 use crate::actors::db::{self, Recorder};
 use crate::actors::executor::Bench;
 use crate::actors::health::{self, HealthMonitor, Watchlist};
+use crate::actors::keys::{self, Keys};
 use crate::actors::metrics::{self, MetricsActor, Sights};
 use crate::actors::phase::{Phase, RequestIds};
 use crate::actors::plugin::Roll;
@@ -30,7 +32,7 @@ use crate::storage::{Instance, Notary, Storage};
 pub(super) async fn build(
     means: Means,
     config: &Config,
-    storage: Storage,
+    (storage, keys): (Storage, Arc<Keys>),
     instance: &Instance,
     phase: Arc<Phase>,
     began: Instant,
@@ -39,8 +41,7 @@ pub(super) async fn build(
     let roster = Arc::new(Roster::default());
     let shelf = Arc::new(Shelf::new(manner(config, &info)));
     let roll = Arc::new(Roll::default());
-    let keep_alive = Duration::from_secs(config.mcp.stream_keep_alive_seconds);
-    let streams = Streams::new(config.mcp.streams_max, keep_alive, Arc::clone(&roster));
+    let streams = open_streams(config, &roster);
 
     let house_arbiter = Arbiter::new();
     let sessions = open_sessions(&house_arbiter, config, &streams);
@@ -56,18 +57,11 @@ pub(super) async fn build(
         began,
     });
     let metrics = start_metrics(&house_arbiter, &roster, sights);
-    let watchlist = Watchlist {
-        roster: Arc::clone(&roster),
-        plugins: Arc::clone(&roll),
-        db: db.clone(),
-        recorder: recorder.clone(),
-        data_folder: data_folder(config),
-        disk_min_bytes: config.health.disk_min_bytes,
-        beat: Duration::from_secs(config.health.beat_seconds),
-        stuck: Duration::from_secs(config.health.stuck_seconds),
-    };
+    let backups = Arc::new(Keeping::new(config));
+    let keeper = start_backups(&house_arbiter, &roster, &backups);
+    let watchlist = watchlist(config, &roster, &roll, (&db, &recorder), backups);
     // Before anything is published: what it is compared with.
-    keep_sightings(&house_arbiter, &shelf, &db).await;
+    keep_watch(&house_arbiter, &shelf, &db, (&keys, &sessions)).await;
     let nursery = Nursery::new(config, &roster, &shelf, &streams, &roll);
     nursery.seat_guests(guests).await?;
     drop(shelf.set_bundles(bundles.clone()));
@@ -75,6 +69,7 @@ pub(super) async fn build(
     let (reload, reloading) = reloading.unzip();
     // Last, so that its first judgement finds the plugins published; on a thread of its own, so that no other can block it.
     let health = start_health(&Arbiter::new(), &roster, watchlist);
+    drop(keeper.await?);
     let bench = Arc::new(bench(config, recorder, info, sealer, &shelf));
     let house = Arc::new(House {
         metrics: metrics.await?,
@@ -82,6 +77,7 @@ pub(super) async fn build(
         roster,
         shelf,
         streams,
+        keys,
         sessions,
         plugins: roll,
         reload,
@@ -112,10 +108,22 @@ fn open_sessions(arbiter: &Arbiter, config: &Config, streams: &Arc<Streams>) -> 
     sessions
 }
 
-/// Has the shelf know how tools were seen before, and what is seen from now on saved.
-async fn keep_sightings(arbiter: &Arbiter, shelf: &Arc<Shelf>, db: &Addr<db::DbActor>) {
+/// Has the shelf know how tools were seen before, what is seen from now on saved, and the keys looked after.
+async fn keep_watch(
+    arbiter: &Arbiter,
+    shelf: &Arc<Shelf>,
+    db: &Addr<db::DbActor>,
+    (keys, sessions): (&Arc<Keys>, &Arc<Sessions>),
+) {
     sightings::load(shelf, db).await;
     arbiter.spawn(sightings::keep(Arc::clone(shelf), db.clone()));
+    arbiter.spawn(keys::keep(Arc::clone(keys), db.clone(), Arc::clone(sessions)));
+}
+
+/// The listen streams, none of them open.
+fn open_streams(config: &Config, roster: &Arc<Roster>) -> Arc<Streams> {
+    let keep_alive = Duration::from_secs(config.mcp.stream_keep_alive_seconds);
+    Streams::new(config.mcp.streams_max, keep_alive, Arc::clone(roster))
 }
 
 fn manner(config: &Config, info: &ServerInfo) -> Manner {
@@ -155,6 +163,37 @@ fn start_metrics(
     let roster = Arc::clone(roster);
     on(arbiter, move || {
         roster.start("metrics".to_owned(), "metrics", metrics::TERMS, |_| MetricsActor::new(sights)).0
+    })
+}
+
+fn watchlist(
+    config: &Config,
+    roster: &Arc<Roster>,
+    roll: &Arc<Roll>,
+    (db, recorder): (&Addr<db::DbActor>, &Recorder),
+    backups: Arc<Keeping>,
+) -> Watchlist {
+    Watchlist {
+        roster: Arc::clone(roster),
+        plugins: Arc::clone(roll),
+        db: db.clone(),
+        recorder: recorder.clone(),
+        backups,
+        data_folder: data_folder(config),
+        disk_min_bytes: config.health.disk_min_bytes,
+        beat: Duration::from_secs(config.health.beat_seconds),
+        stuck: Duration::from_secs(config.health.stuck_seconds),
+    }
+}
+
+fn start_backups(
+    arbiter: &Arbiter,
+    roster: &Arc<Roster>,
+    keeping: &Arc<Keeping>,
+) -> impl Future<Output = Result<Addr<BackupKeeper>, StartError>> + use<> {
+    let (roster, keeping) = (Arc::clone(roster), Arc::clone(keeping));
+    on(arbiter, move || {
+        roster.start("backup".to_owned(), "backup", backup::TERMS, |_| BackupKeeper::new(keeping)).0
     })
 }
 

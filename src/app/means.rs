@@ -11,7 +11,7 @@ use crate::config::plugin::BundleFile;
 use crate::config::{Config, Secret};
 use crate::protocol::Eras;
 use crate::protocol::render::ServerInfo;
-use crate::storage::Notary;
+use crate::storage::{Notary, folder};
 
 /// In the data folder.
 const SEALING_KEY: &str = "sealing.key";
@@ -64,4 +64,15 @@ pub fn notary(config: &Config) -> Result<Notary, StartError> {
     let is_there = config.access.sealing_key.is_some() || data_folder(config).join(SEALING_KEY).exists();
     let secrets = if is_there { secrets(config)? } else { Vec::new() };
     Ok(Notary::new(secrets.iter().map(|key| key.expose().as_bytes())))
+}
+
+/// The same for verbs that write into it: with a key that is made if there is none yet, for the server to come.
+///
+/// # Errors
+/// A sentence, when it can be neither read nor made.
+pub fn new_notary(config: &Config) -> Result<Notary, StartError> {
+    if config.access.sealing_key.is_none() {
+        folder::make(&data_folder(config))?;
+    }
+    Ok(Notary::new(secrets(config)?.iter().map(|key| key.expose().as_bytes())))
 }

@@ -1,9 +1,11 @@
 //! The composition root: builds the house bottom-up and stops it top-down. The only room that knows everyone.
 
 mod builder;
+mod entry;
 mod handover;
 mod host;
 mod house;
+pub mod keys;
 mod listener;
 mod means;
 pub mod plugins;
@@ -14,21 +16,23 @@ mod waiting;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use actix_rt::Arbiter;
 use actix_web::dev::ServerHandle;
 use tokio::sync::{oneshot, watch};
 
-use crate::access::{Gate, Keys};
+use crate::access::{Failures, Gate};
 use crate::actors::House;
 use crate::actors::ask::{AskError, ask};
 use crate::actors::db::messages::Close;
 use crate::actors::db::{CLOSE_DEADLINE, RecordError};
+use crate::actors::keys::Keys;
 use crate::actors::phase::Phase;
 use crate::actors::plugin::END_WITHIN;
 use crate::actors::sightings;
+use crate::backup::{BackupError, Places, restore};
 use crate::config::{Config, Network};
 use crate::http;
 use crate::http::door::{Connections, Frame, Limits};
@@ -40,7 +44,9 @@ use crate::telemetry::metrics::METRICS;
 pub use crate::plugins::child::confine::enter as enter_confinement;
 pub use crate::plugins::child::guard::keep as keep_guard;
 pub use builder::Builder;
-use handover::{Handed, Offer, Word};
+pub use entry::Entry;
+use entry::{Entered, enter};
+use handover::{Offer, Word};
 use means::Means;
 pub use means::notary;
 
@@ -48,6 +54,8 @@ pub use means::notary;
 const PLUGINS_WITHIN: Duration = Duration::from_secs(5);
 /// How long the database may take for what was seen of tools last.
 const SIGHTINGS_WITHIN: Duration = Duration::from_secs(3);
+/// How long a connection is waited for to read the keys at start.
+const KEYS_WITHIN: Duration = Duration::from_secs(10);
 /// How long the database may take to close.
 const CLOSE_WITHIN: Duration = Duration::from_secs(15);
 
@@ -57,9 +65,15 @@ pub enum StartError {
     /// The address cannot be bound.
     #[error("{0}")]
     Listen(String),
+    /// There is no key, where there must be one.
+    #[error("{0}")]
+    Open(String),
     /// The data folder or the database cannot be used.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// A restore was cut off and cannot be finished.
+    #[error(transparent)]
+    Restore(#[from] BackupError),
     /// A built-in plugin cannot be made.
     #[error("{0}")]
     Plugin(String),
@@ -78,18 +92,6 @@ pub enum Ended {
     Clean,
     /// It was asked to, and something could not be finished in time.
     Cut(String),
-}
-
-/// Where a server of the network gets what there can be only one of: its listening socket, and its data folder.
-#[derive(Debug, Default)]
-pub enum Entry {
-    /// It binds its address, and owns the folder.
-    #[default]
-    Fresh,
-    /// The service manager has bound its address, and keeps it bound when this process has ended.
-    Given(TcpListener),
-    /// From the server that runs on the folder, which serves until this one does; if none runs, it is as fresh.
-    TakeOver,
 }
 
 /// A running server.
@@ -135,8 +137,9 @@ impl App {
         let began = Instant::now();
         let Entered { listener, folder, word, is_shared } = enter(config, entry).await?;
         // Another server answers meanwhile, if one hands over.
-        let storage = open_storage(config, word.is_none().then_some(&listener)).await?;
-        let site = Site { ground: Ground::Owned(folder), network: Some(listener), storage, began };
+        let (storage, keys) = open_storage(config, word.is_none().then_some(&listener)).await?;
+        self::keys::guarded(config, &keys)?;
+        let site = Site { ground: Ground::Owned(folder), network: Some(listener), storage, keys, began };
         let mut app = Self::build(builder, config, Instance::begin(), site).await?;
         app.is_shared = is_shared;
         if let Some(word) = word {
@@ -162,10 +165,20 @@ impl App {
     /// See [`StartError`]; nothing is left running then.
     pub async fn start_beside(builder: Builder, config: &Config) -> Result<Self, StartError> {
         let began = Instant::now();
+        // It comes and goes with its client, beside one that keeps the schedule.
+        let mut config = config.clone();
+        config.backup.every_hours = 0;
+        let config = &config;
         let instance = Instance::begin();
+        restore::settle(&Places::of(config))?;
         let nook = DataFolder::nook(&data_folder(config), &instance.id)?;
-        let storage = open_storage(config, None).await?;
-        let site = Site { ground: Ground::Beside(nook), network: None, storage, began };
+        // One that began after that waits for the folder now, and is undone or finished by whoever has it next.
+        if restore::is_pending(&config.server.data_dir) {
+            let owner = "a restore that was cut off".to_owned();
+            return Err(StorageError::Taken { folder: data_folder(config), owner }.into());
+        }
+        let (storage, keys) = open_storage(config, None).await?;
+        let site = Site { ground: Ground::Beside(nook), network: None, storage, keys, began };
         Self::build(builder, config, instance, site).await
     }
 
@@ -175,7 +188,7 @@ impl App {
         instance: Instance,
         site: Site,
     ) -> Result<Self, StartError> {
-        let Site { ground, network, storage, began } = site;
+        let Site { ground, network, storage, keys, began } = site;
         let address = network.as_ref().map(TcpListener::local_addr).transpose();
         let address = address.map_err(|error| StartError::Listen(error.to_string()))?;
         // Before the first thread runs: it may well fail, and `stdio` tries again.
@@ -183,7 +196,8 @@ impl App {
         let eras = means.eras;
         let (user, socket) = entrance(&ground)?.unzip();
         let phase = Arc::new(Phase::default());
-        let house = house::build(means, config, storage, &instance, Arc::clone(&phase), began).await?;
+        let house =
+            house::build(means, config, (storage, keys), &instance, Arc::clone(&phase), began).await?;
         let frame = frame(config, &house, address, socket.as_ref(), eras);
         let connections = Arc::clone(&frame.connections);
         let offer = offer(network.as_ref(), &ground);
@@ -232,6 +246,11 @@ impl App {
         if let Some(reload) = &self.house.reload {
             reload.nudge();
         }
+    }
+
+    /// Whether everybody is let in, since there is no key.
+    pub fn is_open(&self) -> bool {
+        self.house.keys.ring().is_open()
     }
 
     /// How long the start took.
@@ -333,6 +352,7 @@ struct Site {
     ground: Ground,
     network: Option<TcpListener>,
     storage: Storage,
+    keys: Arc<Keys>,
     began: Instant,
 }
 
@@ -348,38 +368,6 @@ fn entrance(ground: &Ground) -> Result<Option<(UnixListener, Socket)>, StorageEr
     }
 }
 
-/// What there can be only one of.
-struct Entered {
-    listener: TcpListener,
-    folder: Owned,
-    /// For the server that it was had from.
-    word: Option<Word>,
-    is_shared: bool,
-}
-
-async fn enter(config: &Config, entry: Entry) -> Result<Entered, StartError> {
-    let (path, server) = (data_folder(config), &config.server);
-    let handed = match entry {
-        Entry::TakeOver => {
-            let path = path.clone();
-            let taken = actix_web::web::block(move || handover::take(&path)).await;
-            taken.map_err(|error| StartError::Part(error.to_string()))??
-        }
-        Entry::Fresh | Entry::Given(_) => None,
-    };
-    if let Some(Handed { listener, folder, word }) = handed {
-        // One that shall listen elsewhere from now on does so; the old one ends all the same.
-        let is_the_same = listener::is_at(&listener, &server.host, server.port);
-        let listener = if is_the_same { listener } else { listener::bind(&server.host, server.port)? };
-        return Ok(Entered { listener, folder, word: Some(word), is_shared: false });
-    }
-    let (listener, is_shared) = match entry {
-        Entry::Given(listener) => (listener::adopt(listener)?, true),
-        Entry::Fresh | Entry::TakeOver => (listener::bind(&server.host, server.port)?, false),
-    };
-    Ok(Entered { listener, folder: DataFolder::own(&path)?, word: None, is_shared })
-}
-
 /// A server of the network can be taken over. One that cannot, as on a file system without sockets, serves all the same.
 fn offer(network: Option<&TcpListener>, ground: &Ground) -> Option<Offer> {
     let (Some(listener), Ground::Owned(folder)) = (network, ground) else { return None };
@@ -392,8 +380,12 @@ fn data_folder(config: &Config) -> PathBuf {
     config.server.data_dir.join("data")
 }
 
-/// Opens and migrates the database beside the listener: who calls meanwhile is told to come back.
-async fn open_storage(config: &Config, listener: Option<&TcpListener>) -> Result<Storage, StorageError> {
+/// Opens and migrates the database beside the listener, and reads the keys: who calls meanwhile is told to come back.
+async fn open_storage(
+    config: &Config,
+    listener: Option<&TcpListener>,
+) -> Result<(Storage, Arc<Keys>), StorageError> {
+    let own = config.access.api_key.clone();
     let (database, default) = (config.database.clone(), data_folder(config).join("waygate.db"));
     let opening = actix_web::web::block(move || {
         let storage = waiting::until_present(&database, || crate::storage::open(&database, &default))?;
@@ -401,7 +393,8 @@ async fn open_storage(config: &Config, listener: Option<&TcpListener>) -> Result
         if !applied.is_empty() {
             log::info!(migrations = applied.len(); "the database was brought up to date: {}", applied.join(", "));
         }
-        Ok(storage)
+        let (counter, rows) = storage.run(KEYS_WITHIN, crate::storage::keys::all_at)?;
+        Ok((storage, Keys::new(own, (counter, &rows))))
     });
     let opened = match listener {
         Some(listener) => waiting::serve_while(opening, listener).await,
@@ -423,7 +416,7 @@ fn frame(
     let server = &config.server;
     Arc::new(Frame {
         house: Arc::clone(house),
-        keys: Keys::new(config.access.api_key.clone()),
+        failures: Mutex::new(Failures::default()),
         gate: Gate::new(
             &server.host,
             server.public_url.as_deref(),

@@ -3,6 +3,7 @@
 //! Pure decisions over one plugin. Must not know other plugins, nor what they offer.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
 
@@ -45,6 +46,11 @@ impl Curator {
         self.malformed.as_deref()
     }
 
+    /// Whether its names stand without its own before them.
+    pub fn is_plain(&self) -> bool {
+        self.curation.plain
+    }
+
     /// Whether the plugin is served alone, too.
     pub fn has_front(&self) -> bool {
         self.curation.front
@@ -71,8 +77,12 @@ impl Curator {
 
     /// Seconds that a call of this tool may take, where they are not those of all the plugin's calls.
     pub fn timeout_seconds(&self, tool: &str) -> Option<u64> {
-        let timeout = self.of(tool)?.timeout?;
-        Some(timeout.as_secs().saturating_add(u64::from(timeout.subsec_nanos() > 0)).max(1))
+        self.of(tool)?.timeout.map(whole_seconds)
+    }
+
+    /// The longest of those that the operator gave to single tools; 0 if there is none.
+    pub fn longest_timeout_seconds(&self) -> u64 {
+        self.curation.tools.values().filter_map(|tool| tool.timeout).map(whole_seconds).max().unwrap_or(0)
     }
 
     /// The members of a tool's definition as clients see them, but for its name.
@@ -100,6 +110,10 @@ impl Curator {
     fn of(&self, tool: &str) -> Option<&ToolCuration> {
         self.curation.tools.get(tool)
     }
+}
+
+fn whole_seconds(timeout: Duration) -> u64 {
+    timeout.as_secs().saturating_add(u64::from(timeout.subsec_nanos() > 0)).max(1)
 }
 
 /// Compiles globs; `*` stands for anything, slashes too, since names are no paths.

@@ -2,7 +2,8 @@
 //!
 //! Must not know how it is listed.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use prometheus::Histogram;
 use serde_json::Value;
@@ -12,7 +13,6 @@ use super::seat::Seat;
 use super::template::Template;
 use super::{digest, names};
 use crate::protocol::{Definition, Object, Raw};
-use crate::telemetry::metrics::METRICS;
 
 /// A tool.
 pub struct ToolEntry {
@@ -30,8 +30,8 @@ pub struct ToolEntry {
     pub input: Arc<Schema>,
     /// What its structured result must be.
     pub output: Option<Arc<Schema>>,
-    /// How long its calls took.
-    pub time: Histogram,
+    /// How long its calls took, from its first call on.
+    time: Arc<OnceLock<Histogram>>,
     /// Seconds that a call of it may take, where they are not those of all its plugin's calls.
     pub timeout_seconds: Option<u64>,
     /// The canonical hash of its definition, as its plugin wrote it.
@@ -81,14 +81,14 @@ impl ToolEntry {
         let local = definition.name();
         let (name, local) = published(seat, &local, seat.curator.name_alone(&local))?;
         let input = definition.object().get("inputSchema").ok_or("it has no inputSchema")?;
+        let compiled =
+            Schema::of_arguments(input).map_err(|why| format!("its inputSchema is refused: {why}"))?;
         let mirrors = schema::mirrors(input)?.into();
         let output = definition.object().get("outputSchema").map(Schema::compile).transpose();
-        let input =
-            Schema::of_arguments(input).map_err(|why| format!("its inputSchema is refused: {why}"))?;
         let output = output.map_err(|why| format!("its outputSchema is refused: {why}"))?;
         Ok(Self {
-            time: METRICS.tool_time.with_label_values(&[&*name]),
-            input: Arc::new(input),
+            time: Arc::default(),
+            input: Arc::new(compiled),
             output: output.map(Arc::new),
             mirrors,
             timeout_seconds: seat.curator.timeout_seconds(&local),
@@ -114,7 +114,7 @@ impl ToolEntry {
             mirrors: Arc::clone(&self.mirrors),
             input: Arc::clone(&self.input),
             output: self.output.clone(),
-            time: self.time.clone(),
+            time: Arc::clone(&self.time),
             timeout_seconds: self.timeout_seconds,
             digest: Arc::clone(&self.digest),
             definition: self.definition.clone(),
@@ -124,6 +124,16 @@ impl ToolEntry {
     /// What clients are told of what it does.
     pub fn description(&self) -> Option<String> {
         Object::open(&self.shown).ok()?.text("description")
+    }
+
+    /// Notes how long a call of it took.
+    pub fn took(&self, time: Duration) {
+        self.time.get_or_init(|| self.seat.meter.tool(&self.canonical)).observe(time.as_secs_f64());
+    }
+
+    /// How long its calls took; none if it was never called.
+    pub fn time(&self) -> Option<&Histogram> {
+        self.time.get()
     }
 
     /// About how many tokens its definition costs a model: a quarter of its bytes.

@@ -5,6 +5,8 @@
 //! Must not know callers, calls or HTTP.
 
 mod breaker;
+mod counted;
+mod culled;
 mod curation;
 mod digest;
 mod entry;
@@ -20,6 +22,7 @@ mod sightings;
 mod snapshot;
 mod template;
 mod view;
+mod weight;
 
 #[cfg(test)]
 mod tests;
@@ -27,11 +30,13 @@ mod tests;
 use crate::protocol::render::ServerInfo;
 
 pub use breaker::{Circuit, Verdict};
+pub use counted::Counted;
 pub use curation::Curator;
 pub use entry::{PromptEntry, ResourceEntry, ToolEntry};
 pub use links::Links;
 pub use meter::Meter;
 pub use pages::{CursorError, Listing, Page};
+pub use schema::Schema;
 pub use seat::{Place, PluginState, Seat, SeatLimits};
 pub use shelf::{Arrangement, Shelf, ViewSummary};
 pub use sightings::Sighting;

@@ -4,12 +4,19 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::entry::{PromptEntry, ResourceEntry, ToolEntry};
 use super::seat::Seat;
 use super::snapshot::Refused;
 use crate::plugins::Inventory;
 use crate::protocol::Definition;
+
+/// The schemas of one plugin may take so long to compile; tools whose turn does not come are refused.
+pub(super) const COMPILE_WITHIN: Duration = Duration::from_secs(5);
+
+/// Templates of one plugin: each URI that no list names is held against all of them.
+const TEMPLATES_MAX: usize = 1_000;
 
 /// One plugin's part.
 pub(super) struct Offer {
@@ -25,8 +32,9 @@ pub(super) struct Offer {
 }
 
 impl Offer {
-    /// What the plugin on `seat` offers now. Of `old`, what did not change is kept: schemas are not compiled again.
-    pub(super) fn make(seat: &Arc<Seat>, inventory: Inventory, old: Option<&Self>) -> Self {
+    /// What the plugin on `seat` offers now. Of `old`, what did not change is kept: schemas are not compiled again. From
+    /// `until` on none is.
+    pub(super) fn make(seat: &Arc<Seat>, inventory: Inventory, old: Option<&Self>, until: Instant) -> Self {
         let mut new = Self {
             seat: Arc::clone(seat),
             inventory: Arc::default(),
@@ -38,14 +46,14 @@ impl Offer {
         let malformed = seat.curator.malformed().map(|why| format!("nothing of it is published: {why}"));
         new.refused.extend(malformed.map(|why| Refused::of(&seat.name, why)));
         let kept = old.filter(|old| Arc::ptr_eq(&old.seat, seat));
-        new.add_tools(&inventory.tools, kept);
+        new.add_tools(&inventory.tools, kept, until);
         new.add_prompts(&inventory.prompts);
         new.add_resources(inventory.resources.iter().chain(&inventory.templates));
         new.inventory = Arc::new(inventory);
         new
     }
 
-    fn add_tools(&mut self, definitions: &[Definition], old: Option<&Self>) {
+    fn add_tools(&mut self, definitions: &[Definition], old: Option<&Self>, until: Instant) {
         let old: HashMap<&str, &Arc<ToolEntry>> =
             old.iter().flat_map(|old| &old.tools).map(|tool| (&*tool.local, tool)).collect();
         for definition in definitions {
@@ -55,7 +63,13 @@ impl Offer {
             }
             let kept = old.get(local.as_str()).filter(|kept| kept.definition == *definition);
             let entry = kept.map_or_else(
-                || ToolEntry::publish(&self.seat, definition).map(Arc::new),
+                || match Instant::now() < until {
+                    true => ToolEntry::publish(&self.seat, definition).map(Arc::new),
+                    false => Err(format!(
+                        "the schemas before it took the {} s that all of one plugin may take",
+                        COMPILE_WITHIN.as_secs()
+                    )),
+                },
                 |kept| Ok(Arc::clone(kept)),
             );
             match entry {
@@ -79,8 +93,15 @@ impl Offer {
     }
 
     fn add_resources<'a>(&mut self, definitions: impl Iterator<Item = &'a Definition>) {
+        let mut templates = 0;
         for definition in definitions {
-            match ResourceEntry::publish(&self.seat, definition) {
+            let published = ResourceEntry::publish(&self.seat, definition).and_then(|entry| {
+                templates += usize::from(entry.template.is_some());
+                let is_one_too_many = entry.template.is_some() && templates > TEMPLATES_MAX;
+                let why = || format!("it comes after {TEMPLATES_MAX} other templates");
+                if is_one_too_many { Err(why()) } else { Ok(entry) }
+            });
+            match published {
                 Ok(entry) => self.resources.push(Arc::new(entry)),
                 Err(why) => {
                     let refused = Refused::entry(&self.seat.name, "resource", &definition.uri(), &why);

@@ -2,21 +2,28 @@
 //!
 //! MCP 2026-07-28, basic/index#json-schema-usage. `$ref` never leaves the document: nothing is fetched.
 
+use jsonschema::PatternOptions;
 use jsonschema::error::ValidationErrorKind;
 use serde_json::Value;
 
+use super::weight::{Effort, Weight};
 use crate::protocol::Raw;
 pub use crate::protocol::{Mirror, mirrors};
 
 /// Schemas larger than this are refused.
 pub const SCHEMA_MAX_BYTES: usize = 256 * 1024;
 
+/// A regular expression may have this size once it is compiled; the time that takes grows with it.
+const PATTERN_MAX_BYTES: usize = 1024 * 1024;
 /// How many faults of one value are told.
 const FAULTS_TOLD: usize = 5;
 
 /// A compiled schema.
 #[derive(Debug)]
-pub struct Schema(jsonschema::Validator);
+pub struct Schema {
+    validator: jsonschema::Validator,
+    weight: Weight,
+}
 
 impl Schema {
     /// Compiles `raw`; 2020-12 unless its `$schema` says otherwise.
@@ -28,7 +35,10 @@ impl Schema {
             return Err(format!("it has {} bytes, more than {SCHEMA_MAX_BYTES}", raw.bytes().len()));
         }
         let schema: Value = raw.read().map_err(|error| error.to_string())?;
-        jsonschema::options().build(&schema).map(Self).map_err(|error| match error.kind() {
+        let weight = Weight::of(&schema)?;
+        let patterns = PatternOptions::fancy_regex().size_limit(PATTERN_MAX_BYTES);
+        let validator = jsonschema::options().with_pattern_options(patterns).build(&schema);
+        validator.map(|validator| Self { validator, weight }).map_err(|error| match error.kind() {
             // In words of ours: the library's own are for whoever would have it fetch things.
             ValidationErrorKind::Referencing(why) => {
                 let why = why.to_string();
@@ -44,25 +54,53 @@ impl Schema {
     /// # Errors
     /// As [`Schema::compile`], and when its root is not `"type": "object"`.
     pub fn of_arguments(raw: &Raw) -> Result<Self, String> {
-        let schema: Value = raw.read().map_err(|error| error.to_string())?;
-        if schema.get("type").and_then(Value::as_str) != Some("object") {
+        let schema = Self::compile(raw)?;
+        let root: Root = raw.read().map_err(|error| error.to_string())?;
+        if root.kind.as_ref().and_then(Value::as_str) != Some("object") {
             return Err("its root has no \"type\": \"object\"".to_owned());
         }
-        Self::compile(raw)
+        Ok(schema)
     }
 
-    /// Checks a value.
+    /// Whether any value that has `bytes` as JSON can be checked where one stands. A thread that serves others must not
+    /// check what this says no to.
+    pub fn is_soon_checked(&self, bytes: usize) -> bool {
+        self.weight.effort(bytes) == Effort::Little
+    }
+
+    /// Checks a value, however long that takes.
     ///
     /// # Errors
     /// A sentence per fault, with the place.
     pub fn check(&self, value: &Value) -> Result<(), String> {
-        if self.0.is_valid(value) {
+        if self.validator.is_valid(value) {
             return Ok(());
         }
+        if !self.weight.explains(value) {
+            return Err("it does not fit; the schema branches too often to say where".to_owned());
+        }
         let told: Vec<String> =
-            self.0.iter_errors(value).take(FAULTS_TOLD).map(|error| place(&error)).collect();
+            self.validator.iter_errors(value).take(FAULTS_TOLD).map(|error| place(&error)).collect();
         Err(told.join("; "))
     }
+
+    /// Checks a value for which [`Schema::is_soon_checked`] says no, unless that would never end.
+    ///
+    /// # Errors
+    /// As [`Schema::check`].
+    pub fn check_at_length(&self, value: &Value) -> Result<(), String> {
+        match self.weight.effort_of(value) {
+            Effort::TooMuch => Err("it is too large, or too deep, to be held against the schema".to_owned()),
+            Effort::Little | Effort::Much => self.check(value),
+        }
+    }
+}
+
+/// The root of a schema.
+#[derive(serde::Deserialize)]
+struct Root {
+    #[serde(rename = "type")]
+    kind: Option<Value>,
 }
 
 fn place(error: &jsonschema::ValidationError<'_>) -> String {
@@ -89,6 +127,21 @@ mod tests {
         assert!(Schema::of_arguments(&Raw::value(&outside)).is_err());
         assert!(Schema::of_arguments(&Raw::value(&json!({"type": "string"}))).is_err());
         assert!(Schema::compile(&Raw::value(&json!({"type": "nonsense"}))).is_err());
+    }
+
+    #[test]
+    fn a_schema_that_would_take_years_is_refused_and_one_that_branches_is_not_explained_for_years() {
+        let patterns: Vec<Value> =
+            (0..50).map(|n| json!({"pattern": format!("^x{n}([\\p{{L}}\\p{{N}}_]{{90}}-)+$")})).collect();
+        let why = Schema::compile(&Raw::value(&json!({"anyOf": patterns}))).unwrap_err();
+        assert!(why.contains("pattern") || why.contains("regex"), "{why}");
+        let twice = json!({"$ref": "#"});
+        let schema = json!({"type": ["object", "null"], "properties": {"x": {"allOf": [twice, twice]}}});
+        let schema = Schema::compile(&Raw::value(&schema)).unwrap();
+        let nested = |leaf: Value| (0..100).fold(leaf, |below, _| json!({"x": below}));
+        assert_eq!(schema.check_at_length(&nested(Value::Null)), Ok(()));
+        assert!(schema.check_at_length(&nested(json!(1))).unwrap_err().contains("too often"));
+        assert!(schema.check(&json!({"x": {"x": 1}})).unwrap_err().starts_with("at /x/x: "));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::breaker::{Admitted, Breaker, Circuit, Turn, Verdict};
+use super::counted::Counted;
 use super::curation::Curator;
 use super::meter::Meter;
 use crate::config::plugin::{Breaker as BreakerRule, Curation};
@@ -93,6 +94,8 @@ pub struct Seat {
     pub meter: Meter,
     permits: Arc<Semaphore>,
     queued: AtomicUsize,
+    /// Calls that are not answered yet, be they checked, recorded, waiting or running.
+    calls: AtomicUsize,
     state: AtomicU8,
     standing: Mutex<Standing>,
     /// Whether some of what it offers was refused.
@@ -152,6 +155,7 @@ impl Seat {
             meter: Meter::of(name),
             permits: Arc::new(Semaphore::new(limits.concurrency)),
             queued: AtomicUsize::new(0),
+            calls: AtomicUsize::new(0),
             state: AtomicU8::new(PluginState::Starting as u8),
             standing: Mutex::new(Standing { why: None, since: SystemTime::now(), returns: None }),
             refused: AtomicBool::new(false),
@@ -180,7 +184,7 @@ impl Seat {
         if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
             return self.place(permit, None);
         }
-        let _waiting = Waiting::begin(&self.queued, self.limits.queue_max).ok_or_else(|| {
+        let _waiting = Counted::within(&self.queued, self.limits.queue_max).ok_or_else(|| {
             self.busy(
                 format!("{} calls run and {} wait", self.limits.concurrency, self.limits.queue_max),
                 SOON,
@@ -330,6 +334,21 @@ impl Seat {
         self.limits.concurrency.saturating_sub(self.permits.available_permits())
     }
 
+    /// Counts one more call until what this gives is dropped: as long as there are any, the plugin is needed.
+    pub fn begin_call(&self) -> Counted<'_> {
+        Counted::begin(&self.calls)
+    }
+
+    /// Calls that are not answered yet.
+    pub fn calls(&self) -> usize {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    /// How long any call of it may take.
+    pub fn longest_call(&self) -> Duration {
+        Duration::from_secs(self.limits.timeout_seconds.max(self.curator.longest_timeout_seconds()))
+    }
+
     /// How its life stands.
     pub fn state(&self) -> PluginState {
         match self.life() {
@@ -458,21 +477,5 @@ impl Seat {
     /// Notes whether some of what it offers was refused.
     pub(super) fn note_refused(&self, refused: bool) {
         self.refused.store(refused, Ordering::Relaxed);
-    }
-}
-
-/// One call in a plugin's queue.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn begin(queued: &'a AtomicUsize, max: usize) -> Option<Self> {
-        let waiting = Self(queued);
-        (queued.fetch_add(1, Ordering::Relaxed) < max).then_some(waiting)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

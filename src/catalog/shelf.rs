@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use arc_swap::{ArcSwap, Guard};
 use tokio::sync::Notify;
@@ -12,7 +13,7 @@ use tokio::sync::Notify;
 use super::Manner;
 use super::entry::ResourceEntry;
 use super::links::Links;
-use super::offer::Offer;
+use super::offer::{COMPILE_WITHIN, Offer};
 use super::seat::{PluginState, Seat};
 use super::sightings::{Sighting, Sightings};
 use super::snapshot::{Refused, Snapshot};
@@ -52,6 +53,8 @@ pub struct ViewSummary {
 struct Stock {
     /// In the order of lists: those that the program brings as they were registered, then the others by name.
     offers: Vec<Arc<Offer>>,
+    /// Of plugins that wait to take others' places: what was compiled of them is not compiled again then.
+    held: Vec<Arc<Offer>>,
     bundles: Vec<Arc<Bundle>>,
     refused_bundles: Vec<Refused>,
     /// How each tool was last seen; of plugins that are gone, too.
@@ -93,6 +96,15 @@ impl Shelf {
 
     /// The current snapshot of `view`, borrowed for a moment; none when there is no such view.
     pub fn view(&self, view: &ViewName) -> Option<Guard<Arc<Snapshot>>> {
+        let whole = self.whole(view)?;
+        Some(match view.selection() {
+            None => whole,
+            Some(selection) => Guard::from_inner(whole.through(selection, &self.manner)),
+        })
+    }
+
+    /// All that there is to `view`, whatever is shown of it.
+    fn whole(&self, view: &ViewName) -> Option<Guard<Arc<Snapshot>>> {
         let current = self.current.load();
         let Some(name) = view.name() else { return Some(current) };
         let none = Snapshot::default();
@@ -130,7 +142,7 @@ impl Shelf {
     /// Takes all that the plugin on `seat` offers off the shelf, for good; the plugin itself stays to be seen.
     pub fn quarantine(&self, seat: &Arc<Seat>) -> Changed {
         seat.quarantine();
-        let nothing = Offer::make(seat, Inventory::default(), None);
+        let nothing = Offer::make(seat, Inventory::default(), None, Instant::now());
         let mut stock = self.stock();
         if !seat.is_shown() {
             return Changed::default();
@@ -155,13 +167,15 @@ impl Shelf {
         let mut stock = self.stock();
         for change in changes {
             match change {
+                // While its schemas were compiled, it was put there.
+                Made::Put(offer) if offer.seat.state() == PluginState::Quarantined => {}
                 // One that waits to take another's place, or has left its own, must not push away who is there.
                 Made::Put(offer) if offer.seat.is_shown() => {
                     if stock.put(offer) {
                         self.sighted.notify_one();
                     }
                 }
-                Made::Put(_) => {}
+                Made::Put(offer) => stock.hold(offer),
                 Made::Remove(seat) => stock.offers.retain(|offer| !Arc::ptr_eq(&offer.seat, &seat)),
                 Made::Bundles(bundles, refused) => {
                     (stock.bundles, stock.refused_bundles) = (bundles, refused);
@@ -169,6 +183,11 @@ impl Shelf {
             }
         }
         self.rebuild(&stock)
+    }
+
+    /// Forgets what a plugin would have offered that takes no place any more.
+    pub fn let_go(&self, seat: &Arc<Seat>) {
+        self.stock().let_go(seat);
     }
 
     /// Notes how tools were seen before this process: from now on a change of them is noticed.
@@ -205,8 +224,9 @@ impl Shelf {
         Some(match change {
             Arrangement::Put(seat, _) if seat.state() == PluginState::Quarantined => return None,
             Arrangement::Put(seat, inventory) => {
-                let old = self.stock().offers.iter().find(|old| old.seat.name == seat.name).cloned();
-                Made::Put(Arc::new(Offer::make(&seat, inventory, old.as_deref())))
+                let old = self.stock().of(&seat);
+                let until = Instant::now() + COMPILE_WITHIN;
+                Made::Put(Arc::new(Offer::make(&seat, inventory, old.as_deref(), until)))
             }
             Arrangement::Remove(seat) => Made::Remove(seat),
             Arrangement::Bundles(bundles) => {
@@ -276,6 +296,7 @@ enum Made {
 impl Stock {
     /// Puts an offer into its place; says whether a tool of it is new, or is not what it was.
     fn put(&mut self, offer: Arc<Offer>) -> bool {
+        self.let_go(&offer.seat);
         let news = self.sightings.look_at(&offer);
         let place =
             |offer: &Offer| (offer.seat.registered.unwrap_or(usize::MAX), Arc::clone(&offer.seat.name));
@@ -283,6 +304,21 @@ impl Stock {
         let at = self.offers.partition_point(|other| place(other) < place(&offer));
         self.offers.insert(at, offer);
         news
+    }
+
+    /// Keeps an offer that must not be shown.
+    fn hold(&mut self, offer: Arc<Offer>) {
+        self.let_go(&offer.seat);
+        self.held.push(offer);
+    }
+
+    fn let_go(&mut self, seat: &Arc<Seat>) {
+        self.held.retain(|held| !Arc::ptr_eq(&held.seat, seat));
+    }
+
+    /// What was made of the plugin on `seat`, shown or not.
+    fn of(&self, seat: &Arc<Seat>) -> Option<Arc<Offer>> {
+        self.held.iter().chain(&self.offers).find(|offer| Arc::ptr_eq(&offer.seat, seat)).cloned()
     }
 }
 

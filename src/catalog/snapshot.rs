@@ -2,17 +2,19 @@
 //!
 //! Must not change once it is built; the views of bundles and fronts are built when somebody first looks.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use serde_json::json;
 
 use super::Manner;
+use super::culled::Culled;
 use super::entry::{PromptEntry, ResourceEntry, ToolEntry};
 use super::offer::Offer;
 use super::pages::{Listing, Page};
 use super::seat::Seat;
 use super::view::{Changed, Cut, Kinds, View, ViewName};
+use crate::config::Selection;
 use crate::plugins::Inventory;
 use crate::protocol::render::{self, Finished};
 use crate::protocol::{Raw, SERVED, capabilities};
@@ -21,7 +23,7 @@ use crate::protocol::{Raw, SERVED, capabilities};
 const INSTRUCTIONS_MAX_BYTES: usize = 16 * 1024;
 
 /// Something that a plugin or bundle offers and that could not be published.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Refused {
     /// Whose.
     pub plugin: Arc<str>,
@@ -50,7 +52,11 @@ pub struct Snapshot {
     prompts: HashMap<Arc<str>, Arc<PromptEntry>>,
     resources: HashMap<Arc<str>, Arc<ResourceEntry>>,
     templates: Vec<Arc<ResourceEntry>>,
+    templates_by_text: HashMap<Arc<str>, Arc<ResourceEntry>>,
     parts: Vec<Arc<Offer>>,
+    cut: Cut,
+    /// What callers with globs see of it.
+    culled: Culled,
     pub(super) views: BTreeMap<Arc<str>, View>,
     /// The plugins and what each was asked to publish.
     pub plugins: Vec<(Arc<Seat>, Arc<Inventory>)>,
@@ -119,10 +125,7 @@ impl Snapshot {
 
     /// The template written exactly so.
     pub fn template(&self, uri_template: &str) -> Option<&Arc<ResourceEntry>> {
-        self.templates
-            .iter()
-            .find(|entry| &*entry.uri == uri_template)
-            .or_else(|| self.resources.get(uri_template))
+        self.templates_by_text.get(uri_template).or_else(|| self.resources.get(uri_template))
     }
 
     /// The offer of the plugin on `seat`.
@@ -144,22 +147,44 @@ impl Snapshot {
         old: &Self,
         manner: &Manner,
     ) -> Self {
+        let parts: Vec<Arc<Offer>> =
+            parts.iter().filter(|offer| view.shows_of(offer, cut)).cloned().collect();
         let plugins =
             parts.iter().map(|offer| (Arc::clone(&offer.seat), Arc::clone(&offer.inventory))).collect();
-        let mut new = Self { view, plugins, parts: parts.to_vec(), ..Self::default() };
+        let mut new = Self { view, plugins, cut: cut.clone(), ..Self::default() };
         let mut lists = Lists::default();
-        for offer in parts {
+        let claims = Claims::of(cut, &parts);
+        for offer in &parts {
             if matches!(cut, Cut::All) {
                 new.refused.extend(offer.refused.iter().cloned());
             }
-            new.add_tools(offer, cut, old);
-            new.add_prompts(offer, cut, &mut lists);
+            new.add_tools(offer, cut, old, &claims);
+            new.add_prompts(offer, cut, &mut lists, &claims);
             new.add_resources(offer, cut, &mut lists);
         }
         lists.tools = new.in_order.iter().map(|tool| tool.shown.clone()).collect();
-        new.warn(old);
+        new.parts = parts;
         new.finish(cut, lists, old, manner);
+        if new.view.selection().is_none() {
+            new.warn(old);
+            new.culled.carry(&old.culled, |selection, before| new.cull(selection, before, manner));
+        }
         new
+    }
+
+    /// What `selection` shows of it; built when somebody first looks.
+    pub(super) fn through(&self, selection: &Arc<Selection>, manner: &Manner) -> Arc<Self> {
+        let build = || self.culled.keep(selection, self.cull(selection, &Self::default(), manner));
+        self.culled.look(selection).unwrap_or_else(build)
+    }
+
+    #[cfg(test)]
+    pub(super) fn culled(&self) -> usize {
+        self.culled.len()
+    }
+
+    fn cull(&self, selection: &Arc<Selection>, old: &Self, manner: &Manner) -> Self {
+        Self::build(self.view.clone().through(Some(selection)), &self.cut, &self.parts, old, manner)
     }
 
     /// Renders what is sent.
@@ -178,32 +203,40 @@ impl Snapshot {
         });
     }
 
-    fn add_tools(&mut self, offer: &Offer, cut: &Cut, old: &Self) {
+    fn add_tools(&mut self, offer: &Offer, cut: &Cut, old: &Self, claims: &Claims) {
         for tool in offer.tools.iter().filter(|tool| cut.takes(tool)) {
+            if !self.view.shows(&tool.canonical) {
+                continue;
+            }
             let entry = if cut.is_plain() { alone(tool, old) } else { Arc::clone(tool) };
-            match self.tools.get(&entry.name) {
+            let taken = self.tools.get(&entry.name).map(|taken| &taken.seat);
+            match taken.or_else(|| Claims::of_another(&claims.tools, &entry.name, &offer.seat)) {
                 None => {
                     self.in_order.push(Arc::clone(&entry));
                     self.tools.insert(Arc::clone(&entry.name), entry);
                 }
                 Some(taken) => {
-                    let why = taken_by(&entry.name, &taken.seat, &offer.seat);
+                    let why = taken_by(&entry.name, taken, &offer.seat);
                     self.refused.push(Refused::entry(&offer.seat.name, "tool", &tool.local, &why));
                 }
             }
         }
     }
 
-    fn add_prompts(&mut self, offer: &Offer, cut: &Cut, lists: &mut Lists) {
+    fn add_prompts(&mut self, offer: &Offer, cut: &Cut, lists: &mut Lists, claims: &Claims) {
         for prompt in offer.prompts.iter().filter(|_| cut.lists_all()) {
+            if !self.view.shows(&prompt.canonical) {
+                continue;
+            }
             let entry = if cut.is_plain() { Arc::new(prompt.alone()) } else { Arc::clone(prompt) };
-            match self.prompts.get(&entry.name) {
+            let taken = self.prompts.get(&entry.name).map(|taken| &taken.seat);
+            match taken.or_else(|| Claims::of_another(&claims.prompts, &entry.name, &offer.seat)) {
                 None => {
                     lists.prompts.push(entry.shown.clone());
                     self.prompts.insert(Arc::clone(&entry.name), entry);
                 }
                 Some(taken) => {
-                    let why = taken_by(&entry.name, &taken.seat, &offer.seat);
+                    let why = taken_by(&entry.name, taken, &offer.seat);
                     self.refused.push(Refused::entry(&offer.seat.name, "prompt", &prompt.local, &why));
                 }
             }
@@ -224,6 +257,7 @@ impl Snapshot {
             let shown = cut.lists_all().then(|| entry.shown.clone());
             if entry.template.is_some() {
                 lists.templates.extend(shown);
+                self.templates_by_text.insert(Arc::clone(&entry.uri), Arc::clone(entry));
                 self.templates.push(Arc::clone(entry));
             } else {
                 lists.resources.extend(shown);
@@ -234,7 +268,8 @@ impl Snapshot {
 
     /// Warns of what is refused now and was not before.
     fn warn(&self, old: &Self) {
-        for refused in self.refused.iter().filter(|refused| !old.refused.contains(refused)) {
+        let before: HashSet<&Refused> = old.refused.iter().collect();
+        for refused in self.refused.iter().filter(|refused| !before.contains(refused)) {
             let view = self.view.to_string();
             log::warn!(plugin = &*refused.plugin, view = view.as_str(); "plugin {}: {}", refused.plugin, refused.why);
         }
@@ -270,7 +305,53 @@ impl Snapshot {
         for name in old.views.keys().filter(|name| !self.views.contains_key(*name)) {
             note(name, Kinds::ALL);
         }
+        self.note_culled(old, &mut changed.culled);
+        for (name, view) in &self.views {
+            let before = old.views.get(name).and_then(View::built);
+            if let (Some(now), Some(before)) = (view.built(), before) {
+                now.note_culled(before, &mut changed.culled);
+            }
+        }
         changed
+    }
+
+    fn note_culled(&self, old: &Self, culled: &mut BTreeMap<ViewName, Kinds>) {
+        for (selection, now, before) in self.culled.beside(&old.culled) {
+            culled.insert(self.view.clone().through(Some(&selection)), now.differs_from(&before));
+        }
+    }
+}
+
+/// Names that are not to be had by the choice of a plain name, whatever the order of plugins: those that stand behind another
+/// plugin's prefix. Clients know them, and send what is meant for that plugin.
+#[derive(Default)]
+struct Claims {
+    tools: HashMap<Arc<str>, Arc<Seat>>,
+    prompts: HashMap<Arc<str>, Arc<Seat>>,
+}
+
+impl Claims {
+    fn of(cut: &Cut, parts: &[Arc<Offer>]) -> Self {
+        let mut claims = Self::default();
+        // Without any plain names nobody can take one, and where all are plain the order says whose they are.
+        if cut.is_plain() || !parts.iter().any(|offer| offer.seat.curator.is_plain()) {
+            return claims;
+        }
+        for offer in parts.iter().filter(|offer| !offer.seat.curator.is_plain()) {
+            let claim = |name: &Arc<str>| (Arc::clone(name), Arc::clone(&offer.seat));
+            claims.tools.extend(offer.tools.iter().map(|tool| claim(&tool.name)));
+            claims.prompts.extend(offer.prompts.iter().map(|prompt| claim(&prompt.name)));
+        }
+        claims
+    }
+
+    /// Who has claimed `name`, if that is not the plugin on `seat`.
+    fn of_another<'a>(
+        claims: &'a HashMap<Arc<str>, Arc<Seat>>,
+        name: &str,
+        seat: &Seat,
+    ) -> Option<&'a Arc<Seat>> {
+        claims.get(name).filter(|claimed| claimed.name != seat.name)
     }
 }
 

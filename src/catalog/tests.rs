@@ -7,6 +7,7 @@ use serde_json::json;
 use tokio::sync::broadcast;
 
 use super::*;
+use crate::config::Selection;
 use crate::config::plugin::{BundleFile, Curation};
 use crate::plugins::{Change, Context, Inventory, Outcome, Plugin, PluginError, Request};
 use crate::protocol::Definition;
@@ -290,4 +291,115 @@ fn each_new_sighting_is_given_out_once_and_once_more_when_it_is_given_back() {
     assert!(shelf.take_unsaved(9).is_empty());
     shelf.publish(&seat("given"), described("Changed", &["b"]));
     assert_eq!(tools(&shelf.take_unsaved(9)), ["b"]);
+}
+
+#[test]
+fn a_plain_name_takes_no_name_from_behind_another_plugins_prefix() {
+    let shelf = shelf();
+    drop(shelf.publish(&plain("a"), offers(&["github__create", "own"])));
+    drop(shelf.publish(&seat("github"), offers(&["create"])));
+    let catalog = shelf.keep();
+    let owner = |name: &str| catalog.tool(name).map(|tool| tool.seat.name.to_string());
+    assert_eq!(owner("github__create").as_deref(), Some("github"));
+    assert_eq!(owner("own").as_deref(), Some("a"));
+    let refused: Vec<_> = catalog.refused.iter().map(|refused| &*refused.plugin).collect();
+    assert_eq!(refused, ["a"]);
+}
+
+#[test]
+fn of_templates_without_end_only_so_many_are_published() {
+    let shelf = shelf();
+    let template = |n: usize| Definition::template(&format!("x{n}:{{+a}}"), "A template");
+    let templates = (0..1_200).map(template).collect();
+    drop(shelf.publish(&seat("a"), Inventory { templates, ..Inventory::default() }));
+    let catalog = shelf.keep();
+    assert!(catalog.resource("x999:b").is_some() && catalog.resource("x1000:b").is_none());
+    assert_eq!(catalog.refused.len(), 200);
+}
+
+#[test]
+fn a_tool_whose_schema_is_not_compiled_in_time_is_refused_and_what_was_compiled_stays() {
+    use super::offer::{COMPILE_WITHIN, Offer};
+    use std::time::Instant;
+    let seat = seat("a");
+    let first = Offer::make(&seat, offers(&["one"]), None, Instant::now() + COMPILE_WITHIN);
+    let then = Offer::make(&seat, offers(&["one", "two"]), Some(&first), Instant::now());
+    assert_eq!(then.tools.iter().map(|tool| &*tool.local).collect::<Vec<_>>(), ["one"]);
+    assert!(then.refused.iter().any(|refused| refused.why.contains("\"two\"")));
+}
+
+fn selection(allow: &[&str], deny: &[&str]) -> Arc<Selection> {
+    let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
+    Arc::new(Selection::parse(words(allow), words(deny)).unwrap())
+}
+
+#[test]
+fn through_globs_is_seen_what_they_mean_in_every_view_and_of_other_plugins_nothing() {
+    let shelf = shelf();
+    let mut inventory = offers(&["read", "write"]);
+    inventory.prompts = vec![Definition::prompt("help", "Helps")];
+    inventory.resources = vec![Definition::resource("a://note", "A note")];
+    inventory.instructions = Some("How a works.".to_owned());
+    shelf.publish(&seat("a"), inventory.clone());
+    inventory.resources = vec![Definition::resource("b://note", "A note")];
+    shelf.publish(&seat("b"), inventory);
+    shelf.set_bundles(vec![("all".to_owned(), bundle(&["a", "b"], &[], false))]);
+    let reading = selection(&["a__*"], &["*__write"]);
+    for (view, wanted) in
+        [(ViewName::MAIN, "a__read"), (ViewName::of("all"), "a__read"), (ViewName::of("a"), "read")]
+    {
+        let seen = shelf.view(&view.clone().through(Some(&reading))).unwrap();
+        assert_eq!(names(&seen), [wanted], "{view}");
+        assert!(
+            seen.tool("a__write").is_none() && seen.tool("write").is_none() && seen.tool("b__read").is_none()
+        );
+        assert!(seen.resource("a://note").is_some() && seen.resource("b://note").is_none());
+        assert!(seen.seat("b").is_none() && !seen.instructions.as_deref().unwrap().contains("b:"), "{view}");
+        assert_eq!(seen.prompts().count(), 1);
+        let page = seen.tools_list.page(None).unwrap().finished().bytes();
+        assert!(!String::from_utf8_lossy(page).contains("write"));
+    }
+    let nothing = shelf.view(&ViewName::MAIN.through(Some(&selection(&["c__*"], &[])))).unwrap();
+    assert!(
+        names(&nothing).is_empty()
+            && nothing.resource("a://note").is_none()
+            && nothing.instructions.is_none()
+    );
+    assert!(shelf.view(&ViewName::of("nobody").through(Some(&reading))).is_none());
+    assert_eq!(names(&shelf.keep()).len(), 4, "the whole is as it was");
+}
+
+#[test]
+fn what_globs_show_is_built_once_and_hears_only_of_its_own_changes() {
+    let shelf = shelf();
+    let seat = seat("a");
+    shelf.publish(&seat, offers(&["read", "write"]));
+    let reading = ViewName::MAIN.through(Some(&selection(&["*__read"], &[])));
+    let unseen = ViewName::MAIN.through(Some(&selection(&["*__write"], &[])));
+    let first = Arc::clone(&shelf.view(&reading).unwrap());
+    let again = ViewName::MAIN.through(Some(&selection(&["*__read"], &[])));
+    assert!(Arc::ptr_eq(&first, &shelf.view(&again).unwrap()), "the same globs, the same view");
+    let hidden = shelf.publish(&seat, offers(&["read", "write", "more"]));
+    assert_eq!((hidden.main.tools, hidden.of(&reading)), (true, Kinds::default()));
+    assert!(hidden.of(&unseen).tools, "who was never looked at may have changed");
+    let shown = shelf.publish(&seat, described("Another", &["read", "write", "more"]));
+    assert!(shown.of(&reading).tools && !shown.of(&reading).prompts);
+    assert_eq!(names(&shelf.view(&reading).unwrap()), ["a__read"]);
+}
+
+#[test]
+fn no_number_of_globs_grows_the_catalog_without_end() {
+    let shelf = shelf();
+    let seat = seat("a");
+    shelf.publish(&seat, offers(&["read"]));
+    for n in 0..600 {
+        let view = ViewName::MAIN.through(Some(&selection(&[&format!("x{n}"), "a__*"], &[])));
+        assert_eq!(names(&shelf.view(&view).unwrap()), ["a__read"]);
+    }
+    let kept = shelf.keep().culled();
+    assert!((1..=256).contains(&kept), "{kept}");
+    for n in 0..40 {
+        shelf.publish(&seat, described(&n.to_string(), &["read"]));
+    }
+    assert_eq!(shelf.keep().culled(), 0, "what nobody looks at is forgotten");
 }

@@ -12,24 +12,55 @@ use super::curation::globs;
 use super::entry::ToolEntry;
 use super::offer::Offer;
 use super::snapshot::Snapshot;
+use crate::config::Selection;
 use crate::config::plugin::BundleFile;
 
-/// Which view: of everything, or the one of this name.
+/// Which view: of everything, or the one of this name; all of it, or what certain globs show of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ViewName(Option<Arc<str>>);
+pub struct ViewName {
+    name: Option<Arc<str>>,
+    through: Option<Arc<Selection>>,
+}
 
 impl ViewName {
     /// Of everything.
-    pub const MAIN: Self = Self(None);
+    pub const MAIN: Self = Self { name: None, through: None };
 
     /// The bundle or front of this name.
     pub fn of(name: &str) -> Self {
-        Self(Some(name.into()))
+        Self { name: Some(name.into()), through: None }
+    }
+
+    /// What `selection` shows of it, by the names that tools and prompts have among all; without one, all.
+    pub fn through(self, selection: Option<&Arc<Selection>>) -> Self {
+        Self { through: selection.map(Arc::clone), ..self }
     }
 
     /// The bundle's or front's name; none of everything.
     pub fn name(&self) -> Option<&str> {
-        self.0.as_deref()
+        self.name.as_deref()
+    }
+
+    /// What shows a part of it only.
+    pub fn selection(&self) -> Option<&Arc<Selection>> {
+        self.through.as_ref()
+    }
+
+    /// Whether a tool or prompt that has this name among all may be seen.
+    pub fn shows(&self, canonical: &str) -> bool {
+        self.through.as_ref().is_none_or(|selection| selection.takes(canonical))
+    }
+
+    /// Whether anything of a plugin may be seen: whoever sees none of its tools and prompts sees nothing of it.
+    pub(super) fn shows_of(&self, offer: &Offer, cut: &Cut) -> bool {
+        let Some(selection) = &self.through else { return true };
+        let tools = offer.tools.iter().filter(|tool| cut.takes(tool)).map(|tool| &tool.canonical);
+        let prompts = offer.prompts.iter().filter(|_| cut.lists_all()).map(|prompt| &prompt.canonical);
+        if offer.tools.is_empty() && offer.prompts.is_empty() {
+            // It has no names but its own, before which all others would stand.
+            return selection.takes(&format!("{}__", offer.seat.name));
+        }
+        tools.chain(prompts).any(|name| selection.takes(name))
     }
 }
 
@@ -65,11 +96,16 @@ pub struct Changed {
     pub main: Kinds,
     /// Of bundles and fronts; one that is not here is as it was, or was never looked at.
     pub views: BTreeMap<Arc<str>, Kinds>,
+    /// Of what globs show of views; one that is not here was not compared, and may differ as its whole view does.
+    pub culled: BTreeMap<ViewName, Kinds>,
 }
 
 impl Changed {
     /// What changed for those who look at `view`.
     pub fn of(&self, view: &ViewName) -> Kinds {
+        if let Some(kinds) = self.culled.get(view).filter(|_| view.through.is_some()) {
+            return *kinds;
+        }
         view.name().map_or(self.main, |name| self.views.get(name).copied().unwrap_or_default())
     }
 }
@@ -102,9 +138,10 @@ impl Bundle {
 }
 
 /// What a view takes in.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(super) enum Cut {
     /// Everything.
+    #[default]
     All,
     /// One plugin, as if it were alone.
     Front,

@@ -2,6 +2,7 @@
 //!
 //! Must not know how anything is done; it reads the command line, loads the configuration and hands over.
 
+mod backup;
 mod bundles;
 mod clients;
 mod config;
@@ -9,8 +10,10 @@ mod db;
 mod exit;
 mod guard;
 mod history;
+mod keys;
 mod output;
 mod plugins;
+mod progress;
 mod remote;
 mod running;
 mod serve;
@@ -26,7 +29,9 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::app::Builder;
-use crate::config::{Flags, Loaded, Sources, load};
+use crate::backup::Places;
+use crate::backup::restore::{self, Recovered};
+use crate::config::{Flags, Loaded, Sources, find_data_root, load};
 pub use exit::Exit;
 
 const ABOUT: &str = "An MCP server and gateway that is operated the way a database is.";
@@ -43,7 +48,9 @@ Examples:
   waygate-mcp client claude-code                   what connects that client
   waygate-mcp plugins import ~/.claude.json        the MCP servers that a client has, as plugins
   waygate-mcp plugins list                         what stands behind this server, and how it is
+  waygate-mcp keys create laptop                   a key for one who calls
   waygate-mcp history tail --follow                what is called, as it happens
+  waygate-mcp backup create                        a copy of database, configuration and plugins
   waygate-mcp config show                          what holds, and where each value comes from
   waygate-mcp help tools call                      everything about one verb
 
@@ -91,6 +98,11 @@ enum Verb {
         #[command(subcommand)]
         command: history::HistoryCommand,
     },
+    /// Make, rotate and revoke the keys that callers show
+    Keys {
+        #[command(subcommand)]
+        command: keys::KeysCommand,
+    },
     /// Print what connects an MCP client to this server
     Client(clients::ClientArgs),
     /// Show and check the configuration
@@ -98,7 +110,12 @@ enum Verb {
         #[command(subcommand)]
         command: config::Command,
     },
-    /// Bring the database up to date, and look whether it is sound
+    /// Make backups, look after them, and restore them
+    Backup {
+        #[command(subcommand)]
+        command: backup::BackupCommand,
+    },
+    /// Look after the database: sound, up to date, tidy
     Db {
         #[command(subcommand)]
         command: db::DbCommand,
@@ -137,7 +154,7 @@ struct Globals {
     /// File of WAYGATE_ variables, in place of .env
     #[arg(long, global = true, value_name = "FILE", help_heading = "Configuration")]
     env_file: Option<PathBuf>,
-    /// Serve an address that other machines reach although there is no key
+    /// Serve real users, or an address that other machines reach, although there is no key
     #[arg(long, global = true, help_heading = "Configuration")]
     insecure_no_auth: bool,
     /// Answer in JSON, for programs
@@ -212,7 +229,12 @@ fn run(mut line: Line, builder: Builder) -> ExitCode {
         Verb::History { command } => {
             with_config(flags, false, |loaded| history::run(command, &loaded.config, json))
         }
-        Verb::Db { command } => with_config(flags, false, |loaded| db::run(command, &loaded.config, json)),
+        Verb::Backup { command } => {
+            with_config(flags, true, |loaded| backup::run(command, &loaded.config, json))
+        }
+        // Of the same database as `serve`, whose `.env` may say which.
+        Verb::Db { command } => with_config(flags, true, |loaded| db::run(command, &loaded.config, json)),
+        Verb::Keys { command } => with_config(flags, true, |loaded| keys::run(command, &loaded.config, json)),
         Verb::Client(args) => {
             let typed = flags.clone();
             with_config(flags, true, |loaded| clients::run(&args, &loaded, &typed, json))
@@ -223,22 +245,45 @@ fn run(mut line: Line, builder: Builder) -> ExitCode {
     };
     done.unwrap_or_else(|error| {
         output::say(&format!("waygate-mcp: {error:#}"));
-        error.downcast_ref().map_or(Exit::Failure, serve::exit_of_storage).into()
+        exit_of(&error).into()
     })
 }
 
-/// Loads the configuration for a verb; `.env` of the working folder counts for `serve` and what tells of it alone.
+fn exit_of(error: &anyhow::Error) -> Exit {
+    let of_storage = || error.downcast_ref().map(serve::exit_of_storage);
+    error.downcast_ref().map(backup::exit_of).or_else(of_storage).unwrap_or(Exit::Failure)
+}
+
+/// Loads the configuration for a verb; `.env` of the working folder counts for `serve` and what looks after the same alone.
+/// A restore that was cut off is finished first, since it may be of the configuration's own files.
 fn with_config(
     flags: Flags,
     reads_env_file: bool,
     verb: impl FnOnce(Loaded) -> anyhow::Result<ExitCode>,
 ) -> anyhow::Result<ExitCode> {
-    match load(&Sources::of_process(flags, reads_env_file)) {
+    let sources = Sources::of_process(flags, reads_env_file);
+    if let Some(root) = find_data_root(&sources) {
+        tell(restore::settle_files(&root)?);
+    }
+    let mut loaded = load(&sources);
+    if let Ok(before) = &loaded
+        && let Some(recovered) = restore::settle(&Places::of(&before.config))?
+    {
+        tell(Some(recovered));
+        loaded = load(&sources);
+    }
+    match loaded {
         Ok(loaded) => verb(loaded),
         Err(faults) => {
             output::say(&format!("waygate-mcp: {faults}"));
             Ok(Exit::Configuration.into())
         }
+    }
+}
+
+fn tell(recovered: Option<Recovered>) {
+    if let Some(recovered) = recovered {
+        output::say(&format!("waygate-mcp: {}", recovered.sentence()));
     }
 }
 

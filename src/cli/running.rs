@@ -22,8 +22,9 @@ use crate::storage::{DataFolder, socket};
 /// How long a server that starts on the data folder is waited for.
 const SERVER_WITHIN: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// A reload waits for servers to start, each within its own deadline.
-const ANSWER_WITHIN: Duration = Duration::from_secs(120);
+/// A reload waits for servers to start, each within its own deadline; the server gives up after 120 s and says so, which must
+/// be heard.
+const ANSWER_WITHIN: Duration = Duration::from_secs(130);
 const ANSWER_MAX_BYTES: usize = 64 << 20;
 
 /// The way to it.

@@ -125,10 +125,11 @@ fn announce(app: &App, loaded: &Loaded) {
     let url = config.server.public_url.clone().unwrap_or(address);
     service::ready(&url);
     log::info!(url = url.as_str(), workers = config.server.workers, took_ms = app.age().as_millis() as u64; "serving {url}/mcp");
-    let open = config.access.api_key.is_none();
+    let open = app.is_open();
     if open {
         log::warn!(
-            "no key is set: everyone who reaches this address may call every tool; set WAYGATE_API_KEY"
+            "there is no key: everyone who reaches this address may call every tool; the first key closes it at once: make one by \
+             `waygate-mcp keys create NAME`, or set WAYGATE_API_KEY"
         );
     }
     if config.server.mode == Mode::Container {
@@ -152,6 +153,8 @@ fn announce(app: &App, loaded: &Loaded) {
 pub(super) fn exit_of(error: &StartError) -> Exit {
     match error {
         StartError::Storage(error) => exit_of_storage(error),
+        StartError::Restore(error) => super::backup::exit_of(error),
+        StartError::Open(_) => Exit::Configuration,
         StartError::Part(_) => Exit::Internal,
         StartError::Listen(_) | StartError::Plugin(_) | StartError::Key(_) => Exit::CannotCreate,
     }

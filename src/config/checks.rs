@@ -6,15 +6,14 @@ use super::faults::Faults;
 use super::layers::{Given, last_words};
 use super::{Config, Environment};
 
-/// Checks a configuration whose values all have the right types. `broken` are keys that were set in vain, so that no
-/// second fault follows from the first.
-pub fn check(config: &Config, given: &[Given], broken: &[&str], faults: &mut Faults) {
+/// Checks a configuration whose values all have the right types. Whether there are keys at all, only the database knows.
+pub fn check(config: &Config, given: &[Given], faults: &mut Faults) {
     let last = last_words(given);
     let mut refuse = |key: &str, sentence: String| {
         let place = last.get(key).map(|given| given.origin.place.as_str()).filter(|place| !place.is_empty());
         faults.add(place.unwrap_or(key), sentence);
     };
-    check_server(config, broken, &mut refuse);
+    check_server(config, &mut refuse);
     check_names(config, &mut refuse);
     check_keys(config, &mut refuse);
     check_roots(&config.files.roots, &mut refuse);
@@ -24,7 +23,7 @@ pub fn check(config: &Config, given: &[Given], broken: &[&str], faults: &mut Fau
 
 type Refuse<'a> = dyn FnMut(&str, String) + 'a;
 
-fn check_server(config: &Config, broken: &[&str], refuse: &mut Refuse<'_>) {
+fn check_server(config: &Config, refuse: &mut Refuse<'_>) {
     let server = &config.server;
     if !server.data_dir.is_absolute() {
         let sentence =
@@ -34,16 +33,6 @@ fn check_server(config: &Config, broken: &[&str], refuse: &mut Refuse<'_>) {
     if !is_host(&server.host) {
         let sentence =
             format!("server.host is {:?}, but takes an address or a name alone, as 127.0.0.1", server.host);
-        refuse("server.host", sentence);
-        return;
-    }
-    let key_counts = config.access.api_key.is_some() || broken.contains(&"access.api_key");
-    if !key_counts && !server.insecure_no_auth && !is_loopback(&server.host) {
-        let sentence = format!(
-            "other machines reach {}, and there is no key to keep them out; set WAYGATE_API_KEY (openssl rand -hex 32 \
-             makes one), or, where something else guards it, give --insecure-no-auth",
-            server.host
-        );
         refuse("server.host", sentence);
     }
 }
@@ -144,7 +133,7 @@ fn check_keys(config: &Config, refuse: &mut Refuse<'_>) {
             let sentence =
                 format!("{key} has blanks or characters that no header can carry; use letters and digits");
             refuse(key, sentence);
-        } else if config.server.env != Environment::Production {
+        } else if config.server.env == Environment::Development {
             continue;
         } else if is_placeholder(secret) {
             refuse(key, format!("{key} is a placeholder; make a real one with `openssl rand -hex 32`"));

@@ -74,7 +74,7 @@ pub fn settings_md() -> String {
          Later layers win, setting by setting: compiled-in defaults, `default.toml`, `<env>.toml`, `.env`, `WAYGATE_` variables, flags.\n\
          A list replaces the list of the layer below; in a variable its items are separated by commas. An empty variable sets nothing, but empties a list.\n\n\
          - The TOML files lie in the folder that `--config-dir` or `WAYGATE_CONFIG_DIR` names, else in `<data root>/config`, else in `/etc/waygate`.\n\
-         - A `.env` file is read from `--env-file`, or, by `serve`, from the working folder; only its `WAYGATE_` lines count.\n\
+         - A `.env` file is read from `--env-file`, or, by `serve`, `backup` and `db`, from the working folder; only its `WAYGATE_` lines count.\n\
          - Secrets can be read from a file: `WAYGATE_API_KEY_FILE=/run/secrets/key`, and so for each secret.\n\
          - `DATABASE_URL` of the environment counts where nothing but a TOML file says what the database is.\n\
          - Unknown keys, variables and flags stop the start with exit code 78; so do settings that this version does not serve yet.\n",
@@ -304,8 +304,8 @@ mod tests {
         let parsed = serde_json::to_value(uncommented.parse::<toml::Table>().unwrap()).unwrap();
         let errors: Vec<String> =
             schema.iter_errors(&parsed).map(|error| error.instance_path().to_string()).collect();
-        // The two keys have no example: an empty one stands in their place.
-        assert_eq!(errors, ["/access/api_key", "/access/sealing_key"]);
+        // Secrets and a folder have no example: an empty one stands in their place.
+        assert_eq!(errors, ["/access/api_key", "/access/sealing_key", "/backup/dir", "/backup/passphrase"]);
         assert!(
             !schema.is_valid(&json!({"server": {"prot": 1}}))
                 && !schema.is_valid(&json!({"server": {"port": 70000}}))

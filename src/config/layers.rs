@@ -67,8 +67,6 @@ pub struct Given {
 pub struct Findings {
     /// What is wrong.
     pub faults: Faults,
-    /// Keys of settings that somebody tried to set, in vain.
-    pub broken: Vec<&'static str>,
     /// What the operator should know; one log line each.
     pub notes: Vec<String>,
 }
@@ -84,7 +82,6 @@ impl Findings {
             Ok(value) => value.map(|value| Given { setting, value, origin }),
             Err(sentence) => {
                 self.faults.add(origin.place, sentence);
-                self.broken.push(setting.key);
                 None
             }
         }

@@ -108,9 +108,11 @@ pub fn load(sources: &Sources) -> Result<Loaded, Faults> {
     let mut config = merge(&given, &mut findings.faults);
     if let Some(config) = &mut config {
         config.read_from.clone_from(&read);
+        config.folder.clone_from(&inner.folder);
+        config.env_file = env_file(sources);
     }
     if let Some(config) = &config {
-        checks::check(config, &given, &findings.broken, &mut findings.faults);
+        checks::check(config, &given, &mut findings.faults);
         programs::check(&config.system, &given, &mut findings.faults);
     }
     note_open_secrets(&given, &read, &mut findings.notes);
@@ -158,12 +160,24 @@ impl Outer {
     }
 }
 
+/// Where the data root is, even if the rest of the configuration makes no sense.
+pub fn find_data_root(sources: &Sources) -> Option<PathBuf> {
+    let (mut findings, mut read) = (Findings::default(), Vec::new());
+    let outer = Outer::read(sources, &mut findings, &mut read);
+    let inner = Inner::read(sources, &outer, &mut findings, &mut read);
+    let text = |key: &str| outer.text(key).or_else(|| last_text(&inner.files, key));
+    data_root(sources, text("server.data_dir"), text("server.mode"), text("server.env"))
+}
+
+/// The file of variables, whether or not it is there; none where none counts.
+fn env_file(sources: &Sources) -> Option<PathBuf> {
+    let said = sources.flags.env_file.as_ref().map(|path| sources.working_folder.join(path));
+    said.or_else(|| sources.reads_env_file.then(|| sources.working_folder.join(".env")))
+}
+
 fn read_env_file(sources: &Sources, findings: &mut Findings, read: &mut Vec<PathBuf>) -> layers::Variables {
-    let (path, said) = match &sources.flags.env_file {
-        Some(path) => (sources.working_folder.join(path), true),
-        None if sources.reads_env_file => (sources.working_folder.join(".env"), false),
-        None => return layers::Variables::new(),
-    };
+    let Some(path) = env_file(sources) else { return layers::Variables::new() };
+    let said = sources.flags.env_file.is_some();
     if !said && !path.exists() {
         return layers::Variables::new();
     }
@@ -195,6 +209,7 @@ fn bare_database_url(environment: &[(String, String)]) -> Vec<Given> {
 
 /// The files of the folder, `default.toml` before `<env>.toml`.
 struct Inner {
+    folder: Option<PathBuf>,
     files: Vec<Given>,
 }
 
@@ -209,7 +224,7 @@ impl Inner {
             working_folder: &sources.working_folder,
         };
         let Some(folder) = files::folder(&places, &mut findings.faults) else {
-            return Self { files: Vec::new() };
+            return Self { folder: None, files: Vec::new() };
         };
         let mut given = read_toml(&folder.join("default.toml"), findings, read);
         let env = env.or_else(|| last_text(&given, "server.env")).unwrap_or("development").to_owned();
@@ -223,7 +238,7 @@ impl Inner {
             }
         }
         note_unread(&folder, &mut findings.notes);
-        Self { files: given }
+        Self { folder: Some(folder), files: given }
     }
 }
 

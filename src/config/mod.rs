@@ -12,16 +12,18 @@ mod network;
 pub mod plugin;
 mod programs;
 mod secret;
+mod selection;
 pub mod settings;
 mod values;
 
 pub use checks::is_loopback;
 pub use faults::{Fault, Faults, did_you_mean};
 pub use layers::{Layer, Origin};
-pub use load::{Flags, Loaded, MASK, Shown, Sources, load};
+pub use load::{Flags, Loaded, MASK, Shown, Sources, find_data_root, load};
 pub use network::Network;
 pub use programs::{PROGRAM_FOLDERS, find_program};
 pub use secret::Secret;
+pub use selection::Selection;
 pub use values::Value;
 
 use std::path::PathBuf;
@@ -57,6 +59,12 @@ pub struct Config {
     /// The files that it was read from.
     #[serde(skip)]
     pub read_from: Vec<PathBuf>,
+    /// The folder of its TOML files, if there is one.
+    #[serde(skip)]
+    pub folder: Option<PathBuf>,
+    /// The file of variables that is read if it is there.
+    #[serde(skip)]
+    pub env_file: Option<PathBuf>,
     /// The process and its listener.
     pub server: Server,
     /// Who may come in.
@@ -74,6 +82,8 @@ pub struct Config {
     pub database: Database,
     /// The ledger of calls.
     pub history: History,
+    /// Copies of all that matters.
+    pub backup: Backup,
     /// The log.
     pub log: Log,
     /// Health checks.
@@ -260,6 +270,20 @@ pub struct History {
     pub keep_days: u32,
     /// Rows that are kept at most; 0 is no limit.
     pub max_rows: u64,
+}
+
+/// `[backup]`: copies of all that matters.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Backup {
+    /// None means `<data root>/backups`.
+    pub dir: Option<PathBuf>,
+    /// Between two that a server makes; 0 is never.
+    pub every_hours: u64,
+    /// Older ones are removed.
+    pub keep_days: u64,
+    /// What `.env` and the sealing key are encrypted with.
+    pub passphrase: Option<Secret>,
 }
 
 /// `[log]`: what is logged, and how.

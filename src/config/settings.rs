@@ -127,6 +127,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ("system", "The built-in plugin `system`: programs that clients may run."),
     ("database", "The database."),
     ("history", "The record of all calls."),
+    ("backup", "Copies of all that matters."),
     ("log", "The log."),
     ("health", "Health checks."),
 ];
@@ -174,9 +175,9 @@ pub const SETTINGS: &[Setting] = &[
     setting("server.mode", "WAYGATE_MODE", MODES, Is("\"local_vm\""),
         "Where Waygate runs: `local_vm` keeps its data in `~/.waygate` and logs text; `container` keeps it in `/var/lib/waygate` and logs JSON to stdout."),
     setting("server.env", "WAYGATE_ENV", ENVIRONMENTS, Is("\"development\""),
-        "What it runs for: `production` refuses weak keys; `test` has a data folder of its own and lets actors be crashed on purpose.").flag("--env"),
+        "What it runs for: `production` refuses to start without a key, and weak ones; `test` has a data folder of its own and lets actors be crashed on purpose.").flag("--env"),
     setting("server.host", "WAYGATE_HOST", Text, Is("\"127.0.0.1\""),
-        "The address or name to listen on; one that other machines reach needs `access.api_key`.").flag("--host"),
+        "The address or name to listen on; one that other machines reach needs a key.").flag("--host"),
     setting("server.port", "WAYGATE_PORT", from_to(0, 65_535), Is("8000"),
         "The port to listen on; 0 lets the kernel choose.").flag("--port"),
     setting("server.workers", "WAYGATE_WORKERS", Workers, Is("4"),
@@ -204,10 +205,10 @@ pub const SETTINGS: &[Setting] = &[
     setting("server.trusted_proxies", "WAYGATE_TRUSTED_PROXIES", List, Is("[]"),
         "Addresses or networks of proxies whose forwarding headers are believed, as `10.0.0.0/8`."),
     setting("server.insecure_no_auth", "WAYGATE_INSECURE_NO_AUTH", Bool, Is("false"),
-        "Serve an address that other machines reach although there is no key.").flag("--insecure-no-auth"),
+        "Serve real users, or an address that other machines reach, although there is no key.").flag("--insecure-no-auth"),
 
     setting("access.api_key", "WAYGATE_API_KEY", Secret, Unset,
-        "The key that clients must show on everything but `/health` and `/ready`; make one with `openssl rand -hex 32`."),
+        "The operator's own key, which opens everything, beside those of `waygate-mcp keys`; make one with `openssl rand -hex 32`."),
     setting("access.sealing_key", "WAYGATE_SEALING_KEY", Secret, Unset,
         "Seals the state that clients carry between rounds of a call, in place of `data/sealing.key`; the same on all replicas."),
 
@@ -288,6 +289,15 @@ pub const SETTINGS: &[Setting] = &[
         "Rows that are older are deleted, once an hour, so that the rest can still be proved; 0 keeps them for ever.").unit("days"),
     setting("history.max_rows", "WAYGATE_HISTORY_MAX_ROWS", from_to(0, 1_000_000_000_000), Is("0"),
         "The most rows that are kept; the oldest beyond them are deleted, once an hour; 0 is no limit.").unit("rows"),
+
+    setting("backup.dir", "WAYGATE_BACKUP_DIR", Folder, Unset,
+        "The folder of backups; none means `<data root>/backups`."),
+    setting("backup.every_hours", "WAYGATE_BACKUP_EVERY_HOURS", from_to(0, 24 * 366), Is("0"),
+        "How often a running server makes a backup; 0 is never.").unit("hours"),
+    setting("backup.keep_days", "WAYGATE_BACKUP_KEEP_DAYS", from_to(1, 36_600), Is("7"),
+        "Older backups are removed after a new one was made by the schedule, and by `backup prune`; the newest always stays.").unit("days"),
+    setting("backup.passphrase", "WAYGATE_BACKUP_PASSPHRASE", Secret, Unset,
+        "Encrypts `.env` and the sealing key within backups; without it they are left out."),
 
     setting("log.level", "WAYGATE_LOG_LEVEL", LEVELS, Is("\"INFO\""),
         "The least grave level that is logged.").flag("--log-level"),

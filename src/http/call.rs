@@ -10,10 +10,10 @@ use actix_web::{HttpRequest, HttpResponse};
 
 use super::door::{Connection, Door};
 use super::limits::Accepts;
-use super::reply;
+use super::{reply, route};
 use crate::access::Caller;
 use crate::catalog::ViewName;
-use crate::error::Fault;
+use crate::error::{ErrorCode, Fault};
 use crate::protocol::headers::{Header, Headers};
 use crate::protocol::{Id, Method};
 use crate::telemetry::metrics::METRICS;
@@ -52,10 +52,25 @@ pub struct Asked {
     pub accepts: Accepts,
 }
 
-/// What of the catalog a request is about, out of its path.
-pub fn view_of(request: &HttpRequest) -> ViewName {
+/// What of the catalog a request is about: out of its path, as its caller sees it.
+///
+/// # Errors
+/// 404 for a bundle that the caller may not use, as for one that is not there; 403 for who may use bundles alone.
+pub fn view_of(request: &HttpRequest, caller: &Caller) -> Result<ViewName, Fault> {
     let bundle = request.path().strip_prefix(super::MCP).and_then(|rest| rest.strip_prefix('/'));
-    bundle.map_or(ViewName::MAIN, ViewName::of)
+    if caller.may_enter(bundle) {
+        return Ok(bundle.map_or(ViewName::MAIN, ViewName::of).through(caller.tools.as_ref()));
+    }
+    Err(bundle.map_or_else(
+        || {
+            Fault::new(
+                ErrorCode::Forbidden,
+                "this key opens certain bundles alone, and this is the path of everything",
+                "use /mcp/{bundle} with the name of a bundle that the key was made for",
+            )
+        },
+        route::no_bundle,
+    ))
 }
 
 /// The answer that refuses a request.

@@ -1,33 +1,111 @@
 //! Who is calling: a handler that has a `Caller` is authenticated.
 
 use std::net::IpAddr;
+use std::sync::PoisonError;
+use std::time::{Instant, SystemTime};
 
 use actix_web::HttpRequest;
-use actix_web::http::header::{self, HeaderMap};
+use actix_web::http::header::HeaderMap;
 
 use super::door::{Connection, Frame};
+use super::reply::{REASON, SCOPE};
 use crate::access::Caller;
+use crate::access::keys::{Refusal, Scope};
 use crate::error::{ErrorCode, Fault};
+use crate::telemetry::metrics::METRICS;
 
 /// Headers that only somebody who forwards adds.
 const FORWARDING: [&str; 4] = ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip"];
 
-/// Admits the caller.
+/// What a URL asks of who calls it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wants {
+    /// A key that is taken, whatever it opens.
+    AnyKey,
+    /// A key that opens this.
+    Scope(Scope),
+    /// A key that opens everything; while there are no keys, that the caller is on this machine.
+    Operator,
+}
+
+/// Admits the caller, if they may have what the URL asks for.
 ///
 /// # Errors
-/// `Unauthenticated` when a key is required and the request has none, or a wrong one.
-pub fn admit(request: &HttpRequest, frame: &Frame) -> Result<Caller, Fault> {
+/// 401 without a key that is taken, 403 for one that does not open this, 400 for headers that contradict each other, and 429
+/// for who showed too many wrong keys.
+pub fn admit(request: &HttpRequest, frame: &Frame, wants: Wants) -> Result<Caller, Fault> {
     if is_this_user(request) {
         return Ok(Caller::local());
     }
-    let proof = if frame.keys.are_required() { proof(request.headers()) } else { None };
-    frame.keys.admit(proof).ok_or_else(|| {
+    let ring = frame.house.keys.ring();
+    let shown = if ring.is_open() { None } else { proof(request.headers())? };
+    let caller = ring.admit(shown, SystemTime::now()).map_err(|refusal| refused(request, frame, refusal))?;
+    let (may, wanted) = match wants {
+        Wants::AnyKey => (true, Scope::Mcp),
+        Wants::Scope(scope) => (caller.scopes.holds(scope), scope),
+        Wants::Operator => {
+            (caller.scopes.holds(Scope::Admin) || ring.is_open() && is_local(request), Scope::Admin)
+        }
+    };
+    if may {
+        return Ok(caller);
+    }
+    METRICS.refused.with_label_values(&["key_scope"]).inc();
+    Err(out_of_scope(wanted, ring.is_open()))
+}
+
+/// Who calls, if they show a key that is taken; nothing is said or counted of one that is not.
+pub fn known(request: &HttpRequest, frame: &Frame) -> Option<Caller> {
+    if is_this_user(request) {
+        return Some(Caller::local());
+    }
+    let shown = proof(request.headers()).ok().flatten()?;
+    frame.house.keys.ring().admit(Some(shown), SystemTime::now()).ok()
+}
+
+/// Why the key does not open this.
+fn out_of_scope(wanted: Scope, open: bool) -> Fault {
+    let fault = if open {
         Fault::new(
-            ErrorCode::Unauthenticated,
-            "a key is required, and none was sent or it is wrong",
-            "send it as `Authorization: Bearer <key>` or `X-API-Key: <key>`",
+            ErrorCode::Forbidden,
+            "this is for the operator, and the server has no keys by which it would know one",
+            "make a key by `waygate-mcp keys create NAME --scope admin` on the machine that Waygate runs on",
         )
-    })
+    } else {
+        Fault::new(
+            ErrorCode::Forbidden,
+            format!("this needs a key with the scope {}, which the one that was sent has not", wanted.name()),
+            format!(
+                "use another key, or have the operator make one by `waygate-mcp keys create NAME --scope {}`",
+                wanted.name()
+            ),
+        )
+    };
+    fault.with(SCOPE, wanted.name())
+}
+
+/// What is answered to who is not let in; counted, logged, and slowed down where it looks like guessing.
+fn refused(request: &HttpRequest, frame: &Frame, refusal: Refusal) -> Fault {
+    let from = address(request, frame);
+    let mut reason = refusal.name();
+    let mut fault =
+        Fault::new(ErrorCode::Unauthenticated, refusal.sentence(), refusal.advice()).with(REASON, reason);
+    if refusal != Refusal::Missing {
+        let mut failures = frame.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(wait) = failures.note(from, Instant::now()) {
+            reason = "key_failures";
+            fault = Fault::new(
+                ErrorCode::RateLimited,
+                "too many wrong keys came from this address",
+                "wait as long as Retry-After says, and send a key that is taken, which is let in at once",
+            )
+            .retry_after(wait);
+        }
+    }
+    METRICS.refused.with_label_values(&[reason]).inc();
+    let client = from.map(|from| from.to_string()).unwrap_or_default();
+    log::info!(client = client.as_str(), reason = reason; "a caller without a valid key was refused");
+    fault
 }
 
 /// Whether the request comes from this machine, and from nobody who forwards for others.
@@ -60,10 +138,129 @@ pub fn address(request: &HttpRequest, frame: &Frame) -> Option<IpAddr> {
     Some(told.next().unwrap_or(peer))
 }
 
-fn proof(headers: &HeaderMap) -> Option<&[u8]> {
-    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| {
+/// The key that is shown, in either header.
+///
+/// # Errors
+/// 400 when it is not clear which it is.
+fn proof(headers: &HeaderMap) -> Result<Option<&[u8]>, Fault> {
+    let once = |name: &'static str| {
+        let mut values = headers.get_all(name);
+        match (values.next(), values.next()) {
+            (_, Some(_)) => Err(unclear(format!("the header {name} is there more than once"))),
+            (value, None) => Ok(value),
+        }
+    };
+    let bearer = once("authorization")?.and_then(|value| {
         let (scheme, key) = value.to_str().ok()?.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| key.trim().as_bytes())
     });
-    bearer.or_else(|| headers.get("x-api-key").map(|value| value.as_bytes()))
+    let plain = once("x-api-key")?.map(|value| value.as_bytes().trim_ascii());
+    match (bearer, plain) {
+        (Some(bearer), Some(plain)) if bearer != plain => {
+            Err(unclear("the headers authorization and x-api-key show different keys".to_owned()))
+        }
+        (bearer, plain) => Ok(bearer.or(plain)),
+    }
+}
+
+fn unclear(why: String) -> Fault {
+    METRICS.refused.with_label_values(&["key_doubled"]).inc();
+    Fault::new(
+        ErrorCode::InvalidRequest,
+        why,
+        "send one key, once: `Authorization: Bearer <key>` or `X-API-Key: <key>`",
+    )
+}
+
+/// Names under which clients put keys into a URL.
+const IN_QUERY: [&str; 7] = ["api_key", "apikey", "api-key", "key", "access_token", "token", "x-api-key"];
+
+/// Why a request is refused that shows a key in its URL: what stands there is kept by proxies, logs and histories.
+pub fn key_in_query(query: &str) -> Option<Fault> {
+    let shows = |pair: &str| {
+        let name = unescaped(pair.split_once('=').map_or(pair, |(name, _)| name));
+        IN_QUERY.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
+    };
+    query.split(['&', ';']).any(shows).then(|| {
+        METRICS.refused.with_label_values(&["key_in_query"]).inc();
+        Fault::new(
+            ErrorCode::InvalidRequest,
+            "a key was sent in the URL, where logs and histories keep it, and is not looked at there",
+            "send it as `Authorization: Bearer <key>` or `X-API-Key: <key>`, and rotate it if the URL was used elsewhere",
+        )
+    })
+}
+
+/// A name of a query as it was meant.
+fn unescaped(name: &str) -> Vec<u8> {
+    let (mut plain, mut rest) = (Vec::with_capacity(name.len()), name.as_bytes());
+    while let [first, after @ ..] = rest {
+        let code = if *first == b'%' {
+            after.get(..2).and_then(|code| std::str::from_utf8(code).ok())
+        } else {
+            None
+        };
+        match code.and_then(|code| u8::from_str_radix(code, 16).ok()) {
+            Some(byte) => {
+                plain.push(byte);
+                rest = after.get(2..).unwrap_or_default();
+            }
+            None => {
+                plain.push(*first);
+                rest = after;
+            }
+        }
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::http::header::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    fn read(headers: &[(&'static str, &'static str)]) -> Result<Option<Vec<u8>>, ErrorCode> {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        proof(&map).map(|proof| proof.map(<[u8]>::to_vec)).map_err(|fault| fault.code)
+    }
+
+    #[test]
+    fn a_key_is_read_from_either_header_and_from_both_if_they_agree() {
+        let key = |text: &str| Ok(Some(text.as_bytes().to_vec()));
+        assert_eq!(read(&[]), Ok(None));
+        assert_eq!(read(&[("authorization", "bearer  k ")]), key("k"));
+        assert_eq!(read(&[("x-api-key", " k")]), key("k"));
+        assert_eq!(read(&[("authorization", "Bearer k"), ("x-api-key", "k")]), key("k"));
+        assert_eq!(read(&[("authorization", "Basic k"), ("x-api-key", "l")]), key("l"));
+        assert_eq!(read(&[("authorization", "Basic k")]), Ok(None));
+        for unclear in [
+            [("authorization", "Bearer k"), ("x-api-key", "l")],
+            [("authorization", "Bearer k"), ("authorization", "Bearer k")],
+            [("x-api-key", "k"), ("x-api-key", "l")],
+        ] {
+            assert_eq!(read(&unclear), Err(ErrorCode::InvalidRequest), "{unclear:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_in_a_query_is_seen_however_its_name_is_written() {
+        for bad in [
+            "api_key=x",
+            "a=1&KEY=x",
+            "access_token=x",
+            "%61pi%5Fkey=x",
+            "token",
+            "a=b;token=x",
+            "X-Api-Key=1",
+        ] {
+            assert!(key_in_query(bad).is_some(), "{bad}");
+        }
+        for fine in ["", "limit=1&since=2", "session_id=key", "keys=1", "a=token", "%", "%zz=1"] {
+            assert!(key_in_query(fine).is_none(), "{fine}");
+        }
+    }
 }

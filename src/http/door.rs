@@ -1,12 +1,12 @@
 //! What every handler of one worker has at hand, and what is known of its connections.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use actix::Addr;
 
-use crate::access::{Gate, Keys};
+use crate::access::{Failures, Gate};
 use crate::actors::House;
 use crate::actors::executor::CommandExecutor;
 use crate::actors::supervision::Part;
@@ -17,8 +17,8 @@ use crate::protocol::Eras;
 pub struct Frame {
     /// Everyone who does the work.
     pub house: Arc<House>,
-    /// Which keys open.
-    pub keys: Keys,
+    /// Who showed wrong keys lately.
+    pub failures: Mutex<Failures>,
     /// Which hosts and origins may call.
     pub gate: Gate,
     /// Whose forwarding headers are believed.

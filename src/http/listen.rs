@@ -2,6 +2,7 @@
 //!
 //! MCP 2026-07-28, basic/patterns/subscriptions. Must not know what changes, nor why.
 
+use std::collections::HashSet;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -10,6 +11,7 @@ use actix::Addr;
 use actix_web::HttpResponse;
 use actix_web::web::Bytes;
 use futures_util::Stream;
+use futures_util::future::join_all;
 use serde_json::Value;
 
 use super::call::{Asked, Call};
@@ -54,7 +56,7 @@ pub async fn open(call: &Call<'_>, asked: &Asked, wanted: &Wanted) -> Result<Htt
         uris: watched.iter().map(|watching| Arc::clone(watching.uri())).collect(),
     };
     let first = acknowledge(&asked.id, &filter);
-    let opened = house.streams.open(filter, watched)?;
+    let opened = house.streams.open(&call.caller.principal, filter, watched)?;
     // A view is compared with what it becomes from when it was looked at.
     drop(house.shelf.view(&call.view));
     tally::ended(Method::Listen, "ok");
@@ -68,24 +70,23 @@ pub async fn open(call: &Call<'_>, asked: &Asked, wanted: &Wanted) -> Result<Htt
     Ok(stream::head().streaming(body))
 }
 
-/// Begins to watch those of `uris` that exist in `view` and can be watched.
+/// Begins to watch those of `uris` that exist in `view` and can be watched, all at once: none waits for another.
 pub async fn watch(house: &House, view: &ViewName, uris: &[Arc<str>]) -> Vec<Watching> {
-    let mut watched: Vec<Watching> = Vec::new();
-    for uri in uris {
-        if watched.iter().any(|watching| watching.uri() == uri) {
-            continue;
-        }
+    let mut seen = HashSet::new();
+    let mut begun = Vec::new();
+    for uri in uris.iter().filter(|uri| seen.insert(Arc::clone(uri))) {
         let plugin = {
-            let Some(catalog) = house.shelf.view(view) else { return watched };
+            let Some(catalog) = house.shelf.view(view) else { break };
             let seat = house.shelf.owner(&catalog, uri).map(|entry| Arc::clone(&entry.seat));
             let seat = seat.filter(|seat| catalog.offer(seat).is_some_and(|offer| offer.subscribes));
             seat.map(|seat| Arc::clone(&seat.name))
         };
         if let Some(plugin) = plugin {
-            watched.extend(Watching::begin(&house.plugins, &plugin, Arc::clone(uri)).await);
+            let uri = Arc::clone(uri);
+            begun.push(async move { Watching::begin(&house.plugins, &plugin, uri).await });
         }
     }
-    watched
+    join_all(begun).await.into_iter().flatten().collect()
 }
 
 /// The first frame: what was agreed to.

@@ -10,25 +10,32 @@ use actix_web::{HttpRequest, HttpResponse};
 use futures_util::FutureExt as _;
 
 use super::call::{self, Asked, Busy, Call, Mirrors, SESSION_ID};
+use super::caller::Wants;
 use super::door::{Connection, Door};
 use super::limits;
 use super::route::{self, Routed};
 use super::{caller, legacy, listen, reply, stream, tally};
 use crate::access::Caller;
+use crate::access::keys::Scope;
 use crate::actors::supervision::message_of;
 use crate::error::{ErrorCode, Fault};
 use crate::protocol::headers::{self, Header, Headers};
 use crate::protocol::modern::{self, Member, Meta, Params};
 use crate::protocol::{Eras, Id, MODERN, Message, Method, Revision, render};
-use crate::telemetry::metrics::METRICS;
+
+/// What all URLs of MCP ask for.
+pub const MCP: Wants = Wants::Scope(Scope::Mcp);
 
 /// `POST /mcp` and `POST /mcp/{bundle}`
 pub async fn post(request: HttpRequest, mut payload: Payload, door: Data<Door>) -> HttpResponse {
     let request_id = door.frame.house.ids.next();
-    let view = call::view_of(&request);
-    let taken = take(&request, &mut payload, &door, &request_id).await;
-    let known = |taken| route::view(&door.frame.house, &view).map(|_| taken);
-    let (caller, body) = match taken.and_then(known) {
+    let taken = take(&request, &mut payload, &door).await;
+    let known = |(caller, body)| {
+        let view = call::view_of(&request, &caller)?;
+        route::view(&door.frame.house, &view)?;
+        Ok((caller, view, body))
+    };
+    let (caller, view, body) = match taken.and_then(known) {
         Ok(taken) => taken,
         Err(fault) => {
             if fault.code != ErrorCode::BodyTimeout {
@@ -47,13 +54,8 @@ pub async fn take(
     request: &HttpRequest,
     payload: &mut Payload,
     door: &Door,
-    request_id: &str,
 ) -> Result<(Caller, Bytes), Fault> {
-    let caller = caller::admit(request, &door.frame).inspect_err(|_| {
-        METRICS.refused.with_label_values(&["unauthenticated"]).inc();
-        let from = caller::address(request, &door.frame).map(|from| from.to_string()).unwrap_or_default();
-        log::info!(client = from.as_str(), request_id = request_id; "a caller without a valid key was refused");
-    })?;
+    let caller = caller::admit(request, &door.frame, MCP)?;
     door.frame.house.phase.admits()?;
     let body = limits::read_json(request, payload, &door.frame).await?;
     Ok((caller, body))
@@ -62,7 +64,7 @@ pub async fn take(
 /// `/mcp` by any other method.
 pub fn other(request: &HttpRequest, door: &Door) -> HttpResponse {
     let request_id = door.frame.house.ids.next();
-    let fault = match caller::admit(request, &door.frame) {
+    let fault = match caller::admit(request, &door.frame, MCP) {
         Err(fault) => fault,
         Ok(_) => Fault::new(
             ErrorCode::MethodNotAllowed,

@@ -2,6 +2,7 @@
 //!
 //! Must not touch storage or plugins.
 
+mod admin;
 mod call;
 mod caller;
 pub mod door;
@@ -32,7 +33,9 @@ use actix_web::rt::net::UnixStream;
 use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
 
+use crate::access::keys::Scope;
 use crate::actors::executor::{self, CommandExecutor};
+use caller::Wants;
 use door::{Door, Frame};
 
 /// Where MCP is spoken with everything that is offered; a bundle's name may follow.
@@ -63,33 +66,60 @@ async fn speak(request: HttpRequest, payload: web::Payload, door: Data<Door>) ->
     }
 }
 
-/// The whole URL table.
+/// The whole URL table, with what each URL asks of who calls it. Those of MCP ask for [`mcp::MCP`]; what is not here asks for
+/// any key.
 fn routes(urls: &mut ServiceConfig) {
-    let at = |path: &str, allow: &'static str, handler: actix_web::Route| {
+    const READ: Wants = Wants::Scope(Scope::OpsRead);
+    let at = |path: &str, allow: &'static str, wants: Wants, handler: actix_web::Route| {
         let other = move |request: HttpRequest, door: Data<Door>| async move {
             ops::not_allowed(&request, &door, allow)
         };
-        web::resource(path).route(handler).default_service(web::to(other))
+        web::resource(path).app_data(wants).route(handler).default_service(web::to(other))
     };
-    let get = |path: &str, handler: actix_web::Route| at(path, "GET", handler);
+    let get = |path: &str, wants: Wants, handler: actix_web::Route| at(path, "GET", wants, handler);
     urls.service(Endpoint)
-        .service(get("/sse", web::get().to(legacy::sse::open)))
-        .service(at("/messages", "POST", web::post().to(legacy::sse::post)))
-        .service(get("/", web::get().to(ops::index)))
-        .service(get("/health", web::get().to(ops::health)))
-        .service(get("/ready", web::get().to(ops::ready)))
-        .service(get("/metrics", web::get().to(ops::metrics)))
-        .service(get("/plugins", web::get().to(ops::plugins)))
-        .service(at("/plugins/reload", "POST", web::post().to(ops::reload)))
-        .service(get("/plugins/{name}", web::get().to(ops::plugin)))
-        .service(get("/bundles", web::get().to(ops::bundles)))
-        .service(get("/bundles/{name}", web::get().to(ops::bundle)))
-        .service(get("/diagnostics/connection", web::get().to(ops::connection)))
-        .service(get("/diagnostics/performance", web::get().to(ops::performance)))
-        .service(get("/diagnostics/errors", web::get().to(ops::errors)))
-        .service(get("/diagnostics/actors", web::get().to(ops::actors)))
-        .service(at("/diagnostics/actors/{name}/crash", "POST", web::post().to(ops::crash)))
+        .service(get("/sse", mcp::MCP, web::get().to(legacy::sse::open)))
+        .service(at("/messages", "POST", mcp::MCP, web::post().to(legacy::sse::post)))
+        .service(get("/", Wants::AnyKey, web::get().to(ops::index)))
+        // These two answer everybody, and tell details to who may read the others.
+        .service(get("/health", Wants::AnyKey, web::get().to(ops::health)))
+        .service(get("/ready", Wants::AnyKey, web::get().to(ops::ready)))
+        .service(get("/metrics", READ, web::get().to(ops::metrics)))
+        .service(get("/plugins", READ, web::get().to(ops::plugins)))
+        .service(at("/plugins/reload", "POST", Wants::Operator, web::post().to(ops::reload)))
+        .service(get("/plugins/{name}", READ, web::get().to(ops::plugin)))
+        .service(get("/bundles", READ, web::get().to(ops::bundles)))
+        .service(get("/bundles/{name}", READ, web::get().to(ops::bundle)))
+        .service(get("/diagnostics/connection", READ, web::get().to(ops::connection)))
+        .service(get("/diagnostics/performance", READ, web::get().to(ops::performance)))
+        .service(get("/diagnostics/errors", READ, web::get().to(ops::errors)))
+        .service(get("/diagnostics/actors", READ, web::get().to(ops::actors)))
+        .service(at("/diagnostics/actors/{name}/crash", "POST", Wants::Operator, web::post().to(ops::crash)))
+        .configure(admin_routes)
         .default_service(web::to(ops::not_found));
+}
+
+/// The URLs under `/admin`: each asks for [`admin::ADMIN`].
+fn admin_routes(urls: &mut ServiceConfig) {
+    let other = |allow: &'static str| {
+        web::to(move |request: HttpRequest, door: Data<Door>| async move {
+            ops::not_allowed(&request, &door, allow)
+        })
+    };
+    let keys = web::resource(admin::KEYS).app_data(admin::ADMIN).default_service(other("GET, POST"));
+    let key = web::resource(format!("{}/{{id}}", admin::KEYS)).app_data(admin::ADMIN);
+    let post = |act: &str| {
+        let url = web::resource(format!("{}/{{id}}/{act}", admin::KEYS)).app_data(admin::ADMIN);
+        url.default_service(other("POST"))
+    };
+    urls.service(keys.route(web::get().to(admin::list)).route(web::post().to(admin::create)))
+        .service(
+            key.route(web::get().to(admin::show))
+                .route(web::delete().to(admin::delete))
+                .default_service(other("GET, DELETE")),
+        )
+        .service(post("rotate").route(web::post().to(admin::rotate)))
+        .service(post("revoke").route(web::post().to(admin::revoke)));
 }
 
 /// How the server meets its clients, from the configuration.

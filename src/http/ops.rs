@@ -10,12 +10,13 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::call::Call;
-use super::caller;
+use super::caller::{self, Wants};
 use super::door::{Door, ERAS};
 use super::mcp;
 use super::reply;
 use super::views::{self, ANSWER_WITHIN};
 use crate::access::Caller;
+use crate::access::keys::Scope;
 use crate::actors::ask::ask;
 use crate::actors::metrics::messages::Render;
 use crate::actors::supervision::{Crash, Ping};
@@ -144,6 +145,7 @@ async fn connections(door: &Door) -> Result<Value, Fault> {
         "streams": {"open": streams.open, "oldestSeconds": streams.oldest.map(|oldest| oldest.as_secs())},
         "sessions": {"open": frame.house.sessions.count(), "byRevision": frame.house.sessions.by_revision()},
         "requestsInFlight": METRICS.in_flight.get(),
+        "auth": views::auth(&frame.house),
         "database": {"latencyMs": judgement.db_latency.map(|latency| latency.as_micros() as f64 / 1e3)},
     }))
 }
@@ -258,11 +260,6 @@ pub async fn bundle(request: HttpRequest, door: Data<Door>, name: Path<String>) 
 pub async fn reload(request: HttpRequest, door: Data<Door>) -> HttpResponse {
     let reloaded = match admitted(&request, &door) {
         Err(fault) => Err(fault),
-        Ok(_) if !sees_details(&request, &door) => Err(Fault::new(
-            ErrorCode::Forbidden,
-            "only the operator reloads plugins",
-            "send the operator's key, or ask from the machine that Waygate runs on",
-        )),
         Ok(_) => match &door.frame.house.reload {
             None => Err(Fault::new(
                 ErrorCode::NotFound,
@@ -302,12 +299,16 @@ fn no_such_url(request: &HttpRequest) -> Fault {
     )
 }
 
+/// Admits who calls, if they may have what the table of URLs asks for.
 fn admitted(request: &HttpRequest, door: &Door) -> Result<Caller, Fault> {
-    caller::admit(request, &door.frame)
+    let wants = request.app_data::<Wants>().copied().unwrap_or(Wants::AnyKey);
+    caller::admit(request, &door.frame, wants)
 }
 
 fn sees_details(request: &HttpRequest, door: &Door) -> bool {
-    caller::is_local(request) || admitted(request, door).is_ok_and(|caller| caller.operator)
+    let may_see =
+        |caller: Caller| caller.scopes.holds(Scope::OpsRead) && &*caller.principal != Caller::ANONYMOUS;
+    caller::is_local(request) || caller::known(request, &door.frame).is_some_and(may_see)
 }
 
 fn respond(request: &HttpRequest, door: &Door, shown: Result<Value, Fault>) -> HttpResponse {

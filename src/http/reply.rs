@@ -15,6 +15,11 @@ pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// `text/event-stream`
 pub const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
 
+/// The member of an error's `data` that says why a key is not taken.
+pub const REASON: &str = "refusal";
+/// The member of an error's `data` that says which scope is wanted.
+pub const SCOPE: &str = "scope";
+
 /// The status that an error travels with.
 pub const fn status(code: ErrorCode) -> StatusCode {
     match code {
@@ -34,6 +39,7 @@ pub const fn status(code: ErrorCode) -> StatusCode {
         ErrorCode::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
         ErrorCode::BodyTimeout | ErrorCode::InputTimeout => StatusCode::REQUEST_TIMEOUT,
         ErrorCode::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        ErrorCode::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         ErrorCode::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         ErrorCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
@@ -80,17 +86,35 @@ pub fn note(fault: &Fault, during: &str, request_id: &str) {
     });
 }
 
+/// What a client must bring: RFC 6750, section 3.
+fn challenge(fault: &Fault) -> String {
+    let text = |key| fault.detail(key).and_then(serde_json::Value::as_str);
+    match (text(REASON), text(SCOPE)) {
+        (Some("key_missing") | None, None) => "Bearer realm=\"waygate\"".to_owned(),
+        (_, Some(scope)) => {
+            format!("Bearer realm=\"waygate\", error=\"insufficient_scope\", scope=\"{scope}\"")
+        }
+        (Some(reason), None) => {
+            format!("Bearer realm=\"waygate\", error=\"invalid_token\", error_description=\"{reason}\"")
+        }
+    }
+}
+
 fn with_headers(fault: &Fault, body: Vec<u8>) -> HttpResponse {
     let mut response = HttpResponse::build(status(fault.code));
     response.insert_header((header::CONTENT_TYPE, JSON));
     match fault.code {
-        ErrorCode::Unauthenticated => response
-            .insert_header((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"waygate\""))),
+        // Foreign hosts and origins are forbidden with any key.
+        ErrorCode::Unauthenticated | ErrorCode::Forbidden
+            if fault.code == ErrorCode::Unauthenticated || fault.detail(SCOPE).is_some() =>
+        {
+            response.insert_header((header::WWW_AUTHENTICATE, challenge(fault)))
+        }
         ErrorCode::MethodNotAllowed => {
             let allow = fault.detail("allow").and_then(|allow| allow.as_str()).unwrap_or("GET");
             response.insert_header((header::ALLOW, allow))
         }
-        ErrorCode::Unavailable => {
+        ErrorCode::Unavailable | ErrorCode::RateLimited => {
             let seconds = fault.detail(RETRY_AFTER).and_then(serde_json::Value::as_u64).unwrap_or(1);
             response.insert_header((header::RETRY_AFTER, seconds))
         }

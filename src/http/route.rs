@@ -52,16 +52,22 @@ pub struct Wanted {
 /// there are.
 pub fn view(house: &House, view: &ViewName) -> Result<Guard<Arc<Snapshot>>, Fault> {
     house.shelf.view(view).ok_or_else(|| {
-        if let Some(away) = view.name().and_then(|name| house.plugins.away_from_front(name)) {
-            return away;
-        }
-        let name: String = view.name().unwrap_or_default().chars().take(NAME_SHOWN).collect();
-        Fault::new(
-            ErrorCode::NotFound,
-            format!("there is no bundle {name:?}"),
-            "use /mcp for everything; the operator finds the bundles that there are under /bundles",
-        )
+        let name = view.name().unwrap_or_default();
+        // Who does not see a plugin must not learn that it is away.
+        let may_know = view.shows(&format!("{name}__"));
+        let away = may_know.then(|| house.plugins.away_from_front(name)).flatten();
+        away.unwrap_or_else(|| no_bundle(name))
     })
+}
+
+/// What is said of a bundle that is not there, or not for this caller.
+pub fn no_bundle(name: &str) -> Fault {
+    let name: String = name.chars().take(NAME_SHOWN).collect();
+    Fault::new(
+        ErrorCode::NotFound,
+        format!("there is no bundle {name:?}"),
+        "use /mcp for everything; the operator finds the bundles that there are under /bundles",
+    )
 }
 
 /// Finds what answers `method` in `view`. `mirrors` are the headers that repeat the body, in revisions that have such.
@@ -115,7 +121,8 @@ fn tool(
     let name = text(params.name(), "name")?;
     let unknown = || {
         // What a plugin offers that never came up is not known: a client that remembers its tools hears that it is away.
-        let away = view.name().is_none().then(|| house.plugins.away(&name)).flatten();
+        let may_know = view.name().is_none() && view.shows(&name);
+        let away = may_know.then(|| house.plugins.away(&name)).flatten();
         away.unwrap_or_else(|| {
             Fault::invalid_params(
                 format!("there is no tool {name:?}"),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
+use prometheus::Histogram;
 use serde_json::{Map, Value, json};
 
 use crate::actors::House;
@@ -51,11 +52,18 @@ pub fn health(house: &House, judgement: &Judgement, details: bool) -> Value {
         "status": judgement.status(),
         "checks": checks,
         "problems": problems,
+        "auth": auth(house),
         "phase": house.phase.name(),
         "version": env!("CARGO_PKG_VERSION"),
         "uptimeSeconds": house.began.elapsed().as_secs(),
         "checkedAt": moment(judgement.at),
     })
+}
+
+/// Whether a key is asked for, and how many are taken.
+pub fn auth(house: &House) -> Value {
+    let ring = house.keys.ring();
+    json!({"required": !ring.is_open(), "keys": ring.count(SystemTime::now()).0})
 }
 
 /// `/diagnostics/performance`
@@ -128,7 +136,7 @@ pub fn plugin(house: &House, name: &str) -> Option<Value> {
                 "name": &*entry.name,
                 "own": &*entry.local,
                 "tokens": entry.tokens(),
-                "calls": entry.time.get_sample_count(),
+                "calls": entry.time().map_or(0, Histogram::get_sample_count),
                 "digest": &*entry.digest,
                 "previousDigest": seen.and_then(|seen| seen.previous.as_deref()),
                 "definitionChangedAt": seen.and_then(|seen| seen.changed_at).map(moment),

@@ -98,6 +98,8 @@ pub struct ContextParts {
     pub conversation: Option<ConversationKey>,
     /// Whether the caller proved to be the operator.
     pub operator: bool,
+    /// Whether the caller may see all that is offered, and so may know what there is.
+    pub sees_all: bool,
     /// W3C trace context of the request.
     pub trace: Trace,
     /// The plugin's room for blocking work.
@@ -181,6 +183,11 @@ impl Context {
     /// Whether the caller proved to be the operator: by the key.
     pub fn is_operator(&self) -> bool {
         self.0.parts.operator
+    }
+
+    /// Whether the caller may see all that is offered. To others nothing may be told of what they do not see.
+    pub fn sees_all(&self) -> bool {
+        self.0.parts.sees_all
     }
 
     /// W3C trace context of the request, to be handed on.

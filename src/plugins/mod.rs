@@ -66,6 +66,11 @@ pub trait Plugin: Send + Sync + 'static {
         None
     }
 
+    /// Calls that wait for what their clients will answer, and need it then: one that is replaced lives as long.
+    fn waiting(&self) -> usize {
+        0
+    }
+
     /// What an operator sees of it in `/plugins/{name}` beside what every plugin shows; an object, or null. No secrets.
     fn report(&self) -> Value {
         Value::Null

@@ -87,7 +87,7 @@ impl Target {
 }
 
 /// The path of a `file:` URI.
-fn escaped(path: &str) -> String {
+pub(super) fn escaped(path: &str) -> String {
     path.replace('%', "%25").replace('?', "%3f").replace('#', "%23")
 }
 
@@ -270,6 +270,19 @@ impl DbConnection {
         match self {
             #[cfg(feature = "sqlite")]
             Self::Sqlite(sqlite) => sqlite.batch_execute("PRAGMA wal_checkpoint(TRUNCATE);"),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => Ok(()),
+        }
+    }
+
+    /// Has SQLite's file be whole by itself, with nothing beside it, until it is opened the next time. Nothing to do elsewhere.
+    ///
+    /// # Errors
+    /// When somebody else has it open, or the database fails.
+    pub fn leave_alone(&mut self) -> diesel::QueryResult<()> {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(sqlite) => sqlite.batch_execute("PRAGMA journal_mode = DELETE;"),
             #[cfg(feature = "postgres")]
             Self::Postgres(_) => Ok(()),
         }

@@ -129,6 +129,17 @@ pub enum StorageError {
         /// The first one we do not know.
         migration: String,
     },
+    /// Its tables are not those that they should be.
+    #[error(
+        "the tables of the database {place} are not those of this version ({what}); run `waygate-mcp db migrate up`, and report \
+         this as a bug if it stays so"
+    )]
+    Mismatch {
+        /// Where.
+        place: String,
+        /// What differs first.
+        what: String,
+    },
     /// All readers are busy.
     #[error("no connection to the database {0} came free in time; try again, or raise database.pool_size")]
     Busy(String),

@@ -13,6 +13,8 @@ use rustix::io::Errno;
 use super::StorageError;
 
 const LOCK_NAME: &str = "waygate.lock";
+/// Held by each process that works beside the owner, and alone by one that bears nobody beside it.
+const BESIDE_LOCK_NAME: &str = "beside.lock";
 /// How the names of nooks begin.
 const NOOK: &str = "beside-";
 /// A nook that is younger may just be about to be locked.
@@ -27,6 +29,8 @@ pub struct Nook {
     path: PathBuf,
     /// Held for as long as the process lives: one that nobody holds was left behind.
     _lock: File,
+    /// Shared with the other nooks.
+    _beside: File,
 }
 
 impl Nook {
@@ -50,7 +54,31 @@ pub struct Owned {
     folder: PathBuf,
 }
 
+/// A folder owned by this process, with nobody beside it, until dropped.
+#[derive(Debug)]
+pub struct Sole {
+    owned: Owned,
+    _beside: File,
+}
+
+impl Sole {
+    /// The folder.
+    pub fn owned(&self) -> &Owned {
+        &self.owned
+    }
+}
+
 impl DataFolder {
+    /// Takes the folder for what no other process may be there for, not even one for a client of its own.
+    ///
+    /// # Errors
+    /// As [`DataFolder::own`]; `Taken` also when a process works beside.
+    pub fn own_alone(path: &Path) -> Result<Sole, StorageError> {
+        let owned = Self::own(path)?;
+        let beside = beside(path, FlockOperation::NonBlockingLockExclusive, BESIDE)?;
+        Ok(Sole { owned, _beside: beside })
+    }
+
     /// Makes the folder if need be (mode 0700) and takes its lock.
     ///
     /// # Errors
@@ -118,6 +146,7 @@ impl DataFolder {
         make(path)?;
         check_privacy(path)?;
         sweep(path);
+        let beside = beside(path, FlockOperation::NonBlockingLockShared, RESTORE)?;
         let nook = path.join(format!("{NOOK}{name}"));
         let made = fs::DirBuilder::new().mode(0o700).create(&nook).and_then(|()| {
             let lock = File::open(&nook)?;
@@ -125,9 +154,29 @@ impl DataFolder {
             Ok(lock)
         });
         match made {
-            Ok(lock) => Ok(Nook { path: nook, _lock: lock }),
+            Ok(lock) => Ok(Nook { path: nook, _lock: lock, _beside: beside }),
             Err(error) => Err(StorageError::Folder { path: nook, cause: error.to_string() }),
         }
+    }
+}
+
+/// Who has the lock of those beside, when it cannot be had.
+const BESIDE: &str = "one that `waygate-mcp stdio` runs for a client";
+const RESTORE: &str = "a restore that is under way";
+
+fn beside(path: &Path, how: FlockOperation, otherwise: &str) -> Result<File, StorageError> {
+    let lock_path = path.join(BESIDE_LOCK_NAME);
+    let unusable =
+        |cause: std::io::Error| StorageError::Folder { path: lock_path.clone(), cause: cause.to_string() };
+    let mut options = File::options();
+    let lock = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&lock_path);
+    let lock = lock.map_err(unusable)?;
+    match flock(&lock, how) {
+        Ok(()) => Ok(lock),
+        Err(Errno::WOULDBLOCK) => {
+            Err(StorageError::Taken { folder: path.to_owned(), owner: otherwise.to_owned() })
+        }
+        Err(error) => Err(unusable(error.into())),
     }
 }
 
@@ -177,7 +226,10 @@ impl Owned {
 }
 
 /// Makes a folder and those above it, for this user alone; one that is there stays as it is.
-pub(super) fn make(path: &Path) -> Result<(), StorageError> {
+///
+/// # Errors
+/// When it cannot be made.
+pub fn make(path: &Path) -> Result<(), StorageError> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -270,6 +322,23 @@ mod tests {
         let path = kept.path().to_owned();
         drop(kept);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn who_wants_a_folder_alone_waits_for_those_beside_and_keeps_them_out() {
+        let place = tempfile::tempdir().unwrap();
+        let (one, two) =
+            (DataFolder::nook(place.path(), "1").unwrap(), DataFolder::nook(place.path(), "2").unwrap());
+        drop(DataFolder::own(place.path()).unwrap());
+        drop(one);
+        let refused = DataFolder::own_alone(place.path()).unwrap_err().to_string();
+        assert!(refused.contains("stdio"), "{refused}");
+        drop(two);
+        let alone = DataFolder::own_alone(place.path()).unwrap();
+        assert_eq!(alone.owned().path(), place.path());
+        assert!(matches!(DataFolder::nook(place.path(), "3"), Err(StorageError::Taken { .. })));
+        drop(alone);
+        assert!(DataFolder::nook(place.path(), "3").is_ok());
     }
 
     #[test]

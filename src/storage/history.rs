@@ -193,10 +193,10 @@ pub struct Behind<'a> {
     pub bridged: Option<&'static str>,
 }
 
-#[cfg(feature = "postgres")]
 impl NewEntry<'_> {
-    /// PostgreSQL refuses text with a NUL in it, which a client may send as part of its name.
-    pub(super) fn without_nul(mut self) -> Self {
+    /// PostgreSQL refuses text with a NUL in it, which a client may send as part of its name; SQLite's rows must be able to move
+    /// there.
+    fn without_nul(mut self) -> Self {
         let texts = [
             &mut self.method,
             &mut self.plugin,
@@ -335,11 +335,25 @@ fn write<'a>(
             refused.map_or(ended, Err)
         }
         #[cfg(feature = "postgres")]
-        DbConnection::Postgres(postgres) => {
-            // What is hashed is what will stand there.
-            super::unnest::insert(postgres, rows.map(|row| chain.link(row.without_nul())))
-        }
+        DbConnection::Postgres(postgres) => super::unnest::insert(postgres, rows.map(|row| chain.link(row))),
     }
+}
+
+/// Writes a row within a transaction that the caller began, or by itself; as [`append`] does.
+///
+/// # Errors
+/// What the database says.
+pub fn append_within(connection: &mut DbConnection, head: &mut Head, row: NewEntry<'_>) -> QueryResult<()> {
+    let mut chain = Chain::from(*head);
+    let rows = std::iter::once(chain.link(row));
+    match connection {
+        #[cfg(feature = "sqlite")]
+        DbConnection::Sqlite(sqlite) => super::insert::insert(sqlite, rows)?,
+        #[cfg(feature = "postgres")]
+        DbConnection::Postgres(postgres) => super::unnest::insert(postgres, rows)?,
+    }
+    *head = chain.head;
+    Ok(())
 }
 
 /// The highest `seq` that an instance has on disk among its rows since then, which keeps the search short.

@@ -125,6 +125,21 @@ pub fn dead(connection: &mut DbConnection, own: &str) -> QueryResult<Vec<Known>>
     Ok(unstopped.into_iter().filter(|known| is_dead(known, now, &host, runs)).collect())
 }
 
+/// Instances that run now, as far as they say so themselves: on this host, those whose process is there.
+///
+/// # Errors
+/// What the database says.
+pub fn running(connection: &mut DbConnection) -> QueryResult<Vec<Known>> {
+    let unstopped: Vec<Known> = instances::table
+        .filter(instances::stopped_at.is_null())
+        .order(instances::seen_at.desc())
+        .limit(1_000)
+        .select(Known::as_select())
+        .load(connection)?;
+    let (now, host) = (moment(SystemTime::now()), host());
+    Ok(unstopped.into_iter().filter(|known| !is_dead(known, now, &host, runs)).collect())
+}
+
 /// On this host the process table knows; elsewhere silence tells. A process with our own number was before us.
 fn is_dead(known: &Known, now: NaiveDateTime, host: &str, runs: impl Fn(i64) -> bool) -> bool {
     let silent = now.signed_duration_since(known.seen_at);

@@ -1,14 +1,13 @@
-//! Brings the database to this version's schema, one process at a time; judges whether it is whole.
+//! Brings the database to this version's schema, one process at a time, and back by a step.
 //!
 //! Must not know what the tables are for.
 
 use std::error::Error as StdError;
 
-#[cfg(feature = "sqlite")]
-use diesel::QueryResult;
 #[cfg(feature = "postgres")]
 use diesel::connection::{Connection as _, SimpleConnection as _};
 use diesel::migration::{Migration, MigrationSource};
+#[cfg(feature = "postgres")]
 use diesel::{QueryableByName, RunQueryDsl as _, sql_types};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
@@ -28,6 +27,25 @@ const MIGRATION_TIMEOUT_SECONDS: u64 = 600;
 
 type Boxed = Box<dyn StdError + Send + Sync>;
 
+/// Whether the database has no table of ours yet.
+///
+/// # Errors
+/// As [`pending`].
+pub fn is_blank(connection: &mut DbConnection, place: &str) -> Result<bool, StorageError> {
+    let count = match connection {
+        #[cfg(feature = "sqlite")]
+        DbConnection::Sqlite(_) => {
+            MigrationSource::<diesel::sqlite::Sqlite>::migrations(&SQLITE).map(|all| all.len())
+        }
+        #[cfg(feature = "postgres")]
+        DbConnection::Postgres(_) => {
+            MigrationSource::<diesel::pg::Pg>::migrations(&POSTGRES).map(|all| all.len())
+        }
+    };
+    let count = count.map_err(|error| of_boxed(place, error.as_ref()))?;
+    Ok(pending(connection, place)?.len() == count)
+}
+
 /// Runs what is pending, under a lock, all or nothing. Gives the names of what was run.
 ///
 /// # Errors
@@ -45,10 +63,7 @@ pub fn run(connection: &mut DbConnection, place: &str) -> Result<Vec<String>, St
         #[cfg(feature = "postgres")]
         DbConnection::Postgres(postgres) => postgres
             .transaction(|postgres| {
-                let settings = format!(
-                    "SELECT pg_advisory_xact_lock({LOCK}); SET LOCAL statement_timeout = '{MIGRATION_TIMEOUT_SECONDS}s';"
-                );
-                postgres.batch_execute(&settings)?;
+                postgres.batch_execute(&lock())?;
                 run_on(postgres, POSTGRES)
             })
             .map_err(Failure::into_boxed),
@@ -61,7 +76,84 @@ pub fn run(connection: &mut DbConnection, place: &str) -> Result<Vec<String>, St
 /// # Errors
 /// When the database is newer than this program or fails.
 pub fn pending(connection: &mut DbConnection, place: &str) -> Result<Vec<String>, StorageError> {
-    let (known, applied) = match connection {
+    let (known, applied) = state(connection, place)?;
+    let unknown = applied.iter().find(|version| known.iter().all(|(own, _)| own != *version));
+    if let Some(migration) = unknown {
+        return Err(StorageError::Newer { place: place.to_owned(), migration: migration.clone() });
+    }
+    Ok(known.into_iter().filter(|(version, _)| !applied.contains(version)).map(|(_, name)| name).collect())
+}
+
+/// How the schema stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Migrations that this version knows, by name, and whether each was run.
+    pub known: Vec<(String, bool)>,
+    /// Those that a newer version has run, by number.
+    pub unknown: Vec<String>,
+}
+
+/// Which migrations there are, and which of them were run.
+///
+/// # Errors
+/// What the database says.
+pub fn standing(connection: &mut DbConnection, place: &str) -> Result<Standing, StorageError> {
+    let (known, applied) = state(connection, place)?;
+    let unknown = applied.iter().filter(|version| known.iter().all(|(own, _)| own != *version)).cloned();
+    let unknown = unknown.collect();
+    let known = known.into_iter().map(|(version, name)| (name, applied.contains(&version))).collect();
+    Ok(Standing { known, unknown })
+}
+
+/// Takes the last migration back, all or nothing; gives its number, or none when there is none to take back.
+///
+/// # Errors
+/// When the database is newer than this program, or fails.
+pub fn take_back(connection: &mut DbConnection, place: &str) -> Result<Option<String>, StorageError> {
+    let pending = pending(connection, place)?.len();
+    if pending == standing(connection, place)?.known.len() {
+        return Ok(None);
+    }
+    let done = match connection {
+        #[cfg(feature = "sqlite")]
+        DbConnection::Sqlite(sqlite) => {
+            sqlite.immediate_transaction(|sqlite| take_back_on(sqlite, SQLITE)).map_err(Failure::into_boxed)
+        }
+        #[cfg(feature = "postgres")]
+        DbConnection::Postgres(postgres) => postgres
+            .transaction(|postgres| {
+                postgres.batch_execute(&lock())?;
+                take_back_on(postgres, POSTGRES)
+            })
+            .map_err(Failure::into_boxed),
+    };
+    done.map(Some).map_err(|error| of_boxed(place, error.as_ref()))
+}
+
+/// Runs what is pending within the caller's transaction.
+///
+/// # Errors
+/// As [`run`].
+#[cfg(all(feature = "sqlite", feature = "postgres"))]
+pub(super) fn run_within(postgres: &mut diesel::PgConnection, place: &str) -> Result<(), StorageError> {
+    let done =
+        postgres.batch_execute(&lock()).map_err(Failure::from).and_then(|()| run_on(postgres, POSTGRES));
+    done.map(drop).map_err(|failure| of_boxed(place, failure.into_boxed().as_ref()))
+}
+
+/// Has everybody else who would migrate wait until the transaction is over.
+#[cfg(feature = "postgres")]
+fn lock() -> String {
+    format!(
+        "SELECT pg_advisory_xact_lock({LOCK}); SET LOCAL statement_timeout = '{MIGRATION_TIMEOUT_SECONDS}s';"
+    )
+}
+
+/// Versions and names of what we know, and versions of what was applied.
+type State = (Vec<(String, String)>, Vec<String>);
+
+fn state(connection: &mut DbConnection, place: &str) -> Result<State, StorageError> {
+    let state = match connection {
         #[cfg(feature = "sqlite")]
         DbConnection::Sqlite(sqlite) => sqlite.applied_migrations().and_then(|applied| {
             state_of::<diesel::sqlite::Sqlite>(&SQLITE, applied.iter().map(ToString::to_string).collect())
@@ -70,49 +162,9 @@ pub fn pending(connection: &mut DbConnection, place: &str) -> Result<Vec<String>
         DbConnection::Postgres(postgres) => {
             applied_on(postgres).and_then(|applied| state_of::<diesel::pg::Pg>(&POSTGRES, applied))
         }
-    }
-    .map_err(|error| of_boxed(place, error.as_ref()))?;
-    let unknown = applied.iter().find(|version| known.iter().all(|(own, _)| own != *version));
-    if let Some(migration) = unknown {
-        return Err(StorageError::Newer { place: place.to_owned(), migration: migration.clone() });
-    }
-    Ok(known.into_iter().filter(|(version, _)| !applied.contains(version)).map(|(_, name)| name).collect())
-}
-
-/// What is wrong with the database, in the database's own words; empty when it is whole.
-///
-/// # Errors
-/// When it cannot even be asked.
-pub fn check(connection: &mut DbConnection, place: &str) -> Result<Vec<String>, StorageError> {
-    let faults = match connection {
-        #[cfg(feature = "sqlite")]
-        DbConnection::Sqlite(sqlite) => integrity(sqlite),
-        // PostgreSQL has no such check without an extension; that every table answers is what can be told.
-        #[cfg(feature = "postgres")]
-        DbConnection::Postgres(postgres) => postgres
-            .batch_execute(
-                "SELECT count(*) FROM instances; SELECT counter FROM generation; \
-                 SELECT max(id) FROM command_history; SELECT count(*) FROM api_keys; SELECT count(*) FROM tool_definitions; \
-                 SELECT count(*) FROM ledger_checkpoints;",
-            )
-            .map(|()| Vec::new()),
     };
-    faults.map_err(|error| StorageError::of_query(place, &error))
+    state.map_err(|error| of_boxed(place, error.as_ref()))
 }
-
-#[cfg(feature = "sqlite")]
-fn integrity(sqlite: &mut diesel::SqliteConnection) -> QueryResult<Vec<String>> {
-    #[derive(QueryableByName)]
-    struct Line {
-        #[diesel(sql_type = sql_types::Text)]
-        integrity_check: String,
-    }
-    let lines: Vec<Line> = diesel::sql_query("PRAGMA integrity_check").load(sqlite)?;
-    Ok(lines.into_iter().map(|line| line.integrity_check).filter(|line| line != "ok").collect())
-}
-
-/// Versions and names of what we know, and versions of what was applied.
-type State = (Vec<(String, String)>, Vec<String>);
 
 fn state_of<DB: diesel::backend::Backend>(
     source: &EmbeddedMigrations,
@@ -151,6 +203,14 @@ where
 {
     let versions = connection.run_pending_migrations(source).map_err(Failure::Migration)?;
     Ok(versions.iter().map(ToString::to_string).collect())
+}
+
+fn take_back_on<C, DB>(connection: &mut C, source: EmbeddedMigrations) -> Result<String, Failure>
+where
+    C: MigrationHarness<DB>,
+    DB: diesel::backend::Backend + 'static,
+{
+    connection.revert_last_migration(source).map(|version| version.to_string()).map_err(Failure::Migration)
 }
 
 /// What ends the transaction around the migrations.

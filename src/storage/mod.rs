@@ -11,17 +11,20 @@ pub mod history;
 #[cfg(feature = "sqlite")]
 mod insert;
 pub mod instances;
+pub mod keys;
 pub mod migrations;
 pub mod schema;
 pub mod socket;
 pub mod stamp;
+pub mod transfer;
 #[cfg(feature = "postgres")]
 mod unnest;
+pub mod upkeep;
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -32,7 +35,7 @@ pub use connection::DbConnection;
 use connection::{Connector, Target};
 pub use diesel::QueryResult;
 pub use error::StorageError;
-pub use folder::{DataFolder, Nook, Owned};
+pub use folder::{DataFolder, Nook, Owned, Sole};
 pub use instances::Instance;
 
 use crate::config;
@@ -41,6 +44,8 @@ type Pool = r2d2::Pool<Connector>;
 
 /// The pool tries a database that is away again at least twice in this time.
 const RETRY_WITHIN: Duration = Duration::from_secs(2);
+/// How long a statement waits for a lock on a file that nobody else should have.
+const FILE_BUSY_MS: u64 = 5_000;
 
 /// How many connections there are and may be.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -97,6 +102,34 @@ pub fn open_existing(database: &config::Database, default_path: &Path) -> Result
         return Err(StorageError::Missing(target.shown()));
     }
     Storage::on(target, database)
+}
+
+/// Opens a SQLite file by its path, making it if need be: a copy of a database, and not the one that is configured.
+///
+/// # Errors
+/// As [`open`].
+pub fn at_file(path: &Path) -> Result<Storage, StorageError> {
+    if !cfg!(feature = "sqlite") {
+        return Err(StorageError::Unsupported { place: path.display().to_string(), feature: "sqlite" });
+    }
+    let path = std::path::absolute(path)
+        .map_err(|error| StorageError::Folder { path: path.to_owned(), cause: error.to_string() })?;
+    make_file(&path)?;
+    let name = path.to_string_lossy().into_owned();
+    let database =
+        config::Database { url: None, pool_size: 1, busy_timeout_ms: FILE_BUSY_MS, wait_seconds: 0 };
+    Storage::on(Target::Sqlite { path, name }, &database)
+}
+
+/// Where the database is, if it is a file.
+///
+/// # Errors
+/// When `[database] url` makes no sense.
+pub fn file_of(database: &config::Database, default_path: &Path) -> Result<Option<PathBuf>, StorageError> {
+    match Target::of(database, default_path)? {
+        Target::Sqlite { path, .. } => Ok(Some(path)),
+        Target::Postgres { .. } => Ok(None),
+    }
 }
 
 /// SQLite gives the files beside it the same mode.

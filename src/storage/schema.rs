@@ -99,6 +99,17 @@ diesel::table! {
         created_at -> Timestamp,
         expires_at -> Nullable<Timestamp>,
         revoked_at -> Nullable<Timestamp>,
+        owner -> Nullable<Text>,
+        tools_allow -> Text,
+        tools_deny -> Text,
+        bundles_allow -> Text,
+        bundles_deny -> Text,
+        requests_per_minute -> Nullable<BigInt>,
+        burst -> Nullable<BigInt>,
+        concurrent -> Nullable<BigInt>,
+        replaced_by -> Nullable<Text>,
+        grace_until -> Nullable<Timestamp>,
+        last_used_at -> Nullable<Timestamp>,
     }
 }
 

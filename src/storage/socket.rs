@@ -26,8 +26,11 @@ const BACKLOG: i32 = 128;
 pub struct Socket {
     path: PathBuf,
     /// What this process bound there: the name may be another's by now, who took over.
-    inode: Option<u64>,
+    identity: Option<Identity>,
 }
+
+/// Which file: a number that is free again is soon another file's, so the moment of its making counts, too.
+type Identity = (u64, i64, i64);
 
 impl Socket {
     /// Where it is.
@@ -39,14 +42,14 @@ impl Socket {
 impl Drop for Socket {
     fn drop(&mut self) {
         // Whoever has the folder removed its files, perhaps.
-        if inode_of(&self.path) == self.inode {
+        if identity_of(&self.path) == self.identity {
             drop(std::fs::remove_file(&self.path));
         }
     }
 }
 
-fn inode_of(path: &Path) -> Option<u64> {
-    std::fs::symlink_metadata(path).ok().map(|about| about.ino())
+fn identity_of(path: &Path) -> Option<Identity> {
+    std::fs::symlink_metadata(path).ok().map(|about| (about.ino(), about.ctime(), about.ctime_nsec()))
 }
 
 /// Listens at the socket `name` in `folder`, for its user alone (mode 0600). One that an earlier owner of the folder left
@@ -58,7 +61,7 @@ pub fn bind(folder: &Path, name: &str) -> Result<(UnixListener, Socket), Storage
     let path = folder.join(name);
     let bound = try_bind(folder, name, &path);
     bound
-        .map(|listener| (listener, Socket { inode: inode_of(&path), path: path.clone() }))
+        .map(|listener| (listener, Socket { identity: identity_of(&path), path: path.clone() }))
         .map_err(|error| StorageError::Folder { path, cause: error.to_string() })
 }
 

@@ -52,6 +52,8 @@ metrics! {
     in_flight: IntGauge = "waygate_requests_in_flight";
     /// Requests refused before they were parsed, by reason.
     refused: IntCounterVec = "waygate_refused_total", "reason";
+    /// Keys, by whether they are `taken` or `over` (revoked, expired, replaced); the operator's own counts.
+    keys: IntGaugeVec = "waygate_keys", "standing";
     /// Calls cancelled by a client that went away.
     cancelled: IntCounter = "waygate_cancelled_total";
     /// Tools whose definition a plugin changed since it was last seen, also before this start, by plugin.
@@ -108,6 +110,14 @@ metrics! {
     history_rows: IntGauge = "waygate_history_rows";
     /// Records dropped because the queue was full.
     history_dropped: IntGauge = "waygate_history_dropped";
+    /// When the newest backup was made, in seconds since 1970; 0 when there is none.
+    backup_last: Gauge = "waygate_backup_last_success_timestamp_seconds";
+    /// Size of the newest backup.
+    backup_bytes: IntGauge = "waygate_backup_size_bytes";
+    /// How long the last scheduled backup took, in seconds.
+    backup_time: Gauge = "waygate_backup_duration_seconds";
+    /// Scheduled backups that were not made.
+    backup_failures: IntCounter = "waygate_backup_failures_total";
     /// Free bytes where the data lies.
     disk_free: IntGauge = "waygate_disk_free_bytes";
     /// 1 when healthy, by check.

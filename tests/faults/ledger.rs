@@ -67,7 +67,7 @@ fn touched(folder: &Path) -> Vec<String> {
 
 /// What the database itself and its chains say of the history: `ok` when it is sound.
 pub fn integrity(folder: &Path) -> String {
-    let found = waygate_mcp::storage::migrations::check(&mut open(folder), "the history");
+    let found = waygate_mcp::storage::upkeep::check(&mut open(folder), "the history");
     let found = found.expect("it can be checked");
     let found = [found, touched(folder)].concat();
     if found.is_empty() { "ok".to_owned() } else { found.join("; ") }

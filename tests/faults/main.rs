@@ -14,6 +14,8 @@ mod confinement;
 #[cfg(test)]
 mod database;
 #[cfg(test)]
+mod keys;
+#[cfg(test)]
 mod kill;
 #[cfg(test)]
 mod ledger;

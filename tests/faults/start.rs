@@ -112,15 +112,6 @@ fn all_bad_settings_are_told_at_once() {
     assert!(fs::read_dir(place.path()).expect("a folder").next().is_none(), "nothing is made before");
 }
 
-#[test]
-fn an_address_that_others_reach_needs_a_key() {
-    let place = folder();
-    let output = command(place.path(), &[], &[("WAYGATE_HOST", "0.0.0.0")]).output().expect("it runs");
-    let says = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(CONFIG), "{says}");
-    assert!(says.contains("WAYGATE_API_KEY") || says.contains("access.api_key"), "{says}");
-}
-
 /// Runs a command as somebody who owns nothing; none where that is not possible.
 fn as_nobody(command: &Command, folder: &Path) -> Option<Command> {
     if !is_root() {

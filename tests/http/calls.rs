@@ -60,6 +60,16 @@ fn a_refusal_does_not_repeat_a_huge_argument() {
 }
 
 #[test]
+fn arguments_that_are_large_for_their_schema_are_checked_all_the_same() {
+    let server = Server::shared();
+    let many = vec![1; 1_000_000];
+    let why = failed(&call(&server, "strict_schema", json!({"kind": "ball", "extra": many})));
+    assert!(why.contains("extra"), "{why}");
+    let large = server.tool("repeat", json!({"many": many}));
+    assert_eq!(large["isError"], Value::Null);
+}
+
+#[test]
 fn arguments_may_be_left_out_and_are_an_object_when_they_are_there() {
     let server = Server::shared();
     let without = server.call("tools/call", json!({"name": "repeat"})).result();

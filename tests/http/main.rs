@@ -10,6 +10,8 @@ mod support;
 #[cfg(test)]
 mod access;
 #[cfg(test)]
+mod admin;
+#[cfg(test)]
 mod batches;
 #[cfg(test)]
 mod bodies;
@@ -27,6 +29,8 @@ mod first_call;
 mod headers;
 #[cfg(test)]
 mod input;
+#[cfg(test)]
+mod keys;
 #[cfg(test)]
 mod listen;
 #[cfg(test)]

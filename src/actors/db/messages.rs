@@ -8,6 +8,10 @@
 //! | `ShowCall`      | http, app       | `Vec<Entry>`, empty: none  | no          |
 //! | `LoadDefinitions` | sightings   | `Vec<ToolDefinition>`      | no          |
 //! | `SaveDefinitions` | sightings   | – once they are on disk    | no          |
+//! | `LookAtKeys`    | keys        | the counter, raised by each change | yes |
+//! | `LoadKeys`      | keys        | counter and `Vec<KeyRow>`  | yes         |
+//! | `ActOnKeys`     | keys        | `Acted`, or why not        | no          |
+//! | `SaveKeyUses`   | keys        | – once they are on disk    | yes         |
 //! | `CheckDatabase` | health, http    | `Duration` of a small read | no          |
 //! | `GetPool`       | metrics         | `PoolState`                | yes         |
 //! | `Flush`         | app             | – once all is on disk      | no          |
@@ -18,11 +22,14 @@
 use std::time::Duration;
 
 use actix::Message;
+use chrono::NaiveDateTime;
 
 use super::RecordError;
+use crate::access::keys::{Act, Acted, KeyError};
 pub use crate::actors::supervision::{Crash, Ping};
 use crate::storage::definitions::ToolDefinition;
 use crate::storage::history::{Entry, Filter, Page};
+use crate::storage::keys::KeyRow;
 use crate::storage::{PoolState, StorageError};
 
 /// Calls that a filter asks for, the newest first.
@@ -52,6 +59,32 @@ pub struct LoadDefinitions;
 pub struct SaveDefinitions {
     /// How.
     pub rows: Vec<ToolDefinition>,
+}
+
+/// How often something was changed that running servers keep in memory.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<i64, StorageError>")]
+pub struct LookAtKeys;
+
+/// All keys, and the counter from before they were read.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(i64, Vec<KeyRow>), StorageError>")]
+pub struct LoadKeys;
+
+/// Does something to keys.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Result<Acted, KeyError>, StorageError>")]
+pub struct ActOnKeys {
+    /// What.
+    pub act: Act,
+}
+
+/// Writes when keys were last used, by their ids.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), StorageError>")]
+pub struct SaveKeyUses {
+    /// When.
+    pub uses: Vec<(String, NaiveDateTime)>,
 }
 
 /// Reads one row, and tells how long the database took.

@@ -10,7 +10,7 @@ mod writer;
 
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use actix::{Actor, Addr, AsyncContext as _, Context, Handler, ResponseFuture, Supervised};
 use futures_util::future::join_all;
@@ -18,21 +18,25 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use messages::{
-    CheckDatabase, Close, Crash, Flush, GetPool, ListHistory, LoadDefinitions, Ping, SaveDefinitions,
-    ShowCall,
+    ActOnKeys, CheckDatabase, Close, Crash, Flush, GetPool, ListHistory, LoadDefinitions, LoadKeys,
+    LookAtKeys, Ping, SaveDefinitions, SaveKeyUses, ShowCall,
 };
 pub use recorder::{Behind, COMMIT_DEADLINE, ROOM_WAIT, Record, RecordError, Recorder, RecorderState};
 use retention::Retention;
 pub use writer::Render;
 use writer::Writer;
 
+use crate::access::keys::{Acted, KeyError};
+use crate::actors::keys::acts;
 use crate::actors::supervision::{Roster, Terms};
 use crate::config::{self, Capture, Durability};
 use crate::storage::checkpoints::Mark;
 use crate::storage::definitions::ToolDefinition;
 use crate::storage::history::{self, Entry, Kind, Page, Status};
+use crate::storage::keys::KeyRow;
 use crate::storage::{
     DbConnection, Instance, Notary, PoolState, QueryResult, Storage, StorageError, definitions, instances,
+    keys,
 };
 
 /// From the question to the answer, the wait for a reader included.
@@ -150,6 +154,35 @@ impl Handler<SaveDefinitions> for DbActor {
     type Result = ResponseFuture<Result<(), StorageError>>;
     fn handle(&mut self, message: SaveDefinitions, _: &mut Context<Self>) -> Self::Result {
         self.read(move |connection| definitions::save(connection, &message.rows))
+    }
+}
+
+impl Handler<LookAtKeys> for DbActor {
+    type Result = ResponseFuture<Result<i64, StorageError>>;
+    fn handle(&mut self, _: LookAtKeys, _: &mut Context<Self>) -> Self::Result {
+        Box::pin(read(self.storage.clone(), Arc::clone(&self.readers), CHECK_DEADLINE, keys::counter))
+    }
+}
+
+impl Handler<LoadKeys> for DbActor {
+    type Result = ResponseFuture<Result<(i64, Vec<KeyRow>), StorageError>>;
+    fn handle(&mut self, _: LoadKeys, _: &mut Context<Self>) -> Self::Result {
+        self.read(keys::all_at)
+    }
+}
+
+impl Handler<ActOnKeys> for DbActor {
+    type Result = ResponseFuture<Result<Result<Acted, KeyError>, StorageError>>;
+    fn handle(&mut self, ActOnKeys { act }: ActOnKeys, _: &mut Context<Self>) -> Self::Result {
+        // Its record is the writer's to write, as all that this instance does.
+        self.read(move |connection| acts::carry_out(connection, &act, SystemTime::now(), |_, _| Ok(())))
+    }
+}
+
+impl Handler<SaveKeyUses> for DbActor {
+    type Result = ResponseFuture<Result<(), StorageError>>;
+    fn handle(&mut self, SaveKeyUses { uses }: SaveKeyUses, _: &mut Context<Self>) -> Self::Result {
+        self.read(move |connection| keys::used(connection, &uses))
     }
 }
 

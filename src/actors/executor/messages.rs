@@ -98,7 +98,49 @@ pub enum Task {
     },
 }
 
+/// What a task is for, found once, so that a later round of it goes where the first went, whatever is offered by then.
+pub enum Goal {
+    /// A tool.
+    Tool(Arc<ToolEntry>),
+    /// A prompt.
+    Prompt(Arc<PromptEntry>),
+    /// A resource.
+    Read(Arc<ResourceEntry>),
+    /// A completion, of this plugin.
+    Complete(Arc<Seat>),
+}
+
 impl Task {
+    /// What it is for.
+    pub fn goal(&self) -> Goal {
+        match self {
+            Self::Tool { entry, .. } => Goal::Tool(Arc::clone(entry)),
+            Self::Prompt { entry, .. } => Goal::Prompt(Arc::clone(entry)),
+            Self::Read { entry, .. } => Goal::Read(Arc::clone(entry)),
+            Self::Complete { seat, .. } => Goal::Complete(Arc::clone(seat)),
+        }
+    }
+
+    /// The same for `goal`, as long as what that is of still serves.
+    pub fn towards(mut self, goal: &Goal) -> Self {
+        match (&mut self, goal) {
+            (Self::Tool { entry, .. }, Goal::Tool(first)) if first.seat.refusal().is_none() => {
+                *entry = Arc::clone(first);
+            }
+            (Self::Prompt { entry, .. }, Goal::Prompt(first)) if first.seat.refusal().is_none() => {
+                *entry = Arc::clone(first);
+            }
+            (Self::Read { entry, .. }, Goal::Read(first)) if first.seat.refusal().is_none() => {
+                *entry = Arc::clone(first);
+            }
+            (Self::Complete { seat, .. }, Goal::Complete(first)) if first.refusal().is_none() => {
+                *seat = Arc::clone(first);
+            }
+            _ => {}
+        }
+        self
+    }
+
     /// The plugin that does it.
     pub fn seat(&self) -> &Arc<Seat> {
         match self {

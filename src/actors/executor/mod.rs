@@ -2,6 +2,7 @@
 //!
 //! A call that panics, hangs or floods costs itself only. Must not know HTTP, streams or the database's rows.
 
+mod checking;
 mod ledger;
 mod linked;
 pub mod messages;
@@ -115,6 +116,8 @@ impl Handler<Crash> for CommandExecutor {
 async fn run(bench: Arc<Bench>, mut perform: Perform) -> Result<Done, Fault> {
     let began = Instant::now();
     let round = rounds::open(&mut perform, &bench.sealer)?;
+    let called = Arc::clone(perform.task.seat());
+    let _called = called.begin_call();
     if bench.strict {
         ledger::intend(&bench.recorder, &perform, &round).await?;
     }
@@ -128,7 +131,7 @@ async fn run(bench: Arc<Bench>, mut perform: Perform) -> Result<Done, Fault> {
         seat.meter.carried(hop.bytes_out, hop.bytes_in);
     }
     if let Task::Tool { entry, .. } = &perform.task {
-        entry.time.observe(took.as_secs_f64());
+        entry.took(took);
     }
     ledger::conclude(&bench, &perform, &round, &done, took, path.behind()).await?;
     done
@@ -142,17 +145,12 @@ async fn attempt(
     began: Instant,
     path: &mut Path,
 ) -> Result<Done, Fault> {
-    if let Some(refused) = check_arguments(perform, bench)? {
+    let deadline = began + Duration::from_secs(perform.task.timeout_seconds());
+    if let Some(refused) = check_arguments(perform, bench, deadline).await? {
         return Ok(refused);
     }
     let seat = perform.task.seat();
-    if let Some((_, error)) = round.answers.refusals().first()
-        && !seat.plugin.hears_refusals()
-    {
-        let advice = "answer with the result that the schema describes";
-        return Err(Fault::new(ErrorCode::InvalidRequest, error.message.clone(), advice));
-    }
-    let deadline = began + Duration::from_secs(perform.task.timeout_seconds());
+    check_answers(seat, round)?;
     // Whoever leaves while waiting gives its place in the queue to another, and its call never begins.
     let mut place = tokio::select! {
         biased;
@@ -191,6 +189,9 @@ async fn attempt(
         Err(panic) => Err(panicked(&perform.task, &message_of(panic.as_ref()))),
         Ok(Err(error)) => Err(outcome::fault_of(&perform.task, error)),
         Ok(Ok(Outcome::Complete(result))) => {
+            if let Some(why) = checking::result(perform, &result, deadline).await? {
+                return Err(outcome::breaks_schema(&perform.task, &why));
+            }
             let done = outcome::complete(&perform.task, &result, &bench.info)?;
             linked::note(&bench.links, &perform.task, &result);
             Ok(done)
@@ -203,6 +204,17 @@ async fn attempt(
             let result = render::input_required(&shown, Some(&sealed), &bench.info);
             Ok(Done { result, outcome: "input_required", asks: Some(Asks { requests, state: sealed }) })
         }
+    }
+}
+
+/// A client that refuses to answer ends the call, unless its plugin can be told.
+fn check_answers(seat: &Seat, round: &Round) -> Result<(), Fault> {
+    match round.answers.refusals().first() {
+        Some((_, error)) if !seat.plugin.hears_refusals() => {
+            let advice = "answer with the result that the schema describes";
+            Err(Fault::new(ErrorCode::InvalidRequest, error.message.clone(), advice))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -265,10 +277,11 @@ pub(crate) const CANCELLED: &str = "the client cancelled the call, or went away 
 
 /// Checks arguments against the tool's schema, or required arguments of a prompt. What a model can mend is a result
 /// that says so, not a protocol error.
-fn check_arguments(perform: &Perform, bench: &Bench) -> Result<Option<Done>, Fault> {
+async fn check_arguments(perform: &Perform, bench: &Bench, deadline: Instant) -> Result<Option<Done>, Fault> {
     match &perform.task {
-        Task::Tool { entry, value, .. } => {
-            let Err(why) = entry.input.check(value) else { return Ok(None) };
+        Task::Tool { entry, arguments, value } => {
+            let lacks = checking::arguments(perform, entry, (arguments, value), deadline).await?;
+            let Some(why) = lacks else { return Ok(None) };
             let says = format!(
                 "The arguments do not fit the input schema of {}: {why}. Mend them and call again.",
                 entry.name
@@ -323,6 +336,7 @@ fn context_of(perform: &Perform, deadline: Instant) -> CallContext {
         caller: CallerKey(perform.caller.key),
         conversation: perform.session.as_deref().map(conversation_of),
         operator: perform.caller.operator,
+        sees_all: perform.caller.tools.is_none() && perform.caller.bundles.is_none(),
         trace: perform.trace.clone(),
         blocking: Arc::clone(&perform.task.seat().blocking),
     })

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 use actix::{Actor, Addr, AsyncContext, Context, Handler, ResponseFuture, Supervised};
 
 use super::ask::{AskError, ask};
+use super::backup::Keeping;
 use super::db::messages::CheckDatabase;
 use super::db::{DbActor, Recorder};
 use super::plugin::Roll;
@@ -38,6 +39,8 @@ pub struct Watchlist {
     pub db: Addr<DbActor>,
     /// The history's queue.
     pub recorder: Recorder,
+    /// The schedule of backups.
+    pub backups: Arc<Keeping>,
     /// Where the data lies.
     pub data_folder: PathBuf,
     /// Free disk below this fails the check.
@@ -181,6 +184,7 @@ async fn judge(watch: &Watchlist) -> Judgement {
     let filesystem = filesystem.await.ok().and_then(Result::ok);
     let checks = BTreeMap::from([
         ("database", database),
+        ("backup", watch.backups.check()),
         ("cache", Check::Disabled),
         (
             "filesystem",

@@ -10,14 +10,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::{Actor, AsyncContext, Context, Handler, Supervised};
-use prometheus::{Encoder as _, TextEncoder};
+use prometheus::{Encoder as _, Histogram, TextEncoder};
 use serde_json::{Value, json};
 
 use super::db::Recorder;
 use super::plugin::Roll;
 use super::session::Streams;
 use super::supervision::{Crash, Ping, Roster, Terms};
-use crate::catalog::Shelf;
+use crate::catalog::{Shelf, ToolEntry};
 use crate::protocol::Method;
 use crate::storage::Storage;
 use crate::telemetry::metrics::{METRICS, percentile};
@@ -123,9 +123,11 @@ impl MetricsActor {
     fn performance(&self) -> Value {
         let uptime = self.sights.began.elapsed().as_secs_f64();
         let catalog = self.sights.shelf.keep();
-        let mut tools: Vec<_> = catalog.tools().filter(|entry| entry.time.get_sample_count() > 0).collect();
-        tools.sort_by(|a, b| a.name.cmp(&b.name));
-        let tools: Vec<Value> = tools.iter().map(|entry| summary("tool", &entry.name, &entry.time)).collect();
+        let timed = |entry| -> Option<(&Arc<ToolEntry>, &Histogram)> { Some((entry, entry.time()?)) };
+        let mut tools: Vec<_> = catalog.tools().filter_map(timed).collect();
+        tools.sort_by(|(one, _), (other, _)| one.name.cmp(&other.name));
+        let tools: Vec<Value> =
+            tools.iter().map(|(entry, time)| summary("tool", &entry.name, time)).collect();
         let methods: Vec<Value> = Method::all()
             .map(|method| (method.name(), METRICS.response_time.with_label_values(&[method.name()])))
             .filter(|(_, time)| time.get_sample_count() > 0)

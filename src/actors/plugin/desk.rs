@@ -2,52 +2,78 @@
 //!
 //! Must not know mailboxes, nor when a life begins.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use super::messages::Watch;
+use tokio::sync::Semaphore;
+
+use super::watchers::Watchers;
 use crate::actors::session::{News, Streams};
 use crate::catalog::{Changed, PluginState, Seat, Shelf};
 use crate::plugins::Change;
 
-/// How many streams watch each resource; kept through restarts, as the plugin's own watches are, and left to the plugin
-/// that takes this one's place.
-pub type Watchers = Arc<Mutex<HashMap<Arc<str>, usize>>>;
+/// Plugins whose schemas are compiled at once; the others wait for their turn.
+static COMPILING: Semaphore = Semaphore::const_new(2);
+/// How long a publication is waited for. What is late is published all the same.
+const PUBLISH_WITHIN: Duration = Duration::from_secs(30);
 
 /// One plugin's desk.
 pub(super) struct Desk {
     pub(super) seat: Arc<Seat>,
     shelf: Arc<Shelf>,
     streams: Arc<Streams>,
-    watchers: Watchers,
+    pub(super) watchers: Watchers,
     /// Whether it was ever ready: before, it has nothing to offer.
     published: AtomicBool,
+    /// Held while something of it is published, so that what is newest comes last.
+    publishing: Arc<tokio::sync::Mutex<()>>,
+    /// What this plugin was asked to go on watching, for which another one was asked before.
+    inherited: Mutex<HashSet<Arc<str>>>,
 }
 
 impl Desk {
     pub(super) fn new(seat: Arc<Seat>, shelf: Arc<Shelf>, streams: Arc<Streams>, watchers: Watchers) -> Self {
-        Self { seat, shelf, streams, watchers, published: AtomicBool::new(false) }
+        let (published, publishing) = (AtomicBool::new(false), Arc::default());
+        Self { seat, shelf, streams, watchers, published, publishing, inherited: Mutex::default() }
     }
 
     /// Notes that a life is ready, or ready with trouble, and publishes at its beginning.
-    pub(super) fn ready(&self, trouble: Option<String>, begins: bool) {
+    pub(super) async fn ready(&self, trouble: Option<String>, begins: bool) {
         let state = if trouble.is_some() { PluginState::Degraded } else { PluginState::Ready };
         // Whoever finds it listed may call it, and whoever hears that it is ready finds it listed.
         if begins {
             self.seat.open_early();
             let again = self.published.swap(true, Ordering::AcqRel);
-            if again { self.resynchronise() } else { self.publish() }
+            if again { self.resynchronise().await } else { self.publish().await }
         }
         self.seat.turn(state, trouble, None);
     }
 
-    /// Publishes what it offers now.
-    pub(super) fn publish(&self) {
-        if self.published.load(Ordering::Acquire) {
-            let changed = self.shelf.publish(&self.seat, self.seat.plugin.inventory());
-            self.tell(&changed);
+    /// Publishes what it offers now, on a thread of its own: the schemas are a server's, and this thread is many plugins'.
+    pub(super) async fn publish(&self) {
+        if !self.published.load(Ordering::Acquire) {
+            return;
         }
+        let (seat, shelf, streams) =
+            (Arc::clone(&self.seat), Arc::clone(&self.shelf), Arc::clone(&self.streams));
+        let publishing = Arc::clone(&self.publishing);
+        let made = async move {
+            let turn = publishing.lock_owned().await;
+            let room = COMPILING.acquire().await;
+            let make = move || {
+                let (_turn, _room) = (turn, room);
+                streams.tell_changes(&shelf.publish(&seat, seat.plugin.inventory()));
+            };
+            tokio::task::spawn_blocking(make).await
+        };
+        let why = match tokio::time::timeout(PUBLISH_WITHIN, made).await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("it was not published within {} s", PUBLISH_WITHIN.as_secs()),
+        };
+        log::error!(plugin = &*self.seat.name; "what plugin {} offers is not shown as it is now: {why}", self.seat.name);
     }
 
     /// Takes all of it off the shelf.
@@ -61,43 +87,32 @@ impl Desk {
     }
 
     /// Takes in a change that the plugin told of.
-    pub(super) fn take_in(&self, change: Change) {
+    pub(super) async fn take_in(&self, change: Change) {
         match change {
-            Change::Updated(uri) => self.streams.tell(&News::Updated(uri.into())),
-            Change::Tools | Change::Prompts | Change::Resources => self.publish(),
+            // Of what it was not asked to watch it has nothing to say: it might be another plugin's.
+            Change::Updated(uri) if self.watchers.has(&uri) => {
+                self.streams.tell(&News::Updated(uri.into()));
+            }
+            Change::Updated(_) => {}
+            Change::Tools | Change::Prompts | Change::Resources => self.publish().await,
         }
     }
 
     /// Changes were missed: publishes anew and tells all that is watched.
-    pub(super) fn resynchronise(&self) {
-        self.publish();
-        for uri in self.watched() {
+    pub(super) async fn resynchronise(&self) {
+        self.publish().await;
+        for uri in self.watchers.all() {
             self.streams.tell(&News::Updated(uri));
         }
     }
 
-    /// What is watched.
-    pub(super) fn watched(&self) -> Vec<Arc<str>> {
-        self.watchers.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
-    }
-
-    /// Counts a watch; whether the plugin must be told of it.
-    pub(super) fn count(&self, watch: &Watch) -> bool {
-        let mut watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
-        if !watch.begins && !watchers.contains_key(&watch.uri) {
-            return false;
-        }
-        let count = watchers.entry(Arc::clone(&watch.uri)).or_insert(0);
-        *count = if watch.begins { *count + 1 } else { count.saturating_sub(1) };
-        let tell = *count == usize::from(watch.begins);
-        if *count == 0 {
-            watchers.remove(&watch.uri);
-        }
-        tell
-    }
-
-    /// Forgets who watches a resource that the plugin does not watch.
-    pub(super) fn forget(&self, uri: &str) {
-        self.watchers.lock().unwrap_or_else(PoisonError::into_inner).remove(uri);
+    /// What is watched that this plugin shall go on watching, and what it was asked to and nobody watches any more.
+    pub(super) fn inherit(&self) -> (Vec<Arc<str>>, Vec<Arc<str>>) {
+        let watched = self.watchers.all();
+        let now: HashSet<Arc<str>> = watched.iter().cloned().collect();
+        let mut inherited = self.inherited.lock().unwrap_or_else(PoisonError::into_inner);
+        let ceased = inherited.difference(&now).cloned().collect();
+        *inherited = now;
+        (watched, ceased)
     }
 }

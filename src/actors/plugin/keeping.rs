@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -35,17 +35,23 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    /// Begins the first life. A plugin that is ready at once is published when this returns.
-    pub(super) fn begin(desk: &Arc<Desk>) -> Self {
+    /// Begins the first life. What is given along ends when that has begun: a plugin that is ready at once is then published.
+    pub(super) fn begin(desk: &Arc<Desk>) -> (Self, oneshot::Receiver<()>) {
         let stop = CancellationToken::new();
         let life = Life::begin(&desk.seat.plugin);
         let early = matches!(*life.health.borrow(), Health::Ready);
-        if early {
-            desk.ready(None, true);
-            renew_watches(desk);
-        }
-        let task = actix_rt::spawn(keep(Arc::clone(desk), life, early, stop.clone()));
-        Self { stop, task: Some(task) }
+        let (begun, begins) = oneshot::channel();
+        let (desk, stopped) = (Arc::clone(desk), stop.clone());
+        let task = actix_rt::spawn(async move {
+            if early {
+                desk.ready(None, true).await;
+                renew_watches(&desk);
+            }
+            // Whoever did not wait does not care.
+            let _gone = begun.send(());
+            keep(desk, life, early, stopped).await;
+        });
+        (Self { stop, task: Some(task) }, begins)
     }
 
     /// Whether it is at work.
@@ -177,7 +183,7 @@ async fn live(desk: &Arc<Desk>, mut life: Life, told: bool, stop: &CancellationT
             changed = life.health.changed(), if !told_all => {
                 told_all = changed.is_err();
                 let health = life.health.borrow_and_update().clone();
-                heed(desk, &health, &mut ready_at);
+                heed(desk, &health, &mut ready_at).await;
             }
             () = tokio::time::sleep_until(limit.unwrap_or(far)), if ready_at.is_none() && limit.is_some() => {
                 let limit = desk.seat.limits.start_timeout.unwrap_or_default();
@@ -190,7 +196,7 @@ async fn live(desk: &Arc<Desk>, mut life: Life, told: bool, stop: &CancellationT
 }
 
 /// Takes in how a life goes.
-fn heed(desk: &Arc<Desk>, health: &Health, ready_at: &mut Option<Instant>) {
+async fn heed(desk: &Arc<Desk>, health: &Health, ready_at: &mut Option<Instant>) {
     let trouble = match health {
         // It may start what it needs anew while it lives, and serves no call meanwhile.
         Health::Starting => {
@@ -204,22 +210,24 @@ fn heed(desk: &Arc<Desk>, health: &Health, ready_at: &mut Option<Instant>) {
     };
     let begins = ready_at.is_none();
     ready_at.get_or_insert_with(Instant::now);
-    desk.ready(trouble, begins);
+    desk.ready(trouble, begins).await;
     if begins {
         renew_watches(desk);
     }
 }
 
 /// Asks a new life for what the one before it watched.
-fn renew_watches(desk: &Arc<Desk>) {
-    let watched = desk.watched();
-    if watched.is_empty() {
+pub(super) fn renew_watches(desk: &Arc<Desk>) {
+    let (watched, ceased) = desk.inherit();
+    let begin = watched.into_iter().map(|uri| Watch { uri, begins: true });
+    let watches: Vec<Watch> =
+        begin.chain(ceased.into_iter().map(|uri| Watch { uri, begins: false })).collect();
+    if watches.is_empty() {
         return;
     }
     let desk = Arc::clone(desk);
     actix_rt::spawn(async move {
-        for uri in watched {
-            let watch = Watch { uri, begins: true };
+        for watch in watches {
             if let Err(fault) = tell_plugin(&desk.seat, &watch).await {
                 METRICS.errors.with_label_values(&[fault.code.name()]).inc();
                 log::warn!(plugin = &*desk.seat.name; "plugin {} does not watch {} any more: {}", desk.seat.name, watch.uri, fault.message);
@@ -236,7 +244,7 @@ mod tests {
     use tokio::task::LocalSet;
 
     use super::*;
-    use crate::actors::plugin::desk::Watchers;
+    use crate::actors::plugin::watchers::Watchers;
     use crate::actors::session::Streams;
     use crate::actors::supervision::Roster;
     use crate::catalog::{Manner, Seat, SeatLimits, Shelf};
@@ -321,7 +329,8 @@ mod tests {
             let streams = Streams::new(1, Duration::from_secs(1), Arc::new(Roster::default()));
             let desk =
                 Desk::new(Arc::clone(&seat), Arc::new(Shelf::new(manner)), streams, Watchers::default());
-            Self { plugin, seat, keeper: Keeper::begin(&Arc::new(desk)) }
+            let (keeper, _begins) = Keeper::begin(&Arc::new(desk));
+            Self { plugin, seat, keeper }
         }
 
         fn lives(&self) -> usize {

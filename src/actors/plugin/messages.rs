@@ -2,7 +2,7 @@
 //!
 //! | message   | from          | reply                   | may be lost |
 //! |-----------|---------------|-------------------------|-------------|
-//! | `Publish` | app, at start | `Result<(), Infallible>` | no         |
+//! | `Publish` | app           | `Result<(), Infallible>`, when it is published | no |
 //! | `Watch`   | http, session | `Result<(), Fault>`     | no          |
 //! | `Stop`    | app           | `Result<(), Infallible>`, when its life has ended | no |
 //! | `Ping`, `Crash` | health, operator | –              | yes         |
@@ -14,7 +14,7 @@ use actix::Message;
 
 use crate::error::Fault;
 
-/// Begins the plugin's first life, or publishes anew what it offers. Answered at once: it appears when it is ready.
+/// Begins the plugin's first life, or publishes anew what it offers. One that is not ready at once appears when it is.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "Result<(), Infallible>")]
 pub struct Publish;

@@ -8,6 +8,7 @@ mod keeping;
 pub mod messages;
 pub mod reload;
 pub mod roll;
+mod watchers;
 mod watching;
 
 use std::convert::Infallible;
@@ -20,6 +21,7 @@ use actix::{
 };
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -30,11 +32,12 @@ use crate::error::{ErrorCode, Fault};
 use crate::plugins::{CallerKey, Change, Context as CallContext, ContextParts, PluginError, Request};
 use crate::protocol::{ClientCapabilities, Trace};
 use desk::Desk;
-pub use desk::Watchers;
 pub use keeping::END_WITHIN;
-use keeping::Keeper;
+use keeping::{Keeper, renew_watches};
 use messages::{Publish, Stop, Watch};
 pub use roll::{Member, Roll};
+use watchers::Turn;
+pub use watchers::Watchers;
 pub use watching::Watching;
 
 /// A plugin's actor may be given up; the plugin is then quarantined and the process lives on.
@@ -58,27 +61,31 @@ impl PluginActor {
         Self { desk: Arc::new(Desk::new(seat, shelf, streams, watchers)), keeper: None, leaves: false }
     }
 
-    /// Begins the first life, unless there is one.
-    fn live(&mut self) {
-        if !self.leaves && !self.keeper.as_ref().is_some_and(Keeper::is_alive) {
-            self.keeper = Some(Keeper::begin(&self.desk));
+    /// Begins the first life, unless there is one. What comes back ends when it has begun.
+    fn live(&mut self) -> Option<oneshot::Receiver<()>> {
+        if self.leaves || self.keeper.as_ref().is_some_and(Keeper::is_alive) {
+            return None;
         }
+        let (keeper, begun) = Keeper::begin(&self.desk);
+        self.keeper = Some(keeper);
+        Some(begun)
     }
 
     /// Waits for the next change, takes it in, and waits again.
-    fn listen(changes: Receiver<Change>, ctx: &mut Context<Self>) {
+    fn listen(&self, mut changes: Receiver<Change>, ctx: &mut Context<Self>) {
+        let desk = Arc::clone(&self.desk);
         let next = async move {
-            let mut changes = changes;
-            let change = changes.recv().await;
-            (change, changes)
-        };
-        ctx.spawn(actix::fut::wrap_future::<_, Self>(next).map(|(change, changes), actor, ctx| {
-            match change {
-                Ok(change) => actor.desk.take_in(change),
-                Err(RecvError::Lagged(_)) => actor.desk.resynchronise(),
-                Err(RecvError::Closed) => return,
+            match changes.recv().await {
+                Ok(change) => desk.take_in(change).await,
+                Err(RecvError::Lagged(_)) => desk.resynchronise().await,
+                Err(RecvError::Closed) => return None,
             }
-            Self::listen(changes, ctx);
+            Some(changes)
+        };
+        ctx.spawn(actix::fut::wrap_future::<_, Self>(next).map(|changes, actor, ctx| {
+            if let Some(changes) = changes {
+                actor.listen(changes, ctx);
+            }
         }));
     }
 }
@@ -87,11 +94,12 @@ impl Actor for PluginActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        Self::listen(self.desk.seat.plugin.changes(), ctx);
+        self.listen(self.desk.seat.plugin.changes(), ctx);
         // After a panic of the actor: its lives went on beside it, and are kept on.
         if self.keeper.is_some() {
-            self.live();
-            self.desk.resynchronise();
+            drop(self.live());
+            let desk = Arc::clone(&self.desk);
+            ctx.spawn(async move { desk.resynchronise().await }.into_actor(self));
         }
     }
 
@@ -107,30 +115,42 @@ impl Supervised for PluginActor {}
 // === handlers, in the order of messages.rs ===
 
 impl Handler<Publish> for PluginActor {
-    type Result = Result<(), Infallible>;
+    type Result = ResponseFuture<Result<(), Infallible>>;
     fn handle(&mut self, _: Publish, _: &mut Self::Context) -> Self::Result {
-        if self.keeper.is_some() {
-            self.desk.publish();
-        }
-        self.live();
-        Ok(())
+        let (desk, again, begun) = (Arc::clone(&self.desk), self.keeper.is_some(), self.live());
+        Box::pin(async move {
+            if again {
+                desk.publish().await;
+                // It may have taken another's place, and meanwhile that one was told of what is watched.
+                renew_watches(&desk);
+            }
+            if let Some(begun) = begun {
+                // Of one that ended at once there is nothing to wait for.
+                let _ended = begun.await;
+            }
+            Ok(())
+        })
     }
 }
 
 impl Handler<Watch> for PluginActor {
     type Result = ResponseFuture<Result<(), Fault>>;
     fn handle(&mut self, watch: Watch, _: &mut Self::Context) -> Self::Result {
-        if !self.desk.count(&watch) {
-            return Box::pin(std::future::ready(Ok(())));
-        }
         let desk = Arc::clone(&self.desk);
-        Box::pin(async move {
-            let told = tell_plugin(&desk.seat, &watch).await;
-            if told.is_err() && watch.begins {
-                desk.forget(&watch.uri);
-            }
-            told
-        })
+        match self.desk.watchers.count(&watch) {
+            Turn::None => Box::pin(std::future::ready(Ok(()))),
+            Turn::Cease => Box::pin(async move { tell_plugin(&desk.seat, &watch).await }),
+            Turn::Ask(tell) => Box::pin(async move {
+                let told = tell_plugin(&desk.seat, &watch).await;
+                desk.watchers.note(&watch.uri, &tell, &told);
+                told
+            }),
+            Turn::Wait(mut told) => Box::pin(async move {
+                let word = tokio::time::timeout(WATCH_WITHIN, told.wait_for(Option::is_some)).await;
+                let word = word.ok().and_then(Result::ok).and_then(|word| word.clone());
+                word.unwrap_or_else(|| Err(not_in_time()))
+            }),
+        }
     }
 }
 
@@ -175,6 +195,7 @@ async fn tell_plugin(seat: &Seat, watch: &Watch) -> Result<(), Fault> {
         caller: CallerKey(0),
         conversation: None,
         operator: false,
+        sees_all: true,
         trace: Trace::default(),
         blocking: Arc::clone(&seat.blocking),
     });
@@ -185,8 +206,10 @@ async fn tell_plugin(seat: &Seat, watch: &Watch) -> Result<(), Fault> {
             Err(Fault::invalid_params("there is no such resource", "list the resources"))
         }
         Ok(Err(error)) => Err(Fault::internal(error.to_string())),
-        Err(_) => {
-            Err(Fault::new(ErrorCode::DeadlineExceeded, "the plugin did not begin to watch in time", "retry"))
-        }
+        Err(_) => Err(not_in_time()),
     }
+}
+
+fn not_in_time() -> Fault {
+    Fault::new(ErrorCode::DeadlineExceeded, "the plugin did not begin to watch in time", "retry")
 }

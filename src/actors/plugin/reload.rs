@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -65,10 +66,17 @@ impl ReloadHandle {
     /// `Unavailable` when too many ask at once; `DeadlineExceeded`; `Internal` when the folder cannot be read.
     pub async fn reload(&self) -> Result<Reloaded, Fault> {
         let (tell, told) = oneshot::channel();
-        if self.asks.try_send(tell).is_err() {
-            let why = "too many reloads are asked for at once, or the server stops";
-            return Err(Fault::new(ErrorCode::Unavailable, why, "wait for the reload that runs")
-                .retry_after(Duration::from_secs(1)));
+        match self.asks.try_send(tell) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => {
+                let why = "too many reloads are asked for at once";
+                return Err(Fault::new(ErrorCode::Unavailable, why, "wait for the reload that runs")
+                    .retry_after(Duration::from_secs(1)));
+            }
+            Err(TrySendError::Closed(_)) => {
+                let why = "there are no more reloads, since the server stops";
+                return Err(Fault::new(ErrorCode::Unavailable, why, "reload once it runs again"));
+            }
         }
         match tokio::time::timeout(self.within, told).await {
             Ok(Ok(Ok(reloaded))) => Ok(reloaded),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use actix::Addr;
@@ -31,22 +31,26 @@ pub struct Member {
 
 /// All plugins, by name.
 #[derive(Default)]
-pub struct Roll(ArcSwap<BTreeMap<Arc<str>, Arc<Member>>>);
+pub struct Roll {
+    members: ArcSwap<BTreeMap<Arc<str>, Arc<Member>>>,
+    /// Those that live and serve no new call: they wait to take another's place, or lost their own.
+    aside: Mutex<Vec<Arc<Member>>>,
+}
 
 impl Roll {
     /// The plugin of this name.
     pub fn get(&self, name: &str) -> Option<Arc<Member>> {
-        self.0.load().get(name).cloned()
+        self.members.load().get(name).cloned()
     }
 
     /// All of them, by name.
     pub fn all(&self) -> Vec<Arc<Member>> {
-        self.0.load().values().cloned().collect()
+        self.members.load().values().cloned().collect()
     }
 
     /// What a call hears of the tool of this published name, if that is one of a plugin that serves nothing now.
     pub fn away(&self, tool: &str) -> Option<Fault> {
-        let roll = self.0.load();
+        let roll = self.members.load();
         let owns = |plugin: &str| {
             let rest = tool.strip_prefix(plugin);
             rest.is_some_and(|rest| rest.starts_with("__") || rest.starts_with('.'))
@@ -62,18 +66,44 @@ impl Roll {
 
     /// Puts members in, in the places of those of their names, and takes others out; gives those that are not in it any more.
     pub fn change(&self, put: Vec<Arc<Member>>, removed: &[Arc<str>]) -> Vec<Arc<Member>> {
-        let mut next = BTreeMap::clone(&self.0.load());
+        let mut next = BTreeMap::clone(&self.members.load());
         let mut gone: Vec<_> = removed.iter().filter_map(|name| next.remove(name)).collect();
         for member in put {
+            self.let_go(&member);
             gone.extend(next.insert(Arc::clone(&member.seat.name), member));
         }
-        self.0.store(Arc::new(next));
+        self.members.store(Arc::new(next));
         gone
     }
 
-    /// Stops all, side by side, and says which did not end within `within`.
+    /// Takes this one out, if it is it that has its name.
+    pub fn remove(&self, member: &Arc<Member>) {
+        if self.get(&member.seat.name).is_some_and(|there| Arc::ptr_eq(&there, member)) {
+            drop(self.change(Vec::new(), &[Arc::clone(&member.seat.name)]));
+        }
+    }
+
+    /// Remembers one that lives beside those that serve.
+    pub fn keep_aside(&self, member: &Arc<Member>) {
+        let mut aside = self.aside();
+        if !aside.iter().any(|other| Arc::ptr_eq(other, member)) {
+            aside.push(Arc::clone(member));
+        }
+    }
+
+    /// Forgets one that has ended, or serves now.
+    pub fn let_go(&self, member: &Arc<Member>) {
+        self.aside().retain(|other| !Arc::ptr_eq(other, member));
+    }
+
+    fn aside(&self) -> MutexGuard<'_, Vec<Arc<Member>>> {
+        self.aside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stops all, those that serve no call any more or not yet, too, side by side, and says which did not end within `within`.
     pub async fn stop_all(&self, within: Duration) -> Vec<Arc<str>> {
-        let stopped = self.all().into_iter().map(|member| async move {
+        let aside = self.aside().clone();
+        let stopped = self.all().into_iter().chain(aside).map(|member| async move {
             let stopped = ask(&member.address, Stop, within).await;
             stopped.is_err().then(|| Arc::clone(&member.seat.name))
         });

@@ -1,10 +1,14 @@
 //! One stream's watch of one resource: begun by asking the plugin's actor, ended by dropping it, whoever drops it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::messages::Watch;
 use super::{Roll, WATCH_WITHIN};
 use crate::actors::ask::{AskError, ask};
+
+/// Longer than the plugin has: its refusal is heard, so that what never began is not ended, which might be another's.
+const ANSWER_WITHIN: Duration = WATCH_WITHIN.saturating_add(Duration::from_secs(1));
 
 /// A watch that goes on.
 pub struct Watching {
@@ -19,7 +23,7 @@ impl Watching {
         let member = roll.get(plugin)?;
         let mut watching =
             Self { uri: Arc::clone(&uri), plugin: Some((Arc::clone(roll), Arc::clone(plugin))) };
-        match ask(&member.address, Watch { uri, begins: true }, WATCH_WITHIN).await {
+        match ask(&member.address, Watch { uri, begins: true }, ANSWER_WITHIN).await {
             Ok(()) => Some(watching),
             Err(AskError::Reply(_)) => {
                 watching.plugin = None;

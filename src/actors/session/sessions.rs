@@ -137,6 +137,21 @@ impl Sessions {
         }
     }
 
+    /// Ends the sessions and listen streams of everybody who is not honoured.
+    pub fn end_unless(&self, honours: &dyn Fn(&str) -> bool) {
+        let over: Vec<Arc<SessionHandle>> = self
+            .by_id
+            .iter()
+            .filter(|session| !honours(session.principal()))
+            .map(|session| Arc::clone(&session))
+            .collect();
+        for session in over {
+            log::info!(session = &*session.label, caller = &**session.principal(); "a session ends with its key");
+            self.end(&session);
+        }
+        self.streams.end_unless(honours);
+    }
+
     /// How many there are.
     pub fn count(&self) -> usize {
         self.count.load(Ordering::Relaxed)
@@ -210,7 +225,7 @@ mod tests {
     }
 
     fn caller(name: &str) -> Caller {
-        Caller { principal: name.into(), operator: false, key: 0 }
+        Caller { principal: name.into(), ..Caller::anonymous() }
     }
 
     #[test]
@@ -240,6 +255,17 @@ mod tests {
         assert!(sessions.open(&caller("c"), "/mcp", &ViewName::MAIN).is_err());
         sessions.end(&first);
         assert!(sessions.open(&caller("c"), "/mcp", &ViewName::MAIN).is_ok());
+    }
+
+    #[test]
+    fn sessions_end_with_the_key_of_their_caller_and_no_others() {
+        let sessions = sessions(9, 9);
+        let (gone, stays) = (caller("gone"), caller("stays"));
+        let first = sessions.open(&gone, "/mcp", &ViewName::MAIN).unwrap();
+        let second = sessions.open(&stays, "/mcp", &ViewName::MAIN).unwrap();
+        sessions.end_unless(&|principal| principal == "stays");
+        assert!(first.has_ended() && !second.has_ended() && sessions.count() == 1);
+        assert!(sessions.find(&first.id, &gone, "/mcp", &ViewName::MAIN).is_none());
     }
 
     #[test]

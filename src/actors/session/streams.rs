@@ -19,6 +19,8 @@ use crate::telemetry::metrics::METRICS;
 /// One stream, as the list knows it.
 struct Stream {
     address: Addr<SessionActor>,
+    /// Who opened it.
+    principal: Arc<str>,
     filter: Filter,
     /// How it is told that news were missed, when its mailbox is full.
     voice: Voice,
@@ -29,6 +31,12 @@ impl Stream {
     fn tell(&self, news: &News) {
         if self.address.try_send(Tell(news.clone())).is_err() {
             self.voice.tell(&self.filter, &News::Unknown);
+        }
+    }
+
+    fn end(&self) {
+        if self.address.try_send(End).is_err() {
+            self.voice.end();
         }
     }
 }
@@ -73,11 +81,16 @@ impl Streams {
         })
     }
 
-    /// Opens a stream on the current arbiter. `watched` are the watches of the resources of `filter`.
+    /// Opens a stream of `principal` on the current arbiter. `watched` are the watches of the resources of `filter`.
     ///
     /// # Errors
     /// `Unavailable` when too many are open, or the server stops.
-    pub fn open(self: &Arc<Self>, filter: Filter, watched: Vec<Watching>) -> Result<Opened, Fault> {
+    pub fn open(
+        self: &Arc<Self>,
+        principal: &Arc<str>,
+        filter: Filter,
+        watched: Vec<Watching>,
+    ) -> Result<Opened, Fault> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if listening(&open).count() >= self.most || self.closing.load(Ordering::Relaxed) {
             return Err(Fault::new(
@@ -99,6 +112,7 @@ impl Streams {
         let (address, _) = self.roster.start(format!("session-{number}"), "session", TERMS, |_| session);
         let stream = Stream {
             address: address.clone(),
+            principal: Arc::clone(principal),
             filter,
             voice: Voice::Listen(Arc::clone(&feed)),
             since: Instant::now(),
@@ -133,6 +147,7 @@ impl Streams {
             number,
             Stream {
                 address: address.clone(),
+                principal: Arc::clone(session.principal()),
                 filter,
                 voice: Voice::Session(Arc::clone(session)),
                 since: Instant::now(),
@@ -169,11 +184,13 @@ impl Streams {
     pub fn end_all(&self) {
         self.closing.store(true, Ordering::Relaxed);
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        for stream in open.values() {
-            if stream.address.try_send(End).is_err() {
-                stream.voice.end();
-            }
-        }
+        open.values().for_each(Stream::end);
+    }
+
+    /// Ends the listen streams of everybody who is not honoured, with their result.
+    pub(super) fn end_unless(&self, honours: &dyn Fn(&str) -> bool) {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        listening(&open).filter(|stream| !honours(&stream.principal)).for_each(Stream::end);
     }
 
     /// How many listen streams are open, and since when.

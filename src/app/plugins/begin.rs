@@ -30,8 +30,7 @@ pub(in crate::app) fn reloading(
     builder::make_folder(&folder)
         .map_err(|error| StartError::Plugin(format!("{} cannot be made: {error}", folder.display())))?;
     let (handle, asks) = ReloadHandle::new(RELOAD_WITHIN);
-    let drain = Duration::from_secs(config.server.drain_seconds);
-    let reloader = Reloader::new(nursery, maker, own_bundles, folder.clone(), drain);
+    let reloader = Reloader::new(nursery, maker, own_bundles, folder.clone());
     Ok((handle.clone(), Reloading { reloader, asks, handle, folder }))
 }
 

@@ -29,6 +29,8 @@ use crate::plugins::Plugin;
 
 /// How long a plugin of the binary may take to say what it offers at start.
 const PUBLISH_WITHIN: Duration = Duration::from_secs(10);
+/// How long the thread that a plugin shall live on may take to take it.
+const SEAT_WITHIN: Duration = Duration::from_secs(10);
 /// Threads that plugins live on, those of the binary apart.
 const ARBITERS: usize = 2;
 
@@ -115,9 +117,9 @@ impl Nursery {
             None => seat,
         });
         seat.show(shown);
-        let watchers = heir_of.map(|old| Arc::clone(&old.watchers)).unwrap_or_default();
+        let watchers = heir_of.map(|old| old.watchers.clone()).unwrap_or_default();
         let (shelf, streams) = (Arc::clone(&self.shelf), Arc::clone(&self.streams));
-        let actor = PluginActor::new(Arc::clone(&seat), shelf, streams, Arc::clone(&watchers));
+        let actor = PluginActor::new(Arc::clone(&seat), shelf, streams, watchers.clone());
         let roster = Arc::clone(&self.roster);
         let number = match kind {
             BUILTIN => 0,
@@ -127,7 +129,10 @@ impl Nursery {
             self.arbiters.get(number).ok_or_else(|| StartError::Part("no thread for plugins".to_owned()))?;
         let arbiter = arbiter.get_or_init(Arbiter::new);
         let part = format!("plugin-{name}");
-        let address = on(arbiter, move || roster.start(part, "plugin", plugin::TERMS, |_| actor).0).await?;
+        let started = on(arbiter, move || roster.start(part, "plugin", plugin::TERMS, |_| actor).0);
+        let address = tokio::time::timeout(SEAT_WITHIN, started).await.map_err(|_elapsed| {
+            StartError::Part(format!("its thread did not take it within {} s", SEAT_WITHIN.as_secs()))
+        })??;
         Ok(Arc::new(Member { seat, address, watchers, kind, origin }))
     }
 

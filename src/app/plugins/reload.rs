@@ -3,10 +3,12 @@
 //! A bad file, or a plugin that does not become ready, costs nothing that runs. Must not know who asked.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use tokio::sync::mpsc;
 
@@ -16,7 +18,8 @@ use crate::actors::ask::ask;
 use crate::actors::plugin::messages::{Publish, Stop};
 use crate::actors::plugin::reload::{Asked, Failed, Reloaded};
 use crate::actors::plugin::{END_WITHIN, Member};
-use crate::catalog::{Arrangement, PluginState};
+use crate::actors::supervision::message_of;
+use crate::catalog::{Arrangement, PluginState, Seat};
 use crate::config::Faults;
 use crate::config::plugin::{BundleFile, Folder, McpServer, PluginFile, PluginKind, path_of, read_folder};
 use crate::plugins::upstream::credentials;
@@ -27,6 +30,10 @@ const BEGIN_WITHIN: Duration = Duration::from_secs(5);
 const START_GRACE: Duration = Duration::from_secs(1);
 /// A call that was looked up just before the swap may still come to the old plugin.
 const LATECOMERS: Duration = Duration::from_millis(250);
+/// Calls that wait for their clients may keep a replaced plugin for so long; they are given up long before.
+const WAITING_MAX: Duration = Duration::from_secs(24 * 3600);
+/// How long the folder may take to be read.
+const READ_WITHIN: Duration = Duration::from_secs(30);
 /// Between two looks at whether the calls of a replaced plugin have ended.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -35,8 +42,6 @@ pub(in crate::app) struct Reloader {
     nursery: Nursery,
     maker: Arc<dyn Maker>,
     folder: PathBuf,
-    /// How long the calls of a replaced plugin may go on.
-    drain: Duration,
     /// What each plugin that runs was made of.
     servers: BTreeMap<String, Made>,
     bundles: BTreeMap<String, BundleFile>,
@@ -75,15 +80,14 @@ impl Reloader {
         maker: Arc<dyn Maker>,
         own_bundles: Vec<(String, BundleFile)>,
         folder: PathBuf,
-        drain: Duration,
     ) -> Self {
         let (servers, bundles) = (BTreeMap::new(), BTreeMap::new());
-        Self { nursery, maker, folder, drain, servers, bundles, own_bundles }
+        Self { nursery, maker, folder, servers, bundles, own_bundles }
     }
 
     /// Starts all that the folder describes, and then answers `asks` until nobody can ask any more.
     pub(in crate::app) async fn run(mut self, mut asks: mpsc::Receiver<Asked>) {
-        match self.reload(true).await {
+        match self.reload_at_any_rate(true).await {
             Ok(first) => say(&first),
             Err(why) => log::error!("no plugin was started: {why}"),
         }
@@ -92,7 +96,7 @@ impl Reloader {
             while let Ok(further) = asks.try_recv() {
                 askers.push(further);
             }
-            let outcome = self.reload(false).await;
+            let outcome = self.reload_at_any_rate(false).await;
             match &outcome {
                 Ok(reloaded) => say(reloaded),
                 Err(why) => log::error!("the plugins were not reloaded: {why}"),
@@ -104,17 +108,31 @@ impl Reloader {
         }
     }
 
+    /// Reloads, and comes back even from a panic: there is only this one who reloads.
+    async fn reload_at_any_rate(&mut self, at_start: bool) -> Result<Reloaded, String> {
+        let reloaded = AssertUnwindSafe(self.reload(at_start)).catch_unwind().await;
+        reloaded
+            .unwrap_or_else(|payload| Err(format!("the reload panicked: {}", message_of(payload.as_ref()))))
+    }
+
     /// Reads the folder and makes what runs what it describes. At the start nothing is waited for.
     async fn reload(&mut self, at_start: bool) -> Result<Reloaded, String> {
         let began = Instant::now();
         let folder = self.folder.clone();
-        let found = tokio::task::spawn_blocking(move || {
+        let reading = tokio::task::spawn_blocking(move || {
             let found = read_folder(&folder)?;
             let fingerprints = fingerprints(&found);
             Ok::<_, String>((found, fingerprints))
         });
+        let found = tokio::time::timeout(READ_WITHIN, reading).await.map_err(|_elapsed| {
+            format!(
+                "the folder could not be read within {} s: {}",
+                READ_WITHIN.as_secs(),
+                self.folder.display()
+            )
+        })?;
         let (found, fingerprints) =
-            found.await.map_err(|error| format!("the folder could not be read: {error}"))??;
+            found.map_err(|error| format!("the folder could not be read: {error}"))??;
         for note in &found.notes {
             log::warn!("{note}");
         }
@@ -125,7 +143,7 @@ impl Reloader {
         for (candidate, trouble) in
             candidates.into_iter().zip(ready.into_iter().chain(std::iter::repeat(None)))
         {
-            self.settle(candidate, trouble, &mut plan.report, &mut put);
+            self.settle(candidate, trouble, !at_start, &mut plan.report, &mut put);
         }
         let bundles = (plan.bundles != self.bundles).then_some(&plan.bundles);
         self.swap(&put, &plan.remove, bundles).await;
@@ -205,7 +223,7 @@ impl Reloader {
         report.failed.push(Failed { name: name.to_owned(), file: path_of(&self.folder, name), why });
     }
 
-    /// Makes what is to be made and begins the lives, all side by side.
+    /// Makes what is to be made and begins the lives, one after another; they start side by side.
     async fn make(&self, plan: &mut Plan, at_start: bool) -> Vec<Candidate> {
         let mut candidates = Vec::new();
         for (name, made, replaces) in std::mem::take(&mut plan.make) {
@@ -241,14 +259,36 @@ impl Reloader {
         let heir_of = replaces.then(|| self.nursery.roll.get(name)).flatten();
         let member =
             self.nursery.seat(newcomer, heir_of.as_deref()).await.map_err(|error| error.to_string())?;
-        if !replaces {
+        if replaces {
+            self.nursery.roll.keep_aside(&member);
+        } else {
             // It can be looked at while it starts.
             self.nursery.roll.change(vec![Arc::clone(&member)], &[]);
         }
-        ask(&member.address, Publish, BEGIN_WITHIN)
-            .await
-            .map_err(|error| format!("it was not begun: {error}"))?;
+        if let Err(error) = ask(&member.address, Publish, BEGIN_WITHIN).await {
+            // What is not counted among the plugins must not live, or it would never be stopped.
+            self.nursery.roll.remove(&member);
+            self.retire(member, false);
+            return Err(format!("it was not begun: {error}"));
+        }
         Ok(member)
+    }
+
+    /// Sees one off that serves no new calls; if it `served`, those that run may end first.
+    fn retire(&self, member: Arc<Member>, served: bool) {
+        let (roll, shelf) = (Arc::clone(&self.nursery.roll), Arc::clone(&self.nursery.shelf));
+        roll.keep_aside(&member);
+        actix_rt::spawn(async move {
+            if served {
+                emptied(&member).await;
+            }
+            if ask(&member.address, Stop, END_WITHIN + BEGIN_WITHIN).await.is_err() {
+                let name = &*member.seat.name;
+                log::warn!(plugin = name; "plugin {name}, which was replaced or removed, did not end in time");
+            }
+            roll.let_go(&member);
+            shelf.let_go(&member.seat);
+        });
     }
 
     /// Decides what becomes of one that is ready, or is not.
@@ -256,18 +296,22 @@ impl Reloader {
         &mut self,
         candidate: Candidate,
         trouble: Option<String>,
+        waited: bool,
         report: &mut Reloaded,
         put: &mut Vec<Arc<Member>>,
     ) {
         let Candidate { made, member, replaces } = candidate;
         let name = member.seat.name.to_string();
+        // While others were waited for it may have failed again.
+        let serves = matches!(member.seat.state(), PluginState::Ready | PluginState::Degraded);
+        let trouble = trouble.or_else(|| (waited && !serves).then(|| failed_since(&member.seat)));
         let is_ready = trouble.is_none();
         if let Some(why) = trouble {
             let goes_on = if replaces { "what ran before it goes on" } else { "it is tried again" };
             self.fail(report, &name, format!("it did not become ready, and {goes_on}: {why}"));
         }
         if replaces && !is_ready {
-            actix_rt::spawn(retire(member, Duration::ZERO));
+            self.retire(member, false);
             return;
         }
         if is_ready {
@@ -304,11 +348,17 @@ impl Reloader {
             let files = bundles.iter().map(|(name, file)| (name.clone(), file.clone()));
             changes.push(Arrangement::Bundles(self.own_bundles.iter().cloned().chain(files).collect()));
         }
-        streams.tell_changes(&shelf.rearrange(changes));
+        // Schemas are compiled there, if they were not before.
+        let (arranging, telling) = (Arc::clone(shelf), Arc::clone(streams));
+        let arranged =
+            tokio::task::spawn_blocking(move || telling.tell_changes(&arranging.rearrange(changes)));
+        if let Err(error) = arranged.await {
+            log::error!("what the plugins offer could not be published: {error}");
+        }
         let removed: Vec<Arc<str>> = removed.iter().map(|name| name.as_str().into()).collect();
         drop(roll.change(put.to_vec(), &removed));
         for old in leaving {
-            actix_rt::spawn(retire(old, self.drain));
+            self.retire(old, true);
         }
         for member in put {
             // What it told of while it was kept back.
@@ -331,6 +381,10 @@ fn fingerprints(found: &Folder) -> BTreeMap<String, u64> {
     found.files.iter().filter_map(of).collect()
 }
 
+fn failed_since(seat: &Seat) -> String {
+    seat.why().unwrap_or_else(|| format!("it was ready, and is {} again", seat.state_name()))
+}
+
 /// Waits until a new plugin is ready; else says why it is not.
 async fn is_ready(candidate: &Candidate) -> Option<String> {
     let seat = &candidate.member.seat;
@@ -343,16 +397,18 @@ async fn is_ready(candidate: &Candidate) -> Option<String> {
     }
 }
 
-/// Sees one off that serves no new calls: those that run may end first.
-async fn retire(member: Arc<Member>, drain: Duration) {
-    let until = Instant::now() + drain;
-    tokio::time::sleep(LATECOMERS.min(drain)).await;
-    while Instant::now() < until && (member.seat.running() > 0 || member.seat.queued() > 0) {
+/// Waits until nobody needs one any more that serves no new calls: calls in flight end on what they began on, and those
+/// that wait for their clients' answers, too.
+async fn emptied(member: &Member) {
+    let (began, longest) = (Instant::now(), member.seat.longest_call());
+    tokio::time::sleep(LATECOMERS).await;
+    loop {
+        // Those that wait for answers are given up by the plugin itself, each in its time; new ones do not come.
+        let waits = member.seat.plugin.waiting() > 0 && began.elapsed() < longest + WAITING_MAX;
+        if !waits && (member.seat.calls() == 0 || began.elapsed() >= longest) {
+            return;
+        }
         tokio::time::sleep(LOOK_EVERY).await;
-    }
-    if ask(&member.address, Stop, END_WITHIN + BEGIN_WITHIN).await.is_err() {
-        let name = &*member.seat.name;
-        log::warn!(plugin = name; "plugin {name}, which was replaced or removed, did not end in time");
     }
 }
 

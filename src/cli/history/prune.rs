@@ -11,9 +11,10 @@ use serde_json::json;
 
 use super::super::output;
 use super::CONNECTION_WAIT;
+use crate::storage::acts::{self, Act};
 use crate::storage::history::moment;
 use crate::storage::history::prune::{self, Surplus};
-use crate::storage::{Notary, Storage, acts};
+use crate::storage::{Notary, Storage};
 
 /// Between two transactions, for whoever waits to write.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -60,9 +61,9 @@ pub fn run(storage: &Storage, args: &PruneArgs, notary: &Notary, json: bool) -> 
         thread::sleep(PAUSE);
     }
     if deleted > 0 {
-        let detail = format!("{deleted} rows were deleted by history prune");
-        storage
-            .run(CONNECTION_WAIT, |connection| acts::record(connection, notary, "history/prune", &detail))?;
+        let detail = format!("{deleted} rows were deleted");
+        let act = Act { name: "history/prune", to: None, detail: &detail };
+        storage.run(CONNECTION_WAIT, |connection| acts::record(connection, notary, act))?;
     }
     if json {
         output::print_json(&json!({ "database": storage.place(), "deleted": deleted }))?;

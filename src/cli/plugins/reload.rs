@@ -44,7 +44,11 @@ pub fn after_change(running: &Running, names: &[&str]) -> anyhow::Result<(Exit, 
                 if failed(&answer).iter().any(|failed| is_ours(&failed)) { Exit::Failure } else { Exit::Ok };
             Ok((exit, Some(answer)))
         }
-        // The file is as it should be all the same.
+        // The file is as it should be all the same, in what follows, too.
+        Err(error @ (ClientError::TooSlow(_) | ClientError::Refused { status: 503 | 504, .. })) => {
+            output::say(&late(&error));
+            Ok((Exit::Ok, None))
+        }
         Err(error @ ClientError::Refused { .. }) => {
             output::say(&format!(
                 "the running server did not reload ({error}); it takes effect at its next start"
@@ -53,6 +57,11 @@ pub fn after_change(running: &Running, names: &[&str]) -> anyhow::Result<(Exit, 
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// What is said when the server did not come to an end with it.
+fn late(error: &ClientError) -> String {
+    format!("the running server has not reloaded yet ({error}); it goes on with it: see `plugins list`")
 }
 
 fn failed(answer: &Value) -> &[Value] {
@@ -99,5 +108,11 @@ mod tests {
             "added: a, b\nchanged: c\nfailed: d: d.toml:1: bad\nunchanged: 2, reloaded in 7 ms\n"
         );
         assert_eq!(failed(&answer).len(), 1);
+    }
+
+    #[test]
+    fn a_reload_that_takes_long_is_said_to_go_on() {
+        let error = ClientError::Refused { status: 504, message: "it takes long".to_owned() };
+        assert!(late(&error).contains("it takes long") && late(&error).contains("goes on"));
     }
 }

@@ -28,6 +28,9 @@ use serde_json::Value;
 /// Plugins of the binary: no file can have one of these names.
 pub const BUILT_INS: [&str; 3] = ["files", "system", "waygate"];
 
+/// What stands where the name of a plugin stands in `/plugins/{name}`, and is none.
+const RELOAD: &str = "reload";
+
 const NAME_CHARACTERS_MAX: usize = 32;
 
 /// Whether a file can have this name, but for those of the built-in plugins.
@@ -45,6 +48,9 @@ pub fn is_name(name: &str) -> bool {
 pub fn check_name(name: &str) -> Result<(), String> {
     if BUILT_INS.contains(&name) {
         return Err(format!("{name} is the name of a built-in plugin; take another"));
+    }
+    if name == RELOAD {
+        return Err(format!("{name:?} is what /plugins/{name} does; take another name"));
     }
     if is_name(name) {
         return Ok(());

@@ -227,7 +227,8 @@ fn names_are_short_and_not_those_of_the_built_in_plugins() {
         assert_eq!(check_name(good), Ok(()), "{good}");
     }
     let long = "a".repeat(33);
-    for bad in ["", "-a", "_a", "A", "a.b", "a/b", "ä", "files", "waygate", "system", long.as_str()] {
+    for bad in ["", "-a", "_a", "A", "a.b", "a/b", "ä", "files", "waygate", "system", "reload", long.as_str()]
+    {
         assert!(check_name(bad).is_err(), "{bad}");
         assert!(parse(bad, "url = \"http://a/\"").is_err(), "{bad}");
     }

@@ -54,6 +54,8 @@ impl<'a> Conversation<'a> {
     /// Why there is no result.
     pub async fn run(mut self, method: Method, first: Task) -> Result<Option<Done>, Fault> {
         let _in_flight: InFlight = self.request.session.begin_call(&self.request.id, &self.cancel)?;
+        // A plugin that asks knows its call; one that has taken its place meanwhile does not.
+        let goal = first.goal();
         let mut task = first;
         let (mut given, mut state) = (Given::default(), None);
         let mut again_after = AGAIN_AFTER;
@@ -81,7 +83,7 @@ impl<'a> Conversation<'a> {
             (given, state) = (answers, Some(sealed));
             let (house, view) = (&self.request.door.frame.house, self.request.session.view());
             task = match route::find(house, view, method, &self.request.params, None)? {
-                Routed::Perform(task) => task,
+                Routed::Perform(task) => task.towards(&goal),
                 Routed::Page(_) | Routed::Listen(_) => return Err(Fault::internal("a call became a list")),
             };
             drop(gives_up.disarm());

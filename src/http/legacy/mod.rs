@@ -222,13 +222,14 @@ fn answered(session: &SessionHandle, id: Option<&Id>, answer: Answer) -> Result<
 /// `DELETE /mcp`: ends a session.
 pub fn delete(request: &HttpRequest, door: &Door) -> HttpResponse {
     let request_id = door.frame.house.ids.next();
-    let ended = caller::admit(request, &door.frame).and_then(|caller| {
+    let ended = caller::admit(request, &door.frame, mcp::MCP).and_then(|caller| {
         if mcp::names_modern(&Mirrors::of(request.headers())) {
             let why = "there is nothing to DELETE in revisions without sessions";
             let fault = Fault::new(ErrorCode::MethodNotAllowed, why, "send every message as a POST");
             return Err(fault.with("allow", "POST"));
         }
-        let session = session_of(door, &caller, &view_of(request), &Mirrors::of(request.headers()))?;
+        let view = view_of(request, &caller)?;
+        let session = session_of(door, &caller, &view, &Mirrors::of(request.headers()))?;
         door.frame.house.sessions.end(&session);
         Ok(())
     });

@@ -9,7 +9,7 @@ use actix_web::web::{Bytes, Data, Payload, Query};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Deserialize;
 
-use super::super::call::{Busy, Mirrors};
+use super::super::call::{Busy, Mirrors, view_of};
 use super::super::door::Door;
 use super::super::{caller, limits, mcp, reply};
 use super::answers::{self, Request};
@@ -18,7 +18,6 @@ use super::{answered, check_version, events_required, notice, session_unknown, s
 use crate::access::Caller;
 use crate::actors::session::SessionHandle;
 use crate::actors::session::outbox::{LaneKind, LaneNumber};
-use crate::catalog::ViewName;
 use crate::error::{ErrorCode, Fault};
 use crate::protocol::legacy::{self, handshake};
 use crate::protocol::modern::{self, Params};
@@ -35,10 +34,10 @@ pub async fn open(request: HttpRequest, door: Data<Door>) -> HttpResponse {
 }
 
 fn begin(request: &HttpRequest, door: &Door) -> Result<HttpResponse, Fault> {
-    let caller = caller::admit(request, &door.frame)?;
+    let caller = caller::admit(request, &door.frame, mcp::MCP)?;
     door.frame.house.phase.admits()?;
     events_required(limits::accepts(request.headers()))?;
-    let session = door.frame.house.sessions.open(&caller, PATH, &ViewName::MAIN)?;
+    let session = door.frame.house.sessions.open(&caller, PATH, &view_of(request, &caller)?)?;
     session.touch();
     let hold = session.outbox.open(LaneKind::Standing);
     let settled = session.only_lane.set(hold.lane).is_ok();
@@ -77,7 +76,7 @@ pub async fn post(
     whose: Option<Query<Whose>>,
 ) -> HttpResponse {
     let request_id = door.frame.house.ids.next();
-    let taken = match mcp::take(&request, &mut payload, &door, &request_id).await {
+    let taken = match mcp::take(&request, &mut payload, &door).await {
         Ok(taken) => taken,
         Err(fault) => {
             if fault.code != ErrorCode::BodyTimeout {
@@ -108,7 +107,8 @@ fn find(
     caller: &Caller,
     id: &str,
 ) -> Result<Arc<SessionHandle>, Box<Malformed>> {
-    let session = door.frame.house.sessions.find(id, caller, PATH, &ViewName::MAIN);
+    let view = view_of(request, caller).map_err(|fault| refused(None, fault))?;
+    let session = door.frame.house.sessions.find(id, caller, PATH, &view);
     let session = session.ok_or_else(|| refused(None, session_unknown()))?;
     check_version(&session, &Mirrors::of(request.headers())).map_err(|fault| refused(None, fault))?;
     session.touch();

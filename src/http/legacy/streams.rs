@@ -32,8 +32,8 @@ pub fn get(request: &HttpRequest, door: &Door) -> HttpResponse {
 }
 
 fn open(request: &HttpRequest, door: &Door) -> Result<HttpResponse, Fault> {
-    let caller = caller::admit(request, &door.frame)?;
-    let view = view_of(request);
+    let caller = caller::admit(request, &door.frame, mcp::MCP)?;
+    let view = view_of(request, &caller)?;
     route::view(&door.frame.house, &view)?;
     let headers = Mirrors::of(request.headers());
     if mcp::names_modern(&headers) || matches!(headers.find(&super::SESSION_ID), Header::Absent) {

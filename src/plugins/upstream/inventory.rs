@@ -21,6 +21,8 @@ use crate::protocol::{Definition, MODERN, Object, Raw};
 const PAGES_MAX: usize = 100;
 /// Entries of one list.
 const ENTRIES_MAX: usize = 20_000;
+/// … and their bytes.
+const BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How many things that were left out are told by name.
 const TOLD_MAX: usize = 50;
 /// How much of a server's instructions is kept.
@@ -275,6 +277,7 @@ async fn pages(
     let mut keys = HashSet::new();
     let mut cursors = HashSet::new();
     let mut cursor: Option<String> = None;
+    let mut bytes = 0_usize;
     for _page in 0..PAGES_MAX {
         let result = match page(source, kind, cursor.as_deref(), deadline).await {
             Ok(result) => result,
@@ -302,18 +305,27 @@ async fn pages(
         };
         for entry in entries {
             match accepted(&entry, kind, source.legacy.is_some()) {
-                Ok((key, definition)) if keys.insert(key.clone()) => found.push(definition),
+                Ok((key, definition)) if keys.insert(key.clone()) => {
+                    bytes = bytes.saturating_add(entry.bytes().len());
+                    if found.len() >= ENTRIES_MAX || bytes > BYTES_MAX {
+                        notes.troubles.push(format!(
+                            "{}: it has more than {ENTRIES_MAX} entries, or {BYTES_MAX} bytes; what came first is used",
+                            kind.method
+                        ));
+                        return Ok(Some(found));
+                    }
+                    found.push(definition);
+                }
                 Ok((key, _)) => notes.drop_entry(format!("{} {key:?}: it is listed twice", kind.member)),
                 Err(why) => notes.drop_entry(format!("{}: {why}", kind.member)),
             }
         }
         let Some(next) = next else { return Ok(Some(found)) };
-        if found.len() >= ENTRIES_MAX || !cursors.insert(next.clone()) {
+        if !cursors.insert(next.clone()) {
             break;
         }
         cursor = Some(next);
     }
-    found.truncate(ENTRIES_MAX);
     let much = format!("{}: it goes on without end; what came first is used", kind.method);
     notes.troubles.push(much);
     Ok(Some(found))

@@ -20,6 +20,8 @@ use crate::protocol::{MODERN, Object, Raw, RpcError};
 
 /// A server of before 2026-07-28 may never answer a question that it does not know.
 const DISCOVER_WITHIN: Duration = Duration::from_secs(5);
+/// The question.
+const DISCOVER: &str = "server/discover";
 
 /// What a server of 2026-07-28 says of itself.
 #[derive(Debug, Clone)]
@@ -45,6 +47,8 @@ pub enum Found {
     },
     /// A server with sessions.
     Legacy(Opened),
+    /// A server with sessions that said nothing to the question for its era: it may only have been slow.
+    Silent(Opened),
 }
 
 /// The two eras.
@@ -66,9 +70,14 @@ impl Kind {
     }
 }
 
+/// A question on its way.
+type Asking = BoxFuture<'static, Result<Raw, ProbeError>>;
+
 /// What a question for the era came to.
 enum Verdict {
     Modern(Discovered),
+    /// It said nothing yet, which one of before 2026-07-28 may never do, and one that still starts does later.
+    Silent(Asking),
     /// It should be shaken hands with; over a fresh link, when this one is gone.
     Legacy {
         fresh: bool,
@@ -91,7 +100,7 @@ pub async fn probe(ways: &dyn Ways, known: Option<Kind>, deadline: Instant) -> R
         close(&link, deadline).await;
         (link, ids) = (open(ways, deadline).await?, Ids::default());
     }
-    let verdict = match discover(&*link, &ids, deadline).await {
+    let verdict = match discover(&link, &ids, deadline).await {
         Ok(verdict) => verdict,
         Err(error) => {
             close(&link, deadline).await;
@@ -100,17 +109,62 @@ pub async fn probe(ways: &dyn Ways, known: Option<Kind>, deadline: Instant) -> R
     };
     match verdict {
         Verdict::Modern(discovered) => Ok(Found::Modern { link, ids, discovered }),
+        Verdict::Silent(asking) => hear_out(ways, link, ids, asking, deadline).await,
         Verdict::Legacy { fresh, why } => {
             let shaken = shake(ways, link, ids, fresh, deadline).await;
-            // Both refusals matter to whoever must find out what is amiss.
-            shaken.map(Found::Legacy).map_err(|error| match error {
-                error @ ProbeError::Link(LinkError::Unreachable(_) | LinkError::Misconfigured(_)) => error,
-                error => ProbeError::Nonsense(format!(
-                    "it speaks no revision that Waygate speaks (to server/discover: {why}; to initialize: {error})"
-                )),
-            })
+            shaken.map(Found::Legacy).map_err(|error| speaks_nothing(&why, error))
         }
     }
+}
+
+/// Both refusals matter to whoever must find out what is amiss.
+fn speaks_nothing(why: &ProbeError, error: ProbeError) -> ProbeError {
+    match error {
+        error @ ProbeError::Link(LinkError::Unreachable(_) | LinkError::Misconfigured(_)) => error,
+        error => ProbeError::Nonsense(format!(
+            "it speaks no revision that Waygate speaks (to server/discover: {why}; to initialize: {error})"
+        )),
+    }
+}
+
+/// Shakes hands with a server that said nothing yet, and takes its answer to the first question, should that come first.
+async fn hear_out(
+    ways: &dyn Ways,
+    link: Arc<dyn Link>,
+    ids: Ids,
+    mut asking: Asking,
+    deadline: Instant,
+) -> Result<Found, ProbeError> {
+    let (by_hand, mut open) = (Arc::clone(&link), true);
+    let shaken = {
+        let empty = Raw::empty_object();
+        let mut shaking = std::pin::pin!(initialize(&*by_hand, &empty, &ids, deadline));
+        loop {
+            tokio::select! {
+                biased;
+                answer = &mut asking, if open => match answer.and_then(|result| read(&result)) {
+                    Ok(discovered) => break Ok(Err(discovered)),
+                    Err(_) => open = false,
+                },
+                shaken = &mut shaking => break shaken.map(Ok),
+            }
+        }
+    };
+    let error = match shaken {
+        Ok(Ok(handshake)) => return Ok(Found::Silent(Opened { link, handshake, ids })),
+        Ok(Err(discovered)) => return Ok(Found::Modern { link, ids, discovered }),
+        Err(error) => error,
+    };
+    // It is awake and knows no handshake, so that the answer to the first question is on its way, or was never to come.
+    if open && matches!(error, ProbeError::Refused(_)) {
+        let until = deadline.min(Instant::now() + DISCOVER_WITHIN);
+        let answer = exchange::within(until, DISCOVER, asking).await.and_then(|answer| answer);
+        if let Ok(discovered) = answer.and_then(|result| read(&result)) {
+            return Ok(Found::Modern { link, ids, discovered });
+        }
+    }
+    let shaken = settle(ways, link, error, deadline).await;
+    shaken.map(Found::Silent).map_err(|error| speaks_nothing(&ProbeError::Late(DISCOVER), error))
 }
 
 async fn open(ways: &dyn Ways, deadline: Instant) -> Result<Arc<dyn Link>, ProbeError> {
@@ -124,37 +178,44 @@ async fn close(link: &Arc<dyn Link>, deadline: Instant) {
 /// Shakes hands; once more over a fresh link, when the question before killed the server.
 async fn shake(
     ways: &dyn Ways,
-    mut link: Arc<dyn Link>,
-    mut ids: Ids,
+    link: Arc<dyn Link>,
+    ids: Ids,
     fresh: bool,
     deadline: Instant,
 ) -> Result<Opened, ProbeError> {
-    if !fresh {
-        match initialize(&*link, &Raw::empty_object(), &ids, deadline).await {
-            Ok(handshake) => return Ok(Opened { link, handshake, ids }),
-            Err(ProbeError::Link(
-                LinkError::Broken(_)
-                | LinkError::Unreachable(_)
-                | LinkError::SessionLost
-                | LinkError::Garbage(_),
-            )) => {}
-            Err(error) => {
-                close(&link, deadline).await;
-                return match ways.fall_back().filter(|_| is_elsewhere(&error)) {
-                    Some(older) => shake_older(older, deadline).await,
-                    None => Err(error),
-                };
-            }
-        }
+    if fresh {
+        close(&link, deadline).await;
+        return shake_over(open(ways, deadline).await?, deadline).await;
     }
-    close(&link, deadline).await;
-    (link, ids) = (open(ways, deadline).await?, Ids::default());
     match initialize(&*link, &Raw::empty_object(), &ids, deadline).await {
         Ok(handshake) => Ok(Opened { link, handshake, ids }),
-        Err(error) => {
-            close(&link, deadline).await;
-            Err(error)
+        Err(error) => settle(ways, link, error, deadline).await,
+    }
+}
+
+/// What there is to try after a handshake that failed with `error`: a fresh link, or an older way.
+async fn settle(
+    ways: &dyn Ways,
+    link: Arc<dyn Link>,
+    error: ProbeError,
+    deadline: Instant,
+) -> Result<Opened, ProbeError> {
+    close(&link, deadline).await;
+    let is_gone = matches!(
+        error,
+        ProbeError::Link(
+            LinkError::Broken(_) | LinkError::Unreachable(_) | LinkError::SessionLost | LinkError::Garbage(_)
+        )
+    );
+    if is_gone {
+        return shake_over(open(ways, deadline).await?, deadline).await;
+    }
+    // Asked for only when it is wanted, since from then on it is the way.
+    match is_elsewhere(&error).then(|| ways.fall_back()).flatten() {
+        Some(older) => {
+            shake_over(exchange::within(deadline, "the connection", older).await??, deadline).await
         }
+        None => Err(error),
     }
 }
 
@@ -163,12 +224,8 @@ fn is_elsewhere(error: &ProbeError) -> bool {
     matches!(error, ProbeError::Link(LinkError::Status { status: 400 | 404 | 405 | 501, .. }))
 }
 
-/// Shakes hands over HTTP+SSE.
-async fn shake_older(
-    older: BoxFuture<'static, Result<Arc<dyn Link>, LinkError>>,
-    deadline: Instant,
-) -> Result<Opened, ProbeError> {
-    let link = exchange::within(deadline, "the connection", older).await??;
+/// Shakes hands over a link on which nothing was said yet.
+async fn shake_over(link: Arc<dyn Link>, deadline: Instant) -> Result<Opened, ProbeError> {
     let ids = Ids::default();
     match initialize(&*link, &Raw::empty_object(), &ids, deadline).await {
         Ok(handshake) => Ok(Opened { link, handshake, ids }),
@@ -180,7 +237,7 @@ async fn shake_older(
 }
 
 /// Asks a server that was found to be of 2026-07-28 whether it still is. Silence and trouble are no answer.
-pub async fn is_still_modern(link: &dyn Link, ids: &Ids, deadline: Instant) -> bool {
+pub async fn is_still_modern(link: &Arc<dyn Link>, ids: &Ids, deadline: Instant) -> bool {
     let Ok(Verdict::Legacy { why, .. }) = discover(link, ids, deadline).await else { return true };
     !matches!(
         why,
@@ -191,7 +248,7 @@ pub async fn is_still_modern(link: &dyn Link, ids: &Ids, deadline: Instant) -> b
 }
 
 /// Asks in the words of 2026-07-28; once more, should the server refuse the revision and name it in one breath.
-async fn discover(link: &dyn Link, ids: &Ids, deadline: Instant) -> Result<Verdict, ProbeError> {
+async fn discover(link: &Arc<dyn Link>, ids: &Ids, deadline: Instant) -> Result<Verdict, ProbeError> {
     match ask(link, ids, deadline).await? {
         Verdict::Legacy { why: ProbeError::Refused(error), .. } if speaks_modern(&error) => {
             ask(link, ids, deadline).await
@@ -206,13 +263,20 @@ pub fn speaks_modern(error: &RpcError) -> bool {
     error.code == UNSUPPORTED_VERSION && supported.is_some_and(|all| all.iter().any(|one| one == MODERN))
 }
 
-async fn ask(link: &dyn Link, ids: &Ids, deadline: Instant) -> Result<Verdict, ProbeError> {
-    let (id, method) = (ids.next(), "server/discover");
+async fn ask(link: &Arc<dyn Link>, ids: &Ids, deadline: Instant) -> Result<Verdict, ProbeError> {
+    let (id, method) = (ids.next(), DISCOVER);
     let body = compose::request(id, method, Era::Modern("{}"), &Wishes::default(), &[]);
     let asked = Outgoing { id, body, method, name: None, params: Vec::new(), version: Some(MODERN) };
     let until = deadline.min(Instant::now() + DISCOVER_WITHIN);
     let legacy = |fresh: bool, why: ProbeError| Ok(Verdict::Legacy { fresh, why });
-    match exchange::ask(link, asked, until).await {
+    let over = Arc::clone(link);
+    let mut asking: Asking = Box::pin(async move { exchange::ask(&*over, asked, deadline).await });
+    let Ok(answered) = exchange::within(until, method, &mut asking).await else {
+        return Ok(Verdict::Silent(asking));
+    };
+    match answered {
+        // Its whole time is over: there is nothing left to be heard.
+        Err(error @ ProbeError::Late(_)) => Err(error),
         Ok(result) => match read(&result) {
             Ok(discovered) => Ok(Verdict::Modern(discovered)),
             Err(why) => legacy(false, why),

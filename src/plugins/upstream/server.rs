@@ -3,7 +3,7 @@
 //! Must not know transports, nor what an era's speaker says; only when it is begun, listened to, asked anew and ended.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -75,6 +75,8 @@ struct Current(Arc<dyn Speaker>);
 struct Seen {
     /// The era that worked last.
     kind: Option<Kind>,
+    /// Whether that was only concluded from silence: then it is not believed another time.
+    was_silent: bool,
     name: Option<String>,
     version: Option<String>,
     last_error: Option<String>,
@@ -109,8 +111,15 @@ impl Upstream {
     }
 
     /// Comes to the server, finds out what it speaks, and asks for all that it offers.
-    async fn begin(&self, deadline: Instant) -> Result<Arc<dyn Speaker>, LifeError> {
-        let known = self.seen().kind;
+    async fn begin(
+        &self,
+        deadline: Instant,
+        begun: &OnceLock<Arc<dyn Speaker>>,
+    ) -> Result<Arc<dyn Speaker>, LifeError> {
+        let known = {
+            let seen = self.seen();
+            seen.kind.filter(|_| !seen.was_silent)
+        };
         self.parts.ways.renew();
         let found = probe::probe(&*self.parts.ways, known, deadline).await;
         let found = found.map_err(|error| {
@@ -123,13 +132,14 @@ impl Upstream {
                 error => LifeError::Failed(format!("the server cannot be spoken to: {error}")),
             }
         })?;
+        let was_silent = matches!(found, Found::Silent(_));
         let (kind, info, speaker): (Kind, Raw, Arc<dyn Speaker>) = match found {
             Found::Modern { link, ids, discovered } => {
                 let info = discovered.server_info.clone();
                 let timeout = self.parts.start_timeout;
                 (Kind::Modern, info, Modern::new(&self.parts.name, link, ids, discovered, timeout))
             }
-            Found::Legacy(opened) => {
+            Found::Legacy(opened) | Found::Silent(opened) => {
                 let info = opened.handshake.server_info.clone();
                 (Kind::Legacy, info, (self.parts.sessions)(opened, Arc::clone(&self.parts.ways)))
             }
@@ -137,10 +147,12 @@ impl Upstream {
         let info = Object::open(&info).unwrap_or_default();
         {
             let mut seen = self.seen();
-            seen.kind = Some(kind);
+            (seen.kind, seen.was_silent) = (Some(kind), was_silent);
             seen.name = info.text("name");
             seen.version = info.text("version");
         }
+        // A life has one speaker.
+        let _first = begun.set(Arc::clone(&speaker));
         let listed = timeout_at(deadline, self.list(&speaker, Kinds::ALL)).await;
         let why = match listed {
             Ok(Ok(inventory)) => {
@@ -345,10 +357,17 @@ impl Plugin for Upstream {
         Box::pin(async move {
             self.lives.fetch_add(1, Ordering::Relaxed);
             let deadline = Instant::now() + self.parts.start_timeout;
+            let opened = OnceLock::new();
             let begun = tokio::select! {
                 biased;
-                () = pulse.stop().cancelled() => return Ok(()),
-                begun = timeout_at(deadline + CLOSED_WITHIN, self.begin(deadline)) => begun,
+                () = pulse.stop().cancelled() => {
+                    // Its session was begun, though the server did not list yet what it offers.
+                    if let Some(speaker) = opened.get() {
+                        let _late = timeout(CLOSED_WITHIN, Arc::clone(speaker).close()).await;
+                    }
+                    return Ok(());
+                }
+                begun = timeout_at(deadline + CLOSED_WITHIN, self.begin(deadline, &opened)) => begun,
             };
             let begun = begun.unwrap_or_else(|_elapsed| {
                 Err(LifeError::Failed("the server did not start in time".to_owned()))
@@ -366,6 +385,10 @@ impl Plugin for Upstream {
 
     fn era(&self) -> Option<&'static str> {
         self.seen().kind.map(Kind::word)
+    }
+
+    fn waiting(&self) -> usize {
+        self.speaker.load().as_ref().map_or(0, |current| current.0.waiting())
     }
 
     fn report(&self) -> Value {

@@ -44,6 +44,11 @@ pub trait Speaker: Send + Sync + 'static {
     /// Ends all that was begun: parked calls are answered, sessions closed, links shut.
     fn close(self: Arc<Self>) -> BoxFuture<'static, ()>;
 
+    /// Calls that are parked until their clients answer.
+    fn waiting(&self) -> usize {
+        0
+    }
+
     /// `2026-07-28` or the revision that was agreed on.
     fn revision(&self) -> &'static str;
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -75,6 +75,10 @@ pub struct Scripted {
     open: Mutex<HashMap<u64, mpsc::UnboundedSender<Message>>>,
     stray: Mutex<Option<mpsc::UnboundedSender<Message>>>,
     strays: Mutex<Option<mpsc::UnboundedReceiver<Message>>>,
+    /// Told when a test says that something did not come.
+    pub missed: Arc<Notify>,
+    /// What befalls notifications and answers.
+    pub tell_trouble: Mutex<Option<LinkError>>,
     closed: AtomicBool,
     /// What [`Link::cancels_by_closing`] says.
     pub closing_cancels: bool,
@@ -99,6 +103,8 @@ impl Scripted {
             open: Mutex::default(),
             stray: Mutex::new(Some(stray)),
             strays: Mutex::new(Some(strays)),
+            missed: Arc::default(),
+            tell_trouble: Mutex::default(),
             closed: AtomicBool::new(false),
             closing_cancels: true,
         }
@@ -189,12 +195,20 @@ impl Link for Scripted {
     }
 
     fn tell(&self, message: Bytes, _: Option<&'static str>) -> BoxFuture<'static, Result<(), LinkError>> {
-        lock(&self.told).push(serde_json::from_slice(&message).unwrap());
-        Box::pin(std::future::ready(Ok(())))
+        let told = lock(&self.tell_trouble).clone().map_or(Ok(()), Err);
+        if told.is_ok() {
+            lock(&self.told).push(serde_json::from_slice(&message).unwrap());
+        }
+        Box::pin(std::future::ready(told))
     }
 
     fn strays(&self) -> Flow {
         lock(&self.strays).take().map_or_else(Flow::none, flow_of)
+    }
+
+    fn missed(&self) -> BoxFuture<'static, ()> {
+        let missed = Arc::clone(&self.missed);
+        Box::pin(async move { missed.notified().await })
     }
 
     fn close(&self) -> BoxFuture<'static, ()> {
@@ -240,6 +254,7 @@ pub fn context(capabilities: &Value) -> (Context, mpsc::Receiver<Notice>) {
         caller: CallerKey(1),
         conversation: None,
         operator: false,
+        sees_all: true,
         trace: Trace::default(),
         blocking: Arc::new(Blocking::new(1)),
     };

@@ -154,6 +154,51 @@ async fn a_server_that_dies_of_the_question_is_shaken_hands_with_over_a_fresh_li
     assert_eq!(fresh.asked_of("server/discover").len(), 0);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_server_that_starts_slowly_is_of_the_era_that_it_says_when_it_is_there() {
+    // One that knows no handshake, and one that takes its time for that, too.
+    let hands: [fn() -> Reply; 2] = [|| Reply::error(-32601, "no"), || Reply::Open(vec![])];
+    for hand in hands {
+        let link = Scripted::new(move |asked| match asked.method {
+            "server/discover" => Reply::Open(vec![]),
+            _ => hand(),
+        });
+        let finding = tokio::spawn(found([Arc::clone(&link)]));
+        until("the handshake", || !link.asked_of("initialize").is_empty()).await;
+        let id = link.asked_of("server/discover").remove(0).id;
+        let says = json!({"supportedVersions": ["2026-07-28"], "capabilities": {}});
+        assert!(link.say(id, &json!({"id": "$id", "result": says})));
+        assert!(matches!(finding.await.unwrap(), Ok(Found::Modern { .. })));
+        assert!(!link.is_closed());
+    }
+    let mute = Scripted::new(|asked| match asked.method {
+        "server/discover" => Reply::Open(vec![]),
+        _ => Reply::error(-32601, "no"),
+    });
+    let why = found([Arc::clone(&mute)]).await.err().unwrap().to_string();
+    assert!(why.contains("did not answer server/discover in time") && mute.is_closed(), "{why}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_concluded_from_silence_is_not_believed_in_the_next_life() {
+    let silent = Scripted::pipe(|asked| match asked.method {
+        "server/discover" => Reply::Open(vec![]),
+        _ => welcome("2025-11-25"),
+    });
+    let awake = Scripted::pipe(|asked| match asked.method {
+        "server/discover" => discovered(&json!({})),
+        _ => welcome("2025-11-25"),
+    });
+    let upstream = plugin(Links::of([silent, awake]));
+    for era in ["legacy", "modern"] {
+        let (pulse, life) = begin(&upstream);
+        ready(&pulse).await;
+        assert_eq!(upstream.report()["era"], era);
+        pulse.stop().cancel();
+        life.await.unwrap().unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_server_of_a_revision_that_nobody_knows_is_refused_with_both_answers() {
     let link = Scripted::new(|asked| match asked.method {
@@ -320,4 +365,41 @@ async fn a_server_whose_lists_cannot_be_had_is_in_trouble_until_they_can() {
     until("a good list", || *health.borrow() == Health::Ready).await;
     assert_eq!(upstream.inventory().tools.len(), 1);
     pulse.stop().cancel();
+}
+
+#[tokio::test]
+async fn of_a_list_that_is_too_long_the_beginning_is_kept_however_it_is_cut_into_pages() {
+    let link = Scripted::new(|asked| match asked.method {
+        "server/discover" => discovered(&json!({"tools": {}, "prompts": {}})),
+        "tools/list" => {
+            let large = "x".repeat(1 << 20);
+            let tool = |n: u32| json!({"name": format!("t{n}"), "description": large, "inputSchema": {"type": "object"}});
+            Reply::result(&json!({"tools": (0..20).map(tool).collect::<Vec<_>>()}))
+        }
+        _ => {
+            let prompts: Vec<Value> = (0..20_010).map(|n| json!({"name": format!("p{n}")})).collect();
+            Reply::result(&json!({"prompts": prompts}))
+        }
+    });
+    let upstream = plugin(Links::of([link]));
+    let (pulse, _life) = begin(&upstream);
+    ready(&pulse).await;
+    let inventory = upstream.inventory();
+    assert_eq!((inventory.tools.len(), inventory.prompts.len()), (15, 20_000));
+    let troubles = &upstream.report()["speaker"]["lists"]["troubles"];
+    assert_eq!(troubles.as_array().map(Vec::len), Some(2), "{troubles}");
+    pulse.stop().cancel();
+}
+
+#[tokio::test]
+async fn a_life_that_is_stopped_while_its_server_lists_ends_what_it_began() {
+    let link = Scripted::new(|asked| match asked.method {
+        "server/discover" => discovered(&json!({"tools": {}})),
+        _ => Reply::Open(vec![]),
+    });
+    let upstream = plugin(Links::of([Arc::clone(&link)]));
+    let (pulse, life) = begin(&upstream);
+    until("the question", || !link.asked_of("tools/list").is_empty()).await;
+    pulse.stop().cancel();
+    assert!(life.await.unwrap().is_ok() && link.is_closed());
 }

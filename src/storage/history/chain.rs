@@ -52,6 +52,8 @@ impl Chain {
     }
 
     pub(in crate::storage) fn link<'a>(&mut self, entry: NewEntry<'a>) -> Linked<'a> {
+        // What is hashed is what will stand there.
+        let entry = entry.without_nul();
         let hash = self.hash_of(&Content::of_new(&entry));
         self.head = Head { seq: entry.seq, hash };
         Linked { entry, hash }

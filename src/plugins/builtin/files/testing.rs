@@ -119,6 +119,7 @@ pub(super) fn context(notices: Option<mpsc::Sender<Notice>>) -> Context {
         caller: CallerKey(1),
         conversation: None,
         operator: false,
+        sees_all: true,
         trace: Trace::default(),
         blocking: Arc::new(Blocking::new(4)),
     })

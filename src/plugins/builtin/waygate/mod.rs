@@ -50,6 +50,10 @@ enum Refusal {
          one if there is none) as `Authorization: Bearer <key>`"
     )]
     NotOperator(&'static str),
+    #[error(
+        "{0} tell of all plugins, also of those that your key does not show: ask with a key that has no globs"
+    )]
+    SeesPart(&'static str),
     #[error("the server cannot say it now: {0}; try again in a moment")]
     NoAnswer(#[from] HostError),
 }
@@ -100,6 +104,25 @@ impl Question {
             Self::Status | Self::Diagnostics(_) | Self::Plugins => None,
         }
     }
+
+    /// What tells of all plugins, in a word.
+    fn is_of_all(self) -> Option<&'static str> {
+        match self {
+            Self::Diagnostics(_) => Some("diagnostics"),
+            Self::Plugins => Some("plugins"),
+            Self::Errors { .. } | Self::History { .. } => self.is_private(),
+            Self::Status => None,
+        }
+    }
+}
+
+/// Of the status, what names no plugin.
+fn without_plugins(mut status: Value) -> Value {
+    const NAMELESS: [&str; 4] = ["status", "phase", "version", "uptimeSeconds"];
+    if let Some(members) = status.as_object_mut() {
+        members.retain(|key, _| NAMELESS.contains(&key.as_str()));
+    }
+    status
 }
 
 impl Waygate {
@@ -119,7 +142,7 @@ impl Waygate {
             }
             Request::Read { uri, .. } => self.read(&uri, context).await?,
             Request::Prompt { name, arguments, .. } if &*name == "operate" => {
-                let status = self.host.status().await.ok();
+                let status = self.look(Question::Status, context).await.ok();
                 offers::operate(&symptom(&arguments)?, status, context.is_operator())
             }
             Request::Prompt { name, .. } => return Err(PluginError::Unknown(format!("prompt {name}"))),
@@ -137,6 +160,9 @@ impl Waygate {
         if let (Some(private), false) = (question.is_private(), context.is_operator()) {
             return Err(Refusal::NotOperator(private));
         }
+        if let (Some(all), false) = (question.is_of_all(), context.sees_all()) {
+            return Err(Refusal::SeesPart(all));
+        }
         let found = match question {
             Question::Status => self.host.status(),
             Question::Diagnostics(topic) => self.host.diagnostics(topic),
@@ -144,14 +170,16 @@ impl Waygate {
             Question::Errors { limit } => self.host.errors(limit),
             Question::History { limit } => self.host.history(limit),
         };
-        Ok(found.await?)
+        let found = found.await?;
+        let is_cut = question == Question::Status && !context.sees_all();
+        Ok(if is_cut { without_plugins(found) } else { found })
     }
 
     async fn read(&self, uri: &str, context: &Context) -> Result<Raw, PluginError> {
         let question =
             Question::of_uri(uri).ok_or_else(|| PluginError::Unknown(format!("resource {uri}")))?;
         let found = self.look(question, context).await.map_err(|refusal| match refusal {
-            Refusal::NotOperator(_) => PluginError::InvalidParams(refusal.to_string()),
+            Refusal::NotOperator(_) | Refusal::SeesPart(_) => PluginError::InvalidParams(refusal.to_string()),
             Refusal::NoAnswer(_) => PluginError::Unavailable(refusal.to_string()),
         })?;
         Ok(content::read(vec![content::text_contents(uri, "application/json", found.to_string())]))

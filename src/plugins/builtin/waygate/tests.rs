@@ -38,7 +38,7 @@ impl Host for Echoing {
     }
 }
 
-fn context(operator: bool) -> Context {
+fn context(operator: bool, hidden: bool) -> Context {
     Context::new(ContextParts {
         deadline: tokio::time::Instant::now() + Duration::from_secs(60),
         cancel: Default::default(),
@@ -49,13 +49,14 @@ fn context(operator: bool) -> Context {
         caller: CallerKey(1),
         conversation: None,
         operator,
+        sees_all: !hidden,
         trace: Trace::default(),
         blocking: Arc::new(Blocking::new(1)),
     })
 }
 
 async fn ask(request: Request, operator: bool, fails: bool) -> Result<Value, PluginError> {
-    match Waygate::new(Arc::new(Echoing { fails })).handle(request, context(operator)).await? {
+    match Waygate::new(Arc::new(Echoing { fails })).handle(request, context(operator, false)).await? {
         Outcome::Complete(raw) => Ok(raw.read().unwrap()),
         asks @ Outcome::InputRequired { .. } => panic!("it asks: {asks:?}"),
     }
@@ -157,4 +158,23 @@ async fn topics_are_completed() {
     assert_eq!(fitting["completion"]["values"], json!(["performance"]));
     assert_eq!(complete(offers::TOPIC_TEMPLATE, "").await.unwrap()["completion"]["total"], TOPICS.len());
     assert_eq!(complete("other://{topic}", "").await.unwrap()["completion"]["total"], 0);
+}
+
+#[tokio::test]
+async fn who_sees_a_part_of_the_tools_hears_nothing_that_names_others() {
+    let partly = |request: Request| async {
+        let plugin = Waygate::new(Arc::new(Echoing { fails: false }));
+        match plugin.handle(request, context(true, true)).await? {
+            Outcome::Complete(raw) => Ok::<Value, PluginError>(raw.read().unwrap()),
+            asks @ Outcome::InputRequired { .. } => panic!("it asks: {asks:?}"),
+        }
+    };
+    for tool in ["plugins", "diagnostics", "recent_errors", "history"] {
+        let told = partly(call(tool, json!({"topic": "actors"}))).await.unwrap();
+        assert_eq!(told["isError"], true, "{tool}");
+        assert!(told["content"][0]["text"].as_str().unwrap().contains("no globs"), "{told}");
+    }
+    let status = partly(call("status", json!({}))).await.unwrap();
+    assert_eq!(status["structuredContent"], json!({}), "the host's answer names what it likes");
+    assert!(partly(read("waygate://plugins")).await.is_err());
 }

@@ -43,6 +43,7 @@ use crate::plugins::{Change, Context, Inventory, Outcome, PluginError, Request};
 use crate::protocol::content::ToolResult;
 use crate::protocol::legacy::asks::{URL_REQUIRED, is_accepted};
 use crate::protocol::{Answers, ClientCapabilities, Raw, RpcError};
+use changes::Changes;
 use errand::{Errand, Step};
 use main_session::MainSession;
 use parking::{Gone, Parking};
@@ -78,7 +79,7 @@ pub struct Manner {
 /// What speaks to a server with sessions.
 pub struct Legacy {
     manner: Manner,
-    main: MainSession,
+    main: Arc<MainSession>,
     /// None when all clients share the main session.
     pool: Option<Arc<Pool>>,
     parking: Arc<Parking>,
@@ -102,10 +103,12 @@ impl Legacy {
         let tally = Arc::new(Tally::default());
         let make = maker(&manner, ways);
         let is_shared = manner.isolation == Isolation::Shared;
-        let pool = (!is_shared)
-            .then(|| Pool::new(pool_maker(&make, &tally), manner.sessions_max, manner.session_idle));
+        let main = MainSession::new(opened, is_shared, Arc::clone(&tally), Arc::clone(&make));
+        let pool = (!is_shared).then(|| {
+            Pool::new(pool_maker(&make, &tally, main.changes()), manner.sessions_max, manner.session_idle)
+        });
         Arc::new(Self {
-            main: MainSession::new(opened, is_shared, Arc::clone(&tally), make),
+            main,
             pool,
             parking: Parking::new(manner.input_timeout),
             tally,
@@ -146,6 +149,11 @@ impl Legacy {
                 .ok_or_else(|| PluginError::Failed("that is not a call".to_owned()))?;
             let mut errand = Errand::begin(Arc::clone(&session), lease, &call, &context);
             let step = errand.drive(Some(&context)).await;
+            match &step {
+                Step::Failed(error) => self.main.learn(error),
+                Step::Done(Err(error)) if is_of_another_era(error) => self.main.doubt(),
+                Step::Done(_) | Step::Asks => {}
+            }
             let nothing_done = match &step {
                 Step::Failed(LinkError::SessionLost) => true,
                 Step::Failed(LinkError::Unreachable(_)) => self.pool.is_some() && session.is_over(),
@@ -171,9 +179,12 @@ impl Legacy {
         errand.attach(&context);
         if !errand.has_come_to() {
             errand.answer(answers).await.map_err(|error| {
-                PluginError::InvalidParams(format!(
-                    "the server could not be told the answers: {error}. Whether the call had an effect is not known: \
-                     see what it did, then call again without `requestState`"
+                // What the link says of it is for the operator, and may be the last word of a program that died.
+                let plugin = &self.manner.plugin;
+                log::warn!("plugin {plugin}: the server could not be told the answers to what it asked: {error}");
+                PluginError::Upstream(format!(
+                    "the server behind plugin {plugin} could not be told the answers. Whether the call had an effect is \
+                     not known: see what it did, then call again without `requestState`"
                 ))
             })?;
         }
@@ -233,7 +244,10 @@ impl Legacy {
         let key = Key::of(context);
         if let Some(pool) = &self.pool {
             let lease = pool.lease(&key, context.deadline()).await.map_err(|why| match why {
-                NoSession::Link(error) => self.failed(&error),
+                NoSession::Link(error) => {
+                    self.main.doubt();
+                    self.failed(&error)
+                }
                 NoSession::Full(most) => PluginError::Full {
                     why: format!(
                         "all {most} sessions with the server behind plugin {} are in use: call again later, or have the \
@@ -321,6 +335,10 @@ impl Speaker for Legacy {
         self.main.now().handshake().revision.name()
     }
 
+    fn waiting(&self) -> usize {
+        self.parking.count()
+    }
+
     fn report(&self) -> Value {
         let main = self.main.now();
         json!({
@@ -369,16 +387,27 @@ fn maker(manner: &Manner, ways: Arc<dyn Ways>) -> Maker {
 }
 
 /// Sessions of one client each, numbered.
-fn pool_maker(make: &Maker, tally: &Arc<Tally>) -> Make {
-    let (make, tally, numbers) = (Arc::clone(make), Arc::clone(tally), Arc::new(AtomicU64::new(1)));
+fn pool_maker(make: &Maker, tally: &Arc<Tally>, changes: &Arc<Changes>) -> Make {
+    let (make, numbers) = (Arc::clone(make), Arc::new(AtomicU64::new(1)));
+    let (tally, changes) = (Arc::clone(tally), Arc::clone(changes));
     Arc::new(move |client| {
-        let (making, tally, numbers) = (make(client), Arc::clone(&tally), Arc::clone(&numbers));
+        let (making, numbers) = (make(client), Arc::clone(&numbers));
+        let (tally, changes) = (Arc::clone(&tally), Arc::clone(&changes));
         Box::pin(async move {
             let Opened { link, handshake, ids } = making.await?;
             let name = format!("session-{}", numbers.fetch_add(1, Ordering::Relaxed)).into();
-            Ok(Session::begin(Parts { name, link, handshake, ids, shared: false, changes: None, tally }))
+            let parts = Parts { name, link, handshake, ids, shared: false, is_main: false, changes, tally };
+            Ok(Session::begin(parts))
         })
     })
+}
+
+/// Whether an error is one that only servers of 2026-07-28 know.
+fn is_of_another_era(error: &RpcError) -> bool {
+    matches!(
+        error.code,
+        failures::UNSUPPORTED_VERSION | failures::HEADER_MISMATCH | failures::MISSING_CAPABILITY
+    )
 }
 
 /// The asks of a call that failed until URLs are opened; none when it failed for another reason.

@@ -73,6 +73,8 @@ struct Inner {
     seats: HashMap<Key, Seat>,
     /// Those that wait for a place, first come first.
     queue: VecDeque<Key>,
+    /// Sessions that are over and have calls in them, which may still come to something: how many.
+    leaving: Vec<(Arc<Session>, usize)>,
     closed: bool,
 }
 
@@ -149,6 +151,9 @@ impl Pool {
                 if let Some(session) = inner.take(key) {
                     return Ok(Lease { session, key: key.clone(), pool: Weak::clone(&self.this) });
                 }
+                if inner.dismiss(key) {
+                    self.admit(&mut inner);
+                }
                 self.seat(&mut inner, key).ok_or_else(full)?
             };
             let settled = |state: &State| matches!(state, State::Open(_) | State::Failed(_));
@@ -176,17 +181,18 @@ impl Pool {
     /// Ends all sessions. None is made any more.
     pub async fn close(&self) {
         self.reaper.abort();
-        let seats: Vec<Seat> = {
+        let (seats, leaving): (Vec<Seat>, _) = {
             let mut inner = self.lock();
             inner.closed = true;
             inner.queue.clear();
-            inner.seats.drain().map(|(_, seat)| seat).collect()
+            (inner.seats.drain().map(|(_, seat)| seat).collect(), std::mem::take(&mut inner.leaving))
         };
-        let closing = seats.into_iter().filter_map(|seat| {
+        let open = seats.into_iter().filter_map(|seat| {
             let state = seat.state.send_replace(State::Failed(closed()));
-            if let State::Open(session) = state { Some(async move { session.close().await }) } else { None }
+            if let State::Open(session) = state { Some(session) } else { None }
         });
-        futures_util::future::join_all(closing).await;
+        let all = open.chain(leaving.into_iter().map(|(session, _)| session));
+        futures_util::future::join_all(all.map(|session| async move { session.close().await })).await;
     }
 
     /// Where to wait for the session of `key`; none when too many wait already.
@@ -261,7 +267,9 @@ impl Pool {
 
     fn give_back(&self, key: &Key, session: &Arc<Session>) {
         let mut inner = self.lock();
-        let Some(seat) = inner.seats.get_mut(key).filter(|seat| seat.holds(session)) else { return };
+        let Some(seat) = inner.seats.get_mut(key).filter(|seat| seat.holds(session)) else {
+            return inner.leave(session);
+        };
         seat.in_use = seat.in_use.saturating_sub(1);
         seat.idle_since = Instant::now();
         self.admit(&mut inner);
@@ -320,12 +328,38 @@ impl Inner {
             State::Queued | State::Opening | State::Failed(_) => return None,
         };
         if session.is_over() {
-            self.seats.remove(key);
-            session.retire();
             return None;
         }
         seat.in_use = seat.in_use.saturating_add(1);
         Some(session)
+    }
+
+    /// Takes its place from a session that is over; the calls in it go on. Whether there was one.
+    fn dismiss(&mut self, key: &Key) -> bool {
+        if !self.seats.get(key).is_some_and(Seat::is_over) {
+            return false;
+        }
+        if let Some(seat) = self.seats.remove(key)
+            && let State::Open(session) = &*seat.state.borrow()
+        {
+            match seat.in_use {
+                0 => session.retire(),
+                calls => self.leaving.push((Arc::clone(session), calls)),
+            }
+        }
+        true
+    }
+
+    /// A call is done in a session that has no place any more.
+    fn leave(&mut self, session: &Arc<Session>) {
+        let Some(at) = self.leaving.iter().position(|(leaving, _)| Arc::ptr_eq(leaving, session)) else {
+            return;
+        };
+        let Some((_, calls)) = self.leaving.get_mut(at) else { return };
+        *calls = calls.saturating_sub(1);
+        if *calls == 0 {
+            self.leaving.swap_remove(at).0.retire();
+        }
     }
 }
 

@@ -46,8 +46,10 @@ pub struct Parts {
     pub ids: Ids,
     /// Whether it serves several clients, so that none of them can be asked.
     pub shared: bool,
-    /// Where list changes go; only one of a server's sessions attends to them.
-    pub changes: Option<Arc<Changes>>,
+    /// Whether it is the one that attends to what the server tells of its own accord.
+    pub is_main: bool,
+    /// Where that goes.
+    pub changes: Arc<Changes>,
     /// What is counted for the plugin as a whole.
     pub tally: Arc<Tally>,
 }
@@ -137,9 +139,14 @@ impl Session {
         &self.parts.tally
     }
 
-    /// Where list changes go, if it attends to them.
-    pub fn changes(&self) -> Option<&Arc<Changes>> {
-        self.parts.changes.as_ref()
+    /// Whether it is the one that attends to what the server tells of its own accord.
+    pub fn is_main(&self) -> bool {
+        self.parts.is_main
+    }
+
+    /// Where that goes.
+    pub fn changes(&self) -> &Changes {
+        &self.parts.changes
     }
 
     /// What carries its tasks.
@@ -150,6 +157,11 @@ impl Session {
     /// Whether the server says it can do this.
     pub fn can(&self, capability: &str) -> bool {
         Object::open(&self.parts.handshake.capabilities).is_ok_and(|all| all.get(capability).is_some())
+    }
+
+    /// How long ago it began.
+    pub fn age(&self) -> Duration {
+        self.began.elapsed()
     }
 
     /// Whether it broke or was lost.
@@ -178,13 +190,11 @@ impl Session {
         });
     }
 
-    /// Draws conclusions from what a call ran into: a session that the server forgot is over, and so is one whose link
-    /// ended and reaches nobody any more.
+    /// Draws conclusions from what a call ran into: a session that the server forgot is over. That nobody was reached once
+    /// says nothing of the session.
     pub fn learn(&self, error: &LinkError) {
-        match error {
-            LinkError::SessionLost => self.end_with(Err(error.clone())),
-            LinkError::Unreachable(_) if self.end.borrow().is_some() => self.end_with(Err(error.clone())),
-            _ => {}
+        if matches!(error, LinkError::SessionLost) {
+            self.end_with(Err(error.clone()));
         }
     }
 

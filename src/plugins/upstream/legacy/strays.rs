@@ -27,7 +27,12 @@ pub async fn listen(session: Weak<Session>, mut flow: Flow) {
             Some(Ok(message)) => take(&session, message),
             Some(Err(error)) => return session.end_with(Err(error)),
             // Over HTTP a server may have no stream for what belongs to no request; the end of a pipe is the end of all.
-            None if session.link().cancels_by_closing() => return session.end_with(Ok(())),
+            None if session.link().cancels_by_closing() => {
+                if session.is_main() {
+                    session.changes().note_deaf(true);
+                }
+                return session.end_with(Ok(()));
+            }
             None => return session.end_with(Err(LinkError::Broken("it ended".to_owned()))),
         }
     }
@@ -94,10 +99,9 @@ pub fn note(session: &Arc<Session>, method: &str, params: Option<&Raw>) {
                 session.note_done(elicitation);
             }
         }
-        _ => {
-            if let Some(changes) = session.changes() {
-                changes.hear(method, text("uri"));
-            }
-        }
+        _ if session.is_main() => session.changes().hear(method, text("uri")),
+        // What the main session hears need not be heard twice; what it cannot hear is heard beside calls.
+        _ if session.changes().is_deaf() => session.changes().hear(method, None),
+        _ => {}
     }
 }

@@ -55,6 +55,11 @@ pub trait Link: Send + Sync + 'static {
     /// names none. May be taken once in a link's life. It ends with the link, and with an error when that broke.
     fn strays(&self) -> Flow;
 
+    /// Returns when the server may have said something of its own accord that did not come, though the link goes on.
+    fn missed(&self) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::pending())
+    }
+
     /// Ends the link in order: closes a session with DELETE, a child by closing its stdin, then TERM, then KILL.
     /// Returns when it is over, within the plugin's grace.
     fn close(&self) -> BoxFuture<'static, ()>;

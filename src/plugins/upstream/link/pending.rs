@@ -124,10 +124,11 @@ impl Pending {
         let queue = Arc::<Queue>::default();
         let mut state = self.state();
         if let Some(ended) = &state.ended {
+            // Of this request nothing was sent, and what ended the link was another one's.
             return Err(match ended {
-                // Of this request, nothing was sent.
+                LinkError::SessionLost => LinkError::SessionLost,
                 LinkError::Broken(why) => LinkError::Unreachable(why.clone()),
-                other => other.clone(),
+                other => LinkError::Unreachable(other.to_string()),
             });
         }
         state.waiting.insert(id, Arc::clone(&queue));

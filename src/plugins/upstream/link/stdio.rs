@@ -30,9 +30,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Flow, Link, LinkError, Outgoing};
-use crate::config::plugin::StdioReach;
+use crate::config::plugin::{Sandbox, StdioReach};
 use crate::plugins::child::{
-    Child, ChildError, Confinement, ENDS_WITHIN, Ended, Guard, Life, Order, Started, Tree,
+    Child, ChildError, Confined, Confinement, ENDS_WITHIN, Ended, Guard, Life, Order, Started, Tree,
 };
 use lines::{Lines, Piece};
 use routes::Routes;
@@ -120,7 +120,7 @@ impl StdioLink {
             started,
             tree: life.tree(),
             started_at: jiff::Timestamp::now(),
-            sandbox: sandbox(reach, started),
+            sandbox: sandbox(name, reach, started),
             routes: Routes::new(Arc::clone(&plugin), Arc::clone(&veil), response_max_bytes),
             said: Said::new(plugin, veil),
             last_exit: Mutex::default(),
@@ -276,8 +276,11 @@ fn order(
     })
 }
 
-fn sandbox(reach: &StdioReach, started: Started) -> Value {
+fn sandbox(plugin: &str, reach: &StdioReach, started: Started) -> Value {
     let asked = &reach.sandbox;
+    if let Some(why) = unwalled(asked, started.confined) {
+        log::warn!(plugin = plugin; "{why}");
+    }
     json!({
         "noNewPrivileges": true,
         "memoryMaxBytes": asked.memory_max_bytes,
@@ -286,6 +289,20 @@ fn sandbox(reach: &StdioReach, started: Started) -> Value {
         "folders": asked.folders.as_ref().map(Vec::len),
         "network": !asked.no_network,
         "landlock": started.confined.as_str(),
+    })
+}
+
+/// What an operator must know whose walls do not stand: the program runs all the same.
+fn unwalled(asked: &Sandbox, confined: Confined) -> Option<String> {
+    let how = match confined {
+        Confined::Unasked | Confined::Enforced => return None,
+        Confined::Partly => "hold only in part, since this kernel's Landlock cannot do all of it",
+        Confined::NotAvailable => "do not hold, since this kernel's Landlock cannot be used",
+    };
+    (asked.folders.is_some() || asked.no_network).then(|| {
+        format!(
+            "the program runs, but `sandbox.folders` and `sandbox.no_network` {how}: run it where Landlock is, or trust it"
+        )
     })
 }
 
@@ -410,4 +427,18 @@ fn exit(ended: Option<&Result<Ended, ChildError>>, said: &Said) -> String {
     };
     let last = said.last().map(|line| format!("; it last said on stderr: {line}"));
     how + &last.unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_operator_hears_of_walls_that_were_asked_for_and_do_not_hold() {
+        let (none, walled) = (Sandbox::default(), Sandbox { no_network: true, ..Sandbox::default() });
+        for confined in [Confined::Partly, Confined::NotAvailable] {
+            assert!(unwalled(&walled, confined).is_some() && unwalled(&none, confined).is_none());
+        }
+        assert_eq!(unwalled(&walled, Confined::Enforced), None);
+    }
 }

@@ -18,7 +18,6 @@ use crate::plugins::upstream::exchange::{METHOD_NOT_FOUND, is_mine};
 use crate::plugins::upstream::failures::{
     self, HEADER_MISMATCH, UNSUPPORTED_VERSION, nonsense, not_carried, refused,
 };
-use crate::plugins::upstream::inventory::Kinds;
 use crate::plugins::upstream::link::{Link, LinkError, Outgoing};
 use crate::plugins::upstream::probe::speaks_modern;
 use crate::plugins::{Context, Hop, Outcome, PluginError, Reference, Request};
@@ -109,6 +108,7 @@ impl Modern {
         let mut meter = Meter { context, began: Instant::now(), hop };
         let (mut listed_anew, mut said_anew) = (false, false);
         loop {
+            let composed = Instant::now();
             let reply = self.exchange(request, context, &mut meter.hop).await;
             let error = match reply.map_err(|error| self.broke(&error))? {
                 Reply::Result(result) => {
@@ -119,10 +119,7 @@ impl Modern {
             };
             if error.code == HEADER_MISMATCH && !std::mem::replace(&mut listed_anew, true) {
                 // The tool's schema changed, and with it what headers repeat. Nothing was carried out.
-                let before = self.lister.inventory();
-                self.list_these(Kinds::TOOLS, before)
-                    .await
-                    .map_err(|error| not_carried(&self.plugin, &error))?;
+                self.list_anew(composed).await.map_err(|error| not_carried(&self.plugin, &error))?;
                 continue;
             }
             if speaks_modern(&error) && !std::mem::replace(&mut said_anew, true) {

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc::Sender;
 use tokio::time::{Instant, sleep_until};
 
-use super::Modern;
 use super::call::Cancel;
+use super::{Modern, Noted};
 use crate::plugins::Change;
 use crate::plugins::upstream::compose::{self, Era, Wishes};
 use crate::plugins::upstream::exchange::{METHOD_NOT_FOUND, ProbeError, is_mine, within};
@@ -80,6 +80,8 @@ struct Ear {
     id: u64,
     flow: Flow,
     uris: BTreeSet<String>,
+    /// Which of them the server took note of.
+    taken: BTreeSet<String>,
     _cancel: Cancel,
 }
 
@@ -96,6 +98,7 @@ pub(super) async fn attend(modern: Arc<Modern>, changes: Sender<Change>) -> Resu
     let mut hearing = Hearing {
         lists: Lists::of(&modern.discovered.capabilities),
         ear: None,
+        since: Instant::now(),
         pause: PAUSE_LEAST,
         retry: Some(Instant::now()),
         gap: false,
@@ -124,10 +127,12 @@ pub(super) async fn attend(modern: Arc<Modern>, changes: Sender<Change>) -> Resu
                     hearing.retry = Some(Instant::now());
                 }
             }
+            // What a call found out is published, too.
+            () = modern.tools_differ.notified() => drop(changes.send(Change::Tools).await),
             // A doubt that comes too soon after the last is not gone into: if there is reason for it, more will come.
             () = modern.doubt.notified() => if Instant::now() >= asked {
                 asked = Instant::now() + DOUBT_PAUSE;
-                if !probe::is_still_modern(&*modern.link, &modern.ids, Instant::now() + DOUBT_WITHIN).await {
+                if !probe::is_still_modern(&modern.link, &modern.ids, Instant::now() + DOUBT_WITHIN).await {
                     return Err(LinkError::Broken(
                         "the server does not speak 2026-07-28 any more; it is asked anew what it speaks".to_owned(),
                     ));
@@ -141,6 +146,8 @@ pub(super) async fn attend(modern: Arc<Modern>, changes: Sender<Change>) -> Resu
 struct Hearing<'a> {
     lists: Lists,
     ear: Option<Ear>,
+    /// Since when there is an ear without a break.
+    since: Instant,
     pause: Duration,
     /// When a new listen is due, if one is.
     retry: Option<Instant>,
@@ -186,7 +193,10 @@ impl Hearing<'_> {
 
     /// The ear is gone: a new one is tried after a pause.
     fn lost(&mut self) {
-        self.ear = None;
+        if self.ear.take().is_some() && self.since.elapsed() > PAUSE_MOST {
+            // Only one that lasted shows that the server serves this well.
+            self.pause = PAUSE_LEAST;
+        }
         self.gap = true;
         self.later();
     }
@@ -202,7 +212,7 @@ impl Hearing<'_> {
         let wished = self.modern.watched.borrow().clone();
         let Some(filter) = self.lists.filter(&wished) else {
             self.ear = None;
-            self.modern.noted.send_replace(Some(wished));
+            self.note(wished, BTreeSet::new());
             return;
         };
         if self.ear.as_ref().is_some_and(|ear| ear.uris == wished) {
@@ -210,21 +220,24 @@ impl Hearing<'_> {
         }
         match self.listen(&filter, wished.clone()).await {
             Ok(ear) => {
-                if let Some(mut old) = self.ear.replace(ear) {
+                let taken = ear.taken.clone();
+                match self.ear.replace(ear) {
                     // What it said before its end is not lost.
-                    while let Some(Some(Ok(message))) = old.flow.next().now_or_never() {
-                        self.hear(message).await;
+                    Some(mut old) => {
+                        while let Some(Some(Ok(message))) = old.flow.next().now_or_never() {
+                            self.hear(message).await;
+                        }
                     }
+                    None => self.since = Instant::now(),
                 }
-                self.pause = PAUSE_LEAST;
-                self.modern.noted.send_replace(Some(wished));
+                self.note(wished, taken);
                 if std::mem::take(&mut self.gap) {
                     self.tell_all().await;
                 }
             }
             Err(Deaf::ForGood(why)) => {
                 log::info!("the server behind plugin {} tells of no changes: {why}", self.modern.plugin);
-                self.modern.noted.send_replace(Some(wished));
+                self.note(wished, BTreeSet::new());
             }
             Err(Deaf::ForNow(why)) => {
                 log::debug!("listening to the server behind plugin {} failed: {why}", self.modern.plugin);
@@ -232,6 +245,11 @@ impl Hearing<'_> {
                 self.later();
             }
         }
+    }
+
+    /// Tells whoever waits for it what the server was asked to note, and what of it it took note of.
+    fn note(&self, asked: BTreeSet<String>, taken: BTreeSet<String>) {
+        self.modern.noted.send_replace(Some(Noted { asked, taken }));
     }
 
     async fn listen(&mut self, filter: &str, uris: BTreeSet<String>) -> Result<Ear, Deaf> {
@@ -245,11 +263,11 @@ impl Hearing<'_> {
         let until = Instant::now() + ACKNOWLEDGED_WITHIN;
         let opened = async {
             let mut flow = modern.link.ask(asked).await?;
-            acknowledged(&mut flow, id).await?;
-            Ok::<_, ProbeError>(flow)
+            let taken = acknowledged(&mut flow, id, &uris).await?;
+            Ok::<_, ProbeError>((flow, taken))
         };
         match within(until, METHOD, opened).await.and_then(|opened| opened) {
-            Ok(flow) => Ok(Ear { id, flow, uris, _cancel: cancel }),
+            Ok((flow, taken)) => Ok(Ear { id, flow, uris, taken, _cancel: cancel }),
             Err(ProbeError::Refused(error)) if error.code == METHOD_NOT_FOUND => {
                 Err(Deaf::ForGood(ProbeError::Refused(error).to_string()))
             }
@@ -290,12 +308,18 @@ impl Hearing<'_> {
     }
 }
 
-/// Waits for the acknowledgement, before which nothing may come.
-async fn acknowledged(flow: &mut Flow, own: u64) -> Result<(), ProbeError> {
+/// Waits for the acknowledgement, before which nothing may come. Which of `uris` the server took note of.
+async fn acknowledged(
+    flow: &mut Flow,
+    own: u64,
+    uris: &BTreeSet<String>,
+) -> Result<BTreeSet<String>, ProbeError> {
     while let Some(message) = flow.next().await {
         match message? {
-            Incoming::Notification { method, .. } if method == "notifications/subscriptions/acknowledged" => {
-                return Ok(());
+            Incoming::Notification { method, params }
+                if method == "notifications/subscriptions/acknowledged" =>
+            {
+                return Ok(taken(params.as_ref(), uris));
             }
             Incoming::Response { id, outcome } if is_mine(id.as_ref(), own, &outcome) => {
                 outcome.map_err(ProbeError::Refused)?;
@@ -305,6 +329,16 @@ async fn acknowledged(flow: &mut Flow, own: u64) -> Result<(), ProbeError> {
         }
     }
     Err(LinkError::Broken("it ended the subscription before it acknowledged it".to_owned()).into())
+}
+
+/// Which of `uris` an acknowledgement names; all of them, where it does not say what it is of.
+fn taken(params: Option<&Raw>, uris: &BTreeSet<String>) -> BTreeSet<String> {
+    let filter = params.and_then(|params| Object::open(params).ok());
+    let filter = filter.as_ref().and_then(|params| params.get("notifications"));
+    let Some(filter) = filter.and_then(|filter| Object::open(filter).ok()) else { return uris.clone() };
+    let named: Option<BTreeSet<String>> =
+        filter.get("resourceSubscriptions").and_then(|list| list.read().ok());
+    named.unwrap_or_default().intersection(uris).cloned().collect()
 }
 
 /// Between half a pause and all of it, so that many who lost one server do not come back at once.

@@ -30,6 +30,9 @@ use crate::protocol::{MODERN, Mirror, Raw, mirrors};
 /// How long a server may take to take note of a resource that is watched; after that it is believed to have.
 const WATCHED_WITHIN: Duration = Duration::from_secs(4);
 
+/// Calls whose headers are refused have the tools asked for no sooner than so long after the last time.
+const LISTED_EVERY: Duration = Duration::from_secs(1);
+
 /// Which arguments of which tools headers repeat; only tools that have such.
 type Mirrors = HashMap<Arc<str>, Arc<[Mirror]>>;
 
@@ -45,15 +48,26 @@ pub struct Modern {
     instance: Arc<str>,
     lister: Lister,
     mirrors: ArcSwap<Mirrors>,
+    /// When the tools were asked for the last time since a call's headers were refused. Held while they are.
+    listed_anew: tokio::sync::Mutex<Option<Instant>>,
+    /// Told when that brought other tools than are published.
+    tools_differ: Notify,
     /// The resources that are watched.
     watched: watch::Sender<BTreeSet<String>>,
-    /// The ones that the server took note of; none before it did for the first time.
-    noted: watch::Sender<Option<BTreeSet<String>>>,
+    /// What became of them at the server; none before it was asked for the first time.
+    noted: watch::Sender<Option<Noted>>,
     /// Told when answers look as if the server were of another era than it was.
     doubt: Notify,
     /// Answers in a row that looked so.
     doubts: AtomicU32,
     in_flight: AtomicU64,
+}
+
+/// What a server was asked to watch.
+struct Noted {
+    asked: BTreeSet<String>,
+    /// What of it it took note of.
+    taken: BTreeSet<String>,
 }
 
 impl Modern {
@@ -74,6 +88,8 @@ impl Modern {
             list_timeout,
             lister: Lister::default(),
             mirrors: ArcSwap::default(),
+            listed_anew: tokio::sync::Mutex::default(),
+            tools_differ: Notify::new(),
             watched: watch::Sender::default(),
             noted: watch::Sender::default(),
             doubt: Notify::new(),
@@ -96,17 +112,41 @@ impl Modern {
         Ok(inventory)
     }
 
+    /// Has the tools asked for anew, since the headers of a call that was composed at `composed` were refused: once for all
+    /// calls that this befalls at once, and seldom where it befalls each.
+    async fn list_anew(&self, composed: Instant) -> Result<(), LinkError> {
+        let mut listed_anew = self.listed_anew.lock().await;
+        if listed_anew.is_some_and(|last| last >= composed || last.elapsed() < LISTED_EVERY) {
+            return Ok(());
+        }
+        let now = Instant::now();
+        let before = self.lister.inventory();
+        let listed = self.list_these(Kinds::TOOLS, before.clone()).await?;
+        *listed_anew = Some(now);
+        if listed.tools != before.tools {
+            self.tools_differ.notify_one();
+        }
+        Ok(())
+    }
+
     /// Begins or ceases to watch a resource, and waits a while for the server to take note.
-    async fn watch(&self, uri: String, begins: bool) -> Outcome {
+    async fn watch(&self, uri: String, begins: bool) -> Result<Outcome, PluginError> {
         self.watched.send_if_modified(|watched| {
             if begins { watched.insert(uri.clone()) } else { watched.remove(&uri) }
         });
         let mut noted = self.noted.subscribe();
-        let as_wished = noted.wait_for(|noted| noted.as_ref().is_some_and(|noted| noted.contains(&uri)));
+        let was_asked =
+            noted.wait_for(|noted| noted.as_ref().is_some_and(|noted| noted.asked.contains(&uri)));
         if begins {
-            let _late = tokio::time::timeout(WATCHED_WITHIN, as_wished).await;
+            let asked = tokio::time::timeout(WATCHED_WITHIN, was_asked).await;
+            let taken = |noted: &Noted| noted.taken.contains(&uri);
+            if matches!(&asked, Ok(Ok(noted)) if !noted.as_ref().is_some_and(taken)) {
+                drop(asked);
+                self.watched.send_if_modified(|watched| watched.remove(&uri));
+                return Err(PluginError::Unknown(uri));
+            }
         }
-        Outcome::Complete(Raw::empty_object())
+        Ok(Outcome::Complete(Raw::empty_object()))
     }
 }
 
@@ -118,7 +158,7 @@ impl Speaker for Modern {
     ) -> BoxFuture<'static, Result<Outcome, PluginError>> {
         Box::pin(async move {
             match request {
-                Request::Subscribe { uri, begins } => Ok(self.watch(uri, begins).await),
+                Request::Subscribe { uri, begins } => self.watch(uri, begins).await,
                 request => self.carry_out(&request, &context).await,
             }
         })

@@ -196,6 +196,38 @@ async fn headers_follow_the_tools_schema_and_are_computed_anew_when_the_server_s
     assert_eq!((calls.len(), lists.load(Ordering::SeqCst)), (2, 2));
 }
 
+#[tokio::test(start_paused = true)]
+async fn calls_whose_headers_are_refused_at_once_have_the_tools_listed_once_and_told_as_changed() {
+    let refuses = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let link = Scripted::new({
+        let refuses = Arc::clone(&refuses);
+        move |asked| match asked.method {
+            "tools/list" => {
+                let header = if refuses.load(Ordering::SeqCst) { "New" } else { "Old" };
+                let properties = json!({"a": {"type": "integer", "x-mcp-header": header}});
+                Reply::result(
+                    &json!({"tools": [{"name": "t", "inputSchema": {"type": "object", "properties": properties}}]}),
+                )
+            }
+            _ => Reply::error(-32020, "differs"),
+        }
+    });
+    let modern = speaking(&link, &json!({"tools": {}}));
+    let (changes, mut told) = mpsc::channel(16);
+    let attending = tokio::spawn(Arc::clone(&modern).attend(changes));
+    Arc::clone(&modern).list(Kinds::ALL, Inventory::default()).await.unwrap();
+    refuses.store(true, Ordering::SeqCst);
+    for _again in 0..2 {
+        let calls = (0..20).map(|_| perform(&modern, call("t", r#"{"a": 42}"#, Answers::default())));
+        assert!(futures_util::future::join_all(calls).await.iter().all(Result::is_err));
+    }
+    assert_eq!((link.asked_of("tools/list").len(), link.asked_of("tools/call").len()), (2, 80));
+    assert_eq!(told.recv().await, Some(Change::Tools));
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(told.try_recv().is_err());
+    attending.abort();
+}
+
 fn listening(asked: &Asked) -> Reply {
     let filter = &asked.params["notifications"];
     let acknowledged =
@@ -241,6 +273,44 @@ async fn a_listen_that_ends_is_taken_up_again_and_everything_is_told_as_changed(
     }
     assert_eq!(seen, [Change::Tools, Change::Prompts, Change::Resources]);
     attending.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_resource_that_the_server_does_not_take_note_of_is_not_watched() {
+    let link = Scripted::new(|_| {
+        let filter = json!({"toolsListChanged": true, "resourceSubscriptions": ["x://1"]});
+        let acknowledged = json!({"method": "notifications/subscriptions/acknowledged", "params": {"notifications": filter}});
+        Reply::Open(vec![acknowledged.to_string()])
+    });
+    let modern = speaking(&link, &json!({"tools": {"listChanged": true}, "resources": {"subscribe": true}}));
+    let (changes, _told) = mpsc::channel(16);
+    let attending = tokio::spawn(Arc::clone(&modern).attend(changes));
+    let watch = |uri: &str| perform(&modern, Request::Subscribe { uri: uri.into(), begins: true });
+    watch("x://1").await.unwrap();
+    assert!(matches!(watch("x://2").await, Err(PluginError::Unknown(uri)) if uri == "x://2"));
+    until("a listen without it", || {
+        let last = link.asked().pop().unwrap();
+        link.asked().len() > 2 && last.params["notifications"]["resourceSubscriptions"] == json!(["x://1"])
+    })
+    .await;
+    attending.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_acknowledges_and_ends_its_listen_is_asked_ever_more_seldom() {
+    let link = Scripted::new(|asked| {
+        let Reply::Open(mut said) = listening(asked) else { unreachable!() };
+        said.push(json!({"id": asked.id, "result": {"resultType": "complete"}}).to_string());
+        Reply::Say(said)
+    });
+    let modern = speaking(&link, &json!({"tools": {"listChanged": true}}));
+    let (changes, mut told) = mpsc::channel(16);
+    let attending = tokio::spawn(Arc::clone(&modern).attend(changes));
+    let draining = tokio::spawn(async move { while told.recv().await.is_some() {} });
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert!((10..70).contains(&link.asked().len()), "{}", link.asked().len());
+    attending.abort();
+    draining.abort();
 }
 
 #[tokio::test]

@@ -262,3 +262,17 @@ async fn answers_to_nothing_are_ignored_and_pings_answered() {
     link.stray(&json!({"id": 1, "result": {}}));
     until("the count", || house.legacy.report()["ignoredMessages"] == 3).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_program_said_before_it_died_is_not_told_to_the_client_whose_answer_it_did_not_take() {
+    let house = asking(vec![form("s1")]).await;
+    let client = Client::default();
+    let (requests, state) = asks(house.perform(call("t"), client.context()).await);
+    let died = LinkError::Broken("it exited with code 1; it last said on stderr: key=hunter22".to_owned());
+    *house.newest().tell_trouble.lock().unwrap() = Some(died);
+    let again = retry("t", &[(&*requests[0].0, accepted())], Some(&state));
+    let Err(PluginError::Upstream(says)) = house.perform(again, client.context()).await else {
+        panic!("it is taken for the client's mistake")
+    };
+    assert!(says.contains("not known: see what it did") && !says.contains("hunter22"), "{says}");
+}

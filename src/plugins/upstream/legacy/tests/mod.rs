@@ -38,6 +38,8 @@ impl Doors {
         let script = Arc::clone(&self.script);
         let link = Scripted::new(move |asked| match asked.method {
             "initialize" => welcome("2025-11-25"),
+            // The script says what becomes of these.
+            _ if asked.params["uri"].as_str().is_some_and(|uri| uri.contains('!')) => script(asked),
             "logging/setLevel" | "resources/subscribe" | "resources/unsubscribe" => Reply::result(&json!({})),
             _ => script(asked),
         });
@@ -163,6 +165,7 @@ impl Client {
             caller: CallerKey(self.caller),
             conversation: self.conversation.map(ConversationKey),
             operator: false,
+            sees_all: true,
             trace: Trace::default(),
             blocking: Arc::new(Blocking::new(1)),
         };

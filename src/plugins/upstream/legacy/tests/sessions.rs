@@ -255,3 +255,237 @@ async fn what_was_subscribed_is_subscribed_again_when_the_server_forgot_its_sess
     house.newest().end(Some(LinkError::Broken("gone".to_owned())));
     assert!(attending.await.unwrap().is_err());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_forgets_each_session_at_once_is_asked_ever_more_seldom_and_then_taken_for_broken() {
+    let house = House::new(Isolation::PerClient, |_| ok()).await;
+    let (changes, _told) = mpsc::channel(64);
+    let began = Instant::now();
+    let attending = tokio::spawn(Arc::clone(&house.legacy).attend(changes));
+    let mut forgotten = 0;
+    while !attending.is_finished() {
+        let links = house.links();
+        links[forgotten..].iter().for_each(|link| link.end(Some(LinkError::SessionLost)));
+        forgotten = links.len();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let why = attending.await.unwrap().unwrap_err().to_string();
+    assert!(why.contains("in a row"), "{why}");
+    assert!(forgotten == 7 && began.elapsed() > Duration::from_secs(60), "{forgotten} {:?}", began.elapsed());
+}
+
+fn subscribe(uri: &str, begins: bool) -> Request {
+    Request::Subscribe { uri: uri.to_owned(), begins }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_is_made_again_for_a_call_is_made_whole_though_the_call_is_dropped() {
+    let slow = std::sync::atomic::AtomicBool::new(false);
+    let house = House::new(Isolation::Shared, move |asked| match asked.method {
+        "resources/subscribe" if slow.swap(true, Ordering::SeqCst) => Reply::Open(vec![]),
+        _ => ok(),
+    })
+    .await;
+    for uri in ["a!slow", "b:1"] {
+        house.perform(subscribe(uri, true), Client::default().context()).await.unwrap();
+    }
+    house.newest().end(Some(LinkError::SessionLost));
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    let calling = house.spawn(call("t"), Client::default().context());
+    until("the new session", || house.links().len() == 2).await;
+    calling.abort();
+    let (changes, mut told) = mpsc::channel(16);
+    let _attending = tokio::spawn(Arc::clone(&house.legacy).attend(changes));
+    let first = tokio::time::timeout(Duration::from_secs(60), told.recv()).await;
+    assert_eq!(first.unwrap(), Some(Change::Tools));
+    assert_eq!(house.newest().asked_of("resources/subscribe").len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_does_not_wait_until_all_is_subscribed_again() {
+    let slow = std::sync::atomic::AtomicBool::new(false);
+    let house = House::new(Isolation::Shared, move |asked| match asked.method {
+        "resources/subscribe" if slow.swap(true, Ordering::SeqCst) => Reply::Open(vec![]),
+        _ => ok(),
+    })
+    .await;
+    house.perform(subscribe("a!slow", true), Client::default().context()).await.unwrap();
+    house.newest().end(Some(LinkError::SessionLost));
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    let began = Instant::now();
+    result(house.perform(call("t"), Client::default().context()).await);
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_that_was_refused_or_given_up_is_not_made_again() {
+    let house =
+        House::new(Isolation::PerClient, |asked| match (asked.method, asked.params["uri"].as_str()) {
+            ("resources/subscribe", Some("a!no")) => Reply::error(-32002, "no such resource"),
+            ("resources/subscribe", _) => Reply::Open(vec![]),
+            _ => ok(),
+        })
+        .await;
+    let main = house.newest();
+    assert!(house.perform(subscribe("a!no", true), Client::default().context()).await.is_err());
+    let late = house.spawn(subscribe("a!late", true), Client::default().context());
+    until("the subscription", || main.asked_of("resources/subscribe").len() == 2).await;
+    late.abort();
+    until("its end", || !main.asked_of("resources/unsubscribe").is_empty()).await;
+    let (changes, mut told) = mpsc::channel(16);
+    let _attending = tokio::spawn(Arc::clone(&house.legacy).attend(changes));
+    main.end(Some(LinkError::SessionLost));
+    assert_eq!(told.recv().await, Some(Change::Tools));
+    assert_eq!(house.links().len(), 2);
+    assert!(house.newest().asked_of("resources/subscribe").is_empty());
+    let ended = main.asked_of("resources/unsubscribe");
+    assert!(ended.len() == 1 && ended[0].params["uri"] == "a!late", "{ended:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_server_is_told_of_one_resource_does_not_overtake() {
+    let house = House::new(Isolation::PerClient, |asked| match asked.method {
+        "resources/unsubscribe" => Reply::Open(vec![]),
+        _ => ok(),
+    })
+    .await;
+    let main = house.newest();
+    house.perform(subscribe("a!1", true), Client::default().context()).await.unwrap();
+    let ending = house.spawn(subscribe("a!1", false), Client::default().context());
+    until("the end", || !main.asked_of("resources/unsubscribe").is_empty()).await;
+    let beginning = house.spawn(subscribe("a!1", true), Client::default().context());
+    house.perform(subscribe("b:1", true), Client::default().context()).await.unwrap();
+    assert_eq!(main.asked_of("resources/subscribe").len(), 2, "another resource is not held up, this one is");
+    main.say(main.asked_of("resources/unsubscribe")[0].id, &json!({"id": "$id", "result": {}}));
+    assert!(ending.await.unwrap().is_ok() && beginning.await.unwrap().is_ok());
+    assert_eq!(main.asked_of("resources/subscribe").last().unwrap().params["uri"], "a!1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_have_been_missed_is_told_as_if_everything_had_changed() {
+    let house = House::new(Isolation::PerClient, |_| ok()).await;
+    house.perform(subscribe("a:1", true), Client::default().context()).await.unwrap();
+    let (changes, mut told) = mpsc::channel(16);
+    let _attending = tokio::spawn(Arc::clone(&house.legacy).attend(changes));
+    house.newest().missed.notify_one();
+    for change in [Change::Tools, Change::Prompts, Change::Resources, Change::Updated("a:1".to_owned())] {
+        assert_eq!(told.recv().await, Some(change));
+    }
+    assert_eq!(house.links().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_is_over_is_ended_when_the_last_call_in_it_is() {
+    let house = House::with(Isolation::PerClient, 1, |asked| match asked.params["name"].as_str() {
+        Some("long") => Reply::Open(vec![]),
+        _ => ok(),
+    })
+    .await;
+    let long = house.spawn(call("long"), Client::default().context());
+    until("the call", || house.calls() == 1).await;
+    let old = house.newest();
+    old.end(Some(LinkError::SessionLost));
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    result(house.perform(call("t"), Client::default().context()).await);
+    assert!(house.links().len() == 3 && !old.is_closed(), "the call in the old session is ended");
+    finish(&old);
+    result(long.await.unwrap());
+    until("the end of the old session", || old.is_closed()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_place_of_a_session_that_is_over_goes_to_whoever_waits_first() {
+    let house = House::with(Isolation::PerClient, 1, |asked| match asked.params["name"].as_str() {
+        Some("long") => Reply::Open(vec![]),
+        _ => ok(),
+    })
+    .await;
+    let _long = house.spawn(call("long"), Client::of(1).context());
+    until("the call", || house.calls() == 1).await;
+    let waiting = house.spawn(call("t"), Client::of(2).context());
+    until("the queue", || house.legacy.report()["sessions"]["waiting"] == 1).await;
+    house.newest().end(Some(LinkError::SessionLost));
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    let began = Instant::now();
+    result(house.perform(call("t"), Client::of(1).context()).await);
+    result(waiting.await.unwrap());
+    // Not only when the pool is swept the next time.
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_lost_a_clients_session_is_asked_whether_it_knows_the_main_one() {
+    let redeployed = std::sync::atomic::AtomicBool::new(false);
+    let house = House::new(Isolation::PerClient, move |asked| match asked.method {
+        "tools/call" if !redeployed.swap(true, Ordering::SeqCst) => Reply::Fail(LinkError::SessionLost),
+        "ping" => Reply::Fail(LinkError::SessionLost),
+        _ => ok(),
+    })
+    .await;
+    house.newest().end(None);
+    let (changes, mut told) = mpsc::channel(16);
+    let _attending = tokio::spawn(Arc::clone(&house.legacy).attend(changes));
+    result(house.perform(call("t"), Client::default().context()).await);
+    let first = tokio::time::timeout(Duration::from_secs(30), told.recv()).await;
+    assert_eq!(first.unwrap(), Some(Change::Tools));
+    assert!(house.links()[0].is_closed() && !house.newest().is_closed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_of_another_era_now_ends_the_life() {
+    let house = House::new(Isolation::PerClient, |asked| match asked.method {
+        "tools/call" | "ping" => Reply::error(-32022, "I speak 2026-07-28"),
+        _ => ok(),
+    })
+    .await;
+    house.newest().end(None);
+    let (changes, _told) = mpsc::channel(16);
+    let attending = tokio::spawn(Arc::clone(&house.legacy).attend(changes));
+    // A handshake that works says that it is of this era all the same.
+    assert!(house.perform(call("t"), Client::default().context()).await.is_err());
+    until("the new session", || house.links().len() == 3).await;
+    *house.doors.trouble.lock().unwrap() = Some(LinkError::Unreachable("no handshake".to_owned()));
+    assert!(house.perform(call("t"), Client::default().context()).await.is_err());
+    assert!(attending.await.unwrap().unwrap_err().to_string().contains("no handshake"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn that_nobody_is_reached_once_ends_no_session_and_that_nobody_is_reached_any_more_does() {
+    let away = Arc::new(std::sync::atomic::AtomicUsize::new(1));
+    let left = Arc::clone(&away);
+    let house = House::new(Isolation::Shared, move |_| {
+        let is_away = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        if is_away.is_ok() { Reply::Fail(LinkError::Unreachable("no route".to_owned())) } else { ok() }
+    })
+    .await;
+    let main = house.newest();
+    main.end(None);
+    let (changes, _told) = mpsc::channel(16);
+    let attending = tokio::spawn(Arc::clone(&house.legacy).attend(changes));
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    assert!(house.perform(call("t"), Client::default().context()).await.is_err());
+    until("the question", || main.asked_of("ping").len() == 1).await;
+    result(house.perform(call("t"), Client::default().context()).await);
+    assert!(house.links().len() == 1 && !attending.is_finished());
+    away.store(usize::MAX, Ordering::SeqCst);
+    assert!(house.perform(call("t"), Client::default().context()).await.is_err());
+    assert_eq!(attending.await.unwrap().unwrap_err().to_string(), "no route");
+    assert_eq!(main.asked_of("ping").len(), 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_is_told_beside_a_call_counts_where_the_main_session_has_no_stream() {
+    let house = House::new(Isolation::PerClient, |_| {
+        ok().after(&json!({"method": "notifications/tools/list_changed"}))
+    })
+    .await;
+    let (changes, mut told) = mpsc::channel(16);
+    let _attending = tokio::spawn(Arc::clone(&house.legacy).attend(changes));
+    result(house.perform(call("t"), Client::default().context()).await);
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    assert!(told.try_recv().is_err());
+    house.links()[0].end(None);
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    result(house.perform(call("t"), Client::default().context()).await);
+    assert_eq!(told.recv().await, Some(Change::Tools));
+}

@@ -21,7 +21,10 @@ use super::pool::{Body, Pool, SendError};
 use crate::config::Network;
 use crate::config::plugin::HttpReach;
 use crate::plugins::upstream::link::LinkError;
+use crate::telemetry::redaction::MASK;
 
+/// A secret that is shorter would mask half of what is said.
+const SECRET_MIN_BYTES: usize = 6;
 /// Redirects that one request follows.
 const REDIRECTS_MAX: usize = 5;
 /// Headers that a link sets itself, or that would break the framing.
@@ -68,6 +71,8 @@ struct Core {
     /// Headers of a request to anybody else.
     elsewhere: HeaderMap,
     has_credentials: bool,
+    /// What of the plugin's file a server may repeat and nobody may read: the longest first.
+    secrets: Vec<String>,
     response_max_bytes: usize,
     requests: AtomicU64,
     bytes_in: AtomicU64,
@@ -132,6 +137,7 @@ impl HttpCore {
             home.insert(header::PROXY_AUTHORIZATION, authorization);
         }
         let has_credentials = !headers.is_empty();
+        let secrets = secrets_of(&uri, &headers);
         for name in headers.keys() {
             home.remove(name);
         }
@@ -145,6 +151,7 @@ impl HttpCore {
             home,
             elsewhere,
             has_credentials,
+            secrets,
             response_max_bytes,
             requests,
             bytes_in,
@@ -165,6 +172,11 @@ impl HttpCore {
     /// Whether the plugin's file has `headers`.
     pub fn has_credentials(&self) -> bool {
         self.0.has_credentials
+    }
+
+    /// A server's text without what it repeats of the plugin's file: a page that says what it was asked with.
+    pub fn veiled(&self, text: &str) -> String {
+        self.0.secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), MASK))
     }
 
     /// The largest answer.
@@ -276,6 +288,19 @@ impl HttpCore {
 
 /// `Mcp-Session-Id`.
 pub const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
+
+/// Values of headers, whole and without their scheme, and what stands in the query of the URL.
+fn secrets_of(uri: &Uri, headers: &HeaderMap) -> Vec<String> {
+    let headers = headers.values().filter_map(|value| value.to_str().ok());
+    let headers = headers.flat_map(|value| [Some(value), value.rsplit(' ').next()]);
+    let query =
+        uri.query().unwrap_or_default().split('&').map(|pair| pair.split_once('=').map(|(_, value)| value));
+    let all = headers.chain(query).flatten().filter(|secret| secret.len() >= SECRET_MIN_BYTES);
+    let mut all: Vec<String> = all.map(str::to_owned).collect();
+    all.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    all.dedup();
+    all
+}
 
 /// The URL of a plugin's file.
 ///

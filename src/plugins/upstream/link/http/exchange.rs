@@ -197,7 +197,7 @@ impl Refusal {
                 Some("it wants a credential: give one under `headers` in the plugin's file".to_owned())
             }
             300..=399 => Some(self.redirect()),
-            _ => self.words(),
+            _ => self.words(core),
         };
         let retry_after = self.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
         LinkError::Status {
@@ -215,12 +215,13 @@ impl Refusal {
         format!("it redirects{to}, which a POST does not follow: write the new address as the url")
     }
 
-    fn words(&self) -> Option<String> {
+    fn words(&self, core: &HttpCore) -> Option<String> {
         let message = match self.message_text() {
             Some(text) => text,
             None => String::from_utf8_lossy(&self.body).into_owned(),
         };
-        let words = printable(message.trim());
+        // Masked before it is cut: of half a secret nothing would be recognised.
+        let words = printable(core.veiled(&message).trim());
         (!words.is_empty()).then_some(words)
     }
 

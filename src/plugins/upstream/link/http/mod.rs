@@ -24,6 +24,7 @@ use futures_util::future::BoxFuture;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Response};
 use serde_json::json;
+use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -77,6 +78,8 @@ pub(super) struct Line {
     version: OnceLock<&'static str>,
     closed: CancellationToken,
     get_stream: AtomicU8,
+    /// Told when something that the server said of its own accord may not have come.
+    missed: Notify,
     strays_taken: AtomicBool,
 }
 
@@ -88,6 +91,7 @@ impl Line {
             version: OnceLock::new(),
             closed: CancellationToken::new(),
             get_stream: AtomicU8::new(GetStream::Unasked as u8),
+            missed: Notify::new(),
             strays_taken: AtomicBool::new(false),
         })
     }
@@ -177,6 +181,11 @@ impl Link for HttpLink {
             return Flow::none();
         }
         stream::Strays::flow(Arc::clone(&self.0))
+    }
+
+    fn missed(&self) -> BoxFuture<'static, ()> {
+        let line = Arc::clone(&self.0);
+        Box::pin(async move { line.missed.notified().await })
     }
 
     fn close(&self) -> BoxFuture<'static, ()> {

@@ -12,7 +12,7 @@ use futures_util::FutureExt as _;
 use hyper::body::Body as _;
 use hyper::header::{ACCEPT, HeaderName, HeaderValue};
 use hyper::{Method, Response};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::client::{Call, Extras, HttpCore};
 use super::exchange::{Kind, Refusal, answers, messages, piece, wrong_kind};
@@ -29,7 +29,7 @@ const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// How often in a row an answer is taken up again without anything new.
 const ANSWER_TRIES: u32 = 5;
-/// How often in a row the stream of a session is asked for in vain.
+/// How often in a row nobody is reached who could be asked for the stream of a session.
 const STRAY_TRIES: u32 = 6;
 /// The longest pause that we make of our own.
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
@@ -291,13 +291,17 @@ async fn opened(line: &Line, answer: Response<Body>) -> Result<Got, LinkError> {
     Ok(if lost { Got::SessionLost } else { Got::Refused(refusal.error(&line.core)) })
 }
 
-/// What a server says of its own accord: the GET stream of a session.
+/// What a server says of its own accord: the GET stream of a session. The session is not over for want of it, as long as
+/// somebody is there and knows the session.
 pub struct Strays {
     line: Arc<Line>,
     reader: Option<Reader>,
     last_id: Option<String>,
     retry: Option<Duration>,
     tries: u32,
+    opened: Instant,
+    /// Whether something may have been said while there was no stream.
+    missed: bool,
     /// Whether it ever was a stream: one that never was is refused for good.
     was_open: bool,
 }
@@ -305,7 +309,16 @@ pub struct Strays {
 impl Strays {
     /// Their flow.
     pub fn flow(line: Arc<Line>) -> Flow {
-        let strays = Self { line, reader: None, last_id: None, retry: None, tries: 0, was_open: false };
+        let strays = Self {
+            line,
+            reader: None,
+            last_id: None,
+            retry: None,
+            tries: 0,
+            opened: Instant::now(),
+            missed: false,
+            was_open: false,
+        };
         Flow::of(futures_util::stream::unfold(Some(strays), |strays| async {
             let mut strays = strays?;
             let closed = strays.line.closed.clone();
@@ -341,7 +354,12 @@ impl Strays {
                 Err(LinkError::Garbage(why)) => {
                     log::debug!("an event of a server's stream is no message: {why}")
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    log::debug!("a server's stream is begun anew: {error}");
+                    self.pause().await;
+                    // Behind its last event the same would come again.
+                    self.last_id = None;
+                }
             }
         }
     }
@@ -351,10 +369,11 @@ impl Strays {
         if let Some(reader) = self.reader.take() {
             self.last_id = reader.last_id.or(self.last_id.take());
             self.retry = reader.retry.or(self.retry);
-            if reader.fruitful {
+            if reader.fruitful || self.opened.elapsed() > BACKOFF_MAX {
                 self.tries = 0;
             }
         }
+        self.missed = true;
         self.line.notes(GetStream::Pausing);
         self.tries = self.tries.saturating_add(1);
         sleep(pause(self.retry, self.tries)).await;
@@ -362,30 +381,57 @@ impl Strays {
 
     /// Asks for the stream; returns whether there is one.
     async fn open(&mut self) -> Result<bool, LinkError> {
-        let mut failures = 0;
+        let (mut tries, mut unreached) = (0_u32, 0_u32);
         loop {
-            let error = match get(&self.line, self.last_id.as_deref()).await {
+            match get(&self.line, self.last_id.as_deref()).await {
                 Ok(Got::Stream(body)) => {
-                    self.line.notes(GetStream::Open);
-                    self.was_open = true;
-                    self.reader = Some(Reader::new(&self.line.core, body));
+                    self.begin(body);
                     return Ok(true);
                 }
-                Ok(Got::SessionLost) => return Err(LinkError::SessionLost),
-                Ok(Got::Refused(error)) if is_passing(&error) => error,
-                Ok(Got::Refused(error)) if self.was_open => return Err(error),
-                Ok(Got::Refused(_)) => {
-                    self.line.notes(GetStream::Refused);
-                    return Ok(false);
+                Ok(Got::SessionLost) if self.was_open => return Err(LinkError::SessionLost),
+                // Many a server has no route for GET and says 404, too: should its session be gone, the next POST tells.
+                Ok(Got::SessionLost) => return Ok(self.refused()),
+                Ok(Got::Refused(error)) if !self.was_open && !is_passing(&error) => return Ok(self.refused()),
+                Ok(Got::Refused(error)) => {
+                    unreached = 0;
+                    if !is_passing(&error) {
+                        // It may not know the event, or not have noticed yet that the stream before is gone.
+                        self.last_id = None;
+                    }
+                    if tries == 0 {
+                        // Whether there ever is a stream again is not known: what was missed so far is told now.
+                        self.line.missed.notify_one();
+                    }
                 }
-                Err(error) => error,
-            };
-            failures += 1;
-            if failures >= STRAY_TRIES {
-                return Err(error);
+                Err(error @ LinkError::Unreachable(_)) => {
+                    unreached += 1;
+                    if unreached >= STRAY_TRIES {
+                        return Err(error);
+                    }
+                }
+                Err(_) => unreached = 0,
             }
-            sleep(pause(self.retry, failures)).await;
+            self.missed = true;
+            self.line.notes(GetStream::Pausing);
+            tries = tries.saturating_add(1);
+            sleep(pause(self.retry, tries)).await;
         }
+    }
+
+    fn begin(&mut self, body: Body) {
+        self.line.notes(GetStream::Open);
+        // With no event to go on behind, what was said meanwhile is lost.
+        if std::mem::take(&mut self.missed) && self.last_id.is_none() {
+            self.line.missed.notify_one();
+        }
+        self.was_open = true;
+        self.opened = Instant::now();
+        self.reader = Some(Reader::new(&self.line.core, body));
+    }
+
+    fn refused(&self) -> bool {
+        self.line.notes(GetStream::Refused);
+        false
     }
 }
 

@@ -4,12 +4,15 @@ mod secure;
 
 use std::sync::atomic::Ordering;
 
+use futures_util::FutureExt as _;
 use hyper::header::HeaderMap;
 
 use super::*;
 use crate::plugins::upstream::link::testing::{
-    Act, Heard, all, answer, chunk, chunked_events, events, json, outgoing, reach, serve, soon, until,
+    Act, Heard, all, answer, chunk, chunked_events, events, in_words, json, outgoing, reach, serve, soon,
+    until,
 };
+use crate::telemetry::redaction::MASK;
 
 const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":{}}"#;
 type Acts = fn() -> Vec<Act>;
@@ -197,6 +200,18 @@ async fn each_refusal_says_what_it_was() {
 }
 
 #[tokio::test]
+async fn a_page_that_repeats_what_it_was_asked_with_is_shown_without_it() {
+    let (url, _) = serve(move |_, heard: &Heard| {
+        let page = format!("{} with {}", heard.line, heard.header("authorization"));
+        vec![answer(500, "text/html", "", &page)]
+    })
+    .await;
+    let link = with_key(&format!("{url}/mcp?plain=1&key=hunter22"), |_| {});
+    let error = soon(link.ask(outgoing(1, "tools/call", Some(MODERN)))).await.err().unwrap().to_string();
+    assert!(error.ends_with(&format!("POST /mcp?plain=1&key={MASK} with {MASK}")), "{error}");
+}
+
+#[tokio::test]
 async fn an_error_in_json_is_a_message_whatever_its_status() {
     for status in [400, 404, 500] {
         let (url, _) = serve(move |_, _: &Heard| {
@@ -347,12 +362,55 @@ async fn what_a_server_says_of_its_own_accord_comes_by_a_stream_that_is_taken_up
 }
 
 #[tokio::test]
+async fn trouble_with_that_stream_is_not_the_end_and_what_may_have_been_missed_is_told() {
+    let (url, log) = serve(|number, _: &Heard| match number {
+        0 => with_session(),
+        1 => vec![events("retry: 50\ndata: {\"method\":\"notifications/a\"}\n\n"), Act::Close],
+        // The stream before is still there, for all it knows.
+        2 => vec![answer(409, "text/plain", "", "Only one SSE stream is allowed per session")],
+        3 => vec![
+            events("id: b\ndata: {\"method\":\"notifications/b\"}\n\ndata: "),
+            Act::Send("x".repeat(1 << 17)),
+            Act::Close,
+        ],
+        4 => vec![events("id: c\ndata: {\"method\":\"notifications/c\"}\n\n"), Act::Close],
+        // It was begun anew, and does not know the event.
+        5 => vec![answer(400, "text/plain", "", "unknown event")],
+        _ => vec![events("data: {\"method\":\"notifications/d\"}\n\n"), Act::Hang],
+    })
+    .await;
+    let link = in_session(&url).await;
+    let mut strays = link.strays();
+    for (notice, last_id, is_gap) in [("a", "", false), ("b", "", true), ("c", "", true), ("d", "", true)] {
+        let said = in_words(&soon(strays.next()).await.unwrap());
+        assert_eq!(said, format!("notice notifications/{notice}"));
+        assert_eq!(log.heard().last().unwrap().header("last-event-id"), last_id, "{notice}");
+        assert_eq!(link.missed().now_or_never().is_some(), is_gap, "{notice}");
+    }
+    assert_eq!(log.heard()[5].header("last-event-id"), "c");
+    assert_eq!(link.report()["getStream"], json!("open"));
+}
+
+#[tokio::test]
 async fn a_server_without_such_a_stream_is_left_alone_and_a_closed_link_ends_it() {
     for status in [405, 404, 401, 501] {
         let (url, log) = serve(move |_, _: &Heard| vec![answer(status, "text/plain", "", "")]).await;
         let link = link(&url);
         assert!(all(Ok(link.strays())).await.is_empty());
         assert_eq!((link.report()["getStream"].as_str(), log.heard().len()), (Some("refused"), 1));
+    }
+    // With a session, too: no route for GET is no lost session.
+    for (status, says) in [(404, "Cannot GET /mcp"), (400, "No valid session ID")] {
+        let (url, log) = serve(move |number, _: &Heard| match number {
+            0 => with_session(),
+            1 => vec![answer(status, "text/plain", "", says)],
+            _ => vec![json(RESULT)],
+        })
+        .await;
+        let link = in_session(&url).await;
+        assert!(all(Ok(link.strays())).await.is_empty(), "{status}");
+        assert_eq!(call(&link, LEGACY).await, ["result {}"]);
+        assert_eq!((link.report()["getStream"].as_str(), log.heard().len()), (Some("refused"), 3));
     }
     let (url, log) = serve(|_, _: &Heard| vec![events(""), Act::Hang]).await;
     let link = link(&url);

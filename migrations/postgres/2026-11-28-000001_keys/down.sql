@@ -1,0 +1,12 @@
+DROP INDEX idx_api_keys_prefix;
+ALTER TABLE api_keys DROP COLUMN owner;
+ALTER TABLE api_keys DROP COLUMN tools_allow;
+ALTER TABLE api_keys DROP COLUMN tools_deny;
+ALTER TABLE api_keys DROP COLUMN bundles_allow;
+ALTER TABLE api_keys DROP COLUMN bundles_deny;
+ALTER TABLE api_keys DROP COLUMN requests_per_minute;
+ALTER TABLE api_keys DROP COLUMN burst;
+ALTER TABLE api_keys DROP COLUMN concurrent;
+ALTER TABLE api_keys DROP COLUMN replaced_by;
+ALTER TABLE api_keys DROP COLUMN grace_until;
+ALTER TABLE api_keys DROP COLUMN last_used_at;

@@ -1,0 +1,116 @@
+//! Addresses that show wrong keys: how often each may, before it has to wait. Must not know what time it is.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::{Duration, Instant};
+
+/// Wrong keys that an address may show at once.
+pub const AT_ONCE: u32 = 20;
+/// After these, one so often.
+const THEN_EVERY: Duration = Duration::from_secs(3);
+/// Addresses that are remembered.
+const ADDRESSES_MAX: usize = 10_000;
+
+/// Who showed wrong keys lately.
+///
+/// An address pays with a token for each, and gets one back now and then. Only whoever has paid is remembered; when there are
+/// too many, those that are not share what is left.
+#[derive(Debug, Default)]
+pub struct Failures {
+    by_address: HashMap<IpAddr, Debt>,
+    others: Debt,
+}
+
+/// When all that was paid is back.
+#[derive(Debug, Clone, Copy, Default)]
+struct Debt {
+    ends: Option<Instant>,
+}
+
+impl Debt {
+    /// Pays for one.
+    fn pay(&mut self, now: Instant) -> Result<(), Duration> {
+        let owed = self.ends.map_or(Duration::ZERO, |ends| ends.saturating_duration_since(now));
+        let most = THEN_EVERY * (AT_ONCE - 1);
+        if owed > most {
+            return Err(owed - most);
+        }
+        self.ends = Some(now + owed + THEN_EVERY);
+        Ok(())
+    }
+
+    fn is_over(self, now: Instant) -> bool {
+        self.ends.is_none_or(|ends| ends <= now)
+    }
+}
+
+impl Failures {
+    /// Notes that a wrong key came from there.
+    ///
+    /// # Errors
+    /// How long it has to wait before it is looked at again.
+    pub fn note(&mut self, from: Option<IpAddr>, now: Instant) -> Result<(), Duration> {
+        let Some(from) = from.map(place) else { return self.others.pay(now) };
+        if self.by_address.len() >= ADDRESSES_MAX && !self.by_address.contains_key(&from) {
+            self.by_address.retain(|_, debt| !debt.is_over(now));
+            if self.by_address.len() >= ADDRESSES_MAX {
+                return self.others.pay(now);
+            }
+        }
+        self.by_address.entry(from).or_default().pay(now)
+    }
+}
+
+/// Whoever has an address of IPv6 has all of its network.
+fn place(from: IpAddr) -> IpAddr {
+    match from.to_canonical() {
+        IpAddr::V6(from) => {
+            let [a, b, c, d, ..] = from.segments();
+            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from(text: &str) -> Option<IpAddr> {
+        Some(text.parse().unwrap())
+    }
+
+    #[test]
+    fn after_some_wrong_keys_an_address_waits_and_others_do_not() {
+        let (mut failures, now) = (Failures::default(), Instant::now());
+        for _ in 0..AT_ONCE {
+            assert_eq!(failures.note(from("203.0.113.7"), now), Ok(()));
+        }
+        assert_eq!(failures.note(from("203.0.113.7"), now), Err(THEN_EVERY));
+        assert_eq!(
+            failures.note(from("::ffff:203.0.113.7"), now),
+            Err(THEN_EVERY),
+            "the same by another name"
+        );
+        assert_eq!(failures.note(from("203.0.113.8"), now), Ok(()));
+        assert_eq!(failures.note(from("203.0.113.7"), now + THEN_EVERY), Ok(()));
+        assert!(failures.note(from("203.0.113.7"), now + THEN_EVERY).is_err());
+        let later = now + THEN_EVERY * (AT_ONCE + 2);
+        assert!((0..AT_ONCE).all(|_| failures.note(from("203.0.113.7"), later).is_ok()));
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_and_no_flood_of_addresses_grows_the_table() {
+        let (mut failures, now) = (Failures::default(), Instant::now());
+        for n in 0..AT_ONCE {
+            assert!(failures.note(from(&format!("2001:db8:1:2::{n:x}")), now).is_ok());
+        }
+        assert!(failures.note(from("2001:db8:1:2:ffff::1"), now).is_err());
+        for n in 0..2 * ADDRESSES_MAX as u32 {
+            let _paid = failures.note(Some(IpAddr::V4(n.into())), now);
+        }
+        assert!(failures.by_address.len() <= ADDRESSES_MAX);
+        assert!(failures.note(from("198.51.100.1"), now).is_err(), "those that are not remembered share");
+        assert!(failures.note(from("198.51.100.1"), now + THEN_EVERY * (AT_ONCE + 1)).is_ok());
+    }
+}

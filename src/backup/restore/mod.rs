@@ -1,0 +1,401 @@
+//! The way back. Reading order: [`restore`](restore()), what happens when; [`stage`], the new state beside the old one;
+//! [`journal`], the moment from which on it counts, and how it is carried out, by whoever finds it.
+//!
+//! Everything is checked and laid ready before anything is touched; then the journal is written, by one rename, and what it
+//! says is done by renames that can be done again. Killed before the journal, the old state stands; after it, the next who
+//! takes the data folder finishes. Where the database is a server, one transaction of it takes the journal's part, and who
+//! finds a journal asks the server whether that transaction was done. Must not know verbs.
+
+mod journal;
+mod stage;
+
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+pub use journal::is_pending;
+use journal::{Journal, Server};
+use stage::Stage;
+
+use super::create::plugin_files;
+use super::files::{self, Passing};
+use super::manifest::{Entry, Manifest, What};
+use super::places::name_of;
+use super::verify::{Authenticity, Taken, Verified, examine, settle as settle_database, take_out};
+use super::{BackupError, Places, Progress, Told, archive, shelf};
+use crate::config::Secret;
+use crate::storage::transfer::{is_replaced, replace};
+use crate::storage::{self, DataFolder, Owned, Storage, instances};
+
+/// One part of a backup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The database.
+    Database,
+    /// The files of the configuration.
+    Config,
+    /// The files of plugins and bundles.
+    Plugins,
+}
+
+/// What is to be restored.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// From which backup.
+    pub archive: &'a Path,
+    /// One part of it; none means all.
+    pub only: Option<Part>,
+    /// Opens the secrets, which are restored then, too.
+    pub passphrase: Option<&'a Secret>,
+    /// Whether a backup will do of which nobody knows whether it was changed.
+    pub foreign: bool,
+}
+
+/// What was done.
+#[derive(Debug, Clone)]
+pub struct Restored {
+    /// The backup, as it was found.
+    pub verified: Verified,
+    /// Where that is which was there before.
+    pub kept: Option<PathBuf>,
+    /// The schema of the database server with what was there before.
+    pub aside: Option<String>,
+}
+
+/// What is called between two steps: only to be cut off there by a test.
+pub type Step<'a> = &'a dyn Fn();
+
+/// Restores into the places that the configuration names. Blocks.
+///
+/// # Errors
+/// When a server runs, when the backup is not sound, when there is no room: then nothing was touched.
+pub fn restore(
+    places: &Places,
+    request: &Request<'_>,
+    told: Told<'_>,
+    step: Step<'_>,
+) -> Result<Restored, BackupError> {
+    let alone = DataFolder::own_alone(&places.data_folder)?;
+    recover(places, alone.owned())?;
+    let target = Target::of(places)?;
+    step();
+    let stamp = format!("{}-{}", shelf::stamp(Timestamp::now()), files::chance(3)?);
+    let mut stage = Stage::new(places, &stamp)?;
+    let database = match &target {
+        Target::File(path) => stage.folder_for(path)?.join(name_of(path)),
+        Target::Server(_) => stage.folder_for(&places.default_database())?.join("waygate.db"),
+    };
+    let secrets = stage.folder_for(&places.default_database())?.join("secrets");
+    let wants = |part: Part| request.only.is_none_or(|only| only == part);
+    let taken = {
+        let mut place = |entry: &Entry| match entry.what() {
+            // Looked through in any case: a backup is sound as a whole.
+            Some(What::Database) => Ok(Some(database.clone())),
+            Some(What::Config(name)) if wants(Part::Config) => {
+                stage.put("config", &places.config_folder.join(name)).map(Some)
+            }
+            Some(What::Plugin(name)) if wants(Part::Plugins) => {
+                stage.put("plugins", &places.plugins.join(name)).map(Some)
+            }
+            _ => Ok(None),
+        };
+        take_out(places, request.archive, request.passphrase, &secrets, told, &mut place)?
+    };
+    check_origin(places, request, &taken)?;
+    step();
+    told(Progress::Doing("looking through the database"));
+    let migrated =
+        examine(request.archive, &taken.manifest, &database, &stage.folder_for(&places.default_database())?)?;
+    step();
+    let server = match &target {
+        _ if !wants(Part::Database) => files::remove(&database).map(|()| None)?,
+        Target::File(path) => stage.put_database(path).map(|()| None)?,
+        Target::Server(storage) => Some(Server::new(storage, &stamp)),
+    };
+    stage.drop_others(places, wants(Part::Config), wants(Part::Plugins))?;
+    if let (None, Some(secrets)) = (request.only, &taken.secrets) {
+        stage.put_secrets(places, secrets)?;
+    }
+    let aside = server.as_ref().map(|server| server.aside.clone());
+    let swap = server.zip(target.server());
+    let kept = commit(places, stage, swap, &database, told, step)?;
+    let verified = verified(request, taken.manifest, taken.authenticity, migrated);
+    Ok(Restored { verified, kept, aside })
+}
+
+fn verified(
+    request: &Request<'_>,
+    manifest: Manifest,
+    authenticity: Authenticity,
+    migrated: Vec<String>,
+) -> Verified {
+    Verified { path: request.archive.to_owned(), manifest, authenticity, migrated }
+}
+
+/// Makes the database empty, of this version's schema; the rest stays. What was there is kept. Gives where.
+///
+/// # Errors
+/// When a server runs, or there is no room: then nothing was touched.
+pub fn reset(
+    places: &Places,
+    told: Told<'_>,
+    step: Step<'_>,
+) -> Result<(Option<PathBuf>, Option<String>), BackupError> {
+    let alone = DataFolder::own_alone(&places.data_folder)?;
+    recover(places, alone.owned())?;
+    let target = Target::of(places)?;
+    let stamp = format!("{}-{}", shelf::stamp(Timestamp::now()), files::chance(3)?);
+    let mut stage = Stage::new(places, &stamp)?;
+    let path = match &target {
+        Target::File(path) => path.clone(),
+        Target::Server(_) => places.default_database(),
+    };
+    let database = stage.folder_for(&path)?.join(name_of(&path));
+    drop(settle_database(&database)?);
+    let server = match &target {
+        Target::File(path) => stage.put_database(path).map(|()| None)?,
+        Target::Server(storage) => Some(Server::new(storage, &stamp)),
+    };
+    let aside = server.as_ref().map(|server| server.aside.clone());
+    let swap = server.zip(target.server());
+    Ok((commit(places, stage, swap, &database, told, step)?, aside))
+}
+
+/// What the database is that is restored to.
+enum Target {
+    File(PathBuf),
+    Server(Storage),
+}
+
+impl Target {
+    /// Refuses one that others use now.
+    fn of(places: &Places) -> Result<Self, BackupError> {
+        let file = places.database_file()?;
+        let storage = match &file {
+            None => Some(storage::open(&places.database, &places.default_database())?),
+            // One that is too damaged to be asked may well be what a restore is for.
+            Some(_) => places.storage().ok(),
+        };
+        if let Some(storage) = &storage {
+            let running =
+                storage.connect().ok().and_then(|mut connection| instances::running(&mut connection).ok());
+            if let Some(known) = running.unwrap_or_default().first() {
+                let who = format!("process {} on {} says that it runs on it", known.pid, known.host);
+                return Err(BackupError::InUse(who));
+            }
+        }
+        match (file, storage) {
+            (Some(path), storage) => {
+                if let Some(storage) = storage {
+                    storage.close();
+                }
+                Ok(Self::File(path))
+            }
+            (None, Some(storage)) => Ok(Self::Server(storage)),
+            (None, None) => Err(BackupError::Refused("there is no database to restore to".to_owned())),
+        }
+    }
+
+    fn server(&self) -> Option<&Storage> {
+        match self {
+            Self::File(_) => None,
+            Self::Server(storage) => Some(storage),
+        }
+    }
+}
+
+/// A backup that nobody vouches for is restored only if that is said.
+fn check_origin(places: &Places, request: &Request<'_>, taken: &Taken) -> Result<(), BackupError> {
+    let is_known = taken.authenticity == Authenticity::Sealed || places.sealing_keys()?.is_empty();
+    if is_known || request.foreign {
+        return Ok(());
+    }
+    let what = match taken.authenticity {
+        Authenticity::OtherKey => "bears the seal of another server's key",
+        _ => "bears no seal",
+    };
+    Err(BackupError::Refused(format!(
+        "the backup {} {what}, so that nobody can tell whether it was changed; if you know where it comes from, say --foreign",
+        request.archive.display()
+    )))
+}
+
+/// From here on it counts.
+fn commit(
+    places: &Places,
+    stage: Stage,
+    swap: Option<(Server, &Storage)>,
+    database: &Path,
+    told: Told<'_>,
+    step: Step<'_>,
+) -> Result<Option<PathBuf>, BackupError> {
+    told(Progress::Doing("keeping what was there"));
+    let (server, storage) = swap.unzip();
+    let mut journal = stage.into_journal(places, server, step)?;
+    step();
+    journal.write(&places.data_root)?;
+    step();
+    if let (Some(server), Some(storage)) = (&journal.server, storage) {
+        told(Progress::Doing("filling the database"));
+        let filled = replace(storage, database, &server.aside, &|rows| told(Progress::Rows(rows)));
+        if let Err(error) = filled {
+            // A connection that broke at the very end leaves open whether it was done.
+            if !is_replaced(storage, &server.aside)? {
+                journal.discard(&places.data_root)?;
+                return Err(error.into());
+            }
+        }
+        step();
+        journal.is_committed = true;
+        journal.write(&places.data_root)?;
+        step();
+    }
+    told(Progress::Doing("putting everything in its place"));
+    journal.carry_out(&places.data_root, step)
+}
+
+/// Takes a backup out into a folder that is empty or not there: a data root of its own, with `data`, `config` and `plugins`.
+///
+/// # Errors
+/// When the folder has something in it, when the backup is not sound, when there is no room.
+pub fn unpack(
+    places: &Places,
+    request: &Request<'_>,
+    into: &Path,
+    told: Told<'_>,
+) -> Result<Verified, BackupError> {
+    if std::fs::read_dir(into).is_ok_and(|mut entries| entries.next().is_some()) {
+        return Err(BackupError::Refused(format!(
+            "{} is not empty; name an empty folder, or a new one",
+            into.display()
+        )));
+    }
+    let into = std::path::absolute(into).map_err(|error| BackupError::of_file(into, &error))?;
+    let parent = into.parent().unwrap_or(&into).to_owned();
+    files::make_folders(&parent)?;
+    let beside = Passing::new(archive::hidden(&into, &format!("{}.restoring", files::chance(3)?)));
+    let of = |name: &str| beside.path().join(name);
+    files::make_folder(beside.path())?;
+    for folder in ["data", "config", "plugins"] {
+        files::make_folder(&of(folder))?;
+    }
+    let database = of("data").join("waygate.db");
+    let wants = |part: Part| request.only.is_none_or(|only| only == part);
+    let mut place = |entry: &Entry| {
+        Ok(match entry.what() {
+            Some(What::Database) => Some(database.clone()),
+            Some(What::Config(name)) if wants(Part::Config) => Some(of("config").join(name)),
+            Some(What::Plugin(name)) if wants(Part::Plugins) => Some(of("plugins").join(name)),
+            _ => None,
+        })
+    };
+    let taken = take_out(places, request.archive, request.passphrase, &of("secrets"), told, &mut place)?;
+    check_origin(places, request, &taken)?;
+    told(Progress::Doing("looking through the database"));
+    let migrated = examine(request.archive, &taken.manifest, &database, beside.path())?;
+    if !wants(Part::Database) {
+        files::remove(&database)?;
+    }
+    if let (None, Some(secrets)) = (request.only, &taken.secrets) {
+        for (text, path) in
+            [(&secrets.env, of(".env")), (&secrets.sealing_key, of("data").join("sealing.key"))]
+        {
+            if let Some(text) = text {
+                files::write(&path, text.as_bytes())?;
+            }
+        }
+    }
+    std::fs::rename(beside.path(), &into).map_err(|error| BackupError::of_file(&into, &error))?;
+    files::sync_folder(&parent)?;
+    Ok(verified(request, taken.manifest, taken.authenticity, migrated))
+}
+
+/// What became of a restore that was cut off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recovered {
+    /// It is done now.
+    Finished,
+    /// It had not begun to count; nothing of it is left.
+    Undone,
+}
+
+impl Recovered {
+    /// For people.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Self::Finished => "a restore that was cut off is finished now",
+            Self::Undone => "a restore that was cut off before it counted is undone; what was there stands",
+        }
+    }
+}
+
+/// Finishes or undoes a restore that was cut off; for whoever has just taken the data folder.
+///
+/// # Errors
+/// When a database server that must be asked does not answer; when a file cannot be moved.
+pub fn recover(places: &Places, _owned: &Owned) -> Result<Option<Recovered>, BackupError> {
+    let Some(mut journal) = Journal::read(&places.data_root)? else {
+        stage::sweep(places);
+        return Ok(None);
+    };
+    if let (false, Some(server)) = (journal.is_committed, &journal.server) {
+        let storage = storage::open(&places.database, &places.default_database())?;
+        if storage.place() != server.place {
+            return Err(BackupError::Refused(format!(
+                "a restore to {} was cut off, and the database is now {}; set database.url as it was, so that it can be \
+                 finished",
+                server.place,
+                storage.place()
+            )));
+        }
+        if !is_replaced(&storage, &server.aside)? {
+            journal.discard(&places.data_root)?;
+            return Ok(Some(Recovered::Undone));
+        }
+        journal.is_committed = true;
+        journal.write(&places.data_root)?;
+    }
+    journal.carry_out(&places.data_root, &|| ())?;
+    Ok(Some(Recovered::Finished))
+}
+
+/// The same for whoever does not have the data folder; takes it for that long. Quick where there is nothing to do.
+///
+/// # Errors
+/// `Taken` while a restore is under way; and as [`recover`].
+pub fn settle(places: &Places) -> Result<Option<Recovered>, BackupError> {
+    if !is_pending(&places.data_root) {
+        return Ok(None);
+    }
+    let alone = DataFolder::own_alone(&places.data_folder)?;
+    recover(places, alone.owned())
+}
+
+/// The same for whoever has no configuration yet, since its files may be what was being restored: finishes what counts
+/// already, and leaves the rest.
+///
+/// # Errors
+/// As [`settle`].
+pub fn settle_files(data_root: &Path) -> Result<Option<Recovered>, BackupError> {
+    if !is_pending(data_root) {
+        return Ok(None);
+    }
+    let _alone = DataFolder::own_alone(&data_root.join("data"))?;
+    match Journal::read(data_root)? {
+        Some(journal) if journal.is_committed => {
+            journal.carry_out(data_root, &|| ())?;
+            Ok(Some(Recovered::Finished))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// The plugins' files that are there now and would not be afterwards.
+fn surplus(found: Vec<PathBuf>, put: &[PathBuf]) -> Vec<PathBuf> {
+    found.into_iter().filter(|path| !put.contains(path)).collect()
+}
+
+/// The files of one kind that are there now.
+fn present(places: &Places, plugins: bool) -> Result<Vec<PathBuf>, BackupError> {
+    if plugins { plugin_files(&places.plugins) } else { Ok(places.config_files.clone()) }
+}

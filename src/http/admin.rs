@@ -1,0 +1,201 @@
+//! The admin API: keys, made and taken back over HTTP by a key with the scope `admin`, or by the user whose server this is.
+//!
+//! Must not know where keys are kept. What it answers with a new key in it, no cache may keep.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::web::{Bytes, Data, Path, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+use jiff::Zoned;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::caller::{self, Wants};
+use super::door::Door;
+use super::{limits, reply};
+use crate::access::Caller;
+use crate::access::keys::{Act, Acted, Form, GRACE_DEFAULT, KeyError, Renewal, Scope, end, until};
+use crate::error::{ErrorCode, Fault};
+
+/// What all of it asks for.
+pub const ADMIN: Wants = Wants::Scope(Scope::Admin);
+/// Where keys are.
+pub const KEYS: &str = "/admin/api/keys";
+
+/// How a key is rotated.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Rotation {
+    grace: Option<String>,
+    expires: Option<String>,
+}
+
+/// `GET /admin/api/keys`
+pub async fn list(request: HttpRequest, door: Data<Door>) -> HttpResponse {
+    let listed = match caller::admit(&request, &door.frame, ADMIN) {
+        Err(fault) => Err(fault),
+        Ok(_) => keys(&door).await.map(|keys| json!({"keys": keys})),
+    };
+    let request_id = door.frame.house.ids.next();
+    respond(&request, listed.map(|body| (StatusCode::OK, body)), &request_id)
+}
+
+/// `GET /admin/api/keys/{id}`
+pub async fn show(request: HttpRequest, door: Data<Door>, id: Path<String>) -> HttpResponse {
+    let shown = match caller::admit(&request, &door.frame, ADMIN) {
+        Err(fault) => Err(fault),
+        Ok(_) => keys(&door).await.and_then(|keys| {
+            let found = keys.into_iter().find(|key| key.get("id").and_then(Value::as_str) == Some(&**id));
+            found.map(|key| json!({"key": key})).ok_or_else(|| KeyError::Unknown(id.to_string()).into())
+        }),
+    };
+    let request_id = door.frame.house.ids.next();
+    respond(&request, shown.map(|body| (StatusCode::OK, body)), &request_id)
+}
+
+/// `POST /admin/api/keys`
+pub async fn create(request: HttpRequest, mut payload: Payload, door: Data<Door>) -> HttpResponse {
+    let request_id = door.frame.house.ids.next();
+    let made = async {
+        let (caller, form): (Caller, Form) = take(&request, &mut payload, &door).await?;
+        let wanted = form.check(&Zoned::now()).map_err(wrong)?;
+        act(&door, Act::Create(wanted), &caller, &request_id).await
+    };
+    let made = made.await;
+    finish(&request, made, StatusCode::CREATED, &mut payload, &request_id).await
+}
+
+/// `POST /admin/api/keys/{id}/rotate`
+pub async fn rotate(
+    request: HttpRequest,
+    mut payload: Payload,
+    door: Data<Door>,
+    id: Path<String>,
+) -> HttpResponse {
+    let request_id = door.frame.house.ids.next();
+    let made = async {
+        let (caller, rotation): (Caller, Rotation) = take(&request, &mut payload, &door).await?;
+        let now = Zoned::now();
+        let grace_until = until(rotation.grace.as_deref().unwrap_or(GRACE_DEFAULT), &now).map_err(wrong)?;
+        let renewal = match rotation.expires.as_deref() {
+            None => Renewal::AsBefore,
+            Some(text) => Renewal::Until(end(text, &now).map_err(wrong)?),
+        };
+        let rotate = Act::Rotate { which: id.to_string(), grace_until, renewal };
+        act(&door, rotate, &caller, &request_id).await
+    };
+    let made = made.await;
+    finish(&request, made, StatusCode::CREATED, &mut payload, &request_id).await
+}
+
+/// `POST /admin/api/keys/{id}/revoke`
+pub async fn revoke(
+    request: HttpRequest,
+    mut payload: Payload,
+    door: Data<Door>,
+    id: Path<String>,
+) -> HttpResponse {
+    let request_id = door.frame.house.ids.next();
+    let done = match caller::admit(&request, &door.frame, ADMIN) {
+        Err(fault) => Err(fault),
+        Ok(caller) => act(&door, Act::Revoke { which: id.to_string() }, &caller, &request_id).await,
+    };
+    finish(&request, done, StatusCode::OK, &mut payload, &request_id).await
+}
+
+/// `DELETE /admin/api/keys/{id}`
+pub async fn delete(
+    request: HttpRequest,
+    mut payload: Payload,
+    door: Data<Door>,
+    id: Path<String>,
+) -> HttpResponse {
+    let request_id = door.frame.house.ids.next();
+    let done = match caller::admit(&request, &door.frame, ADMIN) {
+        Err(fault) => Err(fault),
+        Ok(caller) => act(&door, Act::Delete { which: id.to_string() }, &caller, &request_id).await,
+    };
+    finish(&request, done, StatusCode::OK, &mut payload, &request_id).await
+}
+
+/// Who asks, and what they filled in; nothing at all is an empty form.
+async fn take<T: DeserializeOwned + Default>(
+    request: &HttpRequest,
+    payload: &mut Payload,
+    door: &Door,
+) -> Result<(Caller, T), Fault> {
+    let caller = caller::admit(request, &door.frame, ADMIN)?;
+    door.frame.house.phase.admits()?;
+    let has_kind = request.headers().contains_key(header::CONTENT_TYPE);
+    let is_empty = request.headers().get(header::CONTENT_LENGTH).is_none_or(|length| length == "0");
+    if is_empty && !has_kind && !request.headers().contains_key(header::TRANSFER_ENCODING) {
+        return Ok((caller, T::default()));
+    }
+    let body: Bytes = limits::read_json(request, payload, &door.frame).await?;
+    let form = serde_json::from_slice(&body);
+    form.map(|form| (caller, form))
+        .map_err(|error| wrong(format!("the body is not what is taken here: {error}")))
+}
+
+async fn act(door: &Door, act: Act, caller: &Caller, request_id: &Arc<str>) -> Result<Acted, Fault> {
+    let house = &door.frame.house;
+    house.keys.act(&house.db, &house.bench.recorder, act, (&caller.principal, request_id)).await
+}
+
+async fn keys(door: &Door) -> Result<Vec<Value>, Fault> {
+    let house = &door.frame.house;
+    let now = SystemTime::now();
+    Ok(house.keys.all(&house.db).await?.iter().map(|key| key.to_json(now)).collect())
+}
+
+fn wrong(why: String) -> Fault {
+    let (message, advice) = match why.split_once("; ") {
+        Some((message, advice)) => (message.to_owned(), advice.to_owned()),
+        None => (why, "mend the request; docs/keys.md shows what it takes".to_owned()),
+    };
+    Fault::invalid_params(message, advice)
+}
+
+async fn finish(
+    request: &HttpRequest,
+    done: Result<Acted, Fault>,
+    status: StatusCode,
+    payload: &mut Payload,
+    request_id: &str,
+) -> HttpResponse {
+    let body = match done {
+        Ok(acted) => Ok(json!({
+            "key": acted.key.to_json(SystemTime::now()),
+            "secret": acted.secret.as_ref().map(crate::config::Secret::expose),
+            "others": acted.others,
+        })),
+        Err(fault) => {
+            if fault.code != ErrorCode::BodyTimeout {
+                limits::discard(payload).await;
+            }
+            Err(fault)
+        }
+    };
+    respond(request, body.map(|body| (status, body)), request_id)
+}
+
+fn respond(
+    request: &HttpRequest,
+    done: Result<(StatusCode, Value), Fault>,
+    request_id: &str,
+) -> HttpResponse {
+    match done {
+        Ok((status, body)) => HttpResponse::build(status)
+            .insert_header((header::CONTENT_TYPE, reply::JSON))
+            .insert_header((header::CACHE_CONTROL, HeaderValue::from_static("no-store")))
+            .body(body.to_string()),
+        Err(fault) => {
+            let during = format!("{} {}", request.method(), request.path());
+            reply::plain_error(&fault, &during, request_id)
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Making, listing, verifying and removing backups.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use serde_json::json;
+
+use crate::places::Home;
+use crate::support::{Server, eventually};
+
+#[test]
+fn a_backup_holds_what_there_is_and_lists_what_it_leaves_out() {
+    let home = Home::filled("a");
+    fs::write(home.root().join("data/sealing.key"), format!("{}\n", "5".repeat(64))).unwrap();
+    let made = home.json(&["backup", "create"]);
+    let path = made["path"].as_str().unwrap();
+    let name = path.rsplit('/').next().unwrap();
+    assert!(name.starts_with("waygate-2") && name.ends_with(".tar.zst"), "{name}");
+    let mode = |path: &str| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(path), mode(home.backups().to_str().unwrap())), (0o600, 0o700));
+    let entries = json!([
+        "database.sqlite",
+        "config/default.toml",
+        "config/test.toml",
+        "plugins/both.toml",
+        "plugins/only-a.toml"
+    ]);
+    assert_eq!(made["entries"], entries);
+    assert_eq!((&made["rows"]["command_history"], &made["heads"]["a"]), (&json!(2), &json!(42)));
+    let left_out: Vec<&str> =
+        made["leftOut"].as_array().unwrap().iter().map(|left| left["what"].as_str().unwrap()).collect();
+    assert_eq!(left_out, [".env", "data/sealing.key", "secrets in the environment"]);
+    let raw = fs::read(path).unwrap();
+    let text = String::from_utf8_lossy(&zstd::decode_all(&raw[..]).unwrap()).into_owned();
+    assert!(!text.contains(&"5".repeat(64)) && !text.contains("REDACT_KEYS"), "no secret is in it in clear");
+    let listed = home.json(&["backup", "list"]);
+    assert_eq!(listed["backups"][0]["name"], name);
+    let verified = home.json(&["backup", "verify", "latest"]);
+    assert_eq!((&verified["status"], &verified["authenticity"]), (&json!("verified"), &json!("sealed")));
+    assert_eq!(home.json(&["backup", "verify", name])["path"], path);
+    assert_eq!(home.litter(), [""; 0]);
+}
+
+#[test]
+fn the_newest_is_drilled_and_the_old_are_removed() {
+    let home = Home::filled("a");
+    let (code, why) = home.refused(&["backup", "drill"]);
+    assert!(code == 1 && why.contains("backup create"), "{code} {why}");
+    let (one, two) = (home.backup(), home.backup());
+    let drilled = home.json(&["backup", "drill"]);
+    assert_eq!((&drilled["status"], &drilled["callsRead"]), (&json!("drilled"), &json!(2)));
+    assert_eq!(home.litter(), [""; 0]);
+    let old = home.backups().join("waygate-20200101T000000Z-aaaaaa.tar.zst");
+    fs::rename(&one, &old).unwrap();
+    let pruned = home.json(&["backup", "prune", "--keep-min", "2"]);
+    assert_eq!(pruned["removed"], json!([]));
+    let pruned = home.json(&["backup", "prune"]);
+    assert_eq!(pruned["removed"], json!(["waygate-20200101T000000Z-aaaaaa.tar.zst"]));
+    assert!(two.exists() && !old.exists());
+}
+
+#[test]
+fn secrets_are_in_it_under_a_passphrase_alone() {
+    let home = Home::filled("a");
+    fs::write(home.root().join("data/sealing.key"), format!("{}\n", "5".repeat(64))).unwrap();
+    let file = home.path().join("pass");
+    let lay = |text: &str| fs::write(&file, text).unwrap();
+    let create = ["backup", "create", "--passphrase-file", file.to_str().unwrap()];
+    for bad in ["", "\n", "short\n"] {
+        lay(bad);
+        let (code, why) = home.refused(&create);
+        assert!(code == 77 && why.contains("12 characters"), "{code} {why}");
+    }
+    lay("correct horse battery\n");
+    let made = home.json(&create);
+    assert_eq!(
+        (&made["secrets"], &made["leftOut"][0]["what"]),
+        (&json!(true), &json!("secrets in the environment"))
+    );
+    let raw = fs::read(made["path"].as_str().unwrap()).unwrap();
+    let text = String::from_utf8_lossy(&zstd::decode_all(&raw[..]).unwrap()).into_owned();
+    assert!(!text.contains(&"5".repeat(64)) && !text.contains("REDACT_KEYS"));
+    let verify = ["backup", "verify", "latest", "--passphrase-file", file.to_str().unwrap()];
+    home.said(&verify);
+    lay("another horse battery\n");
+    let (code, why) = home.refused(&verify);
+    assert!(code == 77 && why.contains("passphrase"), "{code} {why}");
+}
+
+#[test]
+fn backups_under_full_load_are_each_whole() {
+    let own = tempfile::tempdir().unwrap();
+    let server = Server::on("echo", own.path(), &[]);
+    let over = std::sync::atomic::AtomicBool::new(false);
+    let relaxed = std::sync::atomic::Ordering::Relaxed;
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let (server, over) = (&server, &over);
+            scope.spawn(move || {
+                let mut number = 0;
+                while !over.load(relaxed) {
+                    number += 1;
+                    server.tool("echo", json!({"message": format!("{thread}-{number}")}));
+                }
+            });
+        }
+        let program = |words: &[&str]| {
+            let mut command = std::process::Command::new(crate::support::program("waygate-mcp"));
+            command.args(words).args(["--env", "test", "--json", "--data-dir"]).arg(own.path());
+            let output =
+                command.env_clear().env("HOME", own.path()).current_dir(own.path()).output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+        };
+        // The load must end also when something fails, or the scope would wait for it.
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let mut before = 0;
+            for _ in 0..5 {
+                let rows = eventually("more is recorded", || {
+                    let made = program(&["backup", "create"]);
+                    let rows = made["rows"]["command_history"].as_u64().unwrap();
+                    (rows > before).then_some((rows, made))
+                });
+                let verified = program(&["backup", "verify", "latest"]);
+                assert_eq!(verified["rows"], rows.1["rows"]);
+                // No row is missing within what one moment had: the ledger counts without a gap.
+                for (instance, head) in verified["heads"].as_object().unwrap() {
+                    assert!(head.as_u64().unwrap() < rows.0 + 1, "{instance}: {head} of {} rows", rows.0);
+                }
+                before = rows.0;
+            }
+        }));
+        over.store(true, relaxed);
+        done.unwrap();
+    });
+    let (status, health) = server.get("/health");
+    assert_eq!((status, &health["status"]), (200, &json!("healthy")), "{health}");
+}
+
+#[test]
+fn no_room_leaves_nothing_behind() {
+    // A file system of its own is needed, and only root may make one.
+    let home = Home::filled("a");
+    let full = home.path().join("full");
+    fs::create_dir(&full).unwrap();
+    let mounted = std::process::Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"])
+        .arg(&full)
+        .output();
+    if !mounted.is_ok_and(|output| output.status.success()) {
+        use std::io::Write as _;
+        drop(std::io::stderr().write_all(b"NOT RUN on a full disk: only root can mount one\n"));
+        return;
+    }
+    let run = |words: &[&str]| home.command(words).env("WAYGATE_BACKUP_DIR", &full).output().unwrap();
+    let output = run(&["backup", "create"]);
+    let left: Vec<_> = fs::read_dir(&full).unwrap().flatten().map(|entry| entry.file_name()).collect();
+    let unpacked = {
+        let backup = home.backup();
+        let into = full.join("into");
+        home.run(&["backup", "restore", backup.to_str().unwrap(), "--into", into.to_str().unwrap()])
+    };
+    let left_then = fs::read_dir(&full).unwrap().count();
+    assert!(std::process::Command::new("umount").arg(&full).status().unwrap().success());
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(73) && said.contains("not enough room"), "{said}");
+    assert_eq!(left, [".lock"], "nothing half made is left");
+    let said = String::from_utf8_lossy(&unpacked.stderr).into_owned();
+    assert!(unpacked.status.code() == Some(73) && said.contains("not enough room"), "{said}");
+    assert_eq!(left_then, 1);
+}
+
+#[test]
+fn the_script_for_cron_makes_looks_and_removes_and_ends_as_its_worst_command() {
+    let home = Home::new();
+    let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/backup.sh");
+    let run = |words: &[&str]| {
+        let mut command = std::process::Command::new(&script);
+        command.arg("--program").arg(crate::support::program("waygate-mcp")).args(words);
+        command.args(["--", "--env", "test", "--data-dir"]).arg(home.root());
+        command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", home.path()).current_dir(home.path());
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, why) = run(&[]);
+    assert!(
+        code == Some(74) && why.contains("backup create") && why.contains("no database"),
+        "{code:?} {why}"
+    );
+    home.fill("a");
+    fs::create_dir_all(home.backups()).unwrap();
+    let old = home.backups().join("waygate-20200101T000000Z-aaaaaa.tar.zst");
+    fs::write(&old, "old").unwrap();
+    let (code, said) = run(&["--keep-days", "3"]);
+    assert_eq!((code, said.as_str()), (Some(0), ""), "nothing to mail when all is well");
+    assert!(!old.exists());
+    let (code, said) = run(&["--drill", "--verbose"]);
+    assert!(code == Some(0) && said.contains("is sound"), "{code:?} {said}");
+    assert_eq!(run(&["--keep-days", "soon"]).0, Some(2));
+}

@@ -1,0 +1,149 @@
+//! The way back, when nothing cuts it off.
+
+use std::fs;
+
+use serde_json::json;
+
+use crate::places::{Home, files_of};
+use crate::support::Server;
+
+#[test]
+fn a_restore_brings_all_back_and_keeps_what_was_there() {
+    let home = Home::filled("old");
+    let (calls, files) = (home.calls(), home.files());
+    home.backup();
+    home.fill("new");
+    assert!(home.calls() != calls && home.files() != files);
+    let newer = home.files();
+    let (code, why) = home.refused(&["backup", "restore", "latest"]);
+    assert!(code == 2 && why.contains("--yes"), "{code} {why}");
+    let restored = home.json(&["backup", "restore", "latest", "--yes"]);
+    assert_eq!(home.calls(), calls);
+    let without_env = |files: &[(String, String)]| {
+        files.iter().filter(|(name, _)| !name.ends_with(".env")).cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(without_env(&home.files()), without_env(&files));
+    let kept = std::path::PathBuf::from(restored["kept"].as_str().unwrap());
+    let kept_files = files_of(&[kept.join("config"), kept.join("plugins")], &[]);
+    assert_eq!(kept_files, without_env(&newer));
+    assert!(kept.join("data/waygate.db").exists());
+    assert_eq!(home.litter(), [""; 0]);
+}
+
+#[test]
+fn a_part_can_be_restored_alone() {
+    let home = Home::filled("old");
+    let (calls, files) = (home.calls(), home.files());
+    home.backup();
+    home.fill("new");
+    home.said(&["backup", "restore", "latest", "--yes", "--only", "plugins"]);
+    let of = |files: &[(String, String)], folder: &str| {
+        files.iter().filter(|(name, _)| name.starts_with(folder)).cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(of(&home.files(), "plugins"), of(&files, "plugins"));
+    assert!(of(&home.files(), "config") != of(&files, "config") && home.calls() != calls);
+    home.said(&["backup", "restore", "latest", "--yes", "--only", "config"]);
+    assert_eq!(of(&home.files(), "config"), of(&files, "config"));
+    assert!(home.calls() != calls);
+    home.said(&["backup", "restore", "latest", "--yes", "--only", "database"]);
+    assert_eq!(home.calls(), calls);
+    assert_eq!(home.litter(), [""; 0]);
+}
+
+#[test]
+fn secrets_come_back_with_their_passphrase() {
+    let home = Home::filled("old");
+    let key = home.root().join("data/sealing.key");
+    fs::write(&key, format!("{}\n", "5".repeat(64))).unwrap();
+    let file = home.path().join("pass");
+    fs::write(&file, "correct horse battery").unwrap();
+    let pass = ["--passphrase-file", file.to_str().unwrap()];
+    home.said(&[&["backup", "create"], &pass[..]].concat());
+    let env = fs::read_to_string(home.path().join(".env")).unwrap();
+    home.fill("new");
+    fs::write(&key, format!("{}\n", "6".repeat(64))).unwrap();
+    // Another key is here now: the one within the secrets vouches for the rest.
+    let restored = home.json(&[&["backup", "restore", "latest", "--yes"], &pass[..]].concat());
+    assert_eq!(restored["authenticity"], "sealed");
+    assert_eq!(fs::read_to_string(home.path().join(".env")).unwrap(), env);
+    assert_eq!(fs::read_to_string(&key).unwrap().trim(), "5".repeat(64));
+    // Into a place of its own, too, and there a server starts.
+    let into = home.path().join("copy");
+    home.said(&[&["backup", "restore", "latest", "--into", into.to_str().unwrap()], &pass[..]].concat());
+    assert_eq!(fs::read_to_string(into.join(".env")).unwrap(), env);
+    assert_eq!(fs::read_to_string(into.join("data/sealing.key")).unwrap().trim(), "5".repeat(64));
+    fs::remove_file(into.join("plugins/both.toml")).unwrap();
+    fs::set_permissions(into.join("data/sealing.key"), std::os::unix::fs::PermissionsExt::from_mode(0o600))
+        .unwrap();
+    let server = Server::on("echo", &into, &[]);
+    assert_eq!(server.tool("echo", json!({"message": "hej"}))["content"][0]["text"], "hej");
+}
+
+#[test]
+fn a_backup_of_another_server_is_restored_only_if_that_is_said() {
+    let (home, other) = (Home::filled("here"), Home::filled("there"));
+    for (place, digit) in [(&home, "1"), (&other, "2")] {
+        fs::write(place.root().join("data/sealing.key"), format!("{}\n", digit.repeat(64))).unwrap();
+    }
+    let backup = other.backup();
+    let restore = ["backup", "restore", backup.to_str().unwrap(), "--yes"];
+    let before = home.calls();
+    let (code, why) = home.refused(&restore);
+    assert!(code == 1 && why.contains("--foreign"), "{code} {why}");
+    assert_eq!(home.calls(), before);
+    assert_eq!(home.json(&[&restore[..], &["--foreign"]].concat())["authenticity"], "other_key");
+    assert_eq!(home.calls(), other.calls());
+}
+
+#[test]
+fn a_running_server_is_refused_by_its_number() {
+    let home = Home::new();
+    fs::create_dir_all(home.root()).unwrap();
+    let server = Server::on("echo", &home.root(), &[]);
+    home.backup();
+    let pid = server.child.id().to_string();
+    for words in [
+        &["backup", "restore", "latest", "--yes"][..],
+        &["db", "reset", "--yes"],
+        &["db", "vacuum"],
+        &["db", "migrate", "down", "--yes"],
+    ] {
+        let (code, why) = home.refused(words);
+        assert!(code == 75 && why.contains(&pid), "{words:?}: {code} {why}");
+    }
+    assert_eq!(server.tool("echo", json!({"message": "hej"}))["content"][0]["text"], "hej");
+    assert_eq!(
+        home.json(&["backup", "list"])["backups"].as_array().unwrap().len(),
+        1,
+        "no backup for nothing"
+    );
+    home.said(&[
+        "backup",
+        "restore",
+        "latest",
+        "--into",
+        home.path().join("copy").to_str().unwrap(),
+        "--foreign",
+    ]);
+}
+
+#[test]
+fn a_database_that_is_damaged_beyond_reading_is_restored() {
+    let home = Home::filled("old");
+    let calls = home.calls();
+    home.backup();
+    fs::write(home.database_file(), "this is no database, whoever says so".repeat(500)).unwrap();
+    let (code, why) = home.refused(&["db", "check"]);
+    assert!(code != 0 && why.contains("damaged"), "{why}");
+    home.said(&["backup", "restore", "latest", "--yes"]);
+    assert_eq!(home.calls(), calls);
+    home.said(&["db", "check"]);
+}
+
+#[test]
+fn a_folder_with_something_in_it_is_not_restored_into() {
+    let home = Home::filled("old");
+    home.backup();
+    let (code, why) = home.refused(&["backup", "restore", "latest", "--into", home.root().to_str().unwrap()]);
+    assert!(code == 1 && why.contains("not empty"), "{code} {why}");
+}
