@@ -1,4 +1,4 @@
-//! `history list | show | tail | export | stats | verify | prune`: the ledger, straight from the database, whether a server runs or
+//! `history list | show | tail | export | stats | stream | verify | prune`: the ledger, straight from the database, whether a server runs or
 //! not.
 //!
 //! Only `prune` changes anything in it.
@@ -9,6 +9,7 @@ mod follow;
 mod lines;
 mod prune;
 mod stats;
+mod stream;
 mod table;
 mod verify;
 
@@ -30,6 +31,7 @@ use filter::Which;
 use follow::TailArgs;
 use lines::{Lines, Shape};
 use prune::PruneArgs;
+use stream::StreamArgs;
 use verify::VerifyArgs;
 
 /// How long a verb waits for a connection.
@@ -42,6 +44,7 @@ Examples:
   waygate-mcp history tail --follow --client claude-code
   waygate-mcp history export --since 2026-11-01 --format csv --output november.csv
   waygate-mcp history stats --since 7d
+  waygate-mcp history stream --to https://siem.example/in --cursor siem.cursor
   waygate-mcp history verify
   waygate-mcp history prune --keep-days 90
 
@@ -69,6 +72,8 @@ pub enum HistoryCommand {
         #[command(flatten)]
         which: Which,
     },
+    /// Carry every row to a file, to stdout or to a URL, at least once, and go on where it ended
+    Stream(StreamArgs),
     /// Prove that every row is as it was written, or name the first one that is not
     Verify(VerifyArgs),
     /// Delete the oldest rows so that the rest can still be proved
@@ -127,6 +132,7 @@ pub fn run(command: HistoryCommand, config: &Config, json: bool) -> anyhow::Resu
         HistoryCommand::Tail(args) => follow::run(&storage, &args, &now, json),
         HistoryCommand::Export(args) => export::run(&storage, &args, &now),
         HistoryCommand::Stats { which } => stats::run(&storage, &which, &now, json),
+        HistoryCommand::Stream(args) => stream::run(&storage, &args),
         HistoryCommand::Verify(args) => verify::run(&storage, &args, &app::notary(config)?, json),
         HistoryCommand::Prune(args) => prune::run(&storage, &args, &app::notary(config)?, json),
     }

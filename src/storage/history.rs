@@ -5,6 +5,7 @@ mod calls;
 pub mod chain;
 pub mod prune;
 pub mod stats;
+pub mod stream;
 
 use std::borrow::Cow;
 use std::str::FromStr;

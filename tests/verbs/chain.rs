@@ -14,10 +14,10 @@ use super::queries::{open, row};
 use super::waygate;
 
 const KEY: &str = "0123456789abcdef0123456789abcdef";
-const ROWS: i64 = 2_500;
+pub const ROWS: i64 = 2_500;
 
 /// Of rows `1..=ROWS` of an instance that has not stopped, with a checkpoint in the middle and one at the end.
-fn ledger(folder: &Path) -> DbConnection {
+pub fn ledger(folder: &Path) -> DbConnection {
     let storage = open(folder);
     storage.migrate().unwrap();
     let mut connection = storage.connect().unwrap();
@@ -42,7 +42,7 @@ fn write(connection: &mut DbConnection, notary: &Notary, tool: impl Fn(i64) -> &
     }
 }
 
-fn run(connection: &mut DbConnection, statements: &[&str]) {
+pub fn run(connection: &mut DbConnection, statements: &[&str]) {
     for statement in statements {
         diesel::sql_query(*statement).execute(connection).unwrap();
     }

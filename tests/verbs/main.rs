@@ -20,6 +20,9 @@ mod history;
 mod plugins;
 #[cfg(test)]
 mod queries;
+#[cfg(test)]
+#[cfg(feature = "sqlite")]
+mod stream;
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
