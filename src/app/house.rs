@@ -57,7 +57,7 @@ pub(super) async fn build(
         began,
     });
     let metrics = start_metrics(&house_arbiter, &roster, sights);
-    let backups = Arc::new(Keeping::new(config));
+    let backups = Arc::new(Keeping::new(config, recorder.clone()));
     let keeper = start_backups(&house_arbiter, &roster, &backups);
     let watchlist = watchlist(config, &roster, &roll, (&db, &recorder), backups);
     // Before anything is published: what it is compared with.
@@ -65,7 +65,8 @@ pub(super) async fn build(
     let nursery = Nursery::new(config, &roster, &shelf, &streams, &roll);
     nursery.seat_guests(guests).await?;
     drop(shelf.set_bundles(bundles.clone()));
-    let reloading = maker.map(|maker| reloading(nursery, maker, bundles, config)).transpose()?;
+    let reloading =
+        maker.map(|maker| reloading(nursery, maker, bundles, config, recorder.clone())).transpose()?;
     let (reload, reloading) = reloading.unzip();
     // Last, so that its first judgement finds the plugins published; on a thread of its own, so that no other can block it.
     let health = start_health(&Arbiter::new(), &roster, watchlist);

@@ -11,7 +11,7 @@ use crate::config::plugin::BundleFile;
 use crate::config::{Config, Secret};
 use crate::protocol::Eras;
 use crate::protocol::render::ServerInfo;
-use crate::storage::{Notary, folder};
+use crate::storage::{self, Notary, folder};
 
 /// In the data folder.
 const SEALING_KEY: &str = "sealing.key";
@@ -66,11 +66,15 @@ pub fn notary(config: &Config) -> Result<Notary, StartError> {
     Ok(Notary::new(secrets.iter().map(|key| key.expose().as_bytes())))
 }
 
-/// The same for verbs that write into it: with a key that is made if there is none yet, for the server to come.
+/// The same for verbs that write into it: with a key that is made if there is none yet, for the server to come. Where the database is
+/// a server, those who serve may well be elsewhere, with a key of their own.
 ///
 /// # Errors
 /// A sentence, when it can be neither read nor made.
 pub fn new_notary(config: &Config) -> Result<Notary, StartError> {
+    if storage::is_server(&config.database) {
+        return notary(config);
+    }
     if config.access.sealing_key.is_none() {
         folder::make(&data_folder(config))?;
     }

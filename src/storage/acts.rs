@@ -1,5 +1,5 @@
 //! An administrative act done from outside of a server: a row of its own, by an instance that does nothing else. Must not know
-//! which acts there are.
+//! when they are done.
 
 use std::borrow::Cow;
 use std::time::SystemTime;
@@ -11,6 +11,31 @@ use super::checkpoints::{Mark, Notary};
 use super::history::{self, Head, Kind, NewEntry, Status, moment};
 use super::instances::{self, Instance};
 use super::stamp::Stamp;
+
+/// A server serves.
+pub const SERVER_START: &str = "server/start";
+/// A server has stopped serving.
+pub const SERVER_STOP: &str = "server/stop";
+/// The plugins' folder was read again.
+pub const PLUGINS_RELOAD: &str = "plugins/reload";
+/// A plugin or bundle came.
+pub const PLUGINS_ADD: &str = "plugins/add";
+/// One took the place of what had its name.
+pub const PLUGINS_CHANGE: &str = "plugins/change";
+/// One went.
+pub const PLUGINS_REMOVE: &str = "plugins/remove";
+/// A key was shown that is not taken.
+pub const KEYS_REFUSE: &str = "keys/refuse";
+/// Old rows were deleted.
+pub const HISTORY_PRUNE: &str = "history/prune";
+/// A backup was made.
+pub const BACKUP_CREATE: &str = "backup/create";
+/// Old backups were removed.
+pub const BACKUP_PRUNE: &str = "backup/prune";
+/// A backup took the place of what was there.
+pub const BACKUP_RESTORE: &str = "backup/restore";
+/// The database was made empty.
+pub const DB_RESET: &str = "db/reset";
 
 /// Who acts here: the user at the command line, as everywhere.
 const CALLER: &str = "local";
@@ -58,9 +83,13 @@ pub fn record(connection: &mut DbConnection, notary: &Notary, act: Act<'_>) -> Q
         detail: Some(Cow::Owned(format!("{}, by user {user} on the command line", act.detail))),
         behind: None,
     };
-    instances::register(connection, &instance)?;
     let mut head = Head::default();
     history::append_within(connection, &mut head, row)?;
-    notary.write(connection, &instance.id, head, Mark::Head)?;
-    instances::stopped(connection, &instance.id)
+    // Without a key nothing can be said of its end, and nobody shall miss that.
+    if notary.has_key() {
+        instances::register(connection, &instance)?;
+        notary.write(connection, &instance.id, head, Mark::Head)?;
+        instances::stopped(connection, &instance.id)?;
+    }
+    Ok(())
 }

@@ -3,6 +3,7 @@
 mod audit;
 mod calls;
 pub mod chain;
+mod plan;
 pub mod prune;
 pub mod stats;
 pub mod stream;
@@ -26,7 +27,7 @@ use super::schema::command_history;
 use super::stamp::Stamp;
 pub use audit::{Audit, Finding, Report};
 pub use calls::{
-    Call, Cursor, Filter, LIMIT_DEFAULT, LIMIT_MAX, Page, added, last_id, list, walk, walk_rows,
+    Call, Cursor, Filter, LIMIT_DEFAULT, LIMIT_MAX, Page, added, last_id, list, plan, walk, walk_rows,
 };
 
 /// What a row is.
@@ -114,6 +115,11 @@ impl Status {
             Self::InputRequired => "input_required",
             Self::Gap => "gap",
         }
+    }
+
+    /// Whether rows have it; else it is only seen.
+    pub const fn is_written(self) -> bool {
+        !matches!(self, Self::Pending | Self::Gap)
     }
 }
 

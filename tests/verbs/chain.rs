@@ -135,6 +135,23 @@ fn who_writes_everything_anew_is_found_by_the_seal() {
 }
 
 #[test]
+fn who_takes_the_checkpoints_away_is_found_by_what_they_do_not_tell() {
+    let stopped = "INSERT INTO instances (instance_id, started_at, seen_at, stopped_at, host, pid, version) \
+                   VALUES ('01', '2026-11-28 00:00:00', '2026-11-28 00:00:00', '2026-11-28 00:00:01', 'here', 1, '1')";
+    for (taken, from) in [("kind = 'head'", 1_001), ("1 = 1", 1)] {
+        let home = tempfile::tempdir().unwrap();
+        let mut connection = ledger(home.path());
+        run(&mut connection, &[stopped]);
+        assert_eq!(verify(home.path()).0, Some(0), "before they are taken");
+        run(&mut connection, &[&format!("DELETE FROM ledger_checkpoints WHERE {taken}")]);
+        let (code, told) = verify(home.path());
+        let found = &told["report"]["broken"][0];
+        assert_eq!((code, &found["seq"]), (Some(1), &json!(from)), "{told}");
+        assert!(found["what"].as_str().unwrap().contains("no checkpoint tells of its last rows"), "{told}");
+    }
+}
+
+#[test]
 fn what_is_left_by_prune_is_proved_and_what_is_older_than_the_chain_is_counted() {
     let home = tempfile::tempdir().unwrap();
     let folder = home.path();

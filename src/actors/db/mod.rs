@@ -17,11 +17,14 @@ use futures_util::future::join_all;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
+pub use crate::storage::acts::KEYS_REFUSE;
 use messages::{
     ActOnKeys, CheckDatabase, Close, Crash, Flush, GetPool, ListHistory, LoadDefinitions, LoadKeys,
     LookAtKeys, Ping, SaveDefinitions, SaveKeyUses, ShowCall,
 };
-pub use recorder::{Behind, COMMIT_DEADLINE, ROOM_WAIT, Record, RecordError, Recorder, RecorderState};
+pub use recorder::{
+    Act, Behind, COMMIT_DEADLINE, ITSELF, ROOM_WAIT, Record, RecordError, Recorder, RecorderState,
+};
 use retention::Retention;
 pub use writer::Render;
 use writer::Writer;

@@ -5,11 +5,11 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::Semaphore;
 
-use super::{READ_DEADLINE, Recorder, read};
+use super::{Act, ITSELF, READ_DEADLINE, Recorder, read};
 use crate::config;
 use crate::storage::history::moment;
 use crate::storage::history::prune::{self, Surplus};
-use crate::storage::{Notary, Storage, StorageError};
+use crate::storage::{Notary, Storage, StorageError, acts};
 
 /// How often it is looked.
 pub(super) const EVERY: Duration = Duration::from_secs(3600);
@@ -57,8 +57,8 @@ impl Retention {
             Ok(0) => {}
             Ok(deleted) => {
                 log::info!(rows = deleted; "{deleted} history rows were deleted, as history.keep_days and history.max_rows want it");
-                self.recorder
-                    .act("history/prune", format!("{deleted} rows were deleted, as the settings want it"));
+                let detail = format!("{deleted} rows were deleted, as the settings want it");
+                self.recorder.act(Act::done(acts::HISTORY_PRUNE, ITSELF, detail));
             }
             Err(error) => {
                 log::warn!("the history could not be pruned, it is tried again in an hour: {error}")

@@ -270,7 +270,7 @@ impl Writer {
 
     fn entry<'a>(&'a self, row: &'a Queued, arguments: Option<&'a str>) -> NewEntry<'a> {
         let record = &row.record;
-        let written = record.status.filter(|status| !matches!(status, Status::Pending | Status::Gap));
+        let written = record.status.filter(|status| status.is_written());
         NewEntry {
             instance_id: &self.instance.id,
             seq: row.seq,

@@ -62,7 +62,7 @@ pub fn run(storage: &Storage, args: &PruneArgs, notary: &Notary, json: bool) -> 
     }
     if deleted > 0 {
         let detail = format!("{deleted} rows were deleted");
-        let act = Act { name: "history/prune", to: None, detail: &detail };
+        let act = Act { name: acts::HISTORY_PRUNE, to: None, detail: &detail };
         storage.run(CONNECTION_WAIT, |connection| acts::record(connection, notary, act))?;
     }
     if json {
