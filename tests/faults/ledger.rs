@@ -26,9 +26,9 @@ pub struct Row {
     pub status: Option<String>,
 }
 
-/// All rows, in the order of their writing.
+/// All rows of calls and gaps, in the order of their writing.
 pub fn rows(folder: &Path) -> Vec<Row> {
-    let query = "SELECT call_id, kind, status FROM command_history ORDER BY id";
+    let query = "SELECT call_id, kind, status FROM command_history WHERE kind <> 'admin' ORDER BY id";
     diesel::sql_query(query).load(&mut open(folder)).expect("the history is read")
 }
 

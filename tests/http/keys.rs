@@ -439,8 +439,10 @@ fn wrong_keys_stand_in_the_history_and_a_flood_of_them_does_not_fill_it() {
         assert!([401, 429].contains(&wrong.send(server.address).status));
     }
     let told = || {
-        let read = Http::get("/diagnostics/history?kind=admin&limit=1000");
-        let page = read.header("authorization", &format!("Bearer {OWN}")).send(server.address).json();
+        let mut history = Command::new(program("waygate-mcp"));
+        history.args(["history", "list", "--json", "--kind", "admin", "--limit", "1000", "--data-dir"]);
+        history.arg(&server.folder).env_clear().envs(database_of(&server.folder)).env("HOME", &server.folder);
+        let page: Value = serde_json::from_slice(&history.output().expect("it runs").stdout).expect("JSON");
         let all = page["calls"].as_array().expect("rows").clone();
         let refused = all.into_iter().filter(|call| call["method"] == "keys/refuse");
         Some(refused.collect::<Vec<Value>>()).filter(|refused| refused.len() >= 20)
