@@ -1,6 +1,5 @@
 //! Who is calling: a handler that has a `Caller` is authenticated.
 
-use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::PoisonError;
 use std::time::{Instant, SystemTime};
@@ -12,7 +11,7 @@ use super::door::{Connection, Frame};
 use super::reply::{REASON, SCOPE};
 use crate::access::Caller;
 use crate::access::keys::{Refusal, Scope};
-use crate::actors::db::{Act, KEYS_REFUSE};
+use crate::actors::keys;
 use crate::error::{ErrorCode, Fault};
 use crate::telemetry::metrics::METRICS;
 
@@ -108,21 +107,10 @@ fn refused(request: &HttpRequest, frame: &Frame, refusal: Refusal) -> Fault {
     METRICS.refused.with_label_values(&[reason]).inc();
     let client = from.map(|from| from.to_string()).unwrap_or_default();
     if let Some(untold) = told {
-        frame.house.bench.recorder.act(refused_act(&client, reason, untold));
+        keys::tell_refusal(&frame.house.bench.recorder, &client, reason, untold);
     }
     log::info!(client = client.as_str(), reason = reason; "a caller without a valid key was refused");
     fault
-}
-
-/// What the history says of a key that was not taken.
-fn refused_act(client: &str, reason: &str, untold: u64) -> Act {
-    let mut detail = format!("{reason}, from {client}");
-    if untold > 0 {
-        // Writing to a string cannot fail.
-        let _infallible = write!(detail, "; {untold} more were refused since the last row of this kind");
-    }
-    let act = Act::done(KEYS_REFUSE, Caller::ANONYMOUS, detail);
-    Act { refused: Some(ErrorCode::Unauthenticated), ..act }
 }
 
 /// Whether the request comes from this machine, and from nobody who forwards for others.

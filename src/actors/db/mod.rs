@@ -17,7 +17,6 @@ use futures_util::future::join_all;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
-pub use crate::storage::acts::KEYS_REFUSE;
 use messages::{
     ActOnKeys, CheckDatabase, Close, Crash, Flush, GetPool, ListHistory, LoadDefinitions, LoadKeys,
     LookAtKeys, Ping, SaveDefinitions, SaveKeyUses, ShowCall,
