@@ -22,10 +22,14 @@ use waygate_mcp::actors::supervision::Roster;
 use waygate_mcp::config::{self, Capture, Durability, Secret};
 use waygate_mcp::protocol::Raw;
 use waygate_mcp::storage::definitions::{self, ToolDefinition};
-use waygate_mcp::storage::history::{Call, Entry, Filter, Kind, Page, Status};
-use waygate_mcp::storage::{self, Instance, Storage, StorageError, instances, migrations, upkeep};
+use waygate_mcp::storage::history::{Audit, Call, Entry, Filter, Kind, Page, Status};
+use waygate_mcp::storage::{self, Instance, Notary, Storage, StorageError, instances, migrations, upkeep};
 
 const DEADLINE: Duration = Duration::from_secs(20);
+
+fn notary() -> Notary {
+    Notary::new([&b"a key of these tests"[..]])
+}
 
 /// A DbActor on a database of its own.
 struct House {
@@ -46,6 +50,17 @@ impl House {
         queue_max: usize,
         render: impl Fn(&Raw) -> Option<String> + Send + Sync + 'static,
     ) -> Self {
+        Self::keeping(0, storage, durability, queue_max, render)
+    }
+
+    /// One that keeps at most so many rows.
+    fn keeping(
+        max_rows: u64,
+        storage: Storage,
+        durability: Durability,
+        queue_max: usize,
+        render: impl Fn(&Raw) -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
         storage.migrate().unwrap();
         let roster = Arc::new(Roster::default());
         let history = config::History {
@@ -54,9 +69,11 @@ impl House {
             queue_max,
             linger_ms: 1,
             redact_keys: Vec::new(),
+            keep_days: 0,
+            max_rows,
         };
         let (db, recorder) =
-            db::start(&roster, storage.clone(), Instance::begin(), &history, Arc::new(render));
+            db::start(&roster, storage.clone(), Instance::begin(), &history, Arc::new(render), notary());
         Self { db, recorder, roster, storage }
     }
 
@@ -126,6 +143,29 @@ async fn suite(open: impl Fn() -> Storage) {
     the_dead_leave_interrupted_calls(open()).await;
     definitions_are_kept_with_what_they_were_before(&open());
     a_crash_loses_nothing(open()).await;
+    what_is_too_much_is_deleted_and_the_rest_is_proved(open).await;
+}
+
+async fn what_is_too_much_is_deleted_and_the_rest_is_proved(open: impl Fn() -> Storage) {
+    let house = House::on(open(), Durability::Strict);
+    for number in 0..20 {
+        house.recorder.record_durably(outcome(&format!("much-{number}"), Status::Success)).await.unwrap();
+    }
+    house.close().await;
+    let house = House::keeping(5, open(), Durability::Strict, 4096, |_raw| None);
+    let acts = || async {
+        let page = house.list(Filter { kind: Some(Kind::Admin), ..Filter::default() }).await;
+        page.calls.into_iter().next()
+    };
+    let act = eventually(async || acts().await).await;
+    assert_eq!((act.method.as_deref(), act.status.as_str()), (Some("history/prune"), "success"));
+    assert_eq!(ids(&house.calls().await)[1..], ["much-19", "much-18", "much-17", "much-16", "much-15"]);
+    house.close().await;
+    let (notary, mut connection) = (notary(), open().connect().unwrap());
+    let mut audit = Audit::begin(&mut connection, &notary, None).unwrap();
+    while audit.page(&mut connection).unwrap() {}
+    let report = audit.end(&mut connection).unwrap();
+    assert!(report.broken.is_empty() && report.rows == 6 && report.checkpoints > 1, "{report:?}");
 }
 
 fn migrates_once(storage: &Storage) {

@@ -8,6 +8,10 @@ use std::time::{Duration, Instant};
 pub const AT_ONCE: u32 = 20;
 /// After these, one so often.
 const THEN_EVERY: Duration = Duration::from_secs(3);
+/// The history is told of so many at once, of all addresses together.
+const WRITTEN_AT_ONCE: u32 = 20;
+/// After these, of one so often.
+const WRITTEN_EVERY: Duration = Duration::from_secs(60);
 /// Addresses that are remembered.
 const ADDRESSES_MAX: usize = 10_000;
 
@@ -19,6 +23,8 @@ const ADDRESSES_MAX: usize = 10_000;
 pub struct Failures {
     by_address: HashMap<IpAddr, Debt>,
     others: Debt,
+    written: Debt,
+    unwritten: u64,
 }
 
 /// When all that was paid is back.
@@ -28,14 +34,14 @@ struct Debt {
 }
 
 impl Debt {
-    /// Pays for one.
-    fn pay(&mut self, now: Instant) -> Result<(), Duration> {
+    /// Pays for one, of which so many are free at once and then one so often.
+    fn pay(&mut self, now: Instant, at_once: u32, then_every: Duration) -> Result<(), Duration> {
         let owed = self.ends.map_or(Duration::ZERO, |ends| ends.saturating_duration_since(now));
-        let most = THEN_EVERY * (AT_ONCE - 1);
+        let most = then_every * (at_once - 1);
         if owed > most {
             return Err(owed - most);
         }
-        self.ends = Some(now + owed + THEN_EVERY);
+        self.ends = Some(now + owed + then_every);
         Ok(())
     }
 
@@ -50,14 +56,25 @@ impl Failures {
     /// # Errors
     /// How long it has to wait before it is looked at again.
     pub fn note(&mut self, from: Option<IpAddr>, now: Instant) -> Result<(), Duration> {
-        let Some(from) = from.map(place) else { return self.others.pay(now) };
+        let Some(from) = from.map(place) else { return self.others.pay(now, AT_ONCE, THEN_EVERY) };
         if self.by_address.len() >= ADDRESSES_MAX && !self.by_address.contains_key(&from) {
             self.by_address.retain(|_, debt| !debt.is_over(now));
             if self.by_address.len() >= ADDRESSES_MAX {
-                return self.others.pay(now);
+                return self.others.pay(now, AT_ONCE, THEN_EVERY);
             }
         }
-        self.by_address.entry(from).or_default().pay(now)
+        self.by_address.entry(from).or_default().pay(now, AT_ONCE, THEN_EVERY)
+    }
+}
+
+impl Failures {
+    /// Whether the history shall tell of one more, and then of how many it was not told since the last: strangers must not fill it.
+    pub fn tell(&mut self, now: Instant) -> Option<u64> {
+        if self.written.pay(now, WRITTEN_AT_ONCE, WRITTEN_EVERY).is_err() {
+            self.unwritten += 1;
+            return None;
+        }
+        Some(std::mem::take(&mut self.unwritten))
     }
 }
 
@@ -97,6 +114,15 @@ mod tests {
         assert!(failures.note(from("203.0.113.7"), now + THEN_EVERY).is_err());
         let later = now + THEN_EVERY * (AT_ONCE + 2);
         assert!((0..AT_ONCE).all(|_| failures.note(from("203.0.113.7"), later).is_ok()));
+    }
+
+    #[test]
+    fn a_flood_of_wrong_keys_is_few_rows_and_a_number() {
+        let (mut failures, now) = (Failures::default(), Instant::now());
+        let told = (0..1_000).filter(|_| failures.tell(now).is_some()).count();
+        assert_eq!(told, WRITTEN_AT_ONCE as usize);
+        assert_eq!(failures.tell(now + WRITTEN_EVERY), Some(1_000 - u64::from(WRITTEN_AT_ONCE)));
+        assert_eq!(failures.tell(now + WRITTEN_EVERY * 2), Some(0));
     }
 
     #[test]

@@ -26,7 +26,7 @@ use crate::actors::supervision::Roster;
 use crate::catalog::{Manner, Shelf};
 use crate::config::{Config, Durability};
 use crate::protocol::render::ServerInfo;
-use crate::storage::{Instance, Storage};
+use crate::storage::{Instance, Notary, Storage};
 
 /// Everyone who works behind the door.
 pub(super) async fn build(
@@ -37,7 +37,7 @@ pub(super) async fn build(
     phase: Arc<Phase>,
     began: Instant,
 ) -> Result<Arc<House>, StartError> {
-    let Means { info, host, guests, bundles, sealer, maker, .. } = means;
+    let Means { info, host, guests, bundles, sealer, notary, maker, .. } = means;
     let roster = Arc::new(Roster::default());
     let shelf = Arc::new(Shelf::new(manner(config, &info)));
     let roll = Arc::new(Roll::default());
@@ -45,7 +45,7 @@ pub(super) async fn build(
 
     let house_arbiter = Arbiter::new();
     let sessions = open_sessions(&house_arbiter, config, &streams);
-    let (db, recorder) = start_db(&house_arbiter, &roster, &storage, instance, config).await?;
+    let (db, recorder) = start_db(&house_arbiter, &roster, &storage, instance, config, notary).await?;
     let sights = Arc::new(Sights {
         roster: Arc::clone(&roster),
         shelf: Arc::clone(&shelf),
@@ -57,7 +57,7 @@ pub(super) async fn build(
         began,
     });
     let metrics = start_metrics(&house_arbiter, &roster, sights);
-    let backups = Arc::new(Keeping::new(config));
+    let backups = Arc::new(Keeping::new(config, recorder.clone()));
     let keeper = start_backups(&house_arbiter, &roster, &backups);
     let watchlist = watchlist(config, &roster, &roll, (&db, &recorder), backups);
     // Before anything is published: what it is compared with.
@@ -65,7 +65,8 @@ pub(super) async fn build(
     let nursery = Nursery::new(config, &roster, &shelf, &streams, &roll);
     nursery.seat_guests(guests).await?;
     drop(shelf.set_bundles(bundles.clone()));
-    let reloading = maker.map(|maker| reloading(nursery, maker, bundles, config)).transpose()?;
+    let reloading =
+        maker.map(|maker| reloading(nursery, maker, bundles, config, recorder.clone())).transpose()?;
     let (reload, reloading) = reloading.unzip();
     // Last, so that its first judgement finds the plugins published; on a thread of its own, so that no other can block it.
     let health = start_health(&Arbiter::new(), &roster, watchlist);
@@ -137,10 +138,11 @@ async fn start_db(
     storage: &Storage,
     instance: &Instance,
     config: &Config,
+    notary: Notary,
 ) -> Result<(Addr<db::DbActor>, Recorder), StartError> {
     let (roster, storage, instance) = (Arc::clone(roster), storage.clone(), instance.clone());
     let (history, render) = (config.history.clone(), builder::capture(&config.history));
-    on(arbiter, move || db::start(&roster, storage, instance, &history, render)).await
+    on(arbiter, move || db::start(&roster, storage, instance, &history, render, notary)).await
 }
 
 fn bench(

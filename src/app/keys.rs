@@ -2,19 +2,13 @@
 //!
 //! Must not know terminals. Whoever may write the database may do this; the history says that it was done.
 
-use std::borrow::Cow;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::StartError;
+use super::{StartError, means};
 use crate::access::keys::About;
 use crate::actors::keys::{Keys, acts, rows};
 use crate::config::{Config, Environment};
-use crate::storage::history::{self, Kind, NewEntry, Status, moment};
-use crate::storage::stamp::Stamp;
-use crate::storage::{
-    self, DbConnection, Instance, QueryResult, Storage, StorageError, instances, migrations,
-};
+use crate::storage::{self, DbConnection, Storage, StorageError, acts as ledger, migrations};
 
 pub use crate::access::Caller;
 pub use crate::access::keys::{Act, Acted, Form, FormLimits, GRACE_DEFAULT, KeyError, Renewal, end, until};
@@ -39,6 +33,9 @@ pub enum BookError {
     /// It cannot be done.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// What is done could not be sealed.
+    #[error("{0}")]
+    Seal(String),
 }
 
 impl KeyBook {
@@ -80,9 +77,15 @@ impl KeyBook {
     ///
     /// # Errors
     /// What the database says, or why it cannot be done.
-    pub fn act(&self, act: &Act) -> Result<Acted, BookError> {
+    pub fn act(&self, config: &Config, act: &Act) -> Result<Acted, BookError> {
         let now = SystemTime::now();
-        let record = |connection: &mut DbConnection, acted: &Acted| record(connection, act, acted, now);
+        // A server that comes later would miss the seal of what was done before it.
+        let notary = means::new_notary(config).map_err(|error| BookError::Seal(error.to_string()))?;
+        let record = |connection: &mut DbConnection, acted: &Acted| {
+            let (to, detail) = (acted.key.principal(), acted.detail());
+            let row = ledger::Act { name: act.name(), to: Some(&to), detail: &detail };
+            ledger::record(connection, &notary, row)
+        };
         let acted =
             self.storage.run(CONNECTION_WAIT, |connection| acts::carry_out(connection, act, now, record))?;
         Ok(acted?)
@@ -105,38 +108,4 @@ pub(super) fn guarded(config: &Config, keys: &Keys) -> Result<(), StartError> {
         "{why}, and there is no key to keep strangers out; set WAYGATE_API_KEY (openssl rand -hex 32 makes one), make a key by \
          `waygate-mcp keys create NAME --scope admin`, or, where something else guards it, give --insecure-no-auth"
     )))
-}
-
-/// One row, of an instance that lived for it.
-fn record(connection: &mut DbConnection, act: &Act, acted: &Acted, now: SystemTime) -> QueryResult<()> {
-    let instance = Instance::begin();
-    let user = rustix::process::getuid().as_raw();
-    let principal: Arc<str> = acted.key.principal();
-    let row = NewEntry {
-        instance_id: &instance.id,
-        seq: 1,
-        call_id: &instance.id,
-        round: 0,
-        kind: Kind::Admin.name(),
-        created_at: Stamp(moment(now)),
-        method: Some(Cow::Borrowed(act.name())),
-        plugin: None,
-        tool: Some(Cow::Borrowed(&*principal)),
-        caller: Some(Cow::Borrowed(Caller::LOCAL)),
-        client: Some(Cow::Borrowed(concat!("waygate-mcp/", env!("CARGO_PKG_VERSION")))),
-        session: None,
-        protocol_version: None,
-        status: Some(Status::Success.name()),
-        error_code: None,
-        duration_us: None,
-        arguments: None,
-        result_bytes: None,
-        request_id: None,
-        trace_id: None,
-        detail: Some(Cow::Owned(format!("{}, by user {user} on the command line", acted.detail()))),
-        behind: None,
-    };
-    instances::register(connection, &instance)?;
-    history::append_within(connection, row)?;
-    instances::stopped(connection, &instance.id)
 }

@@ -7,10 +7,14 @@ use super::builder::{Builder, Guest};
 use super::plugins::make::Maker;
 use super::{StartError, data_folder, host, sealing};
 use crate::access::Sealer;
-use crate::config::Config;
 use crate::config::plugin::BundleFile;
+use crate::config::{Config, Secret};
 use crate::protocol::Eras;
 use crate::protocol::render::ServerInfo;
+use crate::storage::{self, Notary, folder};
+
+/// In the data folder.
+const SEALING_KEY: &str = "sealing.key";
 
 /// The parts of a server that nothing runs on yet.
 pub(super) struct Means {
@@ -20,6 +24,8 @@ pub(super) struct Means {
     pub(super) guests: Vec<Guest>,
     pub(super) bundles: Vec<(String, BundleFile)>,
     pub(super) sealer: Sealer,
+    /// Signs the checkpoints of the history, with the same keys.
+    pub(super) notary: Notary,
     pub(super) eras: Eras,
     /// What makes plugins of files, where there is something.
     pub(super) maker: Option<Arc<dyn Maker>>,
@@ -33,19 +39,44 @@ impl Means {
     pub(super) fn gather(builder: Builder, config: &Config) -> Result<Self, StartError> {
         let info = ServerInfo::new(builder.name(), env!("CARGO_PKG_VERSION"));
         let host = host::Slot::default();
-        let (sealer, eras, maker) = (sealer(config)?, builder.spoken(), builder.maker(config));
+        let secrets = secrets(config)?;
+        let secrets = || secrets.iter().map(|key| key.expose().as_bytes());
+        let (sealer, notary) = (Sealer::new(secrets()), Notary::new(secrets()));
+        let (eras, maker) = (builder.spoken(), builder.maker(config));
         let bundles = builder.bundles().to_vec();
         let guests = builder.plugins(config, &host)?;
-        Ok(Self { info, host, guests, bundles, sealer, eras, maker })
+        Ok(Self { info, host, guests, bundles, sealer, notary, eras, maker })
     }
 }
 
-fn sealer(config: &Config) -> Result<Sealer, StartError> {
+fn secrets(config: &Config) -> Result<Vec<Secret>, StartError> {
     match &config.access.sealing_key {
-        Some(key) => Ok(Sealer::new([key.expose().as_bytes()])),
-        None => {
-            let keys = sealing::keys(&data_folder(config).join("sealing.key")).map_err(StartError::Key)?;
-            Ok(Sealer::new(keys.iter().map(|key| key.expose().as_bytes())))
-        }
+        Some(key) => Ok(vec![key.clone()]),
+        None => sealing::keys(&data_folder(config).join(SEALING_KEY)).map_err(StartError::Key),
     }
+}
+
+/// The notary of the server on this data folder, for verbs that look at its history; without a key where there is none yet.
+///
+/// # Errors
+/// A sentence, when there is a key and it cannot be read.
+pub fn notary(config: &Config) -> Result<Notary, StartError> {
+    let is_there = config.access.sealing_key.is_some() || data_folder(config).join(SEALING_KEY).exists();
+    let secrets = if is_there { secrets(config)? } else { Vec::new() };
+    Ok(Notary::new(secrets.iter().map(|key| key.expose().as_bytes())))
+}
+
+/// The same for verbs that write into it: with a key that is made if there is none yet, for the server to come. Where the database is
+/// a server, those who serve may well be elsewhere, with a key of their own.
+///
+/// # Errors
+/// A sentence, when it can be neither read nor made.
+pub fn new_notary(config: &Config) -> Result<Notary, StartError> {
+    if storage::is_server(&config.database) {
+        return notary(config);
+    }
+    if config.access.sealing_key.is_none() {
+        folder::make(&data_folder(config))?;
+    }
+    Ok(Notary::new(secrets(config)?.iter().map(|key| key.expose().as_bytes())))
 }

@@ -27,7 +27,7 @@ use crate::access::{Failures, Gate};
 use crate::actors::House;
 use crate::actors::ask::{AskError, ask};
 use crate::actors::db::messages::Close;
-use crate::actors::db::{CLOSE_DEADLINE, RecordError};
+use crate::actors::db::{Act, CLOSE_DEADLINE, ITSELF, RecordError};
 use crate::actors::keys::Keys;
 use crate::actors::phase::Phase;
 use crate::actors::plugin::END_WITHIN;
@@ -38,7 +38,7 @@ use crate::http;
 use crate::http::door::{Connections, Frame, Limits, Quotas};
 use crate::protocol::Eras;
 use crate::storage::socket::{self, Socket};
-use crate::storage::{DataFolder, Instance, Nook, Owned, Storage, StorageError};
+use crate::storage::{DataFolder, Instance, Nook, Owned, Storage, StorageError, acts};
 use crate::telemetry::metrics::METRICS;
 
 pub use crate::plugins::child::confine::enter as enter_confinement;
@@ -48,6 +48,7 @@ pub use entry::Entry;
 use entry::{Entered, enter};
 use handover::{Offer, Word};
 use means::Means;
+pub use means::{new_notary, notary};
 
 /// How long plugins may take to end, even if nothing is left of the time to drain.
 const PLUGINS_WITHIN: Duration = Duration::from_secs(5);
@@ -214,6 +215,7 @@ impl App {
             .map_err(|error| StartError::Part(error.to_string()))?;
         let handle = server.handle();
         actix_rt::spawn(server);
+        house.bench.recorder.act(started(address, &ground));
         let doom = house.roster.doomed();
         watch_for_doom(doom.clone(), config.server.drain_seconds);
         Ok(Self {
@@ -240,10 +242,10 @@ impl App {
         self.ground.place()
     }
 
-    /// Reads the plugins' folder again, if there is one, and does not wait for it.
-    pub fn reload_plugins(&self) {
+    /// Reads the plugins' folder again for `by`, if there is one, and does not wait for it.
+    pub fn reload_plugins(&self, by: &str) {
         if let Some(reload) = &self.house.reload {
-            reload.nudge();
+            reload.nudge(by);
         }
     }
 
@@ -314,6 +316,14 @@ impl App {
         if let Err(why) = sightings::save(&self.house.shelf, &self.house.db, SIGHTINGS_WITHIN).await {
             cut.push(format!("what tools look like could not be saved: {why}"));
         }
+        let why = if self.offer.as_ref().is_some_and(Offer::is_taken) {
+            "another server took over"
+        } else {
+            "it was asked to"
+        };
+        let detail =
+            std::iter::once(why).chain(cut.iter().map(String::as_str)).collect::<Vec<_>>().join("; ");
+        self.house.bench.recorder.act(Act::done(acts::SERVER_STOP, ITSELF, detail));
         if let Err(error) = self.close_history().await {
             cut.push(format!("the history could not be written out: {error}"));
         }
@@ -344,6 +354,13 @@ impl App {
             closed => closed,
         }
     }
+}
+
+/// What the history says of a start.
+fn started(address: Option<SocketAddr>, ground: &Ground) -> Act {
+    let place = address.map_or_else(|| ground.place().display().to_string(), |address| address.to_string());
+    let (version, pid) = (env!("CARGO_PKG_VERSION"), std::process::id());
+    Act::done(acts::SERVER_START, ITSELF, format!("version {version}, process {pid}, at {place}"))
 }
 
 /// What a house is built on.

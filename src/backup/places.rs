@@ -75,6 +75,11 @@ impl Places {
         Ok(storage::file_of(&self.database, &self.default_database())?)
     }
 
+    /// Whether the sealing key is none of the files, and so no part of a backup.
+    pub fn has_own_sealing_key(&self) -> bool {
+        self.sealing_key.is_some()
+    }
+
     /// The keys that manifests are sealed with, the newest first; none where there is no key yet.
     ///
     /// # Errors

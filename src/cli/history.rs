@@ -1,13 +1,17 @@
-//! `history list | show | tail | export | stats`: the ledger, read straight from the database, whether a server runs or not.
+//! `history list | show | tail | export | stats | stream | verify | prune`: the ledger, straight from the database, whether a server runs or
+//! not.
 //!
-//! Must not write anything into it.
+//! Only `prune` changes anything in it.
 
 mod export;
 mod filter;
 mod follow;
 mod lines;
+mod prune;
 mod stats;
+mod stream;
 mod table;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -18,6 +22,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use jiff::Zoned;
 
 use super::output;
+use crate::app;
 use crate::config::Config;
 use crate::storage::history::{self, Cursor};
 use crate::storage::{self, Storage};
@@ -25,6 +30,9 @@ use export::ExportArgs;
 use filter::Which;
 use follow::TailArgs;
 use lines::{Lines, Shape};
+use prune::PruneArgs;
+use stream::StreamArgs;
+use verify::VerifyArgs;
 
 /// How long a verb waits for a connection.
 const CONNECTION_WAIT: Duration = Duration::from_secs(10);
@@ -36,6 +44,9 @@ Examples:
   waygate-mcp history tail --follow --client claude-code
   waygate-mcp history export --since 2026-11-01 --format csv --output november.csv
   waygate-mcp history stats --since 7d
+  waygate-mcp history stream --to https://siem.example/in --cursor siem.cursor
+  waygate-mcp history verify
+  waygate-mcp history prune --keep-days 90
 
 A time is 15m, 2h or 7d (ago), 2026-11-22 or 2026-11-22T08:00 (local), or has a zone (2026-11-22T08:00Z).
 In names, `*` stands for anything: quote it, or the shell takes it for file names.
@@ -61,6 +72,12 @@ pub enum HistoryCommand {
         #[command(flatten)]
         which: Which,
     },
+    /// Carry every row to a file, to stdout or to a URL, at least once, and go on where it ended
+    Stream(StreamArgs),
+    /// Prove that every row is as it was written, or name the first one that is not
+    Verify(VerifyArgs),
+    /// Delete the oldest rows so that the rest can still be proved
+    Prune(PruneArgs),
 }
 
 /// Which calls, and how they are shown.
@@ -102,7 +119,7 @@ pub fn default_path(config: &Config) -> PathBuf {
     config.server.data_dir.join("data").join("waygate.db")
 }
 
-/// Runs one of them. 0 means that it was answered, 1 that there is no such call.
+/// Runs one of them. 0 means that it was answered, 1 that there is no such call, or that something does not hold.
 ///
 /// # Errors
 /// A time that cannot be read; what the database says, with what to do.
@@ -115,6 +132,9 @@ pub fn run(command: HistoryCommand, config: &Config, json: bool) -> anyhow::Resu
         HistoryCommand::Tail(args) => follow::run(&storage, &args, &now, json),
         HistoryCommand::Export(args) => export::run(&storage, &args, &now),
         HistoryCommand::Stats { which } => stats::run(&storage, &which, &now, json),
+        HistoryCommand::Stream(args) => stream::run(&storage, &args),
+        HistoryCommand::Verify(args) => verify::run(&storage, &args, &app::notary(config)?, json),
+        HistoryCommand::Prune(args) => prune::run(&storage, &args, &app::notary(config)?, json),
     }
 }
 

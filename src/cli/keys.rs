@@ -151,6 +151,7 @@ pub fn run(command: KeysCommand, config: &Config, json: bool) -> anyhow::Result<
                 Some(BookError::Old(_)) => Exit::Storage,
                 Some(BookError::Key(KeyError::Chance(_))) => Exit::Internal,
                 Some(BookError::Key(_)) => Exit::Failure,
+                Some(BookError::Seal(_)) => Exit::CannotCreate,
                 None => Exit::Usage,
             };
             output::say(&format!("waygate-mcp: {error:#}"));
@@ -172,7 +173,7 @@ fn attempt(command: KeysCommand, config: &Config, json: bool) -> anyhow::Result<
         KeysCommand::Delete { which } => Act::Delete { which },
     };
     let book = KeyBook::open(config, matches!(act, Act::Create(_)))?;
-    let acted = book.act(&act)?;
+    let acted = book.act(config, &act)?;
     tell(&acted, &act, config, json)
 }
 

@@ -20,6 +20,7 @@ mod serve;
 mod status;
 mod stdio;
 mod tools;
+mod trust;
 mod version;
 
 use std::ffi::OsString;

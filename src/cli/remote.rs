@@ -7,7 +7,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use serde_json::{Map, Value, json};
 
-use super::Exit;
+use super::{Exit, trust};
 use crate::config::{Config, Secret};
 
 /// The revision that is spoken.
@@ -91,7 +91,9 @@ impl Client {
     /// To the server at `url`, or to the one that this configuration starts.
     pub fn new(config: &Config, url: Option<&str>) -> Self {
         let patience = Duration::from_secs(config.server.timeout_seconds.saturating_add(PATIENCE_SECONDS));
+        let url = url.map_or_else(|| url_of(config), str::to_owned);
         let agent = ureq::Agent::config_builder()
+            .tls_config(trust::of(&url))
             .http_status_as_error(false)
             .max_redirects(0)
             .proxy(None)
@@ -99,7 +101,6 @@ impl Client {
             .timeout_global(Some(patience))
             .build()
             .new_agent();
-        let url = url.map_or_else(|| url_of(config), str::to_owned);
         Self { agent, url, key: config.access.api_key.clone(), last_id: Cell::new(0) }
     }
 

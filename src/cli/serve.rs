@@ -80,7 +80,7 @@ async fn live(builder: Builder, loaded: &Loaded, entry: Entry, log: &LogHandle) 
             _ = terminate.recv() => break None,
             _ = interrupt.recv() => break None,
             _ = reopen.recv() => log.reopen(),
-            _ = reload.recv() => app.reload_plugins(),
+            _ = reload.recv() => app.reload_plugins("local: SIGHUP"),
             () = app.taken_over() => {
                 log::info!("another server has taken over");
                 break None;

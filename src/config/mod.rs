@@ -310,6 +310,10 @@ pub struct History {
     pub linger_ms: u64,
     /// Argument names to hide beside the built-in ones.
     pub redact_keys: Vec<String>,
+    /// Days after which rows are deleted; 0 is never.
+    pub keep_days: u32,
+    /// Rows that are kept at most; 0 is no limit.
+    pub max_rows: u64,
 }
 
 /// `[backup]`: copies of all that matters.

@@ -303,6 +303,10 @@ pub const SETTINGS: &[Setting] = &[
         "How long records gather before they are written together; with `batched` only.").unit("milliseconds"),
     setting("history.redact_keys", "WAYGATE_HISTORY_REDACT_KEYS", List, Is("[]"),
         "Names of arguments to hide beside those that are always hidden, such as `password`."),
+    setting("history.keep_days", "WAYGATE_HISTORY_KEEP_DAYS", from_to(0, 36_500), Is("0"),
+        "Rows that are older are deleted, once an hour, so that the rest can still be proved; 0 keeps them for ever.").unit("days"),
+    setting("history.max_rows", "WAYGATE_HISTORY_MAX_ROWS", from_to(0, 1_000_000_000_000), Is("0"),
+        "The most rows that are kept; the oldest beyond them are deleted, once an hour; 0 is no limit.").unit("rows"),
 
     setting("backup.dir", "WAYGATE_BACKUP_DIR", Folder, Unset,
         "The folder of backups; none means `<data root>/backups`."),

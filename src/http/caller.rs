@@ -11,6 +11,7 @@ use super::door::{Connection, Frame};
 use super::reply::{REASON, SCOPE};
 use crate::access::Caller;
 use crate::access::keys::{Refusal, Scope};
+use crate::actors::keys;
 use crate::error::{ErrorCode, Fault};
 use crate::telemetry::metrics::METRICS;
 
@@ -87,7 +88,7 @@ fn out_of_scope(wanted: Scope, open: bool) -> Fault {
 /// What is answered to who is not let in; counted, logged, and slowed down where it looks like guessing.
 fn refused(request: &HttpRequest, frame: &Frame, refusal: Refusal) -> Fault {
     let from = address(request, frame);
-    let mut reason = refusal.name();
+    let (mut reason, mut told) = (refusal.name(), None);
     let mut fault =
         Fault::new(ErrorCode::Unauthenticated, refusal.sentence(), refusal.advice()).with(REASON, reason);
     if refusal != Refusal::Missing {
@@ -101,12 +102,16 @@ fn refused(request: &HttpRequest, frame: &Frame, refusal: Refusal) -> Fault {
             )
             .retry_after(wait);
         }
+        told = failures.tell(Instant::now());
     }
     if let Err(limited) = frame.quotas.charge_stranger(from) {
         (reason, fault) = ("address_limited", limited);
     }
     METRICS.refused.with_label_values(&[reason]).inc();
     let client = from.map(|from| from.to_string()).unwrap_or_default();
+    if let Some(untold) = told {
+        keys::tell_refusal(&frame.house.bench.recorder, &client, reason, untold);
+    }
     log::info!(client = client.as_str(), reason = reason; "a caller without a valid key was refused");
     fault
 }

@@ -264,13 +264,13 @@ pub async fn bundle(request: HttpRequest, door: Data<Door>, name: Path<String>) 
 pub async fn reload(request: HttpRequest, door: Data<Door>) -> HttpResponse {
     let reloaded = match admitted(&request, &door) {
         Err(fault) => Err(fault),
-        Ok(_) => match &door.frame.house.reload {
+        Ok(caller) => match &door.frame.house.reload {
             None => Err(Fault::new(
                 ErrorCode::NotFound,
                 "this server has no folder of plugins",
                 "start it by `waygate-mcp serve`",
             )),
-            Some(reload) => reload.reload().await,
+            Some(reload) => reload.reload(&caller.principal).await,
         },
     };
     let shown = reloaded.and_then(|reloaded| {

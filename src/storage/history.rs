@@ -1,25 +1,33 @@
 //! `command_history`: append-only rows, and the calls that they tell of. Must not know who records or why.
 
+mod audit;
 mod calls;
+pub mod chain;
+mod plan;
+pub mod prune;
 pub mod stats;
+pub mod stream;
 
 use std::borrow::Cow;
 use std::str::FromStr;
 use std::time::SystemTime;
 
+use chain::Chain;
+pub use chain::Head;
 use chrono::{DateTime, NaiveDateTime};
 use diesel::dsl::{exists, max, not};
 use diesel::{
-    ExpressionMethods as _, QueryDsl as _, QueryResult, Queryable, RunQueryDsl as _, Selectable,
-    SelectableHelper as _,
+    ExpressionMethods as _, OptionalExtension as _, QueryDsl as _, QueryResult, Queryable, RunQueryDsl as _,
+    Selectable, SelectableHelper as _,
 };
 use serde::{Serialize, Serializer};
 
 use super::DbConnection;
 use super::schema::command_history;
 use super::stamp::Stamp;
+pub use audit::{Audit, Finding, Report};
 pub use calls::{
-    Call, Cursor, Filter, LIMIT_DEFAULT, LIMIT_MAX, Page, added, last_id, list, walk, walk_rows,
+    Call, Cursor, Filter, LIMIT_DEFAULT, LIMIT_MAX, Page, added, last_id, list, plan, walk, walk_rows,
 };
 
 /// What a row is.
@@ -108,6 +116,11 @@ impl Status {
             Self::Gap => "gap",
         }
     }
+
+    /// Whether rows have it; else it is only seen.
+    pub const fn is_written(self) -> bool {
+        !matches!(self, Self::Pending | Self::Gap)
+    }
 }
 
 impl FromStr for Status {
@@ -187,10 +200,10 @@ pub struct Behind<'a> {
     pub bridged: Option<&'static str>,
 }
 
-#[cfg(feature = "postgres")]
 impl NewEntry<'_> {
-    /// PostgreSQL refuses text with a NUL in it, which a client may send as part of its name.
-    pub(super) fn without_nul(mut self) -> Self {
+    /// PostgreSQL refuses text with a NUL in it, which a client may send as part of its name; SQLite's rows must be able to move
+    /// there.
+    fn without_nul(mut self) -> Self {
         let texts = [
             &mut self.method,
             &mut self.plugin,
@@ -293,12 +306,25 @@ fn rfc3339<S: Serializer>(at: &NaiveDateTime, serializer: S) -> Result<S::Ok, S:
     serializer.collect_str(&at.format("%Y-%m-%dT%H:%M:%S%.6fZ"))
 }
 
-/// Writes all rows of one instance or none, in one transaction.
+/// Writes all rows of one instance or none, in one transaction. They go on where `head` stands, which goes with them if they are
+/// written.
 ///
 /// # Errors
 /// What the database says; after a failed commit the rows may still be there: see [`last_seq`].
 pub fn append<'a>(
     connection: &mut DbConnection,
+    head: &mut Head,
+    rows: impl Iterator<Item = NewEntry<'a>>,
+) -> QueryResult<()> {
+    let mut chain = Chain::from(*head);
+    write(connection, &mut chain, rows)?;
+    *head = chain.head;
+    Ok(())
+}
+
+fn write<'a>(
+    connection: &mut DbConnection,
+    chain: &mut Chain,
     rows: impl Iterator<Item = NewEntry<'a>>,
 ) -> QueryResult<()> {
     match connection {
@@ -306,7 +332,7 @@ pub fn append<'a>(
         DbConnection::Sqlite(sqlite) => {
             let mut refused = None;
             let ended = sqlite.immediate_transaction(|sqlite| {
-                super::insert::insert(sqlite, rows).map_err(|error| {
+                super::insert::insert(sqlite, rows.map(|row| chain.link(row))).map_err(|error| {
                     refused = Some(error);
                     diesel::result::Error::RollbackTransaction
                 })
@@ -316,22 +342,25 @@ pub fn append<'a>(
             refused.map_or(ended, Err)
         }
         #[cfg(feature = "postgres")]
-        DbConnection::Postgres(postgres) => super::unnest::insert(postgres, rows),
+        DbConnection::Postgres(postgres) => super::unnest::insert(postgres, rows.map(|row| chain.link(row))),
     }
 }
 
-/// Writes a row within a transaction that the caller began.
+/// Writes a row within a transaction that the caller began, or by itself; as [`append`] does.
 ///
 /// # Errors
 /// What the database says.
-pub fn append_within(connection: &mut DbConnection, row: NewEntry<'_>) -> QueryResult<()> {
-    let rows = std::iter::once(row);
+pub fn append_within(connection: &mut DbConnection, head: &mut Head, row: NewEntry<'_>) -> QueryResult<()> {
+    let mut chain = Chain::from(*head);
+    let rows = std::iter::once(chain.link(row));
     match connection {
         #[cfg(feature = "sqlite")]
-        DbConnection::Sqlite(sqlite) => super::insert::insert(sqlite, rows),
+        DbConnection::Sqlite(sqlite) => super::insert::insert(sqlite, rows)?,
         #[cfg(feature = "postgres")]
-        DbConnection::Postgres(postgres) => super::unnest::insert(postgres, rows),
+        DbConnection::Postgres(postgres) => super::unnest::insert(postgres, rows)?,
     }
+    *head = chain.head;
+    Ok(())
 }
 
 /// The highest `seq` that an instance has on disk among its rows since then, which keeps the search short.
@@ -348,6 +377,21 @@ pub fn last_seq(
         .filter(command_history::instance_id.eq(instance_id))
         .select(max(command_history::seq))
         .first(connection)
+}
+
+/// Where an instance's chain stands on disk; none while it has no row there, or rows without hashes. It looks from the newest row of all backwards: ask it
+/// of an instance that has written lately.
+///
+/// # Errors
+/// What the database says.
+pub fn head_of(connection: &mut DbConnection, instance_id: &str) -> QueryResult<Option<Head>> {
+    let found: Option<(i64, Option<Vec<u8>>)> = command_history::table
+        .filter(command_history::instance_id.eq(instance_id))
+        .order(command_history::id.desc())
+        .select((command_history::seq, command_history::hash))
+        .first(connection)
+        .optional()?;
+    Ok(found.and_then(|(seq, hash)| Some(Head { seq, hash: hash?.try_into().ok()? })))
 }
 
 /// Every row of one call, in the order it was lived.

@@ -6,10 +6,11 @@ use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use diesel::query_builder::{AstPass, QueryFragment, QueryId};
-use diesel::sql_types::{BigInt, Integer, Nullable, Text, Timestamp};
+use diesel::sql_types::{BigInt, Binary, Integer, Nullable, Text, Timestamp};
 use diesel::sqlite::Sqlite;
 use diesel::{QueryResult, RunQueryDsl, SqliteConnection};
 
+use super::history::chain::{Hash, Linked};
 use super::history::{Behind, NewEntry};
 use super::stamp::Stamp;
 
@@ -22,7 +23,7 @@ const FEW: usize = 8;
 /// alone. For that it would copy each page before its first change.
 const INTO: &str = "INSERT OR FAIL INTO command_history (instance_id, seq, call_id, round, kind, created_at, method, plugin, \
      tool, caller, client, session, protocol_version, status, error_code, duration_us, arguments, result_bytes, request_id, \
-     trace_id, detail";
+     trace_id, detail, hash";
 const BEHIND: &str = ", plugin_instance, queue_us, upstream_us, bytes_out, bytes_in, bridged";
 
 /// Writes the rows of one instance as they come; the transaction is the caller's, who must not commit it after an error.
@@ -31,7 +32,7 @@ const BEHIND: &str = ", plugin_instance, queue_us, upstream_us, bytes_out, bytes
 /// What the database says.
 pub(super) fn insert<'a>(
     connection: &mut SqliteConnection,
-    rows: impl Iterator<Item = NewEntry<'a>>,
+    rows: impl Iterator<Item = Linked<'a>>,
 ) -> QueryResult<()> {
     let mut some = Vec::with_capacity(MANY);
     for row in rows {
@@ -51,7 +52,7 @@ pub(super) fn insert<'a>(
     Ok(())
 }
 
-fn write<const N: usize>(connection: &mut SqliteConnection, rows: &[NewEntry<'_>; N]) -> QueryResult<()> {
+fn write<const N: usize>(connection: &mut SqliteConnection, rows: &[Linked<'_>; N]) -> QueryResult<()> {
     let plain =
         rows.iter().all(|row| row.error_code.is_none() && row.trace_id.is_none() && row.detail.is_none());
     let behind = rows.iter().any(|row| row.behind.is_some());
@@ -69,7 +70,7 @@ fn write<const N: usize>(connection: &mut SqliteConnection, rows: &[NewEntry<'_>
 }
 
 /// Whether the rows are calls without a second round, by one client, of one tool and with one outcome.
-fn are_alike(rows: &[NewEntry<'_>]) -> bool {
+fn are_alike(rows: &[Linked<'_>]) -> bool {
     let Some(first) = rows.first() else { return false };
     rows.iter().all(|row| {
         row.request_id.as_deref().is_some_and(|id| is_same(id, row.call_id))
@@ -87,8 +88,8 @@ fn way<'r, 'a>(row: &'r NewEntry<'a>) -> Option<&'r Behind<'a>> {
 }
 
 /// Whether the calls went through the same process behind their plugin, the same way, and none of them waited for its place.
-fn went_alike(rows: &[NewEntry<'_>]) -> bool {
-    let Some(first) = rows.first().and_then(way) else { return false };
+fn went_alike(rows: &[Linked<'_>]) -> bool {
+    let Some(first) = rows.first().and_then(|row| way(row)) else { return false };
     rows.iter().all(|row| {
         way(row).is_some_and(|behind| {
             behind.bridged == first.bridged
@@ -109,7 +110,7 @@ fn is_same(text: &str, other: &str) -> bool {
 /// they have in common is bound with the first, and of rows with nothing `BEHIND` their plugins the columns for that are
 /// not even named.
 struct Insert<'r, 'a, const N: usize, const PLAIN: bool, const ALIKE: bool, const BEHIND: bool>(
-    &'r [NewEntry<'a>; N],
+    &'r [Linked<'a>; N],
 );
 
 // The text depends on nothing but these: Diesel makes and prepares it once.
@@ -166,7 +167,7 @@ fn texts<'r, 'a>(row: &'r NewEntry<'a>) -> [&'r MaybeText<'a>; 7] {
 }
 
 /// The values of a row behind its instance, in the order of [`INTO`].
-fn bind<'b, const PLAIN: bool>(row: &'b NewEntry<'_>, out: &mut AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
+fn bind<'b, const PLAIN: bool>(row: &'b Linked<'_>, out: &mut AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
     out.push_sql(", ");
     out.push_bind_param::<BigInt, i64>(&row.seq)?;
     out.push_sql(", ");
@@ -193,13 +194,19 @@ fn bind<'b, const PLAIN: bool>(row: &'b NewEntry<'_>, out: &mut AstPass<'_, 'b, 
     out.push_sql(", ");
     out.push_bind_param::<Nullable<Text>, MaybeText<'_>>(&row.request_id)?;
     bind_unless::<PLAIN>(&row.trace_id, out)?;
-    bind_unless::<PLAIN>(&row.detail, out)
+    bind_unless::<PLAIN>(&row.detail, out)?;
+    bind_hash(&row.hash, out)
+}
+
+fn bind_hash<'b>(hash: &'b Hash, out: &mut AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
+    out.push_sql(", ");
+    out.push_bind_param::<Binary, Hash>(hash)
 }
 
 /// Values that [`bind`] binds of a plain row, its instance included, and [`bind_like_first`] of each row behind it; and what
 /// comes to each where something is [`BEHIND`].
-const BOUND_FIRST: usize = 18;
-const BOUND_LIKE_IT: usize = 6;
+const BOUND_FIRST: usize = 19;
+const BOUND_LIKE_IT: usize = 7;
 const BEHIND_FIRST: usize = 6;
 const BEHIND_LIKE_IT: usize = 3;
 
@@ -215,10 +222,10 @@ fn ends(bound_first: usize, bound_like_it: usize) -> Vec<String> {
 }
 
 /// The values of a plain row behind its instance, where the first row has bound what all have in common: as the 4th value,
-/// the 5th, and those from the 7th to the 14th; behind the plugin as the 19th and the 24th.
+/// the 5th, and those from the 7th to the 14th; behind the plugin as the 20th and the 25th.
 fn bind_like_first<'b, const BEHIND: bool>(
     number: usize,
-    row: &'b NewEntry<'_>,
+    row: &'b Linked<'_>,
     out: &mut AstPass<'_, 'b, Sqlite>,
 ) -> QueryResult<()> {
     out.push_sql(", ");
@@ -235,14 +242,15 @@ fn bind_like_first<'b, const BEHIND: bool>(
     out.push_bind_param::<Nullable<BigInt>, Option<i64>>(&row.result_bytes)?;
     let ends = if BEHIND { &ENDS_BEFORE_BEHIND } else { &ENDS };
     out.push_sql(ends.get(number).map_or("", String::as_str));
+    bind_hash(&row.hash, out)?;
     if BEHIND {
         let behind = row.behind.as_ref().unwrap_or(&NOTHING);
-        out.push_sql(", ?19, NULL");
+        out.push_sql(", ?20, NULL");
         for number in [&behind.upstream_us, &behind.bytes_out, &behind.bytes_in] {
             out.push_sql(", ");
             out.push_bind_param::<Nullable<BigInt>, Option<i64>>(number)?;
         }
-        out.push_sql(", ?24");
+        out.push_sql(", ?25");
     }
     Ok(())
 }
@@ -284,7 +292,7 @@ fn bind_unless<'b, const EMPTY: bool>(
 #[cfg(test)]
 mod tests {
     use super::super::DbConnection;
-    use super::super::history::{Entry, append, moment, show};
+    use super::super::history::{Entry, Head, append, moment, show};
     use super::*;
 
     fn told(number: i64, what: &str) -> Option<Cow<'static, str>> {
@@ -337,7 +345,7 @@ mod tests {
                 bridged: Some("modern-legacy"),
             }),
         });
-        append(&mut connection, rows).unwrap();
+        append(&mut connection, &mut Head::default(), rows).unwrap();
         let own = |number: i64, what: &str| told(number, what).map(Cow::into_owned);
         let expected = (0..=count).map(|number| Entry {
             id: number + 1,

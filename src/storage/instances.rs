@@ -97,6 +97,17 @@ pub fn stopped(connection: &mut DbConnection, id: &str) -> QueryResult<()> {
     diesel::update(running).set(now).execute(connection).map(drop)
 }
 
+/// All instances that have stopped.
+///
+/// # Errors
+/// What the database says.
+pub fn stopped_ones(connection: &mut DbConnection) -> QueryResult<Vec<String>> {
+    instances::table
+        .filter(instances::stopped_at.is_not_null())
+        .select(instances::instance_id)
+        .load(connection)
+}
+
 /// Instances beside `own` that did not stop and yet do not run.
 ///
 /// # Errors

@@ -1,6 +1,8 @@
 //! Diesel on SQLite or PostgreSQL: one connection type, one pool, one file a table. Sends no message, never retries;
 //! must not know actors or HTTP.
 
+pub mod acts;
+pub mod checkpoints;
 pub mod connection;
 pub mod definitions;
 pub mod error;
@@ -28,6 +30,7 @@ use std::time::Duration;
 
 use diesel::RunQueryDsl as _;
 
+pub use checkpoints::Notary;
 pub use connection::DbConnection;
 use connection::{Connector, Target};
 pub use diesel::QueryResult;

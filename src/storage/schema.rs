@@ -30,6 +30,7 @@ diesel::table! {
         bytes_out -> Nullable<BigInt>,
         bytes_in -> Nullable<BigInt>,
         bridged -> Nullable<Text>,
+        hash -> Nullable<Binary>,
     }
 }
 
@@ -61,6 +62,19 @@ diesel::table! {
         bytes_out -> Nullable<BigInt>,
         bytes_in -> Nullable<BigInt>,
         bridged -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    ledger_checkpoints (id) {
+        id -> BigInt,
+        instance_id -> Text,
+        seq -> BigInt,
+        hash -> Binary,
+        kind -> Text,
+        created_at -> Timestamp,
+        mac -> Binary,
+        key_id -> Text,
     }
 }
 

@@ -6,17 +6,18 @@ use std::borrow::Cow;
 
 use diesel::pg::Pg;
 use diesel::query_builder::{AstPass, QueryFragment, QueryId};
-use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text, Timestamp};
+use diesel::sql_types::{Array, BigInt, Binary, Integer, Nullable, Text, Timestamp};
 use diesel::{Connection as _, PgConnection, QueryResult, RunQueryDsl};
 
-use super::history::NewEntry;
+use super::history::chain::{Hash, Linked};
 use super::stamp::Stamp;
 
 /// Rows of one statement: a message to the server must not grow without a limit.
 const ROWS: usize = 1_000;
 
 const INTO: &str = "INSERT INTO command_history (instance_id, seq, call_id, round, kind, created_at, method, plugin, tool, caller, \
-     client, session, protocol_version, status, error_code, duration_us, arguments, result_bytes, request_id, trace_id, detail";
+     client, session, protocol_version, status, error_code, duration_us, arguments, result_bytes, request_id, trace_id, detail, \
+     hash";
 const BEHIND: &str = ", plugin_instance, queue_us, upstream_us, bytes_out, bytes_in, bridged";
 const SELECT: &str = ") SELECT * FROM unnest(";
 
@@ -26,9 +27,9 @@ const SELECT: &str = ") SELECT * FROM unnest(";
 /// What the database says.
 pub(super) fn insert<'a>(
     connection: &mut PgConnection,
-    rows: impl Iterator<Item = NewEntry<'a>>,
+    rows: impl Iterator<Item = Linked<'a>>,
 ) -> QueryResult<()> {
-    let mut rows = rows.map(NewEntry::without_nul).peekable();
+    let mut rows = rows.peekable();
     let first: Columns<'_> = rows.by_ref().take(ROWS).collect();
     if rows.peek().is_none() {
         return first.write(connection);
@@ -68,6 +69,7 @@ struct Columns<'a> {
     request_id: Vec<MaybeText<'a>>,
     trace_id: Vec<MaybeText<'a>>,
     detail: Vec<MaybeText<'a>>,
+    hash: Vec<Hash>,
     /// Whether any row has something behind its plugin; if not, these columns are not named.
     has_behind: bool,
     instance: Vec<MaybeText<'a>>,
@@ -92,10 +94,10 @@ impl Columns<'_> {
 /// The statement that writes the columns, with or without what is behind plugins.
 struct Insert<'c, 'a, const BEHIND: bool>(&'c Columns<'a>);
 
-impl<'a> FromIterator<NewEntry<'a>> for Columns<'a> {
-    fn from_iter<I: IntoIterator<Item = NewEntry<'a>>>(rows: I) -> Self {
+impl<'a> FromIterator<Linked<'a>> for Columns<'a> {
+    fn from_iter<I: IntoIterator<Item = Linked<'a>>>(rows: I) -> Self {
         let mut columns = Self::default();
-        for row in rows {
+        for Linked { entry: row, hash } in rows {
             columns.instance_id.push(row.instance_id);
             columns.seq.push(row.seq);
             columns.call_id.push(row.call_id);
@@ -117,6 +119,7 @@ impl<'a> FromIterator<NewEntry<'a>> for Columns<'a> {
             columns.request_id.push(row.request_id);
             columns.trace_id.push(row.trace_id);
             columns.detail.push(row.detail);
+            columns.hash.push(hash);
             columns.has_behind |= row.behind.is_some();
             let behind = row.behind.unwrap_or_default();
             columns.instance.push(behind.instance);
@@ -180,6 +183,8 @@ impl<const BEHIND: bool> QueryFragment<Pg> for Insert<'_, '_, BEHIND> {
             out.push_sql(", ");
             out.push_bind_param::<MaybeTexts, _>(column)?;
         }
+        out.push_sql(", ");
+        out.push_bind_param::<Array<Binary>, _>(&columns.hash)?;
         if BEHIND {
             out.push_sql(", ");
             out.push_bind_param::<MaybeTexts, _>(&columns.instance)?;

@@ -50,6 +50,7 @@ fn fill_every_column(home: &Home) {
         for row in 1..=rows {
             let value = |number: usize, name: &str, kind: &str| match (name, kind) {
                 ("id", _) => (row * 5 - 4).to_string(),
+                ("kind", _) if table == "ledger_checkpoints" => "'head'".to_owned(),
                 ("kind", _) => "'outcome'".to_owned(),
                 ("status", _) => "'failed'".to_owned(),
                 (_, "timestamp") => {

@@ -139,7 +139,7 @@ impl Home {
         PathBuf::from(self.json(&["backup", "create"])["path"].as_str().unwrap())
     }
 
-    /// The names of the calls in the history, the oldest first.
+    /// The names of the calls in the history, the oldest first; what was done to the server itself is none.
     pub fn calls(&self) -> Vec<String> {
         let exported = self.said(&["history", "export", "--rows", "--until", "2030-01-01"]);
         let call = |line: &str| {
@@ -151,7 +151,7 @@ impl Home {
                 row["created_at"].as_str().unwrap()
             )
         };
-        exported.lines().map(call).collect()
+        exported.lines().filter(|line| !line.contains(r#""kind":"admin""#)).map(call).collect()
     }
 
     /// The files of its state.

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use diesel::connection::SimpleConnection as _;
 use diesel::{QueryResult, RunQueryDsl as _, sql_types};
-use waygate_mcp::storage::DbConnection;
+use waygate_mcp::storage::history::Audit;
+use waygate_mcp::storage::{DbConnection, Notary};
 
 use crate::support::database::{is_on_postgres, open};
 
@@ -25,9 +26,9 @@ pub struct Row {
     pub status: Option<String>,
 }
 
-/// All rows, in the order of their writing.
+/// All rows of calls and gaps, in the order of their writing.
 pub fn rows(folder: &Path) -> Vec<Row> {
-    let query = "SELECT call_id, kind, status FROM command_history ORDER BY id";
+    let query = "SELECT call_id, kind, status FROM command_history WHERE kind <> 'admin' ORDER BY id";
     diesel::sql_query(query).load(&mut open(folder)).expect("the history is read")
 }
 
@@ -53,10 +54,22 @@ pub fn messages(folder: &Path, status: &[&str]) -> BTreeSet<String> {
     found.into_iter().map(|found| found.message).collect()
 }
 
-/// What the database itself says of the history: `ok` when it is sound.
+/// What the chain says of the history: nothing when every row is as it was written, and none is gone.
+fn touched(folder: &Path) -> Vec<String> {
+    let keys = std::fs::read_to_string(folder.join("data/sealing.key")).expect("the sealing key is read");
+    let notary = Notary::new(keys.lines().map(|key| key.trim().as_bytes()));
+    let mut connection = open(folder);
+    let mut audit = Audit::begin(&mut connection, &notary, None).expect("it can be walked");
+    while audit.page(&mut connection).expect("it can be walked") {}
+    let report = audit.end(&mut connection).expect("it can be walked");
+    report.broken.iter().map(|finding| format!("{finding:?}")).collect()
+}
+
+/// What the database itself and its chains say of the history: `ok` when it is sound.
 pub fn integrity(folder: &Path) -> String {
     let found = waygate_mcp::storage::upkeep::check(&mut open(folder), "the history");
     let found = found.expect("it can be checked");
+    let found = [found, touched(folder)].concat();
     if found.is_empty() { "ok".to_owned() } else { found.join("; ") }
 }
 

@@ -419,12 +419,41 @@ fn the_use_of_a_key_is_noted_some_time_and_every_act_stands_in_the_history() {
     let told = String::from_utf8(history.output().expect("it runs").stdout).expect("text");
     assert!(!told.contains(&key[13..]), "the secret stands nowhere: {told}");
     let told: Value = serde_json::from_str(&told).expect("JSON");
-    let calls = told["calls"].as_array().expect("rows");
+    let is_done = |call: &&Value| {
+        let act = call["method"].as_str().expect("a method");
+        act.starts_with("keys/") && act != "keys/refuse"
+    };
+    let calls: Vec<&Value> = told["calls"].as_array().expect("rows").iter().filter(is_done).collect();
     let acts: Vec<&str> = calls.iter().map(|call| call["method"].as_str().expect("a method")).collect();
     assert_eq!(acts, ["keys/delete", "keys/rotate", "keys/create"], "{told}");
     assert!(calls.iter().all(|call| call["caller"] == "local" && call["status"] == "success"), "{told}");
     let detail = calls[2]["detail"].as_str().expect("a detail");
     assert!(detail.contains(&id) && detail.contains("app") && detail.contains("by user"), "{detail}");
+}
+
+#[test]
+fn wrong_keys_stand_in_the_history_and_a_flood_of_them_does_not_fill_it() {
+    let server = Server::with("faulty_server", &[("WAYGATE_API_KEY", OWN)]);
+    for _ in 0..100 {
+        let wrong = Http::modern("tools/list", json!({})).header("authorization", "Bearer wrong");
+        assert!([401, 429].contains(&wrong.send(server.address).status));
+    }
+    let told = || {
+        let mut history = Command::new(program("waygate-mcp"));
+        history.args(["history", "list", "--json", "--kind", "admin", "--limit", "1000", "--data-dir"]);
+        history.arg(&server.folder).env_clear().envs(database_of(&server.folder)).env("HOME", &server.folder);
+        let page: Value = serde_json::from_slice(&history.output().expect("it runs").stdout).expect("JSON");
+        let all = page["calls"].as_array().expect("rows").clone();
+        let refused = all.into_iter().filter(|call| call["method"] == "keys/refuse");
+        Some(refused.collect::<Vec<Value>>()).filter(|refused| refused.len() >= 20)
+    };
+    let refused = eventually("they are written", told);
+    assert!(refused.len() <= 21, "{refused:?}");
+    for row in &refused {
+        assert_eq!((&row["status"], &row["caller"]), (&json!("failed"), &json!("anonymous")), "{row}");
+        let detail = row["detail"].as_str().expect("a detail");
+        assert!(detail.contains("127.0.0.1") && !detail.contains("wrong"), "{detail}");
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@
 #[expect(dead_code, reason = "black-box tests use more of it")]
 mod postgres;
 
-use waygate_mcp::storage::history::{Behind, NewEntry};
+use waygate_mcp::storage::history::{Behind, Head, NewEntry};
 use waygate_mcp::storage::stamp::Stamp;
 
 use super::*;
@@ -82,12 +82,17 @@ fn a_group_of_any_size_is_written_to_postgresql_whole_or_not_at_all() {
             ..Behind::default()
         }),
     };
-    storage::history::append(&mut connection, (0..3_500).map(|seq| row(seq, "outcome"))).unwrap();
+    storage::history::append(
+        &mut connection,
+        &mut Head::default(),
+        (0..3_500).map(|seq| row(seq, "outcome")),
+    )
+    .unwrap();
     // The last one breaks a rule of the table.
     let spoilt = (4_000..6_500).map(|seq| row(seq, if seq == 6_499 { "nonsense" } else { "outcome" }));
-    let error = storage::history::append(&mut connection, spoilt).unwrap_err();
+    let error = storage::history::append(&mut connection, &mut Head::default(), spoilt).unwrap_err();
     assert!(matches!(storage.failed(&error), StorageError::Refused { .. }), "{error}");
-    storage::history::append(&mut connection, std::iter::empty()).unwrap();
+    storage::history::append(&mut connection, &mut Head::default(), std::iter::empty()).unwrap();
     let since = std::time::SystemTime::UNIX_EPOCH;
     assert_eq!(storage::history::last_seq(&mut connection, "instance", since).unwrap(), Some(3_499));
     let rows = storage::history::show(&mut connection, "call").unwrap();

@@ -43,14 +43,14 @@ fn calls_are_found_while_the_server_runs_and_after_it() {
         let stats: Value =
             serde_json::from_str(&said(folder, &["history", "stats", "--since", "1h", "--json"])).unwrap();
         assert_eq!((&stats["calls"], &stats["errors"]), (&json!(3), &json!(1)), "{what}: {stats}");
-        let tail = lines(&said(folder, &["history", "tail", "-n", "2", "--json"]));
+        let tail = lines(&said(folder, &["history", "tail", "-n", "2", "--kind", "outcome", "--json"]));
         assert_eq!(tail.len(), 2);
         assert!(tail[0]["id"].as_i64() < tail[1]["id"].as_i64(), "the newest last");
         let id = tail[0]["call_id"].as_str().unwrap();
         assert!(said(folder, &["history", "show", id]).contains("outcome"));
     };
     eventually("three calls are written", || {
-        let exported = said(folder, &["history", "export"]);
+        let exported = said(folder, &["history", "export", "--kind", "outcome"]);
         (lines(&exported).len() == 3).then_some(())
     });
     looked("beside the server");
@@ -59,6 +59,10 @@ fn calls_are_found_while_the_server_runs_and_after_it() {
     server.signal("-TERM");
     assert_eq!(server.wait(), Some(0));
     looked("after it");
+    let acts = lines(&said(folder, &["history", "export", "--kind", "admin"]));
+    let names: Vec<&str> = acts.iter().map(|act| act["method"].as_str().unwrap()).collect();
+    assert_eq!(names, ["server/start", "server/stop"]);
+    assert!(acts.iter().all(|act| act["caller"] == "waygate" && act["status"] == "success"), "{acts:?}");
 }
 
 #[test]

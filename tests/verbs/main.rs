@@ -8,6 +8,9 @@
 mod support;
 
 #[cfg(test)]
+#[cfg(feature = "sqlite")]
+mod chain;
+#[cfg(test)]
 mod checks;
 #[cfg(test)]
 mod clients;
@@ -17,6 +20,9 @@ mod history;
 mod plugins;
 #[cfg(test)]
 mod queries;
+#[cfg(test)]
+#[cfg(feature = "sqlite")]
+mod stream;
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};

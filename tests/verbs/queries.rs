@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use chrono::{DateTime, NaiveDateTime};
 use waygate_mcp::config::{Flags, Sources, load};
 use waygate_mcp::storage::history::stats::Stats;
-use waygate_mcp::storage::history::{self, Call, Cursor, Entry, Filter, Kind, NewEntry, Status};
+use waygate_mcp::storage::history::{self, Call, Cursor, Entry, Filter, Head, Kind, NewEntry, Status};
 use waygate_mcp::storage::stamp::Stamp;
 use waygate_mcp::storage::{self, DbConnection, Storage};
 
@@ -16,7 +16,7 @@ fn at(second: i64) -> NaiveDateTime {
 }
 
 /// A successful call of `echo` in this second; the rest is for the caller to change.
-fn row(second: i64, call_id: &str) -> NewEntry<'_> {
+pub fn row(second: i64, call_id: &str) -> NewEntry<'_> {
     NewEntry {
         instance_id: "01",
         seq: second,
@@ -48,11 +48,12 @@ pub fn hold(storage: &Storage) {
     storage.migrate().unwrap();
     let mut connection = storage.connect().unwrap();
     assert_eq!(history::last_id(&mut connection).unwrap(), 0);
-    history::append(&mut connection, rows().into_iter()).unwrap();
+    history::append(&mut connection, &mut Head::default(), rows().into_iter()).unwrap();
     filters_find_what_they_name(&mut connection);
     walks_meet_every_row_once(&mut connection);
     what_is_added_is_found_by_its_place(&mut connection);
     counts_agree_with_the_list(&mut connection);
+    what_is_rare_is_found_by_an_index(&mut connection);
 }
 
 fn rows() -> Vec<NewEntry<'static>> {
@@ -70,6 +71,43 @@ fn rows() -> Vec<NewEntry<'static>> {
         NewEntry { status: Some("timeout"), duration_us: Some(5_000_000), ..row(3_600, "strict") },
         NewEntry { kind: "gap", method: None, tool: None, client: None, status: None, ..row(3_601, "hole") },
     ]
+}
+
+/// Of many rows that are alike, and few that are not.
+fn what_is_rare_is_found_by_an_index(connection: &mut DbConnection) {
+    let names: Vec<String> = (0..20_000).map(|number| format!("many-{number}")).collect();
+    let rows = (0..20_000).zip(&names).map(|(second, name)| {
+        let row = row(second, name);
+        match second % 2_000 {
+            1 => NewEntry { tool: Some("rare".into()), ..row },
+            2 => NewEntry { caller: Some("key-0123456789ab".into()), ..row },
+            3 => NewEntry { session: Some("s-rare".into()), ..row },
+            4 => NewEntry { status: Some("timeout"), ..row },
+            5 => NewEntry { kind: "admin", tool: None, ..row },
+            _ => row,
+        }
+    });
+    history::append(connection, &mut Head::default(), rows).unwrap();
+    diesel::RunQueryDsl::execute(diesel::sql_query("ANALYZE command_history"), connection).unwrap();
+    let own = |text: &str| Some(text.to_owned());
+    let none = Filter::default;
+    for (filter, index) in [
+        (none(), "created"),
+        (Filter { since: Some(at(19_990)), ..none() }, "created"),
+        (Filter { call_id: own("many-7"), ..none() }, "call"),
+        (Filter { tool: own("rare"), ..none() }, "tool"),
+        (Filter { tool: own("rare"), since: Some(at(100)), ..none() }, "tool"),
+        (Filter { caller: own("key-0123456789ab"), ..none() }, "caller"),
+        (Filter { session: own("s-rare"), ..none() }, "session"),
+        (Filter { status: Some(Status::Timeout), ..none() }, "status"),
+        (Filter { kind: Some(Kind::Admin), ..none() }, "kind"),
+    ] {
+        let plan = history::plan(connection, &filter).unwrap();
+        let first = plan.iter().find(|step| step.contains("idx_command_history"));
+        let is_used = first.is_some_and(|step| step.contains(&format!("idx_command_history_{index}")));
+        assert!(is_used, "{filter:?}: {plan:#?}");
+        assert!(!plan.iter().any(|step| step.contains("Seq Scan")), "{filter:?}: {plan:#?}");
+    }
 }
 
 fn ids(calls: &[Call]) -> Vec<&str> {
@@ -136,7 +174,7 @@ fn what_is_added_is_found_by_its_place(connection: &mut DbConnection) {
     assert!(none.is_empty());
     // Its clock is behind, and still it was added last.
     let late = [row(-50, "late"), NewEntry { tool: Some("other".into()), ..row(-60, "later") }];
-    history::append(connection, late.into_iter()).unwrap();
+    history::append(connection, &mut Head::default(), late.into_iter()).unwrap();
     let added = history::added(connection, &Filter::default(), newest).unwrap();
     assert_eq!(ids(&added), ["late", "later"]);
     let filter = Filter { tool: Some("other".to_owned()), ..Filter::default() };
@@ -180,7 +218,7 @@ pub fn fill(storage: &Storage, count: i64) {
     storage.migrate().unwrap();
     let names: Vec<String> = (0..count).map(|number| format!("call-{number}")).collect();
     let rows = names.iter().zip(0..).map(|(name, second)| row(second, name));
-    history::append(&mut storage.connect().unwrap(), rows).unwrap();
+    history::append(&mut storage.connect().unwrap(), &mut Head::default(), rows).unwrap();
 }
 
 #[cfg(feature = "sqlite")]

@@ -11,10 +11,12 @@ use std::time::{Duration, Instant, SystemTime};
 use actix::{Actor, AsyncContext as _, Context, Handler, Supervised};
 use jiff::Timestamp;
 
+use super::db::{Act, ITSELF, Recorder};
 use super::health::Check;
 use super::supervision::Terms;
 use crate::backup::{self, BackupError, Places, shelf};
 use crate::config::{Config, Secret};
+use crate::storage::acts;
 use crate::telemetry::metrics::METRICS;
 use messages::{Crash, Ping};
 
@@ -37,6 +39,7 @@ pub struct Keeping {
     keep_days: u64,
     passphrase: Option<Secret>,
     began: SystemTime,
+    recorder: Recorder,
     state: Mutex<State>,
     /// Held by whoever is at it.
     work: Mutex<()>,
@@ -50,7 +53,7 @@ struct State {
 
 impl Keeping {
     /// As the configuration says.
-    pub fn new(config: &Config) -> Self {
+    pub fn new(config: &Config, recorder: Recorder) -> Self {
         let hours = u32::try_from(config.backup.every_hours).unwrap_or(u32::MAX);
         Self {
             places: Places::of(config),
@@ -58,6 +61,7 @@ impl Keeping {
             keep_days: config.backup.keep_days,
             passphrase: config.backup.passphrase.clone(),
             began: SystemTime::now(),
+            recorder,
             state: Mutex::default(),
             work: Mutex::default(),
         }
@@ -96,10 +100,14 @@ impl Keeping {
         let done = made.and_then(|made| {
             let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
             log::info!(bytes = made.bytes, took_ms = took_ms; "a backup was made: {}", made.path.display());
+            let detail = format!("{} bytes in {}, as the schedule wants it", made.bytes, made.path.display());
+            self.recorder.act(Act::done(acts::BACKUP_CREATE, ITSELF, detail));
             METRICS.backup_time.set(began.elapsed().as_secs_f64());
             let held = shelf::hold(&self.places.backups)?;
             let gone = shelf::prune(&held, self.keep_days, 1, Timestamp::now())?;
             if !gone.is_empty() {
+                let detail = format!("{} removed, older than {} days", gone.len(), self.keep_days);
+                self.recorder.act(Act::done(acts::BACKUP_PRUNE, ITSELF, detail));
                 log::info!("{} backups older than {} days were removed", gone.len(), self.keep_days);
             }
             Ok(())

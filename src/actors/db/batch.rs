@@ -1,10 +1,11 @@
 //! The rows of one group, and those who wait for its commit. Must not know the database.
 
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use tokio::sync::oneshot;
 
 use super::recorder::{Record, RecordError};
+use crate::storage::history::Head;
 
 /// A record with its place in the instance's row of rows.
 #[derive(Debug)]
@@ -30,6 +31,12 @@ pub(super) struct Batch {
     pub(super) kept: Option<(i64, SystemTime)>,
     /// How often the writer panicked over it.
     pub(super) panics: u32,
+    /// Whether anything was ever tried to be written: before that the chain stands at its beginning.
+    pub(super) begun: bool,
+    /// Where the chain stands; not known after a failure, until the database was asked.
+    pub(super) head: Option<Head>,
+    /// The row that the last checkpoint told of, and when that was.
+    pub(super) marked: (i64, Option<Instant>),
 }
 
 impl Batch {

@@ -5,6 +5,7 @@ mod batch;
 pub mod messages;
 mod queue;
 mod recorder;
+mod retention;
 mod writer;
 
 use std::borrow::Cow;
@@ -20,7 +21,10 @@ use messages::{
     ActOnKeys, CheckDatabase, Close, Crash, Flush, GetPool, ListHistory, LoadDefinitions, LoadKeys,
     LookAtKeys, Ping, SaveDefinitions, SaveKeyUses, ShowCall,
 };
-pub use recorder::{Behind, COMMIT_DEADLINE, ROOM_WAIT, Record, RecordError, Recorder, RecorderState};
+pub use recorder::{
+    Act, Behind, COMMIT_DEADLINE, ITSELF, ROOM_WAIT, Record, RecordError, Recorder, RecorderState,
+};
+use retention::Retention;
 pub use writer::Render;
 use writer::Writer;
 
@@ -28,11 +32,13 @@ use crate::access::keys::{Acted, KeyError};
 use crate::actors::keys::acts;
 use crate::actors::supervision::{Roster, Terms};
 use crate::config::{self, Capture, Durability};
+use crate::storage::checkpoints::Mark;
 use crate::storage::definitions::ToolDefinition;
 use crate::storage::history::{self, Entry, Kind, Page, Status};
 use crate::storage::keys::KeyRow;
 use crate::storage::{
-    DbConnection, Instance, PoolState, QueryResult, Storage, StorageError, definitions, instances, keys,
+    DbConnection, Instance, Notary, PoolState, QueryResult, Storage, StorageError, definitions, instances,
+    keys,
 };
 
 /// From the question to the answer, the wait for a reader included.
@@ -55,6 +61,7 @@ pub struct DbActor {
     writer: Arc<Writer>,
     /// As many as the pool has connections, so that no thread ever waits for one.
     readers: Arc<Semaphore>,
+    retention: Retention,
 }
 
 /// Starts the database's actor and its writer on a storage that is migrated.
@@ -64,6 +71,7 @@ pub fn start(
     instance: Instance,
     config: &config::History,
     render: Render,
+    notary: Notary,
 ) -> (Addr<DbActor>, Recorder) {
     let recorder = Recorder::new(config.queue_max, config.arguments != Capture::None);
     let linger = match config.durability {
@@ -77,10 +85,12 @@ pub fn start(
         durability: config.durability,
         linger,
         render,
+        notary,
         thread: Mutex::new(None),
     });
     let readers = Arc::new(Semaphore::new(storage.pool_size() as usize));
-    let actor = DbActor { storage, recorder: recorder.clone(), writer, readers };
+    let retention = Retention::new(&storage, &recorder, &readers, &writer.notary, config);
+    let actor = DbActor { storage, recorder: recorder.clone(), writer, readers, retention };
     let terms = Terms { mailbox: 1024, may_end: false, vital: true };
     let (address, _part) = roster.start("db".to_owned(), "db", terms, |_context| actor);
     (address, recorder)
@@ -94,6 +104,10 @@ impl Actor for DbActor {
         context.run_interval(WRITER_CHECK, |actor, _context| actor.writer.ensure_running());
         self.reap();
         context.run_interval(REAP_EVERY, |actor, _context| actor.reap());
+        actix_rt::spawn(self.retention.clone().run());
+        context.run_interval(retention::EVERY, |actor, _context| {
+            actix_rt::spawn(actor.retention.clone().run());
+        });
     }
 }
 
@@ -227,6 +241,7 @@ impl DbActor {
             recorder: self.recorder.clone(),
             readers: Arc::clone(&self.readers),
             own: self.writer.instance.id.clone(),
+            notary: self.writer.notary.clone(),
         };
         actix_rt::spawn(async move {
             if let Err(error) = reaper.run().await {
@@ -265,6 +280,7 @@ struct Reaper {
     recorder: Recorder,
     readers: Arc<Semaphore>,
     own: String,
+    notary: Notary,
 }
 
 impl Reaper {
@@ -272,6 +288,7 @@ impl Reaper {
         let own = self.own.clone();
         for dead in self.read(move |connection| instances::dead(connection, &own)).await? {
             let closed = self.close_calls_of(&dead.instance_id).await?;
+            self.mark(&dead.instance_id).await;
             let id = dead.instance_id.clone();
             self.read(move |connection| instances::stopped(connection, &id)).await?;
             log::warn!(
@@ -281,6 +298,18 @@ impl Reaper {
             );
         }
         Ok(())
+    }
+
+    /// Writes down where the chain of a dead instance ended, which it could not do. It may turn out to live: it is no head.
+    async fn mark(&self, id: &str) {
+        let (own, notary) = (id.to_owned(), self.notary.clone());
+        let marked = self.read(move |connection| match history::head_of(connection, &own)? {
+            Some(head) => notary.write(connection, &own, head, Mark::Checkpoint),
+            None => Ok(()),
+        });
+        if let Err(error) = marked.await {
+            log::warn!(instance = id; "no checkpoint of a dead instance could be written: {error}");
+        }
     }
 
     async fn close_calls_of(&self, id: &str) -> anyhow::Result<usize> {

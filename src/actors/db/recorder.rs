@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use super::batch::Told;
 use super::queue::{ARGUMENTS_MAX_BYTES, Limits, Shared};
+use crate::error::ErrorCode;
 use crate::plugins::Hop;
 use crate::protocol::Raw;
 use crate::storage::history::{Kind, Status};
@@ -94,6 +95,31 @@ impl Record {
     }
 }
 
+/// Something that is done to the server itself.
+#[derive(Debug, Clone)]
+pub struct Act {
+    /// One of those in `storage::acts`.
+    pub name: &'static str,
+    /// What it is done to, if that has a name.
+    pub to: Option<Arc<str>>,
+    /// The principal who does it, or what of the server itself.
+    pub by: Arc<str>,
+    /// Why it was not done.
+    pub refused: Option<ErrorCode>,
+    /// Whatever else is worth saying.
+    pub detail: String,
+}
+
+impl Act {
+    /// One that was done to nothing in particular.
+    pub fn done(name: &'static str, by: impl Into<Arc<str>>, detail: impl Into<String>) -> Self {
+        Self { name, to: None, by: by.into(), refused: None, detail: detail.into() }
+    }
+}
+
+/// Who acts where nobody asked.
+pub const ITSELF: &str = "waygate";
+
 /// Why a durable record is not known to be on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
@@ -160,6 +186,18 @@ impl Recorder {
     pub fn record(&self, mut record: Record) {
         self.fit(&mut record);
         self.shared.push(SystemTime::now(), record);
+    }
+
+    /// Leaves a row that tells of something done to the server itself, or attempted.
+    pub fn act(&self, act: Act) {
+        let id = uuid::Uuid::now_v7().as_simple().to_string();
+        let mut record = Record::new(Kind::Admin, id.into(), act.name);
+        record.tool = act.to;
+        record.caller = Some(act.by);
+        record.status = Some(if act.refused.is_none() { Status::Success } else { Status::Failed });
+        record.error_code = act.refused.map(ErrorCode::name);
+        record.detail = Some(Cow::Owned(act.detail));
+        self.record(record);
     }
 
     /// Leaves a record and waits until it is on disk, together with all recorded before it.

@@ -15,7 +15,9 @@ use super::recorder::{Behind, RecordError};
 use crate::actors::supervision::message_of;
 use crate::config::Durability;
 use crate::protocol::Raw;
-use crate::storage::history::{self, NewEntry, Status, moment};
+use crate::storage::checkpoints::{Mark, Notary};
+use crate::storage::history::chain::hex;
+use crate::storage::history::{self, Head, NewEntry, Status, moment};
 use crate::storage::stamp::Stamp;
 use crate::storage::{DbConnection, Instance, QueryResult, Storage, StorageError, instances};
 
@@ -24,6 +26,11 @@ const PAUSE_MIN: Duration = Duration::from_millis(5);
 const PAUSE_MAX: Duration = Duration::from_millis(250);
 /// Attempts that panicked after which a group is given up.
 const PANICS_MAX: u32 = 2;
+
+/// A checkpoint is due after so many rows, if the last one is not of just now, or so long after it, if there is any row.
+const MARK_ROWS: i64 = 10_000;
+const MARK_APART: Duration = Duration::from_secs(1);
+const MARK_EVERY: Duration = Duration::from_secs(60);
 
 /// Makes the text of a call's arguments, as far as the configuration wants them; runs on the writer's thread.
 pub type Render = Arc<dyn Fn(&Raw) -> Option<String> + Send + Sync>;
@@ -37,6 +44,7 @@ pub(super) struct Writer {
     /// How long records may gather; nothing in strict.
     pub(super) linger: Duration,
     pub(super) render: Render,
+    pub(super) notary: Notary,
     pub(super) thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -131,6 +139,9 @@ impl Writer {
         if is_new {
             self.find_lost(connection, hand)?;
         }
+        if is_new || hand.tries > 0 {
+            hand.head = None;
+        }
         if hand.tries > 0 {
             // A commit may have succeeded although its answer was lost.
             let last = self.last_written(connection, hand)?;
@@ -139,8 +150,11 @@ impl Writer {
         hand.tries += 1;
         if hand.rows.is_empty() {
             self.shared.succeeded(0);
+            self.mark_if_due(connection, hand);
             return Ok(());
         }
+        let mut head = self.head(connection, hand)?;
+        hand.begun = true;
         let rendered: Vec<Option<String>> = hand.rows.iter().map(|row| self.render(row)).collect();
         // Crashes on demand may come fast; a group that has just suffered one is spared, and so never lost to them.
         let poisoned = hand.panics == 0 && self.shared.is_poisoned();
@@ -150,9 +164,47 @@ impl Writer {
             }
             self.entry(row, arguments.as_deref())
         });
-        self.tell(history::append(connection, rows))?;
+        self.tell(history::append(connection, &mut head, rows))?;
         self.shared.succeeded(hand.rows.len());
         hand.kept = hand.rows.last().map(|row| (row.seq, row.at));
+        hand.head = Some(head);
+        self.mark_if_due(connection, hand);
+        Ok(())
+    }
+
+    /// Where the chain goes on. What is remembered goes before what stands in the database, which others may have touched.
+    fn head(&self, connection: &mut DbConnection, hand: &Batch) -> Result<Head, StorageError> {
+        match hand.head {
+            Some(head) => Ok(head),
+            None if !hand.begun => Ok(Head::default()),
+            None => Ok(self.tell(history::head_of(connection, &self.instance.id))?.unwrap_or_default()),
+        }
+    }
+
+    /// Writes down now and then where the chain stands. The rows are on disk: that this fails is no fault of theirs.
+    fn mark_if_due(&self, connection: &mut DbConnection, hand: &mut Batch) {
+        let Some(head) = hand.head else { return };
+        let (seq, at) = &mut hand.marked;
+        let (rows, passed) = (head.seq - *seq, at.get_or_insert_with(Instant::now).elapsed());
+        if !(rows >= MARK_ROWS && passed >= MARK_APART || rows > 0 && passed >= MARK_EVERY) {
+            return;
+        }
+        *at = Some(Instant::now());
+        match self.mark(connection, head, Mark::Checkpoint) {
+            Ok(()) => *seq = head.seq,
+            Err(error) => {
+                log::warn!("a checkpoint of the history is left out, the next one follows: {error}")
+            }
+        }
+    }
+
+    /// The log has it, too: who could rewrite all of the database with the key at hand cannot rewrite what was shipped away.
+    fn mark(&self, connection: &mut DbConnection, head: Head, mark: Mark) -> Result<(), StorageError> {
+        self.tell(self.notary.write(connection, &self.instance.id, head, mark))?;
+        log::info!(
+            instance = self.instance.id.as_str(), seq = head.seq, hash = hex(&head.hash).as_str();
+            "the history stands at row {} with the hash {}", head.seq, hex(&head.hash)
+        );
         Ok(())
     }
 
@@ -218,7 +270,7 @@ impl Writer {
 
     fn entry<'a>(&'a self, row: &'a Queued, arguments: Option<&'a str>) -> NewEntry<'a> {
         let record = &row.record;
-        let written = record.status.filter(|status| !matches!(status, Status::Pending | Status::Gap));
+        let written = record.status.filter(|status| status.is_written());
         NewEntry {
             instance_id: &self.instance.id,
             seq: row.seq,
@@ -250,10 +302,13 @@ impl Writer {
         let Ok(connection) = self.connect(link) else { return };
         let Ok(last) = self.last_written(connection, hand) else { return };
         hand.rows.retain(|row| last.is_none_or(|last| row.seq > last));
+        hand.head = None;
+        let Ok(mut head) = self.head(connection, hand) else { return };
         let (mut done, mut lost) = (0, Vec::new());
         for row in &hand.rows {
             let arguments = self.render(row);
-            let written = history::append(connection, std::iter::once(self.entry(row, arguments.as_deref())));
+            let entry = std::iter::once(self.entry(row, arguments.as_deref()));
+            let written = history::append(connection, &mut head, entry);
             match self.tell(written) {
                 Ok(()) => self.shared.succeeded(1),
                 Err(error @ StorageError::Refused { .. }) => {
@@ -290,7 +345,15 @@ impl Writer {
 
     /// Says that this instance stopped, and makes the file whole.
     fn finish(&self, mut link: Link) {
+        let mut hand = self.shared.hand();
+        if link.connection.is_none() {
+            hand.head = None;
+        }
         let finished = self.connect(&mut link).and_then(|connection| {
+            let head = self.head(connection, &hand)?;
+            if head.seq > 0 {
+                self.mark(connection, head, Mark::Head)?;
+            }
             self.tell(instances::stopped(connection, &self.instance.id))?;
             self.tell(connection.checkpoint())
         });
@@ -338,6 +401,7 @@ mod tests {
             durability: Durability::Strict,
             linger: Duration::ZERO,
             render: Arc::new(|_raw| None),
+            notary: Notary::default(),
             thread: Mutex::new(None),
         }
     }

@@ -7,6 +7,7 @@ pub mod acts;
 mod keeper;
 pub mod rows;
 
+use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -15,11 +16,13 @@ use arc_swap::{ArcSwap, Guard};
 
 use super::ask::{AskError, ask};
 use super::db::messages::{ActOnKeys, LoadKeys};
-use super::db::{DbActor, Record, Recorder};
+use super::db::{self, DbActor, Record, Recorder};
+use crate::access::Caller;
 use crate::access::keys::About;
 use crate::access::keys::{Act, Acted, Hash, KeyRing};
 use crate::config::Secret;
 use crate::error::{ErrorCode, Fault};
+use crate::storage::acts::KEYS_REFUSE;
 use crate::storage::history::{Kind, Status};
 use crate::storage::keys::KeyRow;
 use crate::telemetry::metrics::METRICS;
@@ -129,6 +132,17 @@ impl Keys {
         all.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
         Ok(all)
     }
+}
+
+/// Has the history tell of a key that was not taken, and of how many before it were left out. Waits for nothing.
+pub fn tell_refusal(recorder: &Recorder, client: &str, reason: &str, untold: u64) {
+    let mut detail = format!("{reason}, from {client}");
+    if untold > 0 {
+        // Writing to a string cannot fail.
+        let _infallible = write!(detail, "; {untold} more were refused since the last row of this kind");
+    }
+    let act = db::Act::done(KEYS_REFUSE, Caller::ANONYMOUS, detail);
+    recorder.act(db::Act { refused: Some(ErrorCode::Unauthenticated), ..act });
 }
 
 fn no_database<E: std::fmt::Display>(error: &AskError<E>) -> Fault {

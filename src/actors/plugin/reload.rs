@@ -1,6 +1,7 @@
 //! How others ask that the plugins' folder be read again, and what they hear. Must not know files, or who carries it out.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -43,7 +44,13 @@ pub struct Failed {
 }
 
 /// One who asks for a reload.
-pub type Asked = oneshot::Sender<Result<Reloaded, String>>;
+#[derive(Debug)]
+pub struct Asked {
+    /// A principal, or what of the server itself.
+    pub by: Arc<str>,
+    /// Where it is told what came of it.
+    pub tell: oneshot::Sender<Result<Reloaded, String>>,
+}
 
 /// Asks for reloads.
 #[derive(Debug, Clone)]
@@ -60,13 +67,13 @@ impl ReloadHandle {
         (Self { asks, within, ends: CancellationToken::new() }, arrives)
     }
 
-    /// Reads the folder again and waits until that is done.
+    /// Reads the folder again for `by` and waits until that is done.
     ///
     /// # Errors
     /// `Unavailable` when too many ask at once; `DeadlineExceeded`; `Internal` when the folder cannot be read.
-    pub async fn reload(&self) -> Result<Reloaded, Fault> {
+    pub async fn reload(&self, by: &Arc<str>) -> Result<Reloaded, Fault> {
         let (tell, told) = oneshot::channel();
-        match self.asks.try_send(tell) {
+        match self.asks.try_send(Asked { by: Arc::clone(by), tell }) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => {
                 let why = "too many reloads are asked for at once";
@@ -105,9 +112,9 @@ impl ReloadHandle {
         self.ends.cancelled().await;
     }
 
-    /// Asks for a reload and does not wait.
-    pub fn nudge(&self) {
+    /// Asks for a reload for `by` and does not wait.
+    pub fn nudge(&self, by: &str) {
         // With so many asks waiting, one more would change nothing.
-        let _no_matter = self.asks.try_send(oneshot::channel().0);
+        let _no_matter = self.asks.try_send(Asked { by: by.into(), tell: oneshot::channel().0 });
     }
 }

@@ -10,7 +10,9 @@ use tokio::sync::mpsc;
 use super::Nursery;
 use super::make::Maker;
 use super::reload::Reloader;
+use super::teller::Teller;
 use super::watch::watch;
+use crate::actors::db::Recorder;
 use crate::actors::plugin::reload::{Asked, ReloadHandle};
 use crate::app::{StartError, builder};
 use crate::config::Config;
@@ -25,12 +27,13 @@ pub(in crate::app) fn reloading(
     maker: Arc<dyn Maker>,
     own_bundles: Vec<(String, BundleFile)>,
     config: &Config,
+    recorder: Recorder,
 ) -> Result<(ReloadHandle, Reloading), StartError> {
     let folder = config.server.data_dir.join("plugins");
     builder::make_folder(&folder)
         .map_err(|error| StartError::Plugin(format!("{} cannot be made: {error}", folder.display())))?;
     let (handle, asks) = ReloadHandle::new(RELOAD_WITHIN);
-    let reloader = Reloader::new(nursery, maker, own_bundles, folder.clone());
+    let reloader = Reloader::new(nursery, maker, own_bundles, folder.clone(), Teller(recorder));
     Ok((handle.clone(), Reloading { reloader, asks, handle, folder }))
 }
 

@@ -6,6 +6,7 @@ pub mod check;
 pub mod make;
 pub(super) mod reload;
 pub(super) mod servers;
+mod teller;
 mod threads;
 pub(super) mod watch;
 

@@ -13,6 +13,7 @@ use futures_util::future::join_all;
 use tokio::sync::mpsc;
 
 use super::make::Maker;
+use super::teller::Teller;
 use super::{Newcomer, Nursery};
 use crate::actors::ask::ask;
 use crate::actors::plugin::messages::{Publish, Stop};
@@ -47,6 +48,7 @@ pub(in crate::app) struct Reloader {
     bundles: BTreeMap<String, BundleFile>,
     /// Bundles of the program itself, which no file takes away.
     own_bundles: Vec<(String, BundleFile)>,
+    teller: Teller,
 }
 
 /// What the folder wants, held against what runs.
@@ -75,20 +77,21 @@ struct Candidate {
 }
 
 impl Reloader {
-    pub(in crate::app) fn new(
+    pub(super) fn new(
         nursery: Nursery,
         maker: Arc<dyn Maker>,
         own_bundles: Vec<(String, BundleFile)>,
         folder: PathBuf,
+        teller: Teller,
     ) -> Self {
         let (servers, bundles) = (BTreeMap::new(), BTreeMap::new());
-        Self { nursery, maker, folder, servers, bundles, own_bundles }
+        Self { nursery, maker, folder, servers, bundles, own_bundles, teller }
     }
 
     /// Starts all that the folder describes, and then answers `asks` until nobody can ask any more.
     pub(in crate::app) async fn run(mut self, mut asks: mpsc::Receiver<Asked>) {
         match self.reload_at_any_rate(true).await {
-            Ok(first) => say(&first),
+            Ok(first) => self.teller.started(&first),
             Err(why) => log::error!("no plugin was started: {why}"),
         }
         while let Some(first) = asks.recv().await {
@@ -97,13 +100,10 @@ impl Reloader {
                 askers.push(further);
             }
             let outcome = self.reload_at_any_rate(false).await;
-            match &outcome {
-                Ok(reloaded) => say(reloaded),
-                Err(why) => log::error!("the plugins were not reloaded: {why}"),
-            }
+            self.teller.reloaded(&askers, &outcome);
             for asker in askers {
                 // Whoever went away does not care.
-                let _gone = asker.send(outcome.clone());
+                let _gone = asker.tell.send(outcome.clone());
             }
         }
     }
@@ -415,21 +415,5 @@ async fn emptied(member: &Member) {
             return;
         }
         tokio::time::sleep(LOOK_EVERY).await;
-    }
-}
-
-/// Says in the log what a reload did.
-fn say(reloaded: &Reloaded) {
-    for failed in &reloaded.failed {
-        log::error!(plugin = failed.name.as_str(); "plugin {}: {}: {}", failed.name, failed.file.display(), failed.why);
-    }
-    let lists = [("added", &reloaded.added), ("changed", &reloaded.changed), ("removed", &reloaded.removed)];
-    let told: Vec<String> = lists
-        .iter()
-        .filter(|(_, names)| !names.is_empty())
-        .map(|(word, names)| format!("{word} {}", names.join(", ")))
-        .collect();
-    if !told.is_empty() {
-        log::info!(took_ms = reloaded.took_ms; "plugins: {}", told.join("; "));
     }
 }

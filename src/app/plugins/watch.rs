@@ -8,6 +8,8 @@ use tokio::sync::mpsc;
 
 use crate::actors::plugin::reload::ReloadHandle;
 
+/// Who asks, in the history.
+const WATCH: &str = "waygate: the folder changed";
 /// So long nothing must change before the folder is read.
 const REST: Duration = Duration::from_millis(300);
 /// A folder that never rests is read after this.
@@ -47,6 +49,6 @@ async fn wait_for_rest(mut told: mpsc::Receiver<()>, reload: ReloadHandle) {
             async { while tokio::time::timeout(REST, told.recv()).await.is_ok_and(|more| more.is_some()) {} };
         // Either way it is time.
         let _rested = tokio::time::timeout(REST_MOST, rest).await;
-        reload.nudge();
+        reload.nudge(WATCH);
     }
 }

@@ -20,12 +20,13 @@ use stage::Stage;
 use super::create::plugin_files;
 use super::files::{self, Passing};
 use super::manifest::{Entry, Manifest, What};
-use super::places::name_of;
+use super::places::{keys_in, name_of};
 use super::verify::{Authenticity, Taken, Verified, examine, settle as settle_database, take_out};
 use super::{BackupError, Places, Progress, Told, archive, shelf};
 use crate::config::Secret;
+use crate::storage::acts::{self, Act};
 use crate::storage::transfer::{is_replaced, replace};
-use crate::storage::{self, DataFolder, Owned, Storage, instances};
+use crate::storage::{self, DataFolder, Notary, Owned, Storage, instances};
 
 /// One part of a backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,6 +107,16 @@ pub fn restore(
     told(Progress::Doing("looking through the database"));
     let migrated =
         examine(request.archive, &taken.manifest, &database, &stage.folder_for(&places.default_database())?)?;
+    if wants(Part::Database) {
+        // Those that will be there.
+        let restored = taken.secrets.as_ref().and_then(|secrets| secrets.sealing_key.as_deref());
+        let keys = match restored.filter(|_| request.only.is_none() && !places.has_own_sealing_key()) {
+            Some(text) => keys_in(text),
+            None => places.sealing_keys()?,
+        };
+        let detail = format!("{} of {}", name_of(request.archive), taken.manifest.made_at);
+        note(&database, &keys, acts::BACKUP_RESTORE, &detail)?;
+    }
     step();
     let server = match &target {
         _ if !wants(Part::Database) => files::remove(&database).map(|()| None)?,
@@ -152,6 +163,7 @@ pub fn reset(
     };
     let database = stage.folder_for(&path)?.join(name_of(&path));
     drop(settle_database(&database)?);
+    note(&database, &places.sealing_keys()?, acts::DB_RESET, "it was made empty")?;
     let server = match &target {
         Target::File(path) => stage.put_database(path).map(|()| None)?,
         Target::Server(storage) => Some(Server::new(storage, &stamp)),
@@ -159,6 +171,19 @@ pub fn reset(
     let aside = server.as_ref().map(|server| server.aside.clone());
     let swap = server.zip(target.server());
     Ok((commit(places, stage, swap, &database, told, step)?, aside))
+}
+
+/// Has the database that is laid ready tell what is done here: it comes to be with that, or not at all.
+fn note(database: &Path, keys: &[Secret], name: &str, detail: &str) -> Result<(), BackupError> {
+    let file = storage::at_file(database)?;
+    let mut connection = file.connect()?;
+    let notary = Notary::new(keys.iter().map(|key| key.expose().as_bytes()));
+    acts::record(&mut connection, &notary, Act { name, to: None, detail })
+        .map_err(|error| file.failed(&error))?;
+    drop(connection);
+    // Whole by itself, and on the disk.
+    drop(settle_database(database)?);
+    Ok(())
 }
 
 /// What the database is that is restored to.

@@ -7,16 +7,22 @@ mod show;
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
 
 use super::progress::Line;
-use super::{Exit, output, serve};
+use super::{Exit, history, output, serve};
+use crate::app;
 use crate::backup::restore::{Part, Request, restore, unpack};
 use crate::backup::{self, BackupError, Places, shelf};
 use crate::config::{Config, Environment, Secret};
+use crate::storage::acts::{self, Act};
+use crate::storage::{self, migrations};
 
+/// How long a connection is waited for to tell the history what was done.
+const NOTED_WITHIN: Duration = Duration::from_secs(10);
 /// A passphrase's file is never larger.
 const PASSPHRASE_MAX_BYTES: u64 = 4096;
 
@@ -131,7 +137,11 @@ pub fn run(command: BackupCommand, config: &Config, json: bool) -> anyhow::Resul
     let places = Places::of(config);
     let said = |secret: &Passphrase| passphrase(secret, config);
     let text = match command {
-        BackupCommand::Create { secret } => show::made(&create(&places, said(&secret)?.as_ref())?, json),
+        BackupCommand::Create { secret } => {
+            let made = create(&places, said(&secret)?.as_ref())?;
+            note(config, acts::BACKUP_CREATE, &format!("{} bytes in {}", made.bytes, made.path.display()));
+            show::made(&made, json)
+        }
         BackupCommand::List => show::list(&places.backups, &shelf::list(&places.backups)?, json),
         BackupCommand::Verify { file, secret } => {
             let path = shelf::find(&places.backups, &file)?;
@@ -146,6 +156,10 @@ pub fn run(command: BackupCommand, config: &Config, json: bool) -> anyhow::Resul
             let held = shelf::hold(&places.backups)?;
             let days = keep_days.unwrap_or(config.backup.keep_days);
             let gone = shelf::prune(&held, days, keep_min as usize, Timestamp::now())?;
+            if !gone.is_empty() {
+                let detail = format!("{} removed, older than {days} days", gone.len());
+                note(config, acts::BACKUP_PRUNE, &detail);
+            }
             show::pruned(&gone, &shelf::list(&places.backups)?, json)
         }
         BackupCommand::Drill { secret } => {
@@ -157,6 +171,22 @@ pub fn run(command: BackupCommand, config: &Config, json: bool) -> anyhow::Resul
     };
     output::print(&text)?;
     Ok(Exit::Ok.into())
+}
+
+/// Has the history tell what was done. It is done all the same where that cannot be, as with a database of an older version.
+fn note(config: &Config, name: &str, detail: &str) {
+    let written = || -> anyhow::Result<()> {
+        let storage = storage::open_existing(&config.database, &history::default_path(config))?;
+        if !migrations::pending(&mut storage.connect()?, storage.place())?.is_empty() {
+            return Ok(());
+        }
+        let notary = app::notary(config)?;
+        let act = Act { name, to: None, detail };
+        Ok(storage.run(NOTED_WITHIN, |connection| acts::record(connection, &notary, act))?)
+    };
+    if let Err(error) = written() {
+        output::say(&format!("waygate-mcp: it is done, and the history does not tell of it: {error:#}"));
+    }
 }
 
 /// Makes a backup for whoever typed it.

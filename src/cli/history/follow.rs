@@ -103,7 +103,7 @@ fn look(storage: &Storage, filter: &Filter, place: &mut Place, screen: &mut Scre
 }
 
 /// Waits; true when whoever reads stdout has gone meanwhile.
-fn reader_leaves(wait: Duration) -> bool {
+pub fn reader_leaves(wait: Duration) -> bool {
     let stdout = io::stdout();
     let wait = Timespec::try_from(wait).ok();
     // Nothing is asked for: an error or a hang-up is told always.

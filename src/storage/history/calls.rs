@@ -127,6 +127,9 @@ pub struct Filter {
     pub after: Option<Cursor>,
 }
 
+/// Who has no key: most rows have this caller where there are no keys, and no index has them.
+pub(super) const ANONYMOUS: &str = "anonymous";
+
 /// Calls of one page when nothing is said.
 pub const LIMIT_DEFAULT: u32 = 50;
 /// Calls of one page at most.
@@ -219,17 +222,36 @@ impl Dialect {
     }
 }
 
-/// A condition on one text column.
+/// A condition on one text column. What is no pattern is looked up by an index.
 macro_rules! spelled {
-    ($column:literal, $text:expr, $dialect:expr) => {
-        sql::<Nullable<Bool>>(&format!("{} {} ", $column, $dialect.operator()))
-            .bind::<Text, String>($dialect.pattern($text))
+    ($column:literal, $text:expr, $dialect:expr) => {{
+        let text: &str = $text;
+        let (operator, text) = if text.contains('*') {
+            ($dialect.operator(), $dialect.pattern(text))
+        } else {
+            ("=", text.to_owned())
+        };
+        sql::<Nullable<Bool>>(&format!("{} {operator} ", $column)).bind::<Text, String>(text)
+    }};
+}
+
+/// A condition in the words of an index, which is of use only to queries that say it.
+macro_rules! said {
+    ($words:expr) => {
+        sql::<Nullable<Bool>>($words)
     };
 }
 
-/// The rows of a table or view that a filter wants, in no order yet. The ledger and its calls share their columns' names.
+/// The rows of a table or view that a filter wants, in no order yet. The ledger and its calls share their columns' names, but for that
+/// of the status as it was written.
 macro_rules! wanted {
-    ($table:ident, $filter:expr, $dialect:expr) => {{
+    (command_history, $filter:expr, $dialect:expr) => {
+        wanted!(command_history, "status", $filter, $dialect)
+    };
+    (command_history_calls, $filter:expr, $dialect:expr) => {
+        wanted!(command_history_calls, "written_status", $filter, $dialect)
+    };
+    ($table:ident, $written:literal, $filter:expr, $dialect:expr) => {{
         let (filter, dialect): (&Filter, Dialect) = ($filter, $dialect);
         let mut query = $table::table.into_boxed();
         if let Some(since) = filter.since {
@@ -246,9 +268,18 @@ macro_rules! wanted {
         }
         if let Some(status) = filter.status {
             query = query.filter($table::status.eq(status.name()));
+            if !status.is_written() {
+                query = query.filter(said!("kind <> 'outcome'"));
+            } else if status != Status::Success {
+                query = query.filter(said!(concat!($written, " <> 'success'")));
+                query = query.filter(spelled!($written, status.name(), dialect));
+            }
         }
         if let Some(kind) = filter.kind {
             query = query.filter($table::kind.eq(kind.name()));
+            if kind != Kind::Outcome {
+                query = query.filter(said!("kind <> 'outcome'"));
+            }
         }
         if let Some(client) = &filter.client {
             let versions = format!("{client}/*");
@@ -260,6 +291,9 @@ macro_rules! wanted {
         }
         if let Some(caller) = &filter.caller {
             query = query.filter(spelled!("caller", caller, dialect));
+            if !caller.contains('*') && caller != ANONYMOUS {
+                query = query.filter(said!("caller <> 'anonymous'"));
+            }
         }
         if let Some(call_id) = &filter.call_id {
             query = query.filter($table::call_id.eq(call_id));
@@ -279,7 +313,7 @@ macro_rules! wanted {
         query
     }};
 }
-pub(super) use {spelled, wanted};
+pub(super) use {said, spelled, wanted};
 
 /// The calls that `filter` asks for, the newest first.
 ///
@@ -297,6 +331,19 @@ pub fn list(connection: &mut DbConnection, filter: &Filter) -> QueryResult<Page>
     calls.truncate(limit as usize);
     let next = calls.last().filter(|_| more).map(Call::cursor);
     Ok(Page { calls, next })
+}
+
+/// How the database finds what [`list`] gives, in its own words.
+///
+/// # Errors
+/// What the database says.
+pub fn plan(connection: &mut DbConnection, filter: &Filter) -> QueryResult<Vec<String>> {
+    use command_history_calls::{created_at, id};
+    let query = wanted!(command_history_calls, filter, Dialect::of(connection))
+        .select(Call::as_select())
+        .order((created_at.desc(), id.desc()))
+        .limit(i64::from(filter.limit()) + 1);
+    super::plan::of(connection, query)
 }
 
 /// The same calls, the oldest first: one page, to be gone on with from the last one's cursor.

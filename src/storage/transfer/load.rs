@@ -207,7 +207,11 @@ mod on_server {
         let read: Vec<String> = columns
             .iter()
             .map(|column| match column.holds() {
-                Some(Holds::Bytes) => format!("hex({})", quoted(&column.name)),
+                // Of nothing at all `hex` makes an empty text.
+                Some(Holds::Bytes) => {
+                    let name = quoted(&column.name);
+                    format!("CASE WHEN {name} IS NOT NULL THEN hex({name}) END")
+                }
                 _ => quoted(&column.name),
             })
             .collect();

@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
 use super::{House, hostile};
-use crate::support::{Http, Reply, Server, eventually};
+use crate::support::{Http, Reply, Server, database_of, eventually, program};
 
 const KEY: &str = "0123456789abcdef0123456789abcdef";
 
@@ -67,6 +68,39 @@ fn without_a_key_only_who_asks_from_this_machine_reloads_plugins() {
     assert_eq!(concurrency(&house), 3, "none of them was heeded");
     assert_eq!(house.reload()["changed"], json!(["quiet"]));
     assert_eq!(concurrency(&house), 4);
+    house.neighbour_is_well();
+}
+
+#[test]
+fn what_was_done_to_plugins_stands_in_the_history_with_who_did_it() {
+    let house = House::with(&[]);
+    describe_quietly(&house, "concurrency = 3");
+    house.is_ready("quiet");
+    describe_quietly(&house, "concurrency = 4");
+    house.reload();
+    house.server.signal("-HUP");
+    let acts = || {
+        let mut history = Command::new(program("waygate-mcp"));
+        history.args(["history", "list", "--json", "--kind", "admin", "--limit", "1000", "--data-dir"]);
+        let folder = &house.server.folder;
+        history.arg(folder).env_clear().envs(database_of(folder)).env("HOME", folder);
+        let page: Value = serde_json::from_slice(&history.output().expect("it runs").stdout).ok()?;
+        page["calls"].as_array().cloned()
+    };
+    let is = |act: &Value, name: &str, by: &str| {
+        act["method"] == name && act["caller"].as_str().is_some_and(|caller| caller.contains(by))
+    };
+    eventually("all of it is written", || {
+        let acts = acts()?;
+        let has = |name: &str, by: &str| acts.iter().any(|act| is(act, name, by));
+        let added = acts.iter().any(|act| act["method"] == "plugins/add" && act["tool"] == "quiet");
+        let done = has("server/start", "waygate")
+            && added
+            && has("plugins/change", "")
+            && has("plugins/reload", "SIGHUP")
+            && has("plugins/reload", "anonymous");
+        done.then_some(())
+    });
     house.neighbour_is_well();
 }
 

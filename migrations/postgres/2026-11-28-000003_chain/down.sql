@@ -1,0 +1,2 @@
+DROP TABLE ledger_checkpoints;
+ALTER TABLE command_history DROP COLUMN hash;

@@ -1,0 +1,108 @@
+//! `history verify`: proves the ledger, or names the first row that is not as it was written. Must not know how rows are hashed.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde_json::json;
+
+use super::super::output;
+use super::CONNECTION_WAIT;
+use super::table::shown;
+use crate::storage::history::{Audit, Finding, Report};
+use crate::storage::{Notary, Storage};
+
+/// Between two words about how far it is.
+const SAY_EVERY: Duration = Duration::from_millis(250);
+
+/// What is proved.
+#[derive(Debug, Clone, Args)]
+pub struct VerifyArgs {
+    /// Only the rows that this instance wrote; `history show` says who wrote a row
+    #[arg(long, value_name = "INSTANCE")]
+    instance: Option<String>,
+}
+
+/// Proves. 0 means that all holds, 1 that something does not.
+///
+/// # Errors
+/// What the database says.
+pub fn run(storage: &Storage, args: &VerifyArgs, notary: &Notary, json: bool) -> anyhow::Result<ExitCode> {
+    let only = args.instance.as_deref();
+    let mut audit = storage.run(CONNECTION_WAIT, |connection| Audit::begin(connection, notary, only))?;
+    let mut screen = Screen { is_shown: io::stderr().is_terminal(), said: Instant::now() };
+    while storage.run(CONNECTION_WAIT, |connection| audit.page(connection))? {
+        screen.say(&audit);
+    }
+    screen.wipe();
+    let report = storage.run(CONNECTION_WAIT, |connection| audit.end(connection))?;
+    let text = if json {
+        let status = if report.broken.is_empty() { "ok" } else { "broken" };
+        format!("{:#}", json!({ "database": storage.place(), "status": status, "report": report }))
+    } else {
+        sheet(&report, notary.has_key())
+    };
+    output::print(&text)?;
+    Ok(if report.broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn sheet(report: &Report, has_key: bool) -> String {
+    let mut lines: Vec<String> = report.broken.iter().map(broken).collect();
+    let Report { rows, unchained, skipped, instances, checkpoints, .. } = report;
+    let verdict = if lines.is_empty() { "all as they were written" } else { "not all as they were written" };
+    lines.push(format!("{rows} rows of {instances} instances, {checkpoints} checkpoints: {verdict}"));
+    if *unchained > 0 {
+        lines.push(format!(
+            "{unchained} rows are older than the chain and have no hash; nothing can be told of them"
+        ));
+    }
+    if *skipped > 0 {
+        lines.push(format!("{skipped} numbers were left out by the writer itself; gap rows tell of them"));
+    }
+    if !has_key {
+        lines.push(
+            "the checkpoints could not be proved, since there is no sealing key here: whoever rewrote everything would \
+             not be seen; set WAYGATE_SEALING_KEY, or run this beside data/sealing.key"
+                .to_owned(),
+        );
+    }
+    lines.join("\n")
+}
+
+fn broken(finding: &Finding) -> String {
+    let Finding { instance_id, seq, id, call_id, what } = finding;
+    let mut place = Vec::new();
+    if let Some(seq) = seq {
+        place.push(format!("row {seq}"));
+    }
+    if let Some(id) = id {
+        place.push(format!("id {id}"));
+    }
+    if let Some(call_id) = call_id {
+        place.push(format!("call {}", shown(call_id)));
+    }
+    format!("broken: instance {}, {}: {}", shown(instance_id), place.join(", "), shown(what))
+}
+
+/// How far it is, for somebody who waits.
+struct Screen {
+    is_shown: bool,
+    said: Instant,
+}
+
+impl Screen {
+    fn say(&mut self, audit: &Audit<'_>) {
+        if self.is_shown && self.said.elapsed() >= SAY_EVERY {
+            self.said = Instant::now();
+            let (rows, percent) = audit.progress();
+            drop(write!(io::stderr(), "\r{rows} rows, {percent} %"));
+        }
+    }
+
+    fn wipe(&self) {
+        if self.is_shown {
+            drop(write!(io::stderr(), "\r{:40}\r", ""));
+        }
+    }
+}

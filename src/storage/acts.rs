@@ -1,0 +1,95 @@
+//! An administrative act done from outside of a server: a row of its own, by an instance that does nothing else. Must not know
+//! when they are done.
+
+use std::borrow::Cow;
+use std::time::SystemTime;
+
+use diesel::QueryResult;
+
+use super::DbConnection;
+use super::checkpoints::{Mark, Notary};
+use super::history::{self, Head, Kind, NewEntry, Status, moment};
+use super::instances::{self, Instance};
+use super::stamp::Stamp;
+
+/// A server serves.
+pub const SERVER_START: &str = "server/start";
+/// A server has stopped serving.
+pub const SERVER_STOP: &str = "server/stop";
+/// The plugins' folder was read again.
+pub const PLUGINS_RELOAD: &str = "plugins/reload";
+/// A plugin or bundle came.
+pub const PLUGINS_ADD: &str = "plugins/add";
+/// One took the place of what had its name.
+pub const PLUGINS_CHANGE: &str = "plugins/change";
+/// One went.
+pub const PLUGINS_REMOVE: &str = "plugins/remove";
+/// A key was shown that is not taken.
+pub const KEYS_REFUSE: &str = "keys/refuse";
+/// Old rows were deleted.
+pub const HISTORY_PRUNE: &str = "history/prune";
+/// A backup was made.
+pub const BACKUP_CREATE: &str = "backup/create";
+/// Old backups were removed.
+pub const BACKUP_PRUNE: &str = "backup/prune";
+/// A backup took the place of what was there.
+pub const BACKUP_RESTORE: &str = "backup/restore";
+/// The database was made empty.
+pub const DB_RESET: &str = "db/reset";
+
+/// Who acts here: the user at the command line, as everywhere.
+const CALLER: &str = "local";
+const CLIENT: &str = concat!("waygate-mcp/", env!("CARGO_PKG_VERSION"));
+
+/// What was done.
+#[derive(Debug, Clone, Copy)]
+pub struct Act<'a> {
+    /// In the words of the history: `keys/create` and so on.
+    pub name: &'a str,
+    /// What it was done to, if that has a name.
+    pub to: Option<&'a str>,
+    /// Whatever else is worth saying.
+    pub detail: &'a str,
+}
+
+/// Writes that something was done, under a seal. It may be within a transaction of the caller, and is then part of it.
+///
+/// # Errors
+/// What the database says.
+pub fn record(connection: &mut DbConnection, notary: &Notary, act: Act<'_>) -> QueryResult<()> {
+    let instance = Instance::begin();
+    let user = rustix::process::getuid().as_raw();
+    let row = NewEntry {
+        instance_id: &instance.id,
+        seq: 1,
+        call_id: &instance.id,
+        round: 0,
+        kind: Kind::Admin.name(),
+        created_at: Stamp(moment(SystemTime::now())),
+        method: Some(Cow::Borrowed(act.name)),
+        plugin: None,
+        tool: act.to.map(Cow::Borrowed),
+        caller: Some(Cow::Borrowed(CALLER)),
+        client: Some(Cow::Borrowed(CLIENT)),
+        session: None,
+        protocol_version: None,
+        status: Some(Status::Success.name()),
+        error_code: None,
+        duration_us: None,
+        arguments: None,
+        result_bytes: None,
+        request_id: None,
+        trace_id: None,
+        detail: Some(Cow::Owned(format!("{}, by user {user} on the command line", act.detail))),
+        behind: None,
+    };
+    let mut head = Head::default();
+    history::append_within(connection, &mut head, row)?;
+    // Without a key nothing can be said of its end, and nobody shall miss that.
+    if notary.has_key() {
+        instances::register(connection, &instance)?;
+        notary.write(connection, &instance.id, head, Mark::Head)?;
+        instances::stopped(connection, &instance.id)?;
+    }
+    Ok(())
+}
