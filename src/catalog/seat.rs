@@ -15,6 +15,7 @@ use super::counted::Counted;
 use super::curation::Curator;
 use super::failed::{Failed, Failures};
 use super::meter::Meter;
+use super::place::Place;
 use super::state::PluginState;
 use crate::access::limits::{Allowance, Of};
 use crate::config::Quota;
@@ -93,32 +94,6 @@ pub struct Seat {
     /// Told of each change of its state.
     turned: Notify,
     failed: Failures,
-}
-
-/// A place taken by one call, given back on drop.
-#[derive(Debug)]
-pub struct Place {
-    _permit: OwnedSemaphorePermit,
-    /// Of the one call that tries a plugin whose breaker is open.
-    trial: Option<Arc<Breaker>>,
-    /// How long the call waited for it.
-    queued: Option<Duration>,
-}
-
-impl Place {
-    /// How long the call waited for it; none when it did not.
-    pub fn queued(&self) -> Option<Duration> {
-        self.queued
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        // A trial that nobody judged taught nothing, and lets another one try.
-        if let Some(breaker) = self.trial.take() {
-            breaker.judge(Admitted { probe: true }, Verdict::Nothing, Instant::now());
-        }
-    }
 }
 
 /// What is said of a plugin whose thread gives no sign of life.
@@ -255,11 +230,11 @@ impl Seat {
 
     /// Asks the breaker, and makes the permit a place.
     fn place(&self, permit: OwnedSemaphorePermit, queued: Option<Duration>) -> Result<Place, Fault> {
-        let Some(breaker) = &self.breaker else { return Ok(Place { _permit: permit, trial: None, queued }) };
+        let Some(breaker) = &self.breaker else { return Ok(Place::new(permit, None, queued)) };
         match breaker.admit(Instant::now()) {
             Ok(admitted) => {
                 let trial = admitted.probe.then(|| Arc::clone(breaker));
-                Ok(Place { _permit: permit, trial, queued })
+                Ok(Place::new(permit, trial, queued))
             }
             Err(left) => Err(self.busy(
                 format!("its last {} calls failed, and it is left alone for a while", breaker.failures()),
@@ -275,7 +250,7 @@ impl Seat {
             self.failed.note(&self.name, &why);
         }
         let Some(breaker) = &self.breaker else { return };
-        let probe = place.trial.take().is_some();
+        let probe = place.end_trial();
         match breaker.judge(Admitted { probe }, verdict, Instant::now()) {
             Turn::None => {}
             Turn::Opened => {
