@@ -132,7 +132,10 @@ fn every_value_comes_from_sqlite_to_postgresql_and_back() {
     assert_eq!(made["backend"], "postgres");
     let back = postgres.path().join("back");
     postgres.said(&["backup", "restore", "latest", "--into", back.to_str().unwrap()]);
-    assert_eq!(values(&back.join("data/waygate.db")), wanted);
+    let mut brought = values(&back.join("data/waygate.db"));
+    // That it was restored is told by a row of its own.
+    brought.retain(|row| !row.contains("method='backup/restore'"));
+    assert_eq!(brought, wanted);
     postgres.said(&["backup", "drill"]);
     // New rows are numbered behind those that came with their numbers.
     postgres.sql(

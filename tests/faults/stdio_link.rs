@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use procfs::process::{Process, all_processes};
@@ -34,6 +35,7 @@ const MAX_BYTES: usize = 1_000_000;
 /// A server that is a script, and its link.
 struct Served {
     link: StdioLink,
+    heard: Arc<Heard>,
     _folder: TempDir,
 }
 
@@ -49,9 +51,18 @@ fn reach(command: &str, args: &[&str]) -> StdioReach {
 }
 
 async fn start(reach: StdioReach, folder: PathBuf, denied: &[PathBuf]) -> Result<StdioLink, LinkError> {
+    start_heard(&Heard::of("scripted"), reach, folder, denied).await
+}
+
+async fn start_heard(
+    heard: &Arc<Heard>,
+    reach: StdioReach,
+    folder: PathBuf,
+    denied: &[PathBuf],
+) -> Result<StdioLink, LinkError> {
     let guard = Guard::at(program("waygate-mcp"));
     let environment = vec![("TOKEN".into(), "tell-nobody".into())];
-    StdioLink::start(&Heard::of("scripted"), &reach, environment, folder, &guard, denied, MAX_BYTES).await
+    StdioLink::start(heard, &reach, environment, folder, &guard, denied, MAX_BYTES).await
 }
 
 async fn serve(script: &str) -> Served {
@@ -59,8 +70,9 @@ async fn serve(script: &str) -> Served {
     let path = folder.path().join("server.py");
     fs::write(&path, format!("{PRELUDE}\n{script}")).expect("written");
     let reach = reach("python3", &[path.to_str().expect("text")]);
-    let link = start(reach, folder.path().join("private"), &[]).await.expect("it starts");
-    Served { link, _folder: folder }
+    let heard = Heard::of("scripted");
+    let link = start_heard(&heard, reach, folder.path().join("private"), &[]).await.expect("it starts");
+    Served { link, heard, _folder: folder }
 }
 
 impl Served {
@@ -206,8 +218,9 @@ for ask in asks():
     assert!(matches!(served.answer(3, "late").await, Err(LinkError::Unreachable(_))));
     let report = served.link.report();
     assert!(report["lastExit"].as_str().expect("text").contains("code 3"), "{report}");
-    assert_eq!(report["stderr"].as_array().map(Vec::len), Some(1), "{report}");
-    assert!(!report.to_string().contains("tell-nobody"), "{report}");
+    let lines = served.heard.lines();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(!format!("{report} {lines:?}").contains("tell-nobody"), "{report} {lines:?}");
 }
 
 #[tokio::test]
@@ -233,10 +246,7 @@ async fn a_server_that_closes_its_streams_is_ended() {
             "os.close({stream})\nprint('closed', file=sys.stderr, flush=True)\ntime.sleep(9999)"
         ))
         .await;
-        until("it closed it", || {
-            served.link.report()["stderr"].as_array().is_some_and(|lines| !lines.is_empty()).then_some(())
-        })
-        .await;
+        until("it closed it", || (!served.heard.lines().is_empty()).then_some(())).await;
         match served.answer(1, "tools/call").await {
             Err(LinkError::Broken(why) | LinkError::Unreachable(why)) => {
                 assert!(why.contains(wanted), "{why}")
@@ -259,7 +269,7 @@ for ask in asks():
     )
     .await;
     assert_eq!(served.answer(1, "tools/call").await.expect("an answer"), json!({"ok": true}));
-    let lines = served.link.report()["stderr"].as_array().expect("a list").len();
+    let lines = served.heard.lines().len();
     assert!((1..=200).contains(&lines), "{lines}");
 }
 
@@ -311,8 +321,10 @@ async fn a_server_stays_out_of_waygates_folders_and_has_one_of_its_own() {
                   print(json.dumps({'id': 1, 'result': {'seen': seen, 'names': names}}), flush=True)";
     let denied = [folder.path().to_owned()];
     let own = folder.path().join("plugins-data/scripted");
-    let link = start(reach("python3", &["-c", script]), own.clone(), &denied).await.expect("it starts");
-    let served = Served { link, _folder: folder };
+    let heard = Heard::of("scripted");
+    let reach = reach("python3", &["-c", script]);
+    let link = start_heard(&heard, reach, own.clone(), &denied).await.expect("it starts");
+    let served = Served { link, heard, _folder: folder };
     let answer = served.answer(1, "look").await.expect("an answer");
     assert_eq!(answer["names"], json!([]));
     assert!(own.join("mine").exists());

@@ -330,9 +330,12 @@ fn what_globs_do_not_show_is_in_no_list_and_answered_like_what_is_not_there() {
     }
     assert_eq!(ask("/mcp", "resources/read", json!({"uri": "beta://note"})).code(), -32602);
     assert_eq!(ask("/mcp", "prompts/get", json!({"name": "beta__hello"})).code(), -32602);
-    let reference = json!({"type": "ref/prompt", "name": "beta__hello"});
-    let complete = json!({"ref": reference, "argument": {"name": "a", "value": ""}});
-    assert_eq!(ask("/mcp", "completion/complete", complete).code(), -32602);
+    for name in ["beta__hello", "no__such"] {
+        let reference = json!({"type": "ref/prompt", "name": name});
+        let complete = json!({"ref": reference, "argument": {"name": "a", "value": ""}});
+        let refused = ask("/mcp", "completion/complete", complete);
+        assert_eq!(refused.code(), -32601, "none of these plugins completes: {}", refused.text());
+    }
     // The same in a session.
     let header = format!("Bearer {key}");
     let session = Session::with(&server, NEWEST, everything(), &[("Authorization", &header)]);
