@@ -2,7 +2,7 @@
 //!
 //! Closing the connection cancels the call. Must not know what the call does.
 
-use std::future::Future;
+use std::future::{Future, ready};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,7 +44,7 @@ pub async fn perform(
     let token = meta.progress_token()?.cloned();
     let log_level = meta.log_level()?;
     let wants = asked.accepts.events && (token.is_some() || log_level.is_some());
-    let (sender, mut notices) = if wants { Some(mpsc::channel(NOTICES_MAX)).unzip() } else { (None, None) };
+    let (sender, notices) = if wants { Some(mpsc::channel(NOTICES_MAX)).unzip() } else { (None, None) };
     let cancel = CancellationToken::new();
     let guard = cancel.clone().drop_guard();
     let method = task.method();
@@ -75,17 +75,16 @@ pub async fn perform(
         let _waits = waits;
         sent.await.map_err(|error| lost(&error))?.end().await
     };
-    let Some(notices) = notices.as_mut() else {
+    let Some(mut notices) = notices else {
         let done = answer.await;
         drop(guard.disarm());
         return finish(asked, method, done?);
     };
     let mut answer: Answer = Box::pin(answer);
-    tokio::select! {
-        biased;
-        Some(notice) = notices.recv() => Ok(begin(Speaking {
-            first: Some(notice),
-            notices: std::mem::replace(notices, mpsc::channel(1).1),
+    let begin_with = |first, rest, answer| {
+        begin(Speaking {
+            first: Some(first),
+            notices: rest,
             answer: Some(answer),
             token,
             id: asked.id.clone(),
@@ -94,8 +93,17 @@ pub async fn perform(
             keep_alive: call.door.frame.limits.stream_keep_alive,
             _guard: guard,
             _busy: Busy::begin(),
-        })),
-        done = &mut answer => finish(asked, method, done?),
+        })
+    };
+    let done = tokio::select! {
+        biased;
+        Some(notice) = notices.recv() => return Ok(begin_with(notice, notices, answer)),
+        done = &mut answer => done,
+    };
+    match notices.try_recv() {
+        Err(_nothing) => finish(asked, method, done?),
+        // What it said in the very step in which it ended is said before its answer.
+        Ok(notice) => Ok(begin_with(notice, notices, Box::pin(ready(done)))),
     }
 }
 
@@ -149,6 +157,11 @@ impl Speaking {
             done = answer => done,
             () = tokio::time::sleep(self.keep_alive) => return Some(Bytes::from_static(render::KEEP_ALIVE)),
         };
+        if let Ok(notice) = self.notices.try_recv() {
+            // Said in the very step in which it ended: it comes before the answer.
+            self.answer = Some(Box::pin(ready(done)));
+            return Some(self.render(&notice));
+        }
         self.answer = None;
         let (message, outcome) = match done {
             Ok(done) => (render::result(&self.id, &done.result), done.outcome),
