@@ -100,11 +100,9 @@ pub async fn perform(
         Some(notice) = notices.recv() => return Ok(begin_with(notice, notices, answer)),
         done = &mut answer => done,
     };
-    match notices.try_recv() {
-        Err(_nothing) => finish(asked, method, done?),
-        // What it said in the very step in which it ended is said before its answer.
-        Ok(notice) => Ok(begin_with(notice, notices, Box::pin(ready(done)))),
-    }
+    let Ok(notice) = notices.try_recv() else { return finish(asked, method, done?) };
+    // What it said in the very step in which it ended is said before its answer.
+    Ok(begin_with(notice, notices, Box::pin(ready(done))))
 }
 
 /// The executor crashed over this very message.
