@@ -3,6 +3,7 @@
 //! Must not know what runs.
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ const KEPT: usize = 200;
 const LINE_MAX_BYTES: usize = 2048;
 /// Lines logged a second; a program that says more floods nothing but its own memory of it.
 const LOGGED_MAX: u32 = 50;
+const LOGGED_EVERY: Duration = Duration::from_secs(1);
 /// Between two reads of what is not logged any more.
 const FLOOD_REST: Duration = Duration::from_millis(1);
 /// A line with one of these, in small letters, is logged as a warning.
@@ -94,13 +96,23 @@ impl Said {
         let mut lines = Lines::new(stream, LINE_MAX_BYTES);
         let (mut since, mut logged, mut unlogged) = (Instant::now(), 0, 0_u64);
         loop {
-            let piece = match lines.next(|_| {}).await {
-                Ok(Some(piece)) => piece,
-                Ok(None) | Err(_) => break,
+            let piece = {
+                let mut next = pin!(lines.next(|_| {}));
+                let turn = since + LOGGED_EVERY;
+                tokio::select! {
+                    biased;
+                    piece = &mut next => piece,
+                    // It fell silent: what was left out is told now, not with its next line.
+                    () = tokio::time::sleep_until(turn), if unlogged > 0 => {
+                        self.tell_unlogged(std::mem::take(&mut unlogged));
+                        next.await
+                    }
+                }
             };
+            let Ok(Some(piece)) = piece else { break };
             let (Piece::Line(bytes) | Piece::Cut(bytes)) = piece else { continue };
             let line = self.keep(&bytes);
-            if since.elapsed() >= Duration::from_secs(1) {
+            if since.elapsed() >= LOGGED_EVERY {
                 self.tell_unlogged(std::mem::take(&mut unlogged));
                 (since, logged) = (Instant::now(), 0);
             }
