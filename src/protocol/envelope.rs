@@ -227,6 +227,17 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_nobody_knows_stays_one_string_however_it_is_quoted() {
+        for key in [r#""x-a\"""#, r#""\"x-a\"""#, r#""x-a\\""#, r#""x-a\\\"""#, r#""\"""#] {
+            let text = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"m","params":{{{key}:1}}}}"#);
+            let Ok(Message::Request { params, .. }) = parse(&text) else { panic!("{key}") };
+            let foreign = params.foreign().unwrap();
+            let kept: Vec<String> = foreign.members().map(|(key, _)| format!("\"{key}\"")).collect();
+            assert_eq!(kept, [key]);
+        }
+    }
+
+    #[test]
     fn notifications_and_responses_are_recognised() {
         assert!(matches!(parse(r#"{"jsonrpc":"2.0","method":"x"}"#), Ok(Message::Notification { .. })));
         assert!(matches!(parse(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#), Ok(Message::Response { .. })));

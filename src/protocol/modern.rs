@@ -224,7 +224,8 @@ impl Params {
         for stranger in &self.foreign {
             let Some(member) = self.at(stranger.place) else { continue };
             let key = serde_json::Value::from(&*stranger.key).to_string();
-            let key = key.trim_matches('"');
+            // One quote at each end and no more: a key may end with one of its own, which stays escaped.
+            let key = key.strip_prefix('"').and_then(|key| key.strip_suffix('"')).unwrap_or_default();
             let list = if stranger.in_meta { &mut foreign.meta } else { &mut foreign.members };
             list.push((key.to_owned(), member.raw()));
         }
