@@ -207,7 +207,7 @@ fn a_flood_of_addresses_behind_a_proxy_fills_no_memory() {
 fn all_callers_together_have_a_limit_that_operators_do_not_meet() {
     let settings = [
         ("WAYGATE_API_KEY", OWN),
-        ("WAYGATE_LIMITS_REQUESTS_PER_MINUTE", "6"),
+        ("WAYGATE_LIMITS_REQUESTS_PER_MINUTE", "1"),
         ("WAYGATE_LIMITS_BURST", "3"),
     ];
     let server = Server::with("faulty_server", &settings);
