@@ -52,3 +52,45 @@ async fn wait_for_rest(mut told: mpsc::Receiver<()>, reload: ReloadHandle) {
         reload.nudge(WATCH);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::{advance, sleep};
+
+    use super::*;
+    use crate::actors::plugin::reload::Asked;
+
+    /// A watch that is told of changes by hand, and where its asks for a reload arrive.
+    fn resting() -> (mpsc::Sender<()>, mpsc::Receiver<Asked>, tokio::task::JoinHandle<()>) {
+        let (tell, told) = mpsc::channel(1);
+        let (reload, asks) = ReloadHandle::new(Duration::from_secs(1));
+        (tell, asks, tokio::spawn(wait_for_rest(told, reload)))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_changes_are_one_reload_once_the_folder_rests() {
+        let (tell, mut asks, _watch) = resting();
+        for _ in 0..8 {
+            tell.send(()).await.unwrap();
+            sleep(REST / 2).await;
+            assert!(asks.try_recv().is_err(), "it does not rest yet");
+        }
+        sleep(REST).await;
+        assert!(asks.try_recv().is_ok(), "it rests");
+        sleep(REST_MOST * 2).await;
+        assert!(asks.try_recv().is_err(), "all of them were one");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_folder_that_never_rests_is_read_all_the_same() {
+        let (tell, mut asks, _watch) = resting();
+        let began = tokio::time::Instant::now();
+        while asks.try_recv().is_err() {
+            assert!(began.elapsed() <= REST_MOST + REST, "nothing was read");
+            tell.send(()).await.unwrap();
+            advance(REST / 2).await;
+            tokio::task::yield_now().await;
+        }
+        assert!(began.elapsed() >= REST_MOST, "it was given the time to rest");
+    }
+}
