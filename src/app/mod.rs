@@ -440,6 +440,7 @@ fn frame(
             &server.allowed_origins,
         ),
         trusted_proxies: server.trusted_proxies.iter().filter_map(|proxy| Network::parse(proxy)).collect(),
+        settings: Arc::clone(&config.shown),
         limits: Limits {
             body_max_bytes: server.body_max_bytes,
             body_timeout: Duration::from_secs(server.receive_timeout_seconds),

@@ -8,6 +8,7 @@ mod clients;
 mod config;
 mod db;
 mod exit;
+mod explain;
 mod guard;
 mod history;
 mod keys;
@@ -51,6 +52,7 @@ Examples:
   waygate-mcp plugins list                         what stands behind this server, and how it is
   waygate-mcp keys create laptop                   a key for one who calls
   waygate-mcp history tail --follow                what is called, as it happens
+  waygate-mcp explain --tool files__read_file      what would become of that call, and what decides it
   waygate-mcp backup create                        a copy of database, configuration and plugins
   waygate-mcp config show                          what holds, and where each value comes from
   waygate-mcp help tools call                      everything about one verb
@@ -76,6 +78,9 @@ enum Verb {
     Status,
     /// Tell whether everything works; ends with 0 if so, for scripts and containers
     Health,
+    /// Tell what would become of a call now, step by step, and what decides it
+    #[command(after_long_help = explain::EXAMPLES)]
+    Explain(explain::ExplainArgs),
     /// Serve one client on stdin and stdout, as desktop clients want it
     #[command(long_about = stdio::ABOUT, after_long_help = stdio::EXAMPLES)]
     Stdio,
@@ -221,6 +226,7 @@ fn run(mut line: Line, builder: Builder) -> ExitCode {
         Verb::Serve(args) => with_config(flags, true, |loaded| Ok(serve::run(&args, builder, &loaded))),
         Verb::Status => with_config(flags, false, |loaded| status::run(&loaded.config, json)),
         Verb::Health => with_config(flags, false, |loaded| status::health(&loaded.config, json)),
+        Verb::Explain(args) => with_config(flags, false, |loaded| explain::run(&args, &loaded.config, json)),
         Verb::Stdio => with_config(flags, false, |loaded| Ok(stdio::run(builder, &loaded))),
         Verb::Tools { command } => with_config(flags, false, |loaded| tools::run(command, &loaded, json)),
         Verb::Plugins { command } => {
