@@ -146,6 +146,18 @@ fn certificate(path: &Path, days: i64) {
     fs::write(path, made.pem()).unwrap();
 }
 
+#[test]
+fn of_several_authorities_one_that_holds_will_do() {
+    let home = used();
+    let path = home.path().join("both.pem");
+    certificate(&path, -5);
+    let old = fs::read_to_string(&path).unwrap();
+    certificate(&path, 100);
+    fs::write(&path, old + &fs::read_to_string(&path).unwrap()).unwrap();
+    let seen = look(home.path(), &[("SSL_CERT_FILE", path.to_str().unwrap())], &[]);
+    assert_eq!((seen.code, seen.ids()), (Some(0), vec![]), "{:#}", seen.told);
+}
+
 fn with_ca(folder: &Path, days: Option<i64>) -> Vec<(&'static str, String)> {
     let path = folder.join("ca.pem");
     if let Some(days) = days {

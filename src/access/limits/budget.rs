@@ -27,7 +27,7 @@ impl Taken {
     fn copy(&self) -> Self {
         let copy = Self::default();
         // What is refused changes nothing: so it is read.
-        let read = self.measure_and_replace(&NotKeyed::NonKey, |taken| Err::<((), Nanos), _>(taken));
+        let read = self.measure_and_replace(&NotKeyed::NonKey, Err::<((), Nanos), _>);
         if let Err(Some(taken)) = read {
             let _written = copy.measure_and_replace(&NotKeyed::NonKey, |_| Ok::<_, ()>(((), taken)));
         }

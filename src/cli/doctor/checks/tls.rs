@@ -19,7 +19,16 @@ const SOON: SignedDuration = SignedDuration::from_hours(14 * 24);
 struct Needed {
     path: PathBuf,
     by: String,
-    is_key: bool,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// One of several will do, and old ones lie beside new ones.
+    Authorities,
+    /// It is shown with its chain, all of which must hold.
+    Certificate,
+    Key,
 }
 
 /// Looks.
@@ -27,7 +36,7 @@ pub fn look(patient: &Patient) -> Vec<Finding> {
     let now = Timestamp::try_from(patient.now).unwrap_or_else(|_| Timestamp::now());
     all(patient)
         .iter()
-        .filter_map(|needed| if needed.is_key { key(needed) } else { certificate(needed, now) })
+        .filter_map(|needed| if needed.kind == Kind::Key { key(needed) } else { certificate(needed, now) })
         .collect()
 }
 
@@ -36,7 +45,7 @@ fn all(patient: &Patient) -> Vec<Needed> {
     if let Some((_, path)) =
         patient.environment.iter().find(|(name, path)| name == "SSL_CERT_FILE" && !path.is_empty())
     {
-        all.push(Needed { path: path.into(), by: "SSL_CERT_FILE".to_owned(), is_key: false });
+        all.push(Needed { path: path.into(), by: "SSL_CERT_FILE".to_owned(), kind: Kind::Authorities });
     }
     let Some(config) = patient.config() else { return all };
     let folder = read_folder(&config.server.data_dir.join("plugins")).unwrap_or_default();
@@ -45,9 +54,13 @@ fn all(patient: &Patient) -> Vec<Needed> {
         let PluginKind::Mcp(server) = file.kind else { continue };
         let Reach::Http(reach) = server.reach else { continue };
         let tls = reach.tls;
-        let files = [("tls.ca", tls.ca, false), ("tls.cert", tls.cert, false), ("tls.key", tls.key, true)];
-        all.extend(files.into_iter().filter_map(|(field, path, is_key)| {
-            Some(Needed { path: path?, by: format!("{field} of the plugin {name}"), is_key })
+        let files = [
+            ("tls.ca", tls.ca, Kind::Authorities),
+            ("tls.cert", tls.cert, Kind::Certificate),
+            ("tls.key", tls.key, Kind::Key),
+        ];
+        all.extend(files.into_iter().filter_map(|(field, path, kind)| {
+            Some(Needed { path: path?, by: format!("{field} of the plugin {name}"), kind })
         }));
     }
     all
@@ -76,7 +89,8 @@ fn certificate(needed: &Needed, now: Timestamp) -> Option<Finding> {
     let why = "no connection is made that needs it";
     let shows = |path: &Path| format!("openssl x509 -noout -subject -enddate -in {}", quoted(path));
     let end = match ends(path) {
-        Ok(ends) => ends.into_iter().next()?,
+        Ok(ends) if needed.kind == Kind::Authorities => *ends.last()?,
+        Ok(ends) => *ends.first()?,
         Err(fault) => {
             let command = format!("ls -l {}", quoted(path));
             return Some(Finding::error("tls.missing", format!("{named} {fault}"), why, command));
