@@ -35,6 +35,9 @@ pub async fn guard(
     if let Some(fault) = caller::key_in_query(request.path(), request.query_string()) {
         return Err(answer(&fault, door.as_ref().map(|door| &***door)));
     }
+    // What can be answered at once never waits: without this, a client that sends requests without end, and takes each answer,
+    // has its thread to itself.
+    tokio::task::coop::consume_budget().await;
     // Nothing of the request may be kept across the call: routing needs it alone.
     match AssertUnwindSafe(next.call(request)).catch_unwind().await {
         Ok(answered) => answered.map(|mut answered| {
