@@ -43,10 +43,12 @@ use crate::telemetry::metrics::METRICS;
 
 pub use crate::plugins::child::confine::enter as enter_confinement;
 pub use crate::plugins::child::guard::keep as keep_guard;
+pub use crate::plugins::child::strays::{Stray, strays};
 pub use builder::Builder;
 pub use entry::Entry;
 use entry::{Entered, enter};
 use handover::{Offer, Word};
+pub use listener::{Holder, holder_of};
 use means::Means;
 pub use means::{new_notary, notary};
 
@@ -440,6 +442,7 @@ fn frame(
             &server.allowed_origins,
         ),
         trusted_proxies: server.trusted_proxies.iter().filter_map(|proxy| Network::parse(proxy)).collect(),
+        settings: Arc::clone(&config.shown),
         limits: Limits {
             body_max_bytes: server.body_max_bytes,
             body_timeout: Duration::from_secs(server.receive_timeout_seconds),

@@ -242,7 +242,8 @@ fn origin_of(url: &str) -> Option<(String, String, u16)> {
     Some((scheme, authority.host().to_ascii_lowercase(), port))
 }
 
-fn meta(id: u64, listens: bool) -> Value {
+/// What a request says of its client.
+pub fn meta(id: u64, listens: bool) -> Value {
     let mut meta = json!({
         "io.modelcontextprotocol/protocolVersion": REVISION,
         "io.modelcontextprotocol/clientCapabilities": {},

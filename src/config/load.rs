@@ -117,8 +117,10 @@ pub fn load(sources: &Sources) -> Result<Loaded, Faults> {
     }
     note_open_secrets(&given, &read, &mut findings.notes);
     match config {
-        Some(config) if findings.faults.is_empty() => {
-            Ok(Loaded { config, settings: show(&given), files: read, notes: findings.notes })
+        Some(mut config) if findings.faults.is_empty() => {
+            let settings = show(&given);
+            config.shown = settings.clone().into();
+            Ok(Loaded { config, settings, files: read, notes: findings.notes })
         }
         _ => Err(findings.faults),
     }

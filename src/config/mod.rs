@@ -29,6 +29,7 @@ pub use selection::Selection;
 pub use values::Value;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::Deserialize;
 
@@ -67,6 +68,9 @@ pub struct Config {
     /// The file of variables that is read if it is there.
     #[serde(skip)]
     pub env_file: Option<PathBuf>,
+    /// Every setting as it is, with where it comes from; secrets are masked.
+    #[serde(skip)]
+    pub shown: Arc<[Shown]>,
     /// The process and its listener.
     pub server: Server,
     /// Who may come in.

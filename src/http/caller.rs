@@ -41,18 +41,27 @@ pub fn admit(request: &HttpRequest, frame: &Frame, wants: Wants) -> Result<Calle
     let ring = frame.house.keys.ring();
     let shown = if ring.is_open() { None } else { proof(request.headers())? };
     let caller = ring.admit(shown, SystemTime::now()).map_err(|refusal| refused(request, frame, refusal))?;
+    permit(&caller, wants, ring.is_open(), || is_local(request))
+        .inspect_err(|_| METRICS.refused.with_label_values(&["key_scope"]).inc())?;
+    Ok(caller)
+}
+
+/// Whether a caller may have what a URL asks for, at a server that may be open to everybody.
+///
+/// # Errors
+/// 403 when they may not.
+pub fn permit(
+    caller: &Caller,
+    wants: Wants,
+    is_open: bool,
+    is_local: impl FnOnce() -> bool,
+) -> Result<(), Fault> {
     let (may, wanted) = match wants {
         Wants::AnyKey => (true, Scope::Mcp),
         Wants::Scope(scope) => (caller.scopes.holds(scope), scope),
-        Wants::Operator => {
-            (caller.scopes.holds(Scope::Admin) || ring.is_open() && is_local(request), Scope::Admin)
-        }
+        Wants::Operator => (caller.scopes.holds(Scope::Admin) || is_open && is_local(), Scope::Admin),
     };
-    if may {
-        return Ok(caller);
-    }
-    METRICS.refused.with_label_values(&["key_scope"]).inc();
-    Err(out_of_scope(wanted, ring.is_open()))
+    if may { Ok(()) } else { Err(out_of_scope(wanted, is_open)) }
 }
 
 /// Who calls, if they show a key that is taken; nothing is said or counted of one that is not.
@@ -85,12 +94,16 @@ fn out_of_scope(wanted: Scope, open: bool) -> Fault {
     fault.with(SCOPE, wanted.name())
 }
 
+/// What is said to who is not let in.
+pub fn not_let_in(refusal: Refusal) -> Fault {
+    Fault::new(ErrorCode::Unauthenticated, refusal.sentence(), refusal.advice()).with(REASON, refusal.name())
+}
+
 /// What is answered to who is not let in; counted, logged, and slowed down where it looks like guessing.
 fn refused(request: &HttpRequest, frame: &Frame, refusal: Refusal) -> Fault {
     let from = address(request, frame);
     let (mut reason, mut told) = (refusal.name(), None);
-    let mut fault =
-        Fault::new(ErrorCode::Unauthenticated, refusal.sentence(), refusal.advice()).with(REASON, reason);
+    let mut fault = not_let_in(refusal);
     if refusal != Refusal::Missing {
         let mut failures = frame.failures.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(wait) = failures.note(from, Instant::now()) {
@@ -184,19 +197,25 @@ fn unclear(why: String) -> Fault {
 const IN_QUERY: [&str; 7] = ["api_key", "apikey", "api-key", "key", "access_token", "token", "x-api-key"];
 
 /// Why a request is refused that shows a key in its URL: what stands there is kept by proxies, logs and histories.
-pub fn key_in_query(query: &str) -> Option<Fault> {
+pub fn key_in_query(path: &str, query: &str) -> Option<Fault> {
+    // There `key` is what a key is called; whoever serves it looks that it is no more than that.
+    let names_keys = path == super::explain::PATH;
     let shows = |pair: &str| {
         let name = unescaped(pair.split_once('=').map_or(pair, |(name, _)| name));
-        IN_QUERY.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
+        let is_named = names_keys && name == b"key";
+        !is_named && IN_QUERY.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
     };
-    query.split(['&', ';']).any(shows).then(|| {
-        METRICS.refused.with_label_values(&["key_in_query"]).inc();
-        Fault::new(
-            ErrorCode::InvalidRequest,
-            "a key was sent in the URL, where logs and histories keep it, and is not looked at there",
-            "send it as `Authorization: Bearer <key>` or `X-API-Key: <key>`, and rotate it if the URL was used elsewhere",
-        )
-    })
+    query.split(['&', ';']).any(shows).then(shown_in_query)
+}
+
+/// What is said to who shows a key in a URL.
+pub fn shown_in_query() -> Fault {
+    METRICS.refused.with_label_values(&["key_in_query"]).inc();
+    Fault::new(
+        ErrorCode::InvalidRequest,
+        "a key was sent in the URL, where logs and histories keep it, and is not looked at there",
+        "send it as `Authorization: Bearer <key>` or `X-API-Key: <key>`, and rotate it if the URL was used elsewhere",
+    )
 }
 
 /// A name of a query as it was meant.
@@ -265,10 +284,12 @@ mod tests {
             "a=b;token=x",
             "X-Api-Key=1",
         ] {
-            assert!(key_in_query(bad).is_some(), "{bad}");
+            assert!(key_in_query("/mcp", bad).is_some(), "{bad}");
         }
         for fine in ["", "limit=1&since=2", "session_id=key", "keys=1", "a=token", "%", "%zz=1"] {
-            assert!(key_in_query(fine).is_none(), "{fine}");
+            assert!(key_in_query("/mcp", fine).is_none(), "{fine}");
         }
+        let named = |query| key_in_query(crate::http::explain::PATH, query).is_none();
+        assert!(named("tool=a&key=ci") && !named("key=ci&api_key=x") && !named("KEY=ci"));
     }
 }

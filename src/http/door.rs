@@ -10,7 +10,7 @@ use crate::access::{Failures, Gate};
 use crate::actors::House;
 use crate::actors::executor::CommandExecutor;
 use crate::actors::supervision::Part;
-use crate::config::Network;
+use crate::config::{Network, Shown};
 use crate::protocol::Eras;
 
 pub use super::quotas::Quotas;
@@ -25,6 +25,8 @@ pub struct Frame {
     pub gate: Gate,
     /// Whose forwarding headers are believed.
     pub trusted_proxies: Vec<Network>,
+    /// Every setting, for who asks what decided.
+    pub settings: Arc<[Shown]>,
     /// Limits of a request.
     pub limits: Limits,
     /// How much is let through.

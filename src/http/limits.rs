@@ -32,7 +32,7 @@ pub async fn guard(
         METRICS.refused.with_label_values(&["foreign"]).inc();
         return Err(answer(&fault, door.as_ref().map(|door| &***door)));
     }
-    if let Some(fault) = caller::key_in_query(request.query_string()) {
+    if let Some(fault) = caller::key_in_query(request.path(), request.query_string()) {
         return Err(answer(&fault, door.as_ref().map(|door| &***door)));
     }
     // What can be answered at once never waits: without this, a client that sends requests without end, and takes each answer,

@@ -6,6 +6,7 @@ mod admin;
 mod call;
 mod caller;
 pub mod door;
+mod explain;
 mod legacy;
 mod limits;
 mod listen;
@@ -95,6 +96,7 @@ fn routes(urls: &mut ServiceConfig) {
         .service(get("/diagnostics/performance", READ, web::get().to(ops::performance)))
         .service(get("/diagnostics/errors", READ, web::get().to(ops::errors)))
         .service(get("/diagnostics/actors", READ, web::get().to(ops::actors)))
+        .service(get(explain::PATH, READ, web::get().to(explain::explain)))
         .service(at("/diagnostics/actors/{name}/crash", "POST", Wants::Operator, web::post().to(ops::crash)))
         .configure(admin_routes)
         .default_service(web::to(ops::not_found));

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::call::Call;
 use super::caller::{self, Wants};
 use super::door::{Door, ERAS};
+use super::explain;
 use super::mcp;
 use super::reply;
 use super::views::{self, ANSWER_WITHIN};
@@ -34,7 +35,7 @@ pub async fn index(request: HttpRequest, door: Data<Door>) -> HttpResponse {
             "protocolVersions": SERVED.iter().copied().chain(Revision::with_sessions()).collect::<Vec<_>>(),
             "links": {
                 "mcp": "/mcp", "health": "/health", "ready": "/ready", "metrics": "/metrics", "plugins": "/plugins", "bundles": "/bundles",
-                "diagnostics": ["/diagnostics/connection", "/diagnostics/performance", "/diagnostics/errors", "/diagnostics/actors"],
+                "diagnostics": ["/diagnostics/connection", "/diagnostics/performance", "/diagnostics/errors", "/diagnostics/actors", explain::PATH],
             },
         }))
     };
@@ -304,7 +305,7 @@ fn no_such_url(request: &HttpRequest) -> Fault {
 }
 
 /// Admits who calls, if they may have what the table of URLs asks for.
-fn admitted(request: &HttpRequest, door: &Door) -> Result<Caller, Fault> {
+pub(super) fn admitted(request: &HttpRequest, door: &Door) -> Result<Caller, Fault> {
     let wants = request.app_data::<Wants>().copied().unwrap_or(Wants::AnyKey);
     caller::admit(request, &door.frame, wants)
 }
@@ -315,7 +316,7 @@ fn sees_details(request: &HttpRequest, door: &Door) -> bool {
     caller::is_local(request) || caller::known(request, &door.frame).is_some_and(may_see)
 }
 
-fn respond(request: &HttpRequest, door: &Door, shown: Result<Value, Fault>) -> HttpResponse {
+pub(super) fn respond(request: &HttpRequest, door: &Door, shown: Result<Value, Fault>) -> HttpResponse {
     match shown {
         Ok(body) => reply::json(body.to_string()),
         Err(fault) => {

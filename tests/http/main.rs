@@ -24,6 +24,8 @@ mod cancel;
 #[cfg(test)]
 mod eras;
 #[cfg(test)]
+mod explain;
+#[cfg(test)]
 mod first_call;
 #[cfg(test)]
 mod headers;

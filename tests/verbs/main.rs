@@ -1,5 +1,5 @@
 //! What an operator types, as the built program answers it: the verbs of the history and of plugins, and the snippets for
-//! clients.
+//! clients; what is explained, and what the doctor finds.
 
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
@@ -14,6 +14,11 @@ mod chain;
 mod checks;
 #[cfg(test)]
 mod clients;
+#[cfg(test)]
+#[cfg(feature = "sqlite")]
+mod doctor;
+#[cfg(test)]
+mod explain;
 #[cfg(test)]
 mod history;
 #[cfg(test)]

@@ -73,6 +73,7 @@ impl Nursery {
                 timeout_seconds: config.server.timeout_seconds,
                 breaker: None,
                 start_timeout: None,
+                own: PluginLimits::default(),
             },
             roster: Arc::clone(roster),
             shelf: Arc::clone(shelf),
@@ -93,6 +94,7 @@ impl Nursery {
                 .map_or(self.limits.timeout_seconds, |timeout| timeout.as_secs().max(1)),
             breaker: Some(own.breaker),
             start_timeout: Some(start_timeout),
+            own: *own,
             ..self.limits
         }
     }
