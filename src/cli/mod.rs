@@ -11,6 +11,7 @@ mod exit;
 mod guard;
 mod history;
 mod keys;
+mod local;
 mod output;
 mod plugins;
 mod progress;

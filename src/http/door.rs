@@ -14,6 +14,7 @@ use crate::config::Network;
 use crate::protocol::Eras;
 
 pub use super::quotas::Quotas;
+pub use super::safety::Safety;
 
 /// Shared by all workers.
 pub struct Frame {
@@ -25,6 +26,8 @@ pub struct Frame {
     pub gate: Gate,
     /// Whose forwarding headers are believed.
     pub trusted_proxies: Vec<Network>,
+    /// What is said to browsers.
+    pub safety: Safety,
     /// Limits of a request.
     pub limits: Limits,
     /// How much is let through.

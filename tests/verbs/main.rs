@@ -17,6 +17,8 @@ mod clients;
 #[cfg(test)]
 mod history;
 #[cfg(test)]
+mod install;
+#[cfg(test)]
 mod plugins;
 #[cfg(test)]
 mod queries;
