@@ -2,6 +2,7 @@
 
 mod builder;
 mod entry;
+mod front;
 mod handover;
 mod host;
 mod house;
@@ -16,14 +17,13 @@ mod waiting;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_rt::Arbiter;
 use actix_web::dev::ServerHandle;
 use tokio::sync::{oneshot, watch};
 
-use crate::access::{Failures, Gate};
 use crate::actors::House;
 use crate::actors::ask::{AskError, ask};
 use crate::actors::certificate::Certificate;
@@ -34,10 +34,9 @@ use crate::actors::phase::Phase;
 use crate::actors::plugin::END_WITHIN;
 use crate::actors::sightings;
 use crate::backup::{BackupError, Places, restore};
-use crate::config::{self, Config, Network};
+use crate::config::Config;
 use crate::http;
-use crate::http::door::{Connections, Frame, Limits, Quotas, Safety};
-use crate::protocol::Eras;
+use crate::http::door::Connections;
 use crate::storage::socket::{self, Socket};
 use crate::storage::{DataFolder, Instance, Nook, Owned, Storage, StorageError, acts};
 use crate::telemetry::metrics::METRICS;
@@ -47,6 +46,7 @@ pub use crate::plugins::child::guard::keep as keep_guard;
 pub use builder::Builder;
 pub use entry::Entry;
 use entry::{Entered, enter};
+use front::{frame, read_certificate};
 use handover::{Offer, Word};
 use means::Means;
 pub use means::{new_notary, notary};
@@ -436,46 +436,6 @@ async fn open_storage(
     };
     opened
         .unwrap_or_else(|error| Err(StorageError::Folder { path: PathBuf::new(), cause: error.to_string() }))
-}
-
-/// Reads the certificate, if the network is to be spoken to over TLS.
-async fn read_certificate(config: &Config) -> Result<Option<Arc<Certificate>>, StartError> {
-    let tls = config.tls.clone();
-    let read = actix_web::web::block(move || Certificate::of(&tls)).await;
-    read.map_err(|error| StartError::Part(error.to_string()))?.map_err(StartError::Tls)
-}
-
-fn frame(
-    config: &Config,
-    house: &Arc<House>,
-    address: Option<SocketAddr>,
-    socket: Option<&Socket>,
-    eras: Eras,
-) -> Arc<Frame> {
-    let network = address.map(|address| format!("{}://{address}", config.scheme()));
-    let user = socket.map(|socket| format!("unix:{}", socket.path().display()));
-    let server = &config.server;
-    let origins = [&server.allowed_origins[..], &server.cors_origins].concat();
-    // Who tries it out on their own machine has other servers there, which a browser would refuse from then on.
-    let tls_only = house.certificate.is_some() && !config::is_loopback(&server.host);
-    Arc::new(Frame {
-        house: Arc::clone(house),
-        failures: Mutex::new(Failures::default()),
-        gate: Gate::new(&server.host, server.public_url.as_deref(), &server.allowed_hosts, &origins),
-        safety: Safety::new(tls_only, &server.cors_origins),
-        trusted_proxies: server.trusted_proxies.iter().filter_map(|proxy| Network::parse(proxy)).collect(),
-        limits: Limits {
-            body_max_bytes: server.body_max_bytes,
-            body_timeout: Duration::from_secs(server.receive_timeout_seconds),
-            stream_keep_alive: Duration::from_secs(config.mcp.stream_keep_alive_seconds),
-            subscriptions_max: config.mcp.subscriptions_max,
-            crash_allowed: server.env == crate::config::Environment::Test,
-        },
-        quotas: Quotas::new(&config.limits),
-        connections: Arc::new(Connections::default()),
-        listeners: network.into_iter().chain(user).collect(),
-        eras,
-    })
 }
 
 /// Runs `make` on the thread of `arbiter`.
