@@ -28,6 +28,9 @@ pub async fn guard(
     let Some(door) = request.app_data::<Data<Door>>().cloned() else {
         return next.call(request).await.map(ServiceResponse::map_into_boxed_body);
     };
+    // What can be answered at once never waits: without this, a client that sends requests without end, and takes each answer,
+    // has its thread to itself.
+    tokio::task::coop::consume_budget().await;
     let page = door.frame.safety.page(request.head());
     let early = refusal(&request, &door)
         .map(|fault| answer(&fault, &door))

@@ -2,18 +2,21 @@
 //!
 //! MCP 2026-07-28, basic/transports/streamable-http and basic/versioning. Must not know how anything is carried out.
 
+use std::future::{Future, ready};
 use std::panic::AssertUnwindSafe;
 use std::time::Instant;
 
 use actix_web::web::{Bytes, Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::FutureExt as _;
+use futures_util::future::Either;
 
 use super::call::{self, Asked, Busy, Call, Mirrors, SESSION_ID};
 use super::caller::Wants;
 use super::door::{Connection, Door};
 use super::limits;
-use super::route::{self, Routed};
+use super::route::{self, Routed, Wanted};
+use super::stream::Performing;
 use super::{caller, legacy, listen, quotas, reply, stream, tally};
 use crate::access::Caller;
 use crate::access::keys::Scope;
@@ -159,6 +162,40 @@ fn charged(call: &Call<'_>, malformed: Fault) -> Fault {
 
 async fn serve(call: &Call<'_>, asked: &Asked, params: &Params) -> Result<HttpResponse, Fault> {
     let began = Instant::now();
+    let (method, served) = begin(call, asked, params)?;
+    let response = served.answer(call, asked).await?;
+    tally::took(method, began.elapsed());
+    Ok(response)
+}
+
+/// A request that passed its checks.
+enum Served {
+    Ready(HttpResponse),
+    Listen(Wanted),
+    Performing(Performing),
+}
+
+impl Served {
+    /// No `async fn`, which would keep what it takes beside what becomes of it.
+    fn answer<'a>(
+        self,
+        call: &'a Call<'_>,
+        asked: &'a Asked,
+    ) -> impl Future<Output = Result<HttpResponse, Fault>> + 'a {
+        match self {
+            Self::Performing(performing) => Either::Left(performing.answer(call, asked)),
+            Self::Ready(response) => Either::Right(Either::Left(ready(Ok(response)))),
+            Self::Listen(wanted) => {
+                Either::Right(Either::Right(Box::pin(
+                    async move { listen::open(call, asked, &wanted).await },
+                )))
+            }
+        }
+    }
+}
+
+/// All that is done with a request before anything of it is awaited.
+fn begin(call: &Call<'_>, asked: &Asked, params: &Params) -> Result<(Method, Served), Fault> {
     let places = quotas::enter(&call.door.frame, &call.payer(), &asked.method, params)?;
     let headers = call.mirrors();
     let meta = Meta::open(params)?;
@@ -166,17 +203,17 @@ async fn serve(call: &Call<'_>, asked: &Asked, params: &Params) -> Result<HttpRe
     headers::check_method(&headers, &asked.method)?;
     let method = Method::parse(&asked.method).ok_or_else(|| unknown_method(&asked.method))?;
     headers::check_name(&headers, method, params.target(method).as_deref())?;
-    let routed = route::find(&call.door.frame.house, &call.view, method, params, Some(&headers))?;
-    let response = match routed {
+    let served = match route::find(&call.door.frame.house, &call.view, method, params, Some(&headers))? {
         Routed::Page(page) => {
             tally::ended(method, "ok");
-            stream::send(render::result(&asked.id, page.finished()), asked.accepts)
+            Served::Ready(stream::send(render::result(&asked.id, page.finished()), asked.accepts))
         }
-        Routed::Listen(wanted) => Box::pin(listen::open(call, asked, &wanted)).await?,
-        Routed::Perform(task) => stream::perform(call, asked, params, meta, (task, places)).await?,
+        Routed::Listen(wanted) => Served::Listen(wanted),
+        Routed::Perform(task) => {
+            Served::Performing(stream::perform(call, asked, params, meta, (task, places))?)
+        }
     };
-    tally::took(method, began.elapsed());
-    Ok(response)
+    Ok((method, served))
 }
 
 /// Whether the stateless revision rules over this request.

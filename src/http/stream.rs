@@ -20,7 +20,9 @@ use super::call::{Asked, Busy, Call};
 use super::limits::Accepts;
 use super::{notices, reply, tally};
 use crate::access::limits::Places;
+use crate::actors::executor::CommandExecutor;
 use crate::actors::executor::messages::{Done, Listener, Notice, Perform, Task};
+use crate::actors::supervision::Waits;
 use crate::error::{ErrorCode, Fault};
 use crate::protocol::modern::{Meta, Params};
 use crate::protocol::{Id, Method, Raw, Revision, render};
@@ -30,17 +32,31 @@ const NOTICES_MAX: usize = 256;
 
 type Answer = Pin<Box<dyn Future<Output = Result<Done, Fault>>>>;
 
-/// Has a task carried out and answers with what becomes of it.
+/// A call that the executor has.
+pub struct Performing {
+    sent: Sent,
+    waits: Waits,
+    method: Method,
+    /// Where it may speak before its end, and with which token.
+    speech: Option<(mpsc::Receiver<Notice>, Option<Raw>)>,
+    guard: DropGuard,
+}
+
+/// The executor's word that it has begun.
+type Sent = actix::dev::Request<CommandExecutor, Box<Perform>>;
+
+/// Has a task carried out. What it takes for this is let go of before anything is awaited: the rest of a call, of which many
+/// lie about at once, stays small.
 ///
 /// # Errors
-/// What the executor answers, when nothing was streamed before.
-pub async fn perform(
+/// What of the request's metadata or answers cannot be read.
+pub fn perform(
     call: &Call<'_>,
     asked: &Asked,
     params: &Params,
     meta: Meta,
     (task, places): (Task, Places),
-) -> Result<HttpResponse, Fault> {
+) -> Result<Performing, Fault> {
     let token = meta.progress_token()?.cloned();
     let log_level = meta.log_level()?;
     let wants = asked.accepts.events && (token.is_some() || log_level.is_some());
@@ -71,16 +87,50 @@ pub async fn perform(
     });
     let waits = call.door.part.waits();
     let sent = call.door.executor.send(perform);
-    let answer = async move {
-        let _waits = waits;
-        sent.await.map_err(|error| lost(&error))?.end().await
-    };
-    let Some(mut notices) = notices else {
-        let done = answer.await;
-        drop(guard.disarm());
-        return finish(asked, method, done?);
-    };
-    let mut answer: Answer = Box::pin(answer);
+    Ok(Performing { sent, waits, method, speech: notices.map(|notices| (notices, token)), guard })
+}
+
+impl Performing {
+    /// Answers with what becomes of it.
+    ///
+    /// # Errors
+    /// What the executor answers, when nothing was streamed before.
+    pub fn answer<'a>(
+        self,
+        call: &'a Call<'_>,
+        asked: &'a Asked,
+    ) -> impl Future<Output = Result<HttpResponse, Fault>> + 'a {
+        let Self { sent, waits, method, speech, guard } = self;
+        async move {
+            if let Some(speech) = speech {
+                // It is seldom wanted, and large.
+                return Box::pin(speak(call, asked, method, Box::pin(ended(sent, waits)), speech, guard))
+                    .await;
+            }
+            let _waits = waits;
+            let done = match sent.await {
+                Ok(begun) => begun.end().await,
+                Err(error) => Err(lost(&error)),
+            };
+            drop(guard.disarm());
+            finish(asked, method, done?)
+        }
+    }
+}
+
+async fn ended(sent: Sent, _waits: Waits) -> Result<Done, Fault> {
+    sent.await.map_err(|error| lost(&error))?.end().await
+}
+
+/// The answer of a call that may say something before.
+async fn speak(
+    call: &Call<'_>,
+    asked: &Asked,
+    method: Method,
+    mut answer: Answer,
+    (mut notices, token): (mpsc::Receiver<Notice>, Option<Raw>),
+    guard: DropGuard,
+) -> Result<HttpResponse, Fault> {
     let begin_with = |first, rest, answer| {
         begin(Speaking {
             first: Some(first),

@@ -265,3 +265,30 @@ fn a_running_server_is_asked_over_its_socket_and_without_a_key() {
     }
     assert_eq!(said(&server.folder, &["plugins", "logs", "echo"]), "");
 }
+
+#[test]
+fn a_running_server_takes_what_is_imported_and_tells_of_its_bundles() {
+    let (server, behind) = (Server::start("waygate-mcp"), Server::start("echo"));
+    let source = server.folder.join("mcp.json");
+    let servers = json!({"mcpServers": {"Up": {"type": "http", "url": behind.url("/mcp")}}});
+    fs::write(&source, servers.to_string()).unwrap();
+    said(&server.folder, &["plugins", "import", source.to_str().unwrap()]);
+    eventually("the imported server is ready", || {
+        let shown = json_of(&server.folder, &["plugins", "show", "up"]);
+        (shown["state"] == "ready" && shown["toolCount"] == 1).then_some(())
+    });
+    fs::write(
+        server.folder.join("plugins/small.toml"),
+        "kind = \"bundle\"\nplugins = [\"up\"]\ninstructions = \"Say it once.\"\n",
+    )
+    .unwrap();
+    said(&server.folder, &["plugins", "reload"]);
+    let list = json_of(&server.folder, &["bundles", "list"]);
+    assert_eq!(list["running"], true);
+    assert!(list["bundles"].as_array().unwrap().iter().any(|one| one["name"] == "small"), "{list}");
+    let shown = json_of(&server.folder, &["bundles", "show", "small"]);
+    assert_eq!((&shown["name"], &shown["toolCount"]), (&json!("small"), &json!(1)), "{shown}");
+    assert!(said(&server.folder, &["bundles", "show", "small"]).contains("name: small"));
+    let (code, why) = refused(&server.folder, &["bundles", "show", "smal"]);
+    assert!(code == 1 && why.contains("no bundle") && why.contains("smal"), "{code} {why}");
+}

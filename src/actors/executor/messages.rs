@@ -5,14 +5,14 @@
 //! | `Perform` | http, on the same thread | [`Begun`]     | no          |
 //! | `Ping`, `Crash` | health, operator   | –             | yes         |
 
-use std::future::Future;
+use std::future::{Future, ready};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use actix::Message;
 use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, Either};
 use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -244,10 +244,10 @@ impl Begun {
     ///
     /// # Errors
     /// Why there is no result.
-    pub async fn end(self) -> Result<Done, Fault> {
+    pub fn end(self) -> impl Future<Output = Result<Done, Fault>> {
         match self {
-            Self::Ended(done) => done,
-            Self::Running(running) => running.await,
+            Self::Ended(done) => Either::Left(ready(done)),
+            Self::Running(running) => Either::Right(running),
         }
     }
 }

@@ -158,10 +158,10 @@ impl Speaker for Modern {
         context: Context,
     ) -> BoxFuture<'static, Result<Outcome, PluginError>> {
         Box::pin(async move {
-            match request {
-                Request::Subscribe { uri, begins } => self.watch(uri, begins).await,
-                request => self.carry_out(&request, &context).await,
+            if let Request::Subscribe { uri, begins } = &request {
+                return self.watch(uri.clone(), *begins).await;
             }
+            self.carry_out(&request, &context).await
         })
     }
 

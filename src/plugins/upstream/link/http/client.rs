@@ -268,6 +268,13 @@ impl HttpCore {
 
     async fn send(&self, call: &Call, uri: &Uri, is_home: bool) -> Result<Response<Body>, LinkError> {
         let elsewhere = if is_home { None } else { Origin::of(uri) };
+        let pool = self.pool();
+        let sent = pool.send(self.request(call, is_home, elsewhere.as_ref()), uri, elsewhere);
+        sent.await.map_err(|error| explain(&error, uri))
+    }
+
+    /// The request of a call, whose own URL does not count.
+    fn request(&self, call: &Call, is_home: bool, elsewhere: Option<&Origin>) -> Request<Full<Bytes>> {
         let mut headers = match (is_home, call.modern) {
             (true, true) => self.0.home_posts.clone(),
             (true, false) => self.0.home.clone(),
@@ -276,7 +283,7 @@ impl HttpCore {
         if call.modern && !is_home {
             headers.extend(OF_POSTS.iter().cloned());
         }
-        if let Some(host) = elsewhere.as_ref().and_then(host_header) {
+        if let Some(host) = elsewhere.and_then(host_header) {
             headers.insert(header::HOST, host);
         }
         for (name, value) in &call.extras {
@@ -291,7 +298,7 @@ impl HttpCore {
         self.0.requests.fetch_add(1, Ordering::Relaxed);
         let length = u64::try_from(call.body.len()).unwrap_or(u64::MAX);
         self.0.bytes_out.fetch_add(length, Ordering::Relaxed);
-        self.pool().send(request, uri, elsewhere).await.map_err(|error| explain(&error, uri))
+        request
     }
 
     /// This thread's pool, made when it is first used.
