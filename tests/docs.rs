@@ -146,6 +146,9 @@ fn every_link_to_a_file_leads_to_one() {
         "docs/plugins.md",
         "docs/plugin-files.md",
         "docs/clients.md",
+        "docs/tls.md",
+        "docs/behind-a-proxy.md",
+        "SECURITY.md",
     ] {
         let text = fs::read_to_string(path(page)).unwrap();
         let folder = path(page).parent().unwrap().to_owned();

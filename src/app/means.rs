@@ -7,6 +7,7 @@ use super::builder::{Builder, Guest};
 use super::plugins::make::Maker;
 use super::{StartError, data_folder, host, sealing};
 use crate::access::Sealer;
+use crate::actors::certificate::Certificate;
 use crate::config::plugin::BundleFile;
 use crate::config::{Config, Secret};
 use crate::protocol::Eras;
@@ -27,6 +28,8 @@ pub(super) struct Means {
     /// Signs the checkpoints of the history, with the same keys.
     pub(super) notary: Notary,
     pub(super) eras: Eras,
+    /// What the network is spoken to with, where that is over TLS.
+    pub(super) certificate: Option<Arc<Certificate>>,
     /// What makes plugins of files, where there is something.
     pub(super) maker: Option<Arc<dyn Maker>>,
 }
@@ -36,7 +39,11 @@ impl Means {
     ///
     /// # Errors
     /// When a built-in plugin cannot be made, or the key neither read nor made.
-    pub(super) fn gather(builder: Builder, config: &Config) -> Result<Self, StartError> {
+    pub(super) fn gather(
+        builder: Builder,
+        config: &Config,
+        certificate: Option<Arc<Certificate>>,
+    ) -> Result<Self, StartError> {
         let info = ServerInfo::new(builder.name(), env!("CARGO_PKG_VERSION"));
         let host = host::Slot::default();
         let secrets = secrets(config)?;
@@ -45,7 +52,7 @@ impl Means {
         let (eras, maker) = (builder.spoken(), builder.maker(config));
         let bundles = builder.bundles().to_vec();
         let guests = builder.plugins(config, &host)?;
-        Ok(Self { info, host, guests, bundles, sealer, notary, eras, maker })
+        Ok(Self { info, host, guests, bundles, sealer, notary, eras, certificate, maker })
     }
 }
 

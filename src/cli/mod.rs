@@ -13,6 +13,7 @@ mod explain;
 mod guard;
 mod history;
 mod keys;
+mod local;
 mod output;
 mod plugins;
 mod progress;

@@ -316,6 +316,10 @@ fn resolve(given: &mut [Given], sources: &Sources, findings: &mut Findings) {
                 None if origin.layer == Layer::Default => {}
                 None => findings.faults.add(origin.place.clone(), NO_HOME),
             },
+            (Kind::File, Value::Text(text)) => match expand(text, sources) {
+                Some(path) => *value = Value::Text(path.to_string_lossy().into_owned()),
+                None => findings.faults.add(origin.place.clone(), NO_HOME),
+            },
             (Kind::Text, Value::Text(host)) if setting.key == "server.host" => {
                 let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
                 *value = Value::Text(bare.unwrap_or(host).to_owned());

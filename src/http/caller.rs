@@ -1,6 +1,6 @@
 //! Who is calling: a handler that has a `Caller` is authenticated.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::PoisonError;
 use std::time::{Instant, SystemTime};
 
@@ -16,7 +16,8 @@ use crate::error::{ErrorCode, Fault};
 use crate::telemetry::metrics::METRICS;
 
 /// Headers that only somebody who forwards adds.
-const FORWARDING: [&str; 4] = ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip"];
+const FORWARDING: [&str; 6] =
+    ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via"];
 
 /// What a URL asks of who calls it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +42,7 @@ pub fn admit(request: &HttpRequest, frame: &Frame, wants: Wants) -> Result<Calle
     let ring = frame.house.keys.ring();
     let shown = if ring.is_open() { None } else { proof(request.headers())? };
     let caller = ring.admit(shown, SystemTime::now()).map_err(|refusal| refused(request, frame, refusal))?;
-    permit(&caller, wants, ring.is_open(), || is_local(request))
+    permit(&caller, wants, ring.is_open(), || is_local(request, frame))
         .inspect_err(|_| METRICS.refused.with_label_values(&["key_scope"]).inc())?;
     Ok(caller)
 }
@@ -129,10 +130,16 @@ fn refused(request: &HttpRequest, frame: &Frame, refusal: Refusal) -> Fault {
     fault
 }
 
-/// Whether the request comes from this machine, and from nobody who forwards for others.
-pub fn is_local(request: &HttpRequest) -> bool {
-    let loopback = request.peer_addr().is_some_and(|peer| peer.ip().to_canonical().is_loopback());
-    is_this_user(request) || loopback && !is_forwarded(request)
+/// Whether the request comes from this machine, and from nobody who forwards for others: a trusted proxy does, whether or
+/// not it says so.
+pub fn is_local(request: &HttpRequest, frame: &Frame) -> bool {
+    let loopback = request.peer_addr().map(|peer| peer.ip().to_canonical()).filter(IpAddr::is_loopback);
+    let is_local = loopback.is_some_and(|peer| !is_trusted(peer, frame)) && !is_forwarded(request);
+    is_local || is_this_user(request)
+}
+
+fn is_trusted(address: IpAddr, frame: &Frame) -> bool {
+    frame.trusted_proxies.iter().any(|proxy| proxy.holds(address))
 }
 
 /// Whether the request comes from the user whose server this is, and from nobody who forwards for others: it came over
@@ -148,15 +155,32 @@ fn is_forwarded(request: &HttpRequest) -> bool {
 /// The client's address: the peer's, or what a trusted proxy says of it.
 pub fn address(request: &HttpRequest, frame: &Frame) -> Option<IpAddr> {
     let peer = request.peer_addr()?.ip().to_canonical();
-    if !frame.trusted_proxies.iter().any(|proxy| proxy.holds(peer)) {
+    if !is_trusted(peer, frame) {
         return Some(peer);
     }
-    let forwarded = request.headers().get("x-forwarded-for").and_then(|value| value.to_str().ok());
-    // The last address that no trusted proxy wrote about itself.
-    let told =
-        forwarded.into_iter().flat_map(|list| list.rsplit(',')).filter_map(|one| one.trim().parse().ok());
-    let mut told = told.skip_while(|address| frame.trusted_proxies.iter().any(|proxy| proxy.holds(*address)));
-    Some(told.next().unwrap_or(peer))
+    Some(told_by(request.headers(), peer, |address| is_trusted(address, frame)))
+}
+
+/// The address that the forwarding headers tell of, which the proxy at `peer` sent: the last one that no trusted proxy wrote
+/// about another one. What comes before that, or before something that is no address, anybody may have written.
+fn told_by(headers: &HeaderMap, peer: IpAddr, is_trusted: impl Fn(IpAddr) -> bool) -> IpAddr {
+    let lists: Vec<&str> =
+        headers.get_all("x-forwarded-for").map(|list| list.to_str().unwrap_or_default()).collect();
+    let mut last = peer;
+    for told in lists.iter().rev().flat_map(|list| list.rsplit(',')) {
+        let Some(address) = written_address(told.trim()) else { return last };
+        last = address;
+        if !is_trusted(address) {
+            return last;
+        }
+    }
+    last
+}
+
+/// An address as proxies write it: alone, or with a port.
+fn written_address(text: &str) -> Option<IpAddr> {
+    let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());
+    text.parse::<IpAddr>().ok().or_else(with_port).map(|address| address.to_canonical())
 }
 
 /// The key that is shown, in either header.
@@ -271,6 +295,28 @@ mod tests {
         ] {
             assert_eq!(read(&unclear), Err(ErrorCode::InvalidRequest), "{unclear:?}");
         }
+    }
+
+    #[test]
+    fn of_the_forwarded_addresses_the_last_that_is_no_proxy_s_counts() {
+        let told = |lists: &[&'static str]| {
+            let mut map = HeaderMap::new();
+            for list in lists {
+                map.append(HeaderName::from_static("x-forwarded-for"), HeaderValue::from_static(list));
+            }
+            let peer = "127.0.0.1".parse().unwrap();
+            told_by(&map, peer, |address| address.is_loopback() || address.to_string().starts_with("10."))
+                .to_string()
+        };
+        assert_eq!(told(&[]), "127.0.0.1");
+        assert_eq!(told(&["203.0.113.7"]), "203.0.113.7");
+        assert_eq!(told(&["1.1.1.1, 203.0.113.7, 10.0.0.9"]), "203.0.113.7");
+        assert_eq!(told(&["1.1.1.1", "203.0.113.7"]), "203.0.113.7", "a proxy may add a line of its own");
+        assert_eq!(told(&["203.0.113.7:4711"]), "203.0.113.7");
+        assert_eq!(told(&["[2001:db8::7]:4711"]), "2001:db8::7");
+        assert_eq!(told(&["1.1.1.1, unknown"]), "127.0.0.1", "what comes before may be anybody's word");
+        assert_eq!(told(&["1.1.1.1, unknown, 10.0.0.9"]), "10.0.0.9");
+        assert_eq!(told(&["10.0.0.8, 10.0.0.9"]), "10.0.0.8");
     }
 
     #[test]

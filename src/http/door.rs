@@ -14,6 +14,7 @@ use crate::config::{Network, Shown};
 use crate::protocol::Eras;
 
 pub use super::quotas::Quotas;
+pub use super::safety::Safety;
 
 /// Shared by all workers.
 pub struct Frame {
@@ -27,6 +28,8 @@ pub struct Frame {
     pub trusted_proxies: Vec<Network>,
     /// Every setting, for who asks what decided.
     pub settings: Arc<[Shown]>,
+    /// What is said to browsers.
+    pub safety: Safety,
     /// Limits of a request.
     pub limits: Limits,
     /// How much is let through.

@@ -14,6 +14,8 @@ mod admin;
 #[cfg(test)]
 mod batches;
 #[cfg(test)]
+mod behind_nginx;
+#[cfg(test)]
 mod bodies;
 #[cfg(test)]
 mod bundles;
@@ -21,6 +23,8 @@ mod bundles;
 mod calls;
 #[cfg(test)]
 mod cancel;
+#[cfg(test)]
+mod cors;
 #[cfg(test)]
 mod eras;
 #[cfg(test)]
@@ -62,3 +66,5 @@ mod stdio;
 mod streams;
 #[cfg(test)]
 mod system;
+#[cfg(test)]
+mod tls;

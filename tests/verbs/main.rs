@@ -22,6 +22,8 @@ mod explain;
 #[cfg(test)]
 mod history;
 #[cfg(test)]
+mod install;
+#[cfg(test)]
 mod plugins;
 #[cfg(test)]
 mod queries;

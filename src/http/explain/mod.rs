@@ -77,7 +77,8 @@ pub async fn explain(
 
 fn decide(request: &HttpRequest, door: &Door, asker: Caller, query: &ExplainQuery) -> Result<Value, Fault> {
     let is_open = door.frame.house.keys.ring().is_open();
-    let operator = caller::permit(&asker, Wants::Operator, is_open, || caller::is_local(request));
+    let operator =
+        caller::permit(&asker, Wants::Operator, is_open, || caller::is_local(request, &door.frame));
     let subject = subject(request, door, asker, query.key.as_deref(), &operator)?;
     let case = Case {
         door,
@@ -109,7 +110,7 @@ fn subject(
 ) -> Result<Subject, Fault> {
     let (ring, now) = (door.frame.house.keys.ring(), SystemTime::now());
     let from = door.frame.quotas.origin(request, &door.frame, &asker);
-    let is_local = caller::is_local(request);
+    let is_local = caller::is_local(request, &door.frame);
     let of = |admitted: Result<Caller, Refusal>, about| Subject { admitted, about, from, is_local };
     let own = |asker: Caller| {
         let about = ring.named(&asker.principal, now).pop().and_then(|named| named.about);
