@@ -217,7 +217,11 @@ fn a_plugin_decides_by_its_state_its_breaker_and_its_queue() {
             (shown["state"] == "ready").then_some(())
         });
     };
-    let told = explained(&server, "tool=broken__x");
+    // Until its first start has failed, it decides otherwise.
+    let told = eventually("it has failed to start", || {
+        let told = explained(&server, "tool=broken__x");
+        (told["decidedBy"] == "state" && told.to_string().contains("plugins reload")).then_some(told)
+    });
     let state = decides(&told, "state");
     assert!(state["advice"].as_str().expect("advice").contains("plugins reload"), "{told:#}");
     assert_eq!(told["answer"]["status"], 503);
