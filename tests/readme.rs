@@ -125,7 +125,8 @@ impl Server {
         let port = self.address.rsplit_once(':').unwrap().1;
         let mut script = String::from("set -eu\n");
         for (number, command) in commands.iter().enumerate() {
-            script += &format!("{{\n{}\n}} >out-{number} 2>&1\n", command.text);
+            // Nobody types the next one faster than the history writes what the last one did.
+            script += &format!("sleep 0.3\n{{\n{}\n}} >out-{number} 2>&1\n", command.text);
         }
         let (binary, example) = (program("waygate-mcp"), program("echo"));
         let script = script
