@@ -313,7 +313,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("history.queue_max", "WAYGATE_HISTORY_QUEUE_MAX", from_to(1, 1_000_000), Is("8192"),
         "Records that may wait to be written.").unit("records"),
     setting("history.linger_ms", "WAYGATE_HISTORY_LINGER_MS", from_to(0, 1000), Is("20"),
-        "How long records gather before they are written together; with `batched` only.").unit("milliseconds"),
+        "How long records gather before they are written together, which a killed process loses; with `batched` only.").unit("milliseconds"),
     setting("history.redact_keys", "WAYGATE_HISTORY_REDACT_KEYS", List, Is("[]"),
         "Names of arguments to hide beside those that are always hidden, such as `password`."),
     setting("history.keep_days", "WAYGATE_HISTORY_KEEP_DAYS", from_to(0, 36_500), Is("0"),
