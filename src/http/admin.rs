@@ -25,8 +25,6 @@ use crate::error::{ErrorCode, Fault};
 
 /// What all of it asks for.
 pub const ADMIN: Wants = Wants::Scope(Scope::Admin);
-/// Where keys are.
-pub const KEYS: &str = "/admin/api/keys";
 
 /// How a key is rotated.
 #[derive(Debug, Default, Deserialize)]

@@ -44,6 +44,8 @@ mod listen;
 #[cfg(test)]
 mod lists;
 #[cfg(test)]
+mod openapi;
+#[cfg(test)]
 mod operations;
 #[cfg(test)]
 mod rmcp;
