@@ -21,7 +21,7 @@ use crate::actors::keys::{self, Keys};
 use crate::actors::metrics::{self, MetricsActor, Sights};
 use crate::actors::phase::{Phase, RequestIds};
 use crate::actors::plugin::Roll;
-use crate::actors::session::{SessionLimits, Sessions, Streams};
+use crate::actors::session::{SessionLimits, Sessions, Streams, keeping};
 use crate::actors::sightings;
 use crate::actors::supervision::Roster;
 use crate::catalog::{Manner, Shelf};
@@ -111,7 +111,8 @@ fn open_sessions(arbiter: &Arbiter, config: &Config, streams: &Arc<Streams>) -> 
     sessions
 }
 
-/// Has the shelf know how tools were seen before, what is seen from now on saved, and the keys looked after.
+/// Has the shelf know how tools were seen before and the sessions that there were, what happens to both from now on saved, and
+/// the keys looked after.
 async fn keep_watch(
     arbiter: &Arbiter,
     shelf: &Arc<Shelf>,
@@ -121,6 +122,8 @@ async fn keep_watch(
     sightings::load(shelf, db).await;
     arbiter.spawn(sightings::keep(Arc::clone(shelf), db.clone()));
     arbiter.spawn(keys::keep(Arc::clone(keys), db.clone(), Arc::clone(sessions)));
+    keeping::load(sessions, db).await;
+    arbiter.spawn(keeping::keep(Arc::clone(sessions), db.clone()));
 }
 
 /// The listen streams, none of them open.

@@ -86,8 +86,12 @@ fn keep_calling(
     messages
 }
 
-fn successor(name: &str, folder: &Path) -> Server {
-    let mut command = Server::command(name, folder, &[]);
+pub fn successor(name: &str, folder: &Path) -> Server {
+    successor_with(name, folder, &[])
+}
+
+pub fn successor_with(name: &str, folder: &Path, settings: &[(&str, &str)]) -> Server {
+    let mut command = Server::command(name, folder, settings);
     command.args(["serve", "--take-over"]);
     Server::by(command, folder)
 }

@@ -20,6 +20,7 @@
 mod answers;
 mod batch;
 mod conversation;
+mod renewal;
 pub mod sse;
 mod streams;
 mod voice;
@@ -77,6 +78,7 @@ fn session_of(
     let session = door.frame.house.sessions.find(id, caller, PATH, view).ok_or_else(session_unknown)?;
     check_version(&session, headers)?;
     session.touch();
+    renewal::renew(door, &session);
     Ok(session)
 }
 
@@ -175,6 +177,7 @@ fn initialize(
     session.touch();
     let welcome = welcome(&call.door, &call.view, agreed.revision);
     session.agree(agreed);
+    house.sessions.note_change(&session);
     METRICS.requests.with_label_values(&["initialize", "ok"]).inc();
     let answer = legacy::result(&asked.id, &welcome);
     let mut response = super::stream::send(answer, asked.accepts);
