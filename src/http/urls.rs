@@ -14,6 +14,9 @@ use super::door::Door;
 use super::{MCP, admin, explain, legacy, mcp, openapi, ops};
 use crate::access::keys::Scope;
 
+/// By whom a method is served; each worker makes its own.
+type Served = fn() -> Route;
+
 /// One URL.
 pub struct Url {
     /// Its path; what stands in braces is read by the handler.
@@ -21,7 +24,7 @@ pub struct Url {
     /// What it asks of who calls it.
     pub wants: Wants,
     /// By which methods it is served, and by whom.
-    pub methods: &'static [(Method, fn() -> Route)],
+    pub methods: &'static [(Method, Served)],
 }
 
 const READ: Wants = Wants::Scope(Scope::OpsRead);
