@@ -16,8 +16,10 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use crate::config;
 use crate::storage::{self, Storage, StorageError};
 
-/// A start that is quicker than this needs no doorman.
+/// A start that is quicker than this needs no doorman …
 const PATIENCE: Duration = Duration::from_millis(200);
+/// … and where somebody keeps the socket over restarts, so that none fails a request, callers are meant to wait.
+const PATIENCE_KEPT: Duration = Duration::from_secs(5);
 /// How long one caller may take to say what it wants, and to hear the answer.
 const CALLER_WITHIN: Duration = Duration::from_millis(250);
 /// Between two looks for callers.
@@ -67,17 +69,25 @@ pub fn until_present(
     }
 }
 
-/// Waits for `work`; when it takes long, answers 503 on `listener` meanwhile, over TLS where that is spoken.
-pub async fn serve_while<T>(
-    work: impl Future<Output = T>,
-    listener: &TcpListener,
-    tls: Option<Arc<ServerConfig>>,
-) -> T {
+/// Where callers come in while the server starts.
+pub struct Doorstep<'a> {
+    /// What they connect to.
+    pub listener: &'a TcpListener,
+    /// Whether somebody else keeps it over restarts.
+    pub is_kept: bool,
+    /// With it, TLS is spoken.
+    pub tls: Option<Arc<ServerConfig>>,
+}
+
+/// Waits for `work`; when it takes long, answers 503 on the doorstep meanwhile.
+pub async fn serve_while<T>(work: impl Future<Output = T>, doorstep: Doorstep<'_>) -> T {
     let mut work = std::pin::pin!(work);
-    if let Ok(done) = tokio::time::timeout(PATIENCE, &mut work).await {
+    let patience = if doorstep.is_kept { PATIENCE_KEPT } else { PATIENCE };
+    if let Ok(done) = tokio::time::timeout(patience, &mut work).await {
         return done;
     }
     let ends = Arc::new(AtomicBool::new(false));
+    let Doorstep { listener, tls, .. } = doorstep;
     let doorman = listener.try_clone().ok().and_then(|listener| {
         let ends = Arc::clone(&ends);
         let stand = move || stand(&listener, tls.as_ref(), &ends);
