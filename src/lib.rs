@@ -14,7 +14,8 @@
 //! | [`stdio`] | MCP on standard streams: lines to HTTP and back | `protocol` |
 //! | [`protocol`] | MCP as data: no I/O, no clock | – |
 //! | [`access`] | who may do what, and how much; pure decisions | `protocol`, `config` |
-//! | [`actors`] | who does what, when | `access`, `backup`, `catalog`, `plugins`, `protocol`, `storage` |
+//! | [`actors`] | who does what, when | `access`, `backup`, `cache`, `catalog`, `plugins`, `protocol`, `storage` |
+//! | [`cache`] | answers kept for whoever asks the same again | `protocol`, `config` |
 //! | [`catalog`] | one immutable snapshot of all that is offered | `access`, `plugins`, `protocol` |
 //! | [`plugins`] | the seam, the plugins of the binary, MCP servers behind us (`upstream`), child processes | `protocol` |
 //! | [`backup`] | copies of all that matters, and the way back | `storage`, `config` |
@@ -34,6 +35,7 @@
 //!   protocol        the envelope parsed once, headers held against the body, payloads kept as `Raw`
 //! http/quotas       charged to its key or address, its bundle, the server; its places taken
 //! http/route        the name looked up in the catalog's snapshot
+//!   cache           of the few whose answers are kept: found there, or waited for with those who ask the same
 //!   actors/executor on the same thread: the tool's limits, place in the plugin, deadline, panic, cancellation
 //!     plugins       handle(request, context)
 //!   actors/executor the outcome checked and made a result; its record handed to the history's buffer
@@ -84,6 +86,7 @@ pub mod access;
 pub mod actors;
 pub mod app;
 pub mod backup;
+pub mod cache;
 pub mod catalog;
 pub mod cli;
 pub mod config;

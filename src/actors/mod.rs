@@ -8,6 +8,7 @@
 //! sightings ──LoadDefinitions, SaveDefinitions──▶ db
 //! keys ──LookAtKeys, LoadKeys, ActOnKeys, SaveKeyUses──▶ db   http ──(the ring of keys, without a message)──▶ keys
 //! http ──reload──▶ app (carries it out; see `plugin::reload`)       plugin ──begins and ends──▶ a life of its plugin
+//! http ──clear──▶ clearing ──▶ cache                executor ──(looks, keeps)──▶ cache ◀──(what is stale)── plugin
 //! app ──Publish, Stop──▶ plugin   app ──End──▶ session   app ──Flush, Close──▶ db
 //! ```
 //!
@@ -15,6 +16,7 @@
 
 pub mod ask;
 pub mod backup;
+pub mod clearing;
 pub mod db;
 pub mod executor;
 pub mod health;

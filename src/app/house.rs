@@ -23,6 +23,7 @@ use crate::actors::plugin::Roll;
 use crate::actors::session::{SessionLimits, Sessions, Streams};
 use crate::actors::sightings;
 use crate::actors::supervision::Roster;
+use crate::cache::Cache;
 use crate::catalog::{Manner, Shelf};
 use crate::config::{Config, Durability};
 use crate::protocol::render::ServerInfo;
@@ -37,14 +38,18 @@ pub(super) async fn build(
     phase: Arc<Phase>,
     began: Instant,
 ) -> Result<Arc<House>, StartError> {
-    let Means { info, host, guests, bundles, sealer, notary, maker, .. } = means;
+    let Means { info, host, guests, bundles, sealer, notary, maker, salt, .. } = means;
     let roster = Arc::new(Roster::default());
     let shelf = Arc::new(Shelf::new(manner(config, &info)));
     let roll = Arc::new(Roll::default());
     let streams = open_streams(config, &roster);
+    let cache = Cache::open(&config.cache, &salt).map_err(StartError::Part)?;
 
     let house_arbiter = Arbiter::new();
     let sessions = open_sessions(&house_arbiter, config, &streams);
+    if let Some(cache) = &cache {
+        house_arbiter.spawn(Arc::clone(cache).tend());
+    }
     let (db, recorder) = start_db(&house_arbiter, &roster, &storage, instance, config, notary).await?;
     let sights = Arc::new(Sights {
         roster: Arc::clone(&roster),
@@ -52,6 +57,7 @@ pub(super) async fn build(
         plugins: Arc::clone(&roll),
         streams: Arc::clone(&streams),
         recorder: recorder.clone(),
+        cache: cache.clone(),
         storage,
         data_folder: data_folder(config),
         began,
@@ -59,10 +65,10 @@ pub(super) async fn build(
     let metrics = start_metrics(&house_arbiter, &roster, sights);
     let backups = Arc::new(Keeping::new(config, recorder.clone()));
     let keeper = start_backups(&house_arbiter, &roster, &backups);
-    let watchlist = watchlist(config, &roster, &roll, (&db, &recorder), backups);
+    let watchlist = watchlist(config, &roster, &roll, (&db, &recorder), (backups, &cache));
     // Before anything is published: what it is compared with.
     keep_watch(&house_arbiter, &shelf, &db, (&keys, &sessions)).await;
-    let nursery = Nursery::new(config, &roster, &shelf, &streams, &roll);
+    let nursery = Nursery::new(config, &roster, &shelf, &streams, &roll, cache.as_ref());
     nursery.seat_guests(guests).await?;
     drop(shelf.set_bundles(bundles.clone()));
     let reloading =
@@ -71,7 +77,7 @@ pub(super) async fn build(
     // Last, so that its first judgement finds the plugins published; on a thread of its own, so that no other can block it.
     let health = start_health(&Arbiter::new(), &roster, watchlist);
     drop(keeper.await?);
-    let bench = Arc::new(bench(config, recorder, info, sealer, (&shelf, &roll)));
+    let bench = Arc::new(bench(config, (recorder, cache), info, sealer, (&shelf, &roll)));
     let house = Arc::new(House {
         metrics: metrics.await?,
         health: health.await?,
@@ -147,7 +153,7 @@ async fn start_db(
 
 fn bench(
     config: &Config,
-    recorder: Recorder,
+    (recorder, cache): (Recorder, Option<Arc<Cache>>),
     info: ServerInfo,
     sealer: Sealer,
     (shelf, roll): (&Shelf, &Arc<Roll>),
@@ -156,6 +162,7 @@ fn bench(
         links: Arc::clone(shelf.links()),
         plugins: Arc::clone(roll),
         sealer,
+        cache,
         recorder,
         info,
         input_timeout_seconds: config.mcp.input_timeout_seconds,
@@ -179,7 +186,7 @@ fn watchlist(
     roster: &Arc<Roster>,
     roll: &Arc<Roll>,
     (db, recorder): (&Addr<db::DbActor>, &Recorder),
-    backups: Arc<Keeping>,
+    (backups, cache): (Arc<Keeping>, &Option<Arc<Cache>>),
 ) -> Watchlist {
     Watchlist {
         roster: Arc::clone(roster),
@@ -187,6 +194,7 @@ fn watchlist(
         db: db.clone(),
         recorder: recorder.clone(),
         backups,
+        cache: cache.clone(),
         data_folder: data_folder(config),
         disk_min_bytes: config.health.disk_min_bytes,
         beat: Duration::from_secs(config.health.beat_seconds),

@@ -11,6 +11,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::breaker::{Admitted, Breaker, Circuit, Turn, Verdict};
+use super::caching::Caching;
 use super::counted::Counted;
 use super::curation::Curator;
 use super::failed::{Failed, Failures};
@@ -71,6 +72,10 @@ pub struct Seat {
     pub blocking: Arc<Blocking>,
     /// Its numbers.
     pub meter: Meter,
+    /// Whether the contents of its resources are kept.
+    pub reads: Caching,
+    /// What it is made of, as a text that is the same wherever the same plugin is.
+    pub definition: Arc<str>,
     /// What calls of single tools may use up together, by the plugin's names of them.
     allowances: HashMap<String, Arc<Allowance>>,
     permits: Arc<Semaphore>,
@@ -116,6 +121,8 @@ impl Seat {
             number: uuid::Uuid::now_v7().as_u64_pair().1,
             name: name.into(),
             allowances: curator.quotas().filter_map(allowance).collect(),
+            reads: curator.caching_of_resources(),
+            definition: Arc::default(),
             curator,
             registered: None,
             plugin,

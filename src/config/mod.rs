@@ -76,6 +76,8 @@ pub struct Config {
     pub mcp: Mcp,
     /// How much is let through.
     pub limits: Limits,
+    /// Answers that are kept.
+    pub cache: Cache,
     /// What every plugin gets.
     pub plugins: Plugins,
     /// The built-in `files` plugin.
@@ -208,6 +210,35 @@ impl Limits {
             concurrent: some(self.address_concurrent),
         }
     }
+}
+
+/// Where answers are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CacheKind {
+    /// In this process.
+    Memory,
+    /// In Redis, for several servers together.
+    Redis,
+    /// Nowhere.
+    None,
+}
+
+/// `[cache]`: answers kept for whoever asks the same again.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cache {
+    /// Where.
+    #[serde(rename = "type")]
+    pub kind: CacheKind,
+    /// The longest that any is kept.
+    pub ttl_seconds: u64,
+    /// Of all of them in memory.
+    pub max_bytes: usize,
+    /// Where Redis is.
+    pub redis_url: Option<Secret>,
+    /// What names of keys there begin with.
+    pub redis_prefix: String,
 }
 
 /// `[plugins]`: what every plugin gets.

@@ -204,9 +204,9 @@ fn all_faults_are_told_at_once_each_with_its_place() {
     let machine = Machine::new()
         .file(
             "etc/default.toml",
-            "port = 1\n[server]\nprot = 1\nport = \"80\"\ntimeout_seconds = 0\n[sever]\n[cache]\ntype = \"redis\"\n[log]\nlevel = \"LOUD\"\n",
+            "port = 1\n[server]\nprot = 1\nport = \"80\"\ntimeout_seconds = 0\n[sever]\n[tls]\ncert = \"x\"\n[log]\nlevel = \"LOUD\"\n",
         )
-        .file("work/.env", "WAYGATE_PROT=1\nWAYGATE_REDIS_URL=redis://x\n")
+        .file("work/.env", "WAYGATE_PROT=1\nWAYGATE_SECRET_KEY=x\n")
         .variable("WAYGATE_WORKERS", "many")
         .variable("WAYGATE_LOG_LEVLE", "info")
         .flag("--host", "http://x");
@@ -217,7 +217,7 @@ fn all_faults_are_told_at_once_each_with_its_place() {
         ("etc/default.toml:4", "server.port is \"80\", but takes a whole number from 0 to 65535"),
         ("etc/default.toml:5", "from 1 to 86400 (seconds)"),
         ("etc/default.toml:6", "no section [sever]; did you mean server?"),
-        ("etc/default.toml:7", "cache is not served by this version"),
+        ("etc/default.toml:7", "tls is not served by this version"),
         ("etc/default.toml:10", "one of OFF, ERROR"),
         ("work/.env:1", "did you mean WAYGATE_PORT?"),
         ("work/.env:2", "not served by this version"),

@@ -4,6 +4,10 @@
 #[path = "../support/legacy.rs"]
 mod legacy;
 #[cfg(test)]
+#[path = "../faults/upstreams/scripted.rs"]
+#[expect(dead_code, reason = "what a server behind Waygate can do wrong is another test's affair")]
+mod scripted;
+#[cfg(test)]
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -17,6 +21,8 @@ mod batches;
 mod bodies;
 #[cfg(test)]
 mod bundles;
+#[cfg(test)]
+mod cache;
 #[cfg(test)]
 mod calls;
 #[cfg(test)]

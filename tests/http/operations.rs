@@ -80,6 +80,10 @@ fn provoke(server: &Server) {
         server.call("tools/call", json!({"name": tool}));
     }
     Http::get("/").set("Host", "evil.example.com").send(server.address);
+    // From the second on they are looked for where answers are kept.
+    for _ in 0..2 {
+        server.call("resources/read", json!({"uri": "test://item/kept"}));
+    }
     let mut open = Http::modern("subscriptions/listen", json!({"notifications": {"toolsListChanged": true}}))
         .open(server.address);
     open.event().expect("an acknowledgement");

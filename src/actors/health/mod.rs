@@ -19,6 +19,7 @@ use super::db::messages::CheckDatabase;
 use super::db::{DbActor, Recorder};
 use super::plugin::{self, Roll};
 use super::supervision::{Crash, Part, Ping, Roster, Terms};
+use crate::cache::Cache;
 use crate::catalog::PluginState;
 use crate::telemetry::metrics::METRICS;
 use messages::Judge;
@@ -41,6 +42,8 @@ pub struct Watchlist {
     pub recorder: Recorder,
     /// The schedule of backups.
     pub backups: Arc<Keeping>,
+    /// Answers that are kept.
+    pub cache: Option<Arc<Cache>>,
     /// Where the data lies.
     pub data_folder: PathBuf,
     /// Free disk below this fails the check.
@@ -187,7 +190,7 @@ async fn judge(watch: &Watchlist) -> Judgement {
     let checks = BTreeMap::from([
         ("database", database),
         ("backup", watch.backups.check()),
-        ("cache", Check::Disabled),
+        ("cache", check_cache(watch.cache.as_deref())),
         (
             "filesystem",
             filesystem.unwrap_or_else(|| Check::Failed("the data folder did not answer".to_owned())),
@@ -208,6 +211,15 @@ fn check_folder(folder: &std::path::Path, least: u64) -> Check {
             let low = format!("{free} bytes are free where the data lies, fewer than {least}");
             if free < least { Check::Degraded(low) } else { Check::Ok }
         }
+    }
+}
+
+/// Calls go on without it.
+fn check_cache(cache: Option<&Cache>) -> Check {
+    match cache.map(Cache::trouble) {
+        None => Check::Disabled,
+        Some(None) => Check::Ok,
+        Some(Some(why)) => Check::Degraded(why),
     }
 }
 
