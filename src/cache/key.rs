@@ -2,6 +2,7 @@
 //!
 //! Must not know what is asked, nor where answers lie.
 
+#[cfg(any(test, feature = "redis"))]
 use std::fmt::Write as _;
 
 use sha2::{Digest as _, Sha256};
@@ -23,6 +24,7 @@ impl Key {
     }
 
     /// In letters.
+    #[cfg(any(test, feature = "redis"))]
     pub fn text(&self) -> String {
         self.0.iter().fold(String::with_capacity(64), |mut text, byte| {
             let _infallible = write!(text, "{byte:02x}");

@@ -162,6 +162,10 @@ impl Cache {
             Some(CacheScope::Private) => &[private],
             Some(CacheScope::None) | None => &[private, public],
         };
+        #[cfg_attr(
+            not(feature = "redis"),
+            expect(unused_mut, reason = "Redis gives marks, where it is built in")
+        )]
         let mut miss = Miss {
             private,
             public,

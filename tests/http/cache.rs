@@ -140,6 +140,7 @@ impl House {
     }
 
     /// Another server with the same plugin.
+    #[cfg(feature = "redis")]
     fn beside(&self, settings: &[(&str, &str)]) -> Server {
         let root = self.root.path().join("beside");
         write(&root, &std::fs::read_to_string(self.root.path().join("plugins/w.toml")).expect("a file"));
