@@ -124,6 +124,9 @@ impl ErrorCode {
 /// The member of an error's `data` that says in how many seconds it is worth coming back.
 pub const RETRY_AFTER: &str = "retryAfterSeconds";
 
+/// The member of an error's `data` that repeats the trace that the client said that its request is part of.
+pub const TRACE_ID: &str = "traceId";
+
 /// One refused or failed request: what happened, and what to do next.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fault {
@@ -202,6 +205,14 @@ impl Fault {
     pub fn retry_after(self, wait: std::time::Duration) -> Self {
         let seconds = wait.as_millis().div_ceil(1000).max(1);
         self.with(RETRY_AFTER, u64::try_from(seconds).unwrap_or(u64::MAX))
+    }
+
+    /// Says which trace of the client's it is part of, if it was not said yet.
+    pub fn traced(self, trace_id: Option<&str>) -> Self {
+        match trace_id.filter(|_| self.detail(TRACE_ID).is_none()) {
+            Some(trace_id) => self.with(TRACE_ID, trace_id),
+            None => self,
+        }
     }
 
     /// A member of `data`.

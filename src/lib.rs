@@ -30,7 +30,9 @@
 //! ## One request's journey (`tools/call`)
 //!
 //! ```text
+//! http/secure       the handshake, where there is a certificate
 //! http/limits       Host and Origin, the last net under panics; the body's kind, size and time
+//! http/safety       what pages of other origins may do, and what each reply says to browsers
 //! http/mcp          the checks, in the order that the protocol wants
 //!   protocol        the envelope parsed once, headers held against the body, payloads kept as `Raw`
 //! http/quotas       charged to its key or address, its bundle, the server; its places taken

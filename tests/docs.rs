@@ -1,6 +1,8 @@
 //! What the documents list is what there is: every metric, every error code, every setting's page that is pointed at.
 //!
-//! `WAYGATE_BLESS=1 cargo test --test docs` writes the table of metrics anew.
+//! `WAYGATE_BLESS=1 cargo test --test docs` writes the tables of metrics and of the doctor's checks anew.
+
+#![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
 #[cfg(test)]
 #[path = "support/mod.rs"]
@@ -23,6 +25,9 @@ fn path(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(file)
 }
 
+const CHECKS_BEGIN: &str = "<!-- checks: made from the table in src/cli/doctor/table.rs -->\n";
+const CHECKS_END: &str = "<!-- /checks -->";
+
 fn metrics_table() -> String {
     let mut text = String::from("\n| Metric | Kind | Labels | What it tells |\n|---|---|---|---|\n");
     for (name, kind, labels, help) in TABLE {
@@ -33,18 +38,31 @@ fn metrics_table() -> String {
     text + "\n"
 }
 
+/// Holds a part of a page against what it is made from, or writes it anew.
+fn hold(page: &str, (begin, end): (&str, &str), wanted: &str) {
+    let file = path(page);
+    let text = fs::read_to_string(&file).unwrap();
+    let (before, rest) = text.split_once(begin).unwrap();
+    let (table, after) = rest.split_once(end).unwrap();
+    if std::env::var_os("WAYGATE_BLESS").is_some() {
+        fs::write(&file, format!("{before}{begin}{wanted}{end}{after}")).unwrap();
+    } else {
+        assert!(table == wanted, "{page} is out of date: WAYGATE_BLESS=1 cargo test --test docs");
+    }
+}
+
 #[test]
 fn every_metric_is_documented() {
-    let file = path("docs/operations.md");
-    let text = fs::read_to_string(&file).unwrap();
-    let (before, rest) = text.split_once(BEGIN).unwrap();
-    let (table, after) = rest.split_once(END).unwrap();
-    let wanted = metrics_table();
-    if std::env::var_os("WAYGATE_BLESS").is_some() {
-        fs::write(&file, format!("{before}{BEGIN}{wanted}{END}{after}")).unwrap();
-    } else {
-        assert!(table == wanted, "docs/operations.md is out of date: WAYGATE_BLESS=1 cargo test --test docs");
+    hold("docs/operations.md", (BEGIN, END), &metrics_table());
+}
+
+#[test]
+fn every_check_of_the_doctor_is_documented() {
+    let mut text = String::from("\n| Check | What it looks at | What `--fix` mends |\n|---|---|---|\n");
+    for (id, looks_at, fixes) in waygate_mcp::cli::doctor_checks() {
+        let _infallible = writeln!(text, "| `{id}` | {looks_at} | {fixes} |");
     }
+    hold("docs/doctor.md", (CHECKS_BEGIN, CHECKS_END), &(text + "\n"));
 }
 
 #[test]
@@ -120,6 +138,7 @@ fn every_link_to_a_file_leads_to_one() {
         "README.md",
         "CONTRIBUTING.md",
         "docs/operations.md",
+        "docs/doctor.md",
         "docs/backup.md",
         "docs/keys.md",
         "docs/limits.md",
@@ -127,6 +146,9 @@ fn every_link_to_a_file_leads_to_one() {
         "docs/plugins.md",
         "docs/plugin-files.md",
         "docs/clients.md",
+        "docs/tls.md",
+        "docs/behind-a-proxy.md",
+        "SECURITY.md",
     ] {
         let text = fs::read_to_string(path(page)).unwrap();
         let folder = path(page).parent().unwrap().to_owned();

@@ -262,6 +262,7 @@ fn seat() -> Arc<Seat> {
         timeout_seconds: 1,
         breaker: None,
         start_timeout: None,
+        own: waygate_mcp::config::plugin::PluginLimits::default(),
     };
     let plain = Arc::new(Curation { plain: true, ..Curation::default() });
     Arc::new(Seat::new("idle", plain, Arc::new(Idle(broadcast::Sender::new(1))), limits))

@@ -16,6 +16,7 @@
 
 pub mod ask;
 pub mod backup;
+pub mod certificate;
 pub mod clearing;
 pub mod db;
 pub mod executor;
@@ -51,6 +52,8 @@ pub struct House {
     pub plugins: Arc<plugin::Roll>,
     /// Reads the plugins' folder again, where there is one.
     pub reload: Option<plugin::reload::ReloadHandle>,
+    /// What the network is spoken to with, where that is over TLS.
+    pub certificate: Option<Arc<certificate::Certificate>>,
     /// What executors need.
     pub bench: Arc<executor::Bench>,
     /// The database.

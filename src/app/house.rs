@@ -13,6 +13,7 @@ use super::{StartError, builder, data_folder, on};
 use crate::access::Sealer;
 use crate::actors::House;
 use crate::actors::backup::{self, BackupKeeper, Keeping};
+use crate::actors::certificate::Certificate;
 use crate::actors::db::{self, Recorder};
 use crate::actors::executor::Bench;
 use crate::actors::health::{self, HealthMonitor, Watchlist};
@@ -38,7 +39,7 @@ pub(super) async fn build(
     phase: Arc<Phase>,
     began: Instant,
 ) -> Result<Arc<House>, StartError> {
-    let Means { info, host, guests, bundles, sealer, notary, maker, salt, .. } = means;
+    let Means { info, host, guests, bundles, sealer, notary, certificate, maker, salt, .. } = means;
     let roster = Arc::new(Roster::default());
     let shelf = Arc::new(Shelf::new(manner(config, &info)));
     let roll = Arc::new(Roll::default());
@@ -65,7 +66,8 @@ pub(super) async fn build(
     let metrics = start_metrics(&house_arbiter, &roster, sights);
     let backups = Arc::new(Keeping::new(config, recorder.clone()));
     let keeper = start_backups(&house_arbiter, &roster, &backups);
-    let watchlist = watchlist(config, &roster, &roll, (&db, &recorder), (backups, &cache));
+    let watchlist =
+        watchlist(config, (&roster, &roll), (&db, &recorder), (backups, &cache), certificate.clone());
     // Before anything is published: what it is compared with.
     keep_watch(&house_arbiter, &shelf, &db, (&keys, &sessions)).await;
     let nursery = Nursery::new(config, &roster, &shelf, &streams, &roll, cache.as_ref());
@@ -88,6 +90,7 @@ pub(super) async fn build(
         sessions,
         plugins: roll,
         reload,
+        certificate,
         bench,
         db,
         phase,
@@ -183,10 +186,10 @@ fn start_metrics(
 
 fn watchlist(
     config: &Config,
-    roster: &Arc<Roster>,
-    roll: &Arc<Roll>,
+    (roster, roll): (&Arc<Roster>, &Arc<Roll>),
     (db, recorder): (&Addr<db::DbActor>, &Recorder),
     (backups, cache): (Arc<Keeping>, &Option<Arc<Cache>>),
+    certificate: Option<Arc<Certificate>>,
 ) -> Watchlist {
     Watchlist {
         roster: Arc::clone(roster),
@@ -195,6 +198,7 @@ fn watchlist(
         recorder: recorder.clone(),
         backups,
         cache: cache.clone(),
+        certificate,
         data_folder: data_folder(config),
         disk_min_bytes: config.health.disk_min_bytes,
         beat: Duration::from_secs(config.health.beat_seconds),

@@ -11,7 +11,9 @@ use crate::config::{Config, Environment};
 use crate::storage::{self, DbConnection, Storage, StorageError, acts as ledger, migrations};
 
 pub use crate::access::Caller;
-pub use crate::access::keys::{Act, Acted, Form, FormLimits, GRACE_DEFAULT, KeyError, Renewal, end, until};
+pub use crate::access::keys::{
+    Act, Acted, Form, FormLimits, GRACE_DEFAULT, KeyError, Renewal, Standing, end, until,
+};
 
 /// How long a connection is waited for.
 const CONNECTION_WAIT: Duration = Duration::from_secs(10);

@@ -1,5 +1,6 @@
 //! Binding the address first of all, and saying who has it when it is taken.
 
+use std::fmt;
 use std::fs;
 use std::net::{TcpListener, ToSocketAddrs as _};
 
@@ -28,7 +29,7 @@ pub fn bind(host: &str, port: u16) -> Result<TcpListener, StartError> {
     });
     bound.map_err(|error| match error.kind() {
         std::io::ErrorKind::AddrInUse => {
-            let owner = owner_of(port).map_or_else(|| "another process".to_owned(), |owner| format!("process {owner}"));
+            let owner = holder_of(port).map_or_else(|| "another process".to_owned(), |owner| format!("process {owner}"));
             StartError::Listen(format!(
                 "port {port} on {host} is taken by {owner}; stop that, or choose another port with --port or WAYGATE_PORT"
             ))
@@ -62,9 +63,24 @@ pub fn is_at(listener: &TcpListener, host: &str, port: u16) -> bool {
     })
 }
 
-/// The process that listens on `port`, as `pid (name)`, when this user may know. A process that was forked a moment ago
-/// holds what its parent does until it runs its own program: the oldest of several is named.
-fn owner_of(port: u16) -> Option<String> {
+/// A process that listens somewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// Its number.
+    pub pid: i32,
+    /// What the system calls it.
+    pub name: String,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.pid, self.name)
+    }
+}
+
+/// The process that listens on `port`, when this user may know. A process that was forked a moment ago holds what its parent
+/// does until it runs its own program: the oldest of several is named.
+pub fn holder_of(port: u16) -> Option<Holder> {
     let sockets = procfs::net::tcp().ok()?.into_iter().chain(procfs::net::tcp6().ok()?);
     let is_it = |entry: &procfs::net::TcpNetEntry| {
         entry.local_address.port() == port && entry.state == procfs::net::TcpState::Listen
@@ -81,5 +97,5 @@ fn owner_of(port: u16) -> Option<String> {
     let owners = procfs::process::all_processes().ok()?.flatten().filter(holds);
     let oldest =
         owners.filter_map(|process| process.stat().ok()).min_by_key(|stat| (stat.starttime, stat.pid))?;
-    Some(format!("{} ({})", oldest.pid, oldest.comm))
+    Some(Holder { pid: oldest.pid, name: oldest.comm })
 }

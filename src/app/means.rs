@@ -9,6 +9,7 @@ use super::builder::{Builder, Guest};
 use super::plugins::make::Maker;
 use super::{StartError, data_folder, host, sealing};
 use crate::access::Sealer;
+use crate::actors::certificate::Certificate;
 use crate::config::plugin::BundleFile;
 use crate::config::{Config, Secret};
 use crate::protocol::Eras;
@@ -32,6 +33,8 @@ pub(super) struct Means {
     /// share a cache share, too.
     pub(super) salt: Vec<u8>,
     pub(super) eras: Eras,
+    /// What the network is spoken to with, where that is over TLS.
+    pub(super) certificate: Option<Arc<Certificate>>,
     /// What makes plugins of files, where there is something.
     pub(super) maker: Option<Arc<dyn Maker>>,
 }
@@ -41,7 +44,11 @@ impl Means {
     ///
     /// # Errors
     /// When a built-in plugin cannot be made, or the key neither read nor made.
-    pub(super) fn gather(builder: Builder, config: &Config) -> Result<Self, StartError> {
+    pub(super) fn gather(
+        builder: Builder,
+        config: &Config,
+        certificate: Option<Arc<Certificate>>,
+    ) -> Result<Self, StartError> {
         let info = ServerInfo::new(builder.name(), env!("CARGO_PKG_VERSION"));
         let host = host::Slot::default();
         let secrets = secrets(config)?;
@@ -51,7 +58,7 @@ impl Means {
         let (eras, maker) = (builder.spoken(), builder.maker(config));
         let bundles = builder.bundles().to_vec();
         let guests = builder.plugins(config, &host)?;
-        Ok(Self { info, host, guests, bundles, sealer, notary, salt, eras, maker })
+        Ok(Self { info, host, guests, bundles, sealer, notary, salt, eras, certificate, maker })
     }
 }
 

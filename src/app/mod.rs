@@ -2,6 +2,7 @@
 
 mod builder;
 mod entry;
+mod front;
 mod handover;
 mod host;
 mod house;
@@ -16,16 +17,16 @@ mod waiting;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_rt::Arbiter;
 use actix_web::dev::ServerHandle;
 use tokio::sync::{oneshot, watch};
 
-use crate::access::{Failures, Gate};
 use crate::actors::House;
 use crate::actors::ask::{AskError, ask};
+use crate::actors::certificate::Certificate;
 use crate::actors::db::messages::Close;
 use crate::actors::db::{Act, CLOSE_DEADLINE, ITSELF, RecordError};
 use crate::actors::keys::Keys;
@@ -33,20 +34,22 @@ use crate::actors::phase::Phase;
 use crate::actors::plugin::END_WITHIN;
 use crate::actors::sightings;
 use crate::backup::{BackupError, Places, restore};
-use crate::config::{Config, Network};
+use crate::config::Config;
 use crate::http;
-use crate::http::door::{Connections, Frame, Limits, Quotas};
-use crate::protocol::Eras;
+use crate::http::door::Connections;
 use crate::storage::socket::{self, Socket};
 use crate::storage::{DataFolder, Instance, Nook, Owned, Storage, StorageError, acts};
 use crate::telemetry::metrics::METRICS;
 
 pub use crate::plugins::child::confine::enter as enter_confinement;
 pub use crate::plugins::child::guard::keep as keep_guard;
+pub use crate::plugins::child::strays::{Stray, strays};
 pub use builder::Builder;
 pub use entry::Entry;
 use entry::{Entered, enter};
+use front::{frame, read_certificate};
 use handover::{Offer, Word};
+pub use listener::{Holder, holder_of};
 use means::Means;
 pub use means::{new_notary, notary};
 
@@ -77,6 +80,9 @@ pub enum StartError {
     /// A built-in plugin cannot be made.
     #[error("{0}")]
     Plugin(String),
+    /// The certificate cannot be used.
+    #[error("{0}")]
+    Tls(String),
     /// The sealing key cannot be read or made.
     #[error("{0}")]
     Key(String),
@@ -135,11 +141,15 @@ impl App {
     /// See [`StartError`]; nothing is left running then.
     pub async fn start(builder: Builder, config: &Config, entry: Entry) -> Result<Self, StartError> {
         let began = Instant::now();
+        // First of all: a server that runs has not been asked for anything yet.
+        let certificate = read_certificate(config).await?;
         let Entered { listener, folder, word, is_shared } = enter(config, entry).await?;
         // Another server answers meanwhile, if one hands over.
-        let (storage, keys) = open_storage(config, word.is_none().then_some(&listener)).await?;
+        let doorstep = word.is_none().then_some((&listener, certificate.as_ref()));
+        let (storage, keys) = open_storage(config, doorstep).await?;
         self::keys::guarded(config, &keys)?;
-        let site = Site { ground: Ground::Owned(folder), network: Some(listener), storage, keys, began };
+        let ground = Ground::Owned(folder);
+        let site = Site { ground, network: Some(listener), certificate, storage, keys, began };
         let mut app = Self::build(builder, config, Instance::begin(), site).await?;
         app.is_shared = is_shared;
         if let Some(word) = word {
@@ -178,7 +188,8 @@ impl App {
             return Err(StorageError::Taken { folder: data_folder(config), owner }.into());
         }
         let (storage, keys) = open_storage(config, None).await?;
-        let site = Site { ground: Ground::Beside(nook), network: None, storage, keys, began };
+        let ground = Ground::Beside(nook);
+        let site = Site { ground, network: None, certificate: None, storage, keys, began };
         Self::build(builder, config, instance, site).await
     }
 
@@ -188,11 +199,11 @@ impl App {
         instance: Instance,
         site: Site,
     ) -> Result<Self, StartError> {
-        let Site { ground, network, storage, keys, began } = site;
+        let Site { ground, network, certificate, storage, keys, began } = site;
         let address = network.as_ref().map(TcpListener::local_addr).transpose();
         let address = address.map_err(|error| StartError::Listen(error.to_string()))?;
         // Before the first thread runs: it may well fail, and `stdio` tries again.
-        let means = Means::gather(builder, config)?;
+        let means = Means::gather(builder, config, certificate.clone())?;
         let eras = means.eras;
         let (user, socket) = entrance(&ground)?.unzip();
         let phase = Arc::new(Phase::default());
@@ -211,7 +222,7 @@ impl App {
         };
         // Before anybody is accepted: all that a request needs is there.
         phase.serve();
-        let server = http::serve(http::Entrances { network, user }, frame, manners)
+        let server = http::serve(http::Entrances { network, certificate, user }, frame, manners)
             .map_err(|error| StartError::Part(error.to_string()))?;
         let handle = server.handle();
         actix_rt::spawn(server);
@@ -242,8 +253,14 @@ impl App {
         self.ground.place()
     }
 
-    /// Reads the plugins' folder again for `by`, if there is one, and does not wait for it.
-    pub fn reload_plugins(&self, by: &str) {
+    /// Reads the plugins' folder and the certificate's files again for `by`, where there are such, and does not wait for it.
+    pub fn reload(&self, by: &str) {
+        if let Some(certificate) = &self.house.certificate {
+            let (certificate, house, by) = (Arc::clone(certificate), Arc::clone(&self.house), Arc::from(by));
+            actix_rt::spawn(async move {
+                drop(certificate.reload(&by, &house.bench.recorder).await);
+            });
+        }
         if let Some(reload) = &self.house.reload {
             reload.nudge(by);
         }
@@ -367,6 +384,7 @@ fn started(address: Option<SocketAddr>, ground: &Ground) -> Act {
 struct Site {
     ground: Ground,
     network: Option<TcpListener>,
+    certificate: Option<Arc<Certificate>>,
     storage: Storage,
     keys: Arc<Keys>,
     began: Instant,
@@ -399,7 +417,7 @@ fn data_folder(config: &Config) -> PathBuf {
 /// Opens and migrates the database beside the listener, and reads the keys: who calls meanwhile is told to come back.
 async fn open_storage(
     config: &Config,
-    listener: Option<&TcpListener>,
+    doorstep: Option<(&TcpListener, Option<&Arc<Certificate>>)>,
 ) -> Result<(Storage, Arc<Keys>), StorageError> {
     let own = config.access.api_key.clone();
     let (database, default) = (config.database.clone(), data_folder(config).join("waygate.db"));
@@ -412,46 +430,14 @@ async fn open_storage(
         let (counter, rows) = storage.run(KEYS_WITHIN, crate::storage::keys::all_at)?;
         Ok((storage, Keys::new(own, (counter, &rows))))
     });
-    let opened = match listener {
-        Some(listener) => waiting::serve_while(opening, listener).await,
+    let opened = match doorstep {
+        Some((listener, certificate)) => {
+            waiting::serve_while(opening, listener, certificate.map(|shown| shown.config())).await
+        }
         None => opening.await,
     };
     opened
         .unwrap_or_else(|error| Err(StorageError::Folder { path: PathBuf::new(), cause: error.to_string() }))
-}
-
-fn frame(
-    config: &Config,
-    house: &Arc<House>,
-    address: Option<SocketAddr>,
-    socket: Option<&Socket>,
-    eras: Eras,
-) -> Arc<Frame> {
-    let network = address.map(|address| format!("http://{address}"));
-    let user = socket.map(|socket| format!("unix:{}", socket.path().display()));
-    let server = &config.server;
-    Arc::new(Frame {
-        house: Arc::clone(house),
-        failures: Mutex::new(Failures::default()),
-        gate: Gate::new(
-            &server.host,
-            server.public_url.as_deref(),
-            &server.allowed_hosts,
-            &server.allowed_origins,
-        ),
-        trusted_proxies: server.trusted_proxies.iter().filter_map(|proxy| Network::parse(proxy)).collect(),
-        limits: Limits {
-            body_max_bytes: server.body_max_bytes,
-            body_timeout: Duration::from_secs(server.receive_timeout_seconds),
-            stream_keep_alive: Duration::from_secs(config.mcp.stream_keep_alive_seconds),
-            subscriptions_max: config.mcp.subscriptions_max,
-            crash_allowed: server.env == crate::config::Environment::Test,
-        },
-        quotas: Quotas::new(&config.limits),
-        connections: Arc::new(Connections::default()),
-        listeners: network.into_iter().chain(user).collect(),
-        eras,
-    })
 }
 
 /// Runs `make` on the thread of `arbiter`.

@@ -5,11 +5,13 @@
 //! was accepted is left without an answer when the server takes over.
 
 use std::future::Future;
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::config;
 use crate::storage::{self, Storage, StorageError};
@@ -65,8 +67,12 @@ pub fn until_present(
     }
 }
 
-/// Waits for `work`; when it takes long, answers 503 on `listener` meanwhile.
-pub async fn serve_while<T>(work: impl Future<Output = T>, listener: &TcpListener) -> T {
+/// Waits for `work`; when it takes long, answers 503 on `listener` meanwhile, over TLS where that is spoken.
+pub async fn serve_while<T>(
+    work: impl Future<Output = T>,
+    listener: &TcpListener,
+    tls: Option<Arc<ServerConfig>>,
+) -> T {
     let mut work = std::pin::pin!(work);
     if let Ok(done) = tokio::time::timeout(PATIENCE, &mut work).await {
         return done;
@@ -74,7 +80,8 @@ pub async fn serve_while<T>(work: impl Future<Output = T>, listener: &TcpListene
     let ends = Arc::new(AtomicBool::new(false));
     let doorman = listener.try_clone().ok().and_then(|listener| {
         let ends = Arc::clone(&ends);
-        std::thread::Builder::new().name("doorman".to_owned()).spawn(move || stand(&listener, &ends)).ok()
+        let stand = move || stand(&listener, tls.as_ref(), &ends);
+        std::thread::Builder::new().name("doorman".to_owned()).spawn(stand).ok()
     });
     let done = work.await;
     ends.store(true, Ordering::Release);
@@ -85,35 +92,55 @@ pub async fn serve_while<T>(work: impl Future<Output = T>, listener: &TcpListene
     done
 }
 
-fn stand(listener: &TcpListener, ends: &AtomicBool) {
+fn stand(listener: &TcpListener, tls: Option<&Arc<ServerConfig>>, ends: &AtomicBool) {
     while !ends.load(Ordering::Acquire) {
         match listener.accept() {
             // Who hangs up has no need of an answer.
-            Ok((caller, _)) => drop(answer(caller)),
+            Ok((caller, _)) => drop(answer(&caller, tls)),
             // Nobody there, or no file for another one.
             Err(_) => std::thread::sleep(LOOK_EVERY),
         }
     }
 }
 
-/// Hears the request out, since closing a connection with something unread would cut off the answer.
-fn answer(mut caller: TcpStream) -> std::io::Result<()> {
+fn answer(caller: &TcpStream, tls: Option<&Arc<ServerConfig>>) -> std::io::Result<()> {
     caller.set_nonblocking(false)?;
     caller.set_write_timeout(Some(CALLER_WITHIN))?;
     let until = Instant::now() + CALLER_WITHIN;
-    hear(&mut caller, until, |heard| heard.windows(4).any(|end| end == b"\r\n\r\n"))?;
+    let mut stream = caller;
+    match tls {
+        None => say(&mut stream, caller, until)?,
+        Some(tls) => {
+            let link = ServerConnection::new(Arc::clone(tls)).map_err(std::io::Error::other)?;
+            let mut secure = StreamOwned::new(link, caller);
+            say(&mut secure, caller, until)?;
+            secure.conn.send_close_notify();
+            secure.flush()?;
+        }
+    }
+    caller.shutdown(Shutdown::Write)?;
+    hear(&mut stream, caller, until, |_| false)
+}
+
+/// Hears the request out, since closing a connection with something unread would cut off the answer, and answers.
+fn say(stream: &mut (impl Read + Write), caller: &TcpStream, until: Instant) -> std::io::Result<()> {
+    hear(stream, caller, until, |heard| heard.windows(4).any(|end| end == b"\r\n\r\n"))?;
     let length = BODY.len();
     write!(
-        caller,
+        stream,
         "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\
-         Retry-After: 1\r\nConnection: close\r\n\r\n{BODY}"
+         Retry-After: 1\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n{BODY}"
     )?;
-    caller.shutdown(Shutdown::Write)?;
-    hear(&mut caller, until, |_| false)
+    stream.flush()
 }
 
 /// Reads until `enough`, the end, the limit, or the time.
-fn hear(caller: &mut TcpStream, until: Instant, enough: impl Fn(&[u8]) -> bool) -> std::io::Result<()> {
+fn hear(
+    stream: &mut impl Read,
+    caller: &TcpStream,
+    until: Instant,
+    enough: impl Fn(&[u8]) -> bool,
+) -> std::io::Result<()> {
     let mut heard = Vec::new();
     let mut part = [0; 4096];
     while heard.len() < REQUEST_MAX_BYTES && !enough(&heard) {
@@ -122,7 +149,7 @@ fn hear(caller: &mut TcpStream, until: Instant, enough: impl Fn(&[u8]) -> bool) 
             break;
         }
         caller.set_read_timeout(Some(left))?;
-        match caller.read(&mut part) {
+        match stream.read(&mut part) {
             Ok(0) => break,
             Ok(count) => heard.extend_from_slice(part.get(..count).unwrap_or_default()),
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => break,

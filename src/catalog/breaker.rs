@@ -9,6 +9,9 @@ use tokio::time::Instant;
 
 use crate::config::plugin::Breaker as Rule;
 
+/// When whoever comes while a call tries is to come back.
+const TRIED: Duration = Duration::from_secs(1);
+
 /// How it stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Circuit {
@@ -91,17 +94,29 @@ impl Breaker {
     /// # Errors
     /// How long to wait until it is worth asking again.
     pub fn admit(&self, now: Instant) -> Result<Admitted, Duration> {
+        let admitted = self.look(|| now)?;
+        // Whoever comes while one tries hears to come back soon: how long the try takes is not known.
+        if admitted.probe && self.probing.swap(true, Ordering::AcqRel) {
+            return Err(TRIED);
+        }
+        Ok(admitted)
+    }
+
+    /// The same, and lets nothing through.
+    ///
+    /// # Errors
+    /// As [`Breaker::admit`].
+    pub fn look(&self, now: impl FnOnce() -> Instant) -> Result<Admitted, Duration> {
         let tries_at = self.tries_at.load(Ordering::Acquire);
         if tries_at == 0 {
             return Ok(Admitted { probe: false });
         }
-        let left = tries_at.saturating_sub(self.since(now));
+        let left = tries_at.saturating_sub(self.since(now()));
         if left > 0 {
             return Err(Duration::from_millis(left));
         }
-        // Whoever comes while one tries hears to come back soon: how long the try takes is not known.
-        if self.probing.swap(true, Ordering::AcqRel) {
-            return Err(Duration::from_secs(1));
+        if self.probing.load(Ordering::Acquire) {
+            return Err(TRIED);
         }
         Ok(Admitted { probe: true })
     }

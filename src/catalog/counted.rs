@@ -16,8 +16,13 @@ impl<'a> Counted<'a> {
     /// Counts one more, unless there are `max`.
     pub(super) fn within(count: &'a AtomicUsize, max: usize) -> Option<Self> {
         let counted = Self(count);
-        (count.fetch_add(1, Ordering::Relaxed) < max).then_some(counted)
+        has_room(count.fetch_add(1, Ordering::Relaxed), max).then_some(counted)
     }
+}
+
+/// Whether one more fits to so many, where there may be `max`.
+pub(super) const fn has_room(count: usize, max: usize) -> bool {
+    count < max
 }
 
 impl Drop for Counted<'_> {

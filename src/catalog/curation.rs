@@ -27,6 +27,21 @@ pub struct Curator {
     malformed: Option<String>,
 }
 
+/// Why something of a plugin is not offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Withheld {
+    /// A glob is none, and what is denied cannot be told.
+    Malformed,
+    /// `allow` names others.
+    NotAllowed,
+    /// `deny` names it.
+    Denied,
+    /// All tools are hidden that nothing else is said of.
+    Hidden,
+    /// It is said of this tool.
+    HiddenItself,
+}
+
 impl Curator {
     /// Of this curation. With a malformed glob it offers nothing, since it cannot tell what is denied.
     pub fn new(curation: Arc<Curation>) -> Self {
@@ -37,14 +52,44 @@ impl Curator {
 
     /// Whether a tool or prompt of this name, the plugin's own, may be offered.
     pub fn allows(&self, local: &str) -> bool {
-        let allowed = self.curation.allow.is_empty() || self.allow.is_match(local);
-        self.malformed.is_none() && allowed && !self.deny.is_match(local)
+        self.judge(local).is_ok()
     }
 
     /// Whether this tool is offered.
     pub fn shows(&self, tool: &str) -> bool {
-        let hidden = self.of(tool).and_then(|tool| tool.hidden).unwrap_or(self.curation.hidden);
-        self.allows(tool) && !hidden
+        self.judge_tool(tool).is_ok()
+    }
+
+    /// Whether a tool or prompt of this name may be offered.
+    ///
+    /// # Errors
+    /// Why not.
+    fn judge(&self, local: &str) -> Result<(), Withheld> {
+        if self.malformed.is_some() {
+            return Err(Withheld::Malformed);
+        }
+        if !self.curation.allow.is_empty() && !self.allow.is_match(local) {
+            return Err(Withheld::NotAllowed);
+        }
+        if self.deny.is_match(local) { Err(Withheld::Denied) } else { Ok(()) }
+    }
+
+    /// Whether this tool is offered.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn judge_tool(&self, tool: &str) -> Result<(), Withheld> {
+        self.judge(tool)?;
+        match self.of(tool).and_then(|tool| tool.hidden) {
+            Some(true) => Err(Withheld::HiddenItself),
+            None if self.curation.hidden => Err(Withheld::Hidden),
+            Some(false) | None => Ok(()),
+        }
+    }
+
+    /// What the operator said, as it was said.
+    pub fn curation(&self) -> &Curation {
+        &self.curation
     }
 
     /// What is wrong with the curation itself.
@@ -195,6 +240,9 @@ mod tests {
         let few = curator(curation);
         assert!(few.shows("read_one") && !few.shows("read_file") && few.allows("read_file"));
         assert!(!few.shows("read_secret"), "what is denied stays denied");
+        let why =
+            ["write_file", "read_secret", "read_file", "read_one"].map(|tool| few.judge_tool(tool).err());
+        assert_eq!(why, [Some(Withheld::NotAllowed), Some(Withheld::Denied), Some(Withheld::Hidden), None]);
     }
 
     #[test]

@@ -146,6 +146,11 @@ impl ToolEntry {
         Self { seat: Arc::clone(seat), ..self.clone() }
     }
 
+    /// Seconds that a call of it may take.
+    pub fn seconds(&self) -> u64 {
+        self.timeout_seconds.unwrap_or(self.seat.limits.timeout_seconds)
+    }
+
     /// What clients are told of what it does.
     pub fn description(&self) -> Option<String> {
         Object::open(&self.shown).ok()?.text("description")

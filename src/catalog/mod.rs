@@ -36,7 +36,7 @@ use crate::protocol::render::ServerInfo;
 pub use breaker::{Circuit, Verdict};
 pub use caching::Caching;
 pub use counted::Counted;
-pub use curation::Curator;
+pub use curation::{Curator, Withheld};
 pub use entry::{PromptEntry, ResourceEntry, ToolEntry};
 pub use failed::Failed;
 pub use links::Links;

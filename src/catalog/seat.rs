@@ -1,13 +1,16 @@
 //! A plugin's seat in the house: the handle to it, and the bulkhead that keeps its trouble to itself.
 //!
-//! Concurrency cap, queue limit, lost threads, breaker, limits of tools, state. Must not know calls, callers or HTTP.
+//! Concurrency cap, queue limit, lost threads, breaker, limits of tools, state; how a call gets its place stands in `entrance`.
+//! Must not know calls, callers or HTTP.
+
+mod entrance;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
 use super::breaker::{Admitted, Breaker, Circuit, Turn, Verdict};
@@ -20,7 +23,7 @@ use super::place::Place;
 use super::state::PluginState;
 use crate::access::limits::{Allowance, Of};
 use crate::config::Quota;
-use crate::config::plugin::{Breaker as BreakerRule, Curation};
+use crate::config::plugin::{Breaker as BreakerRule, Curation, PluginLimits};
 use crate::error::{ErrorCode, Fault};
 use crate::plugins::{Blocking, Plugin};
 
@@ -43,6 +46,8 @@ pub struct SeatLimits {
     pub breaker: Option<BreakerRule>,
     /// How long it may take until it is ready, where that is not its own affair alone.
     pub start_timeout: Option<Duration>,
+    /// What its file says of them; the rest are those of all plugins.
+    pub own: PluginLimits,
 }
 
 /// Why and since when a plugin stands as it does.
@@ -157,42 +162,6 @@ impl Seat {
         self
     }
 
-    /// Takes a place for one call, waiting until `deadline`, or as long as one may queue, when there are waiting places left.
-    ///
-    /// # Errors
-    /// `Unavailable`, with which limit it was and when to come back: the plugin does not serve now, too many calls of it
-    /// failed, its queue is full, or no place became free in time.
-    pub async fn enter(&self, deadline: Instant) -> Result<Place, Fault> {
-        self.admits()?;
-        if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
-            return self.place(permit, None);
-        }
-        let _waiting = Counted::within(&self.queued, self.limits.queue_max).ok_or_else(|| {
-            self.busy(
-                format!("{} calls run and {} wait", self.limits.concurrency, self.limits.queue_max),
-                SOON,
-            )
-        })?;
-        let came = Instant::now();
-        let patience = self.limits.queue_timeout.map(|timeout| came + timeout);
-        let until = patience.map_or(deadline, |patience| patience.min(deadline));
-        match tokio::time::timeout_at(until, Arc::clone(&self.permits).acquire_owned()).await {
-            Ok(Ok(permit)) => {
-                // It may have failed meanwhile.
-                self.admits()?;
-                self.place(permit, Some(came.elapsed()))
-            }
-            _ => Err(self.busy(self.why_no_place(until < deadline), SOON)),
-        }
-    }
-
-    fn why_no_place(&self, by_the_queue: bool) -> String {
-        match self.limits.queue_timeout.filter(|_| by_the_queue) {
-            Some(limit) => format!("no place became free within the queue's {} s", limit.as_secs_f64()),
-            None => "no place became free before the deadline".to_owned(),
-        }
-    }
-
     /// What a call hears while it is not ready; none when it is.
     pub fn refusal(&self) -> Option<Fault> {
         let state = self.life();
@@ -201,7 +170,10 @@ impl Seat {
     }
 
     /// Whether it serves at all.
-    fn admits(&self) -> Result<(), Fault> {
+    ///
+    /// # Errors
+    /// `Unavailable`, with why and when to come back.
+    pub fn admits(&self) -> Result<(), Fault> {
         let state = self.life();
         let serves = matches!(state, PluginState::Ready | PluginState::Degraded);
         if !serves && !self.early.load(Ordering::Acquire) {
@@ -233,21 +205,6 @@ impl Seat {
             let cause = format!("plugin {} {}: {why}", self.name, state.name());
             fault.because(cause)
         })
-    }
-
-    /// Asks the breaker, and makes the permit a place.
-    fn place(&self, permit: OwnedSemaphorePermit, queued: Option<Duration>) -> Result<Place, Fault> {
-        let Some(breaker) = &self.breaker else { return Ok(Place::new(permit, None, queued)) };
-        match breaker.admit(Instant::now()) {
-            Ok(admitted) => {
-                let trial = admitted.probe.then(|| Arc::clone(breaker));
-                Ok(Place::new(permit, trial, queued))
-            }
-            Err(left) => Err(self.busy(
-                format!("its last {} calls failed, and it is left alone for a while", breaker.failures()),
-                left,
-            )),
-        }
     }
 
     /// Takes in what became of the call that has `place`; `why` is asked for when it failed.

@@ -16,6 +16,7 @@ use super::seat::Seat;
 use super::view::{Changed, Cut, Kinds, View, ViewName};
 use crate::access::limits::Allowance;
 use crate::config::Selection;
+use crate::config::plugin::BundleFile;
 use crate::plugins::Inventory;
 use crate::protocol::capabilities::Offers;
 use crate::protocol::render::{self, Finished};
@@ -91,6 +92,11 @@ impl Snapshot {
     /// What all who use this view may use up together; none means all.
     pub fn allowance(&self) -> Option<&Arc<Allowance>> {
         self.cut.allowance()
+    }
+
+    /// What the operator wrote of the bundle that this is the view of.
+    pub fn bundle(&self) -> Option<&BundleFile> {
+        self.cut.bundle()
     }
 
     /// The tool of this published name.

@@ -8,7 +8,7 @@ use tokio::sync::broadcast;
 
 use super::*;
 use crate::config::Selection;
-use crate::config::plugin::{BundleFile, Curation};
+use crate::config::plugin::{BundleFile, Curation, PluginLimits};
 use crate::plugins::{Change, Context, Inventory, Outcome, Plugin, PluginError, Request};
 use crate::protocol::Definition;
 use crate::telemetry::metrics::METRICS;
@@ -37,6 +37,7 @@ fn limits() -> SeatLimits {
         timeout_seconds: 1,
         breaker: None,
         start_timeout: None,
+        own: PluginLimits::default(),
     }
 }
 

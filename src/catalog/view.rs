@@ -196,6 +196,14 @@ impl Cut {
         }
     }
 
+    /// What the operator wrote of it.
+    pub(super) fn bundle(&self) -> Option<&BundleFile> {
+        match self {
+            Self::All | Self::Front => None,
+            Self::Bundle(bundle) => Some(&bundle.file),
+        }
+    }
+
     /// The instructions that were written for it.
     pub(super) fn instructions(&self) -> Option<&String> {
         match self {

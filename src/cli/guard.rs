@@ -13,6 +13,9 @@ pub struct Guard {
     /// How long processes may take to end once they are asked to, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 2000)]
     grace_ms: u64,
+    /// Whose guard it is: by it one that lost its server is known in the table of processes
+    #[arg(long, value_name = "PID")]
+    server: Option<u32>,
     /// What the program may use, in JSON
     #[arg(long, value_name = "JSON")]
     confine: Option<OsString>,

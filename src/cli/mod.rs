@@ -8,10 +8,13 @@ mod cache;
 mod clients;
 mod config;
 mod db;
+mod doctor;
 mod exit;
+mod explain;
 mod guard;
 mod history;
 mod keys;
+mod local;
 mod output;
 mod plugins;
 mod progress;
@@ -34,6 +37,7 @@ use crate::app::Builder;
 use crate::backup::Places;
 use crate::backup::restore::{self, Recovered};
 use crate::config::{Flags, Loaded, Sources, find_data_root, load};
+pub use doctor::checks as doctor_checks;
 pub use exit::Exit;
 
 const ABOUT: &str = "An MCP server and gateway that is operated the way a database is.";
@@ -53,6 +57,8 @@ Examples:
   waygate-mcp keys create laptop                   a key for one who calls
   waygate-mcp cache stats                          how often an answer was at hand
   waygate-mcp history tail --follow                what is called, as it happens
+  waygate-mcp explain --tool files__read_file      what would become of that call, and what decides it
+  waygate-mcp doctor                               what is amiss on this machine, and what mends it
   waygate-mcp backup create                        a copy of database, configuration and plugins
   waygate-mcp config show                          what holds, and where each value comes from
   waygate-mcp help tools call                      everything about one verb
@@ -78,6 +84,12 @@ enum Verb {
     Status,
     /// Tell whether everything works; ends with 0 if so, for scripts and containers
     Health,
+    /// Tell what would become of a call now, step by step, and what decides it
+    #[command(after_long_help = explain::EXAMPLES)]
+    Explain(explain::ExplainArgs),
+    /// Look at everything that operators stumble over, and say what mends it
+    #[command(after_long_help = doctor::EXAMPLES)]
+    Doctor(doctor::DoctorArgs),
     /// Serve one client on stdin and stdout, as desktop clients want it
     #[command(long_about = stdio::ABOUT, after_long_help = stdio::EXAMPLES)]
     Stdio,
@@ -228,6 +240,9 @@ fn run(mut line: Line, builder: Builder) -> ExitCode {
         Verb::Serve(args) => with_config(flags, true, |loaded| Ok(serve::run(&args, builder, &loaded))),
         Verb::Status => with_config(flags, false, |loaded| status::run(&loaded.config, json)),
         Verb::Health => with_config(flags, false, |loaded| status::health(&loaded.config, json)),
+        // A configuration that makes no sense is what it may be asked about.
+        Verb::Doctor(args) => doctor::run(args, &builder, flags, json),
+        Verb::Explain(args) => with_config(flags, false, |loaded| explain::run(&args, &loaded.config, json)),
         Verb::Stdio => with_config(flags, false, |loaded| Ok(stdio::run(builder, &loaded))),
         Verb::Tools { command } => with_config(flags, false, |loaded| tools::run(command, &loaded, json)),
         Verb::Plugins { command } => {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use serde_json::{Map, Value, json};
 
-use super::{Exit, trust};
+use super::{Exit, local, trust};
 use crate::config::{Config, Secret};
 
 /// The revision that is spoken.
@@ -82,26 +82,36 @@ pub struct Ask<'a> {
 /// The way to one server.
 pub struct Client {
     agent: ureq::Agent,
+    /// Where requests go.
+    to: String,
+    /// What people are told of where.
     url: String,
     key: Option<Secret>,
     last_id: Cell<u64>,
 }
 
 impl Client {
-    /// To the server at `url`, or to the one that this configuration starts.
+    /// To the server at `url`, or to the one that this configuration starts. Where that one speaks TLS, it is reached over the
+    /// socket in its data folder: the certificate holds for the name that others call it by, and not for this machine's own.
     pub fn new(config: &Config, url: Option<&str>) -> Self {
         let patience = Duration::from_secs(config.server.timeout_seconds.saturating_add(PATIENCE_SECONDS));
+        let is_near = url.is_none() && config.tls.cert.is_some();
         let url = url.map_or_else(|| url_of(config), str::to_owned);
+        let to = if is_near { local::URL.to_owned() } else { url.clone() };
         let agent = ureq::Agent::config_builder()
-            .tls_config(trust::of(&url))
+            .tls_config(trust::of(&to))
             .http_status_as_error(false)
             .max_redirects(0)
             .proxy(None)
             .timeout_connect(Some(Duration::from_secs(CONNECT_SECONDS)))
             .timeout_global(Some(patience))
-            .build()
-            .new_agent();
-        Self { agent, url, key: config.access.api_key.clone(), last_id: Cell::new(0) }
+            .build();
+        let agent = if is_near {
+            local::agent(agent, config.server.data_dir.join("data"))
+        } else {
+            agent.new_agent()
+        };
+        Self { agent, to, url, key: config.access.api_key.clone(), last_id: Cell::new(0) }
     }
 
     /// Sends a request and waits for its result; `hear` is told every notification meanwhile.
@@ -111,7 +121,7 @@ impl Client {
     pub fn ask(&self, ask: Ask<'_>, hear: &mut dyn FnMut(&Value)) -> Result<Value, ClientError> {
         let id = self.last_id.get() + 1;
         self.last_id.set(id);
-        let mut request = self.agent.post(&self.url).header("Content-Type", "application/json");
+        let mut request = self.agent.post(&self.to).header("Content-Type", "application/json");
         request = request.header("Accept", "application/json, text/event-stream");
         request = request.header("MCP-Protocol-Version", REVISION).header("Mcp-Method", ask.method);
         for (name, value) in
@@ -220,7 +230,7 @@ pub fn url_of(config: &Config) -> String {
         v6 if v6.contains(':') => format!("[{v6}]"),
         host => host.to_owned(),
     };
-    format!("http://{host}:{}/mcp", config.server.port)
+    format!("{}://{host}:{}/mcp", config.scheme(), config.server.port)
 }
 
 /// Whether a URL leads to the server of this configuration: to its `public_url`, or to where it listens on this machine.
@@ -242,7 +252,8 @@ fn origin_of(url: &str) -> Option<(String, String, u16)> {
     Some((scheme, authority.host().to_ascii_lowercase(), port))
 }
 
-fn meta(id: u64, listens: bool) -> Value {
+/// What a request says of its client.
+pub fn meta(id: u64, listens: bool) -> Value {
     let mut meta = json!({
         "io.modelcontextprotocol/protocolVersion": REVISION,
         "io.modelcontextprotocol/clientCapabilities": {},

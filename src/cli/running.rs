@@ -4,7 +4,7 @@
 
 use std::io::ErrorKind;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt as _, Empty, Limited};
@@ -30,12 +30,23 @@ const ANSWER_MAX_BYTES: usize = 64 << 20;
 /// The way to it.
 pub struct Running {
     root: PathBuf,
+    answer_within: Duration,
 }
 
 impl Running {
     /// That of this configuration.
     pub fn of(config: &Config) -> Self {
-        Self { root: config.server.data_dir.clone() }
+        Self::at(&config.server.data_dir)
+    }
+
+    /// That of this data root.
+    pub fn at(root: &Path) -> Self {
+        Self { root: root.to_owned(), answer_within: ANSWER_WITHIN }
+    }
+
+    /// The same for who asks only what is answered at once.
+    pub fn within(self, answer_within: Duration) -> Self {
+        Self { answer_within, ..self }
     }
 
     /// Reads what it shows at `path`; none when no server runs.
@@ -64,7 +75,7 @@ impl Running {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| self.strange(&error.to_string()))?;
         let exchanged = runtime.block_on(async {
-            tokio::time::timeout(ANSWER_WITHIN, exchange(stream, method.clone(), path)).await
+            tokio::time::timeout(self.answer_within, exchange(stream, method.clone(), path)).await
         });
         let (status, answer) = exchanged
             .map_err(|_elapsed| ClientError::TooSlow(self.root.display().to_string()))?

@@ -80,7 +80,7 @@ async fn live(builder: Builder, loaded: &Loaded, entry: Entry, log: &LogHandle) 
             _ = terminate.recv() => break None,
             _ = interrupt.recv() => break None,
             _ = reopen.recv() => log.reopen(),
-            _ = reload.recv() => app.reload_plugins("local: SIGHUP"),
+            _ = reload.recv() => app.reload("local: SIGHUP"),
             () = app.taken_over() => {
                 log::info!("another server has taken over");
                 break None;
@@ -121,7 +121,7 @@ fn leave(log: &LogHandle, exit: Exit) -> ! {
 /// Says where it listens and what to do next: to a person on stdout, to a collector as a log line.
 fn announce(app: &App, loaded: &Loaded) {
     let config = &loaded.config;
-    let address = app.address().map(|address| format!("http://{address}")).unwrap_or_default();
+    let address = app.address().map(|address| format!("{}://{address}", config.scheme())).unwrap_or_default();
     let url = config.server.public_url.clone().unwrap_or(address);
     service::ready(&url);
     log::info!(url = url.as_str(), workers = config.server.workers, took_ms = app.age().as_millis() as u64; "serving {url}/mcp");
@@ -154,7 +154,7 @@ pub(super) fn exit_of(error: &StartError) -> Exit {
     match error {
         StartError::Storage(error) => exit_of_storage(error),
         StartError::Restore(error) => super::backup::exit_of(error),
-        StartError::Open(_) => Exit::Configuration,
+        StartError::Open(_) | StartError::Tls(_) => Exit::Configuration,
         StartError::Part(_) => Exit::Internal,
         StartError::Listen(_) | StartError::Plugin(_) | StartError::Key(_) => Exit::CannotCreate,
     }

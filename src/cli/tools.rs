@@ -56,7 +56,8 @@ pub fn run(command: Command, loaded: &Loaded, json: bool) -> anyhow::Result<Exit
     let url = match &command {
         Command::List { url } | Command::Call { url, .. } => url.as_deref(),
     };
-    if url.is_none() && loaded.config.server.port == 0 {
+    // With TLS it is reached over the socket in its folder, whatever its port.
+    if url.is_none() && loaded.config.server.port == 0 && loaded.config.tls.cert.is_none() {
         output::say("waygate-mcp: server.port is 0, so the port is not known; name the server with --url");
         return Ok(Exit::Usage.into());
     }

@@ -15,6 +15,7 @@ pub fn check(config: &Config, given: &[Given], faults: &mut Faults) {
     };
     check_server(config, &mut refuse);
     check_names(config, &mut refuse);
+    check_tls(config, &mut refuse);
     check_keys(config, &mut refuse);
     check_roots(&config.files.roots, &mut refuse);
     check_database(config, &mut refuse);
@@ -36,6 +37,23 @@ fn check_server(config: &Config, refuse: &mut Refuse<'_>) {
         let sentence =
             format!("server.host is {:?}, but takes an address or a name alone, as 127.0.0.1", server.host);
         refuse("server.host", sentence);
+    }
+}
+
+/// What the files hold is looked at when the server starts: other verbs need not be able to read them.
+fn check_tls(config: &Config, refuse: &mut Refuse<'_>) {
+    let tls = &config.tls;
+    for (given, missing, is_alone) in [
+        ("tls.cert", "tls.key", tls.cert.is_some() && tls.key.is_none()),
+        ("tls.key", "tls.cert", tls.key.is_some() && tls.cert.is_none()),
+        ("tls.client_ca", "tls.cert", tls.client_ca.is_some() && tls.cert.is_none()),
+    ] {
+        if is_alone {
+            refuse(
+                given,
+                format!("{given} goes with {missing}, which is not set; set both, or remove {given}"),
+            );
+        }
     }
 }
 
@@ -159,6 +177,18 @@ fn check_names(config: &Config, refuse: &mut Refuse<'_>) {
             "server.allowed_origins has {origin:?}, but takes origins, as https://app.example.org: scheme and host, no path"
         );
         refuse("server.allowed_origins", sentence);
+    }
+    for origin in server.cors_origins.iter().filter(|origin| !is_origin(origin)) {
+        let sentence = if origin.as_str() == "*" {
+            "server.cors_origins has \"*\", with which any page in the world could use what its reader may use here; name \
+             the origins, as https://app.example.org"
+                .to_owned()
+        } else {
+            format!(
+                "server.cors_origins has {origin:?}, but takes origins, as https://app.example.org: scheme and host, no path"
+            )
+        };
+        refuse("server.cors_origins", sentence);
     }
     for network in server.trusted_proxies.iter().filter(|network| !is_network(network)) {
         let sentence =

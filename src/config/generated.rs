@@ -167,7 +167,7 @@ fn schema_of(setting: &Setting) -> Json {
         }),
         Kind::Bool => json!({"type": "boolean"}),
         Kind::Words(words) => json!({"type": "string", "enum": words}),
-        Kind::Text | Kind::Folder => json!({"type": "string", "minLength": 1}),
+        Kind::Text | Kind::Folder | Kind::File => json!({"type": "string", "minLength": 1}),
         Kind::Secret => json!({"type": "string", "minLength": 1, "writeOnly": true}),
         Kind::List => json!({"type": "array", "items": {"type": "string"}}),
     };
@@ -226,6 +226,9 @@ fn default_in_words(setting: &Setting) -> String {
 fn sample(setting: &Setting, form: fn(&str) -> String) -> String {
     let example = match setting.key {
         "server.public_url" => "\"https://mcp.example.org\"",
+        "tls.cert" => "\"/etc/waygate/tls/cert.pem\"",
+        "tls.key" => "\"/etc/waygate/tls/key.pem\"",
+        "tls.client_ca" => "\"/etc/waygate/tls/clients.pem\"",
         "database.url" => "\"postgres://user:password@localhost/waygate\"",
         _ => "\"\"",
     };

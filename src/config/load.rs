@@ -117,8 +117,10 @@ pub fn load(sources: &Sources) -> Result<Loaded, Faults> {
     }
     note_open_secrets(&given, &read, &mut findings.notes);
     match config {
-        Some(config) if findings.faults.is_empty() => {
-            Ok(Loaded { config, settings: show(&given), files: read, notes: findings.notes })
+        Some(mut config) if findings.faults.is_empty() => {
+            let settings = show(&given);
+            config.shown = settings.clone().into();
+            Ok(Loaded { config, settings, files: read, notes: findings.notes })
         }
         _ => Err(findings.faults),
     }
@@ -312,6 +314,10 @@ fn resolve(given: &mut [Given], sources: &Sources, findings: &mut Findings) {
                     *value = Value::Text(path.to_string_lossy().into_owned());
                 }
                 None if origin.layer == Layer::Default => {}
+                None => findings.faults.add(origin.place.clone(), NO_HOME),
+            },
+            (Kind::File, Value::Text(text)) => match expand(text, sources) {
+                Some(path) => *value = Value::Text(path.to_string_lossy().into_owned()),
                 None => findings.faults.add(origin.place.clone(), NO_HOME),
             },
             (Kind::Text, Value::Text(host)) if setting.key == "server.host" => {

@@ -29,6 +29,7 @@ pub use selection::Selection;
 pub use values::Value;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::Deserialize;
 
@@ -67,8 +68,14 @@ pub struct Config {
     /// The file of variables that is read if it is there.
     #[serde(skip)]
     pub env_file: Option<PathBuf>,
+    /// Every setting as it is, with where it comes from; secrets are masked.
+    #[serde(skip)]
+    pub shown: Arc<[Shown]>,
     /// The process and its listener.
     pub server: Server,
+    /// The certificate.
+    #[serde(default)]
+    pub tls: Tls,
     /// Who may come in.
     #[serde(default)]
     pub access: Access,
@@ -132,8 +139,29 @@ pub struct Server {
     pub allowed_origins: Vec<String>,
     /// Addresses or networks whose forwarding headers are believed.
     pub trusted_proxies: Vec<String>,
+    /// Origins whose pages may speak MCP and read the answers.
+    pub cors_origins: Vec<String>,
     /// Serve a non-loopback address without any key.
     pub insecure_no_auth: bool,
+}
+
+/// `[tls]`: the certificate; both files or none.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// With the chain to its authority.
+    pub cert: Option<PathBuf>,
+    /// Of the certificate.
+    pub key: Option<PathBuf>,
+    /// Whose certificates clients must have, if they need one.
+    pub client_ca: Option<PathBuf>,
+}
+
+impl Config {
+    /// How the network is spoken to: `https` with a certificate, else `http`.
+    pub fn scheme(&self) -> &'static str {
+        if self.tls.cert.is_some() { "https" } else { "http" }
+    }
 }
 
 /// `[access]`: who may come in.

@@ -23,6 +23,8 @@ pub enum Kind {
     Text,
     /// A folder; `~/` is the home folder.
     Folder,
+    /// A file; `~/` is the home folder.
+    File,
     /// Any number of texts; comma-separated in the environment.
     List,
     /// A text that is never shown.
@@ -109,8 +111,6 @@ pub fn by_flag(flag: &str) -> Option<&'static Setting> {
 /// What a later version will serve: (variable, key or section, what to do today). Refused by name.
 pub const NOT_YET: &[(&str, &str, &str)] = &[
     ("WAYGATE_SECRET_KEY", "access.secret_key", "remove it; the key that clients show is WAYGATE_API_KEY"),
-    ("WAYGATE_TLS_CERT", "tls", "remove it and end TLS at a proxy in front of Waygate"),
-    ("WAYGATE_TLS_KEY", "tls", "remove it and end TLS at a proxy in front of Waygate"),
     (
         "WAYGATE_RATE_LIMIT",
         "limits.rate",
@@ -121,6 +121,10 @@ pub const NOT_YET: &[(&str, &str, &str)] = &[
 /// What each section is about, in the order of the table.
 pub const SECTIONS: &[(&str, &str)] = &[
     ("server", "The process and its listener."),
+    (
+        "tls",
+        "The certificate: with one, Waygate speaks https and nothing else. Renewed files are read at a reload.",
+    ),
     ("access", "Who may come in."),
     ("mcp", "The protocol endpoint."),
     ("limits", "How much is let through; keys, tools and bundles have limits of their own."),
@@ -162,7 +166,7 @@ const fn from_to(min: u64, max: u64) -> Kind {
 }
 
 use Fallback::{ByMode, Is, Unset};
-use Kind::{Bool, Folder, List, Secret, Text, Words, Workers};
+use Kind::{Bool, File, Folder, List, Secret, Text, Words, Workers};
 
 const DAY: u64 = 86_400;
 const GIB: u64 = 1 << 30;
@@ -206,9 +210,18 @@ pub const SETTINGS: &[Setting] = &[
     setting("server.allowed_origins", "WAYGATE_ALLOWED_ORIGINS", List, Is("[]"),
         "Origins of web pages accepted beside the server's own, as `https://app.example.org`."),
     setting("server.trusted_proxies", "WAYGATE_TRUSTED_PROXIES", List, Is("[]"),
-        "Addresses or networks of proxies whose forwarding headers are believed, as `10.0.0.0/8`."),
+        "Addresses or networks of proxies whose forwarding headers are believed, as `10.0.0.0/8`; what comes from there never counts as from this machine."),
+    setting("server.cors_origins", "WAYGATE_CORS_ORIGINS", List, Is("[]"),
+        "Origins of web pages whose scripts may speak MCP here and read the answers (CORS), as `https://app.example.org`; with none, only those of the server's own origin can."),
     setting("server.insecure_no_auth", "WAYGATE_INSECURE_NO_AUTH", Bool, Is("false"),
         "Serve real users, or an address that other machines reach, although there is no key.").flag("--insecure-no-auth"),
+
+    setting("tls.cert", "WAYGATE_TLS_CERT", File, Unset,
+        "A PEM file of the certificate that clients see, with those that lead to its authority after it."),
+    setting("tls.key", "WAYGATE_TLS_KEY", File, Unset,
+        "A PEM file of its private key, which nobody but this user and its group may read."),
+    setting("tls.client_ca", "WAYGATE_TLS_CLIENT_CA", File, Unset,
+        "A PEM file of authorities: who has no certificate of one of them is not let in, beside all that keys ask for."),
 
     setting("access.api_key", "WAYGATE_API_KEY", Secret, Unset,
         "The operator's own key, which opens everything, beside those of `waygate-mcp keys`; make one with `openssl rand -hex 32`."),
@@ -309,7 +322,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("history.queue_max", "WAYGATE_HISTORY_QUEUE_MAX", from_to(1, 1_000_000), Is("8192"),
         "Records that may wait to be written.").unit("records"),
     setting("history.linger_ms", "WAYGATE_HISTORY_LINGER_MS", from_to(0, 1000), Is("20"),
-        "How long records gather before they are written together; with `batched` only.").unit("milliseconds"),
+        "How long records gather before they are written together, which a killed process loses; with `batched` only.").unit("milliseconds"),
     setting("history.redact_keys", "WAYGATE_HISTORY_REDACT_KEYS", List, Is("[]"),
         "Names of arguments to hide beside those that are always hidden, such as `password`."),
     setting("history.keep_days", "WAYGATE_HISTORY_KEEP_DAYS", from_to(0, 36_500), Is("0"),

@@ -175,7 +175,7 @@ fn the_folder_of_files_is_looked_for_in_order() {
 #[test]
 fn the_generated_files_change_nothing() {
     let machine = Machine::new();
-    let plain = format!("{:?}", machine.load().config);
+    let plain = machine.load().config;
     let machine = machine
         .file("home/.waygate/config/default.toml", &generated::default_toml())
         .file("work/.env", &generated::env_example());
@@ -183,7 +183,9 @@ fn the_generated_files_change_nothing() {
     assert_eq!(loaded.files.len(), 2);
     assert_eq!(std::mem::take(&mut loaded.config.read_from), loaded.files);
     assert!(loaded.config.folder.take().is_some_and(|folder| folder.ends_with(".waygate/config")));
-    assert_eq!(format!("{:?}", loaded.config), plain);
+    // Where values come from is another matter.
+    loaded.config.shown = std::sync::Arc::clone(&plain.shown);
+    assert_eq!(format!("{:?}", loaded.config), format!("{plain:?}"));
 }
 
 #[test]

@@ -79,7 +79,7 @@ pub fn of_text(setting: &Setting, text: &str) -> Result<Option<Value>, String> {
         Kind::List => Value::List(
             text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect(),
         ),
-        Kind::Text | Kind::Folder | Kind::Secret => Value::Text(text.to_owned()),
+        Kind::Text | Kind::Folder | Kind::File | Kind::Secret => Value::Text(text.to_owned()),
     };
     Ok(Some(value))
 }
@@ -96,7 +96,9 @@ pub fn of_toml(setting: &Setting, value: &DeValue<'_>) -> Result<Value, String> 
         }
         (Kind::Workers | Kind::Words(_), DeValue::String(text)) => word(setting, text),
         (Kind::Bool, DeValue::Boolean(truth)) => Ok(Value::Truth(*truth)),
-        (Kind::Text | Kind::Folder | Kind::Secret, DeValue::String(text)) if !text.is_empty() => {
+        (Kind::Text | Kind::Folder | Kind::File | Kind::Secret, DeValue::String(text))
+            if !text.is_empty() =>
+        {
             Ok(Value::Text(text.clone().into_owned()))
         }
         (Kind::List, DeValue::Array(items)) => {
@@ -155,6 +157,7 @@ pub fn takes(setting: &Setting) -> String {
         Kind::Words(words) => format!("one of {}", words.join(", ")),
         Kind::Text => "a text".to_owned(),
         Kind::Folder => "a folder".to_owned(),
+        Kind::File => "a file".to_owned(),
         Kind::List => "a list of strings".to_owned(),
         Kind::Secret => "a text that is not empty".to_owned(),
     }

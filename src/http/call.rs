@@ -69,7 +69,14 @@ pub struct Asked {
 /// # Errors
 /// 404 for a bundle that the caller may not use, as for one that is not there; 403 for who may use bundles alone.
 pub fn view_of(request: &HttpRequest, caller: &Caller) -> Result<ViewName, Fault> {
-    let bundle = request.path().strip_prefix(super::MCP).and_then(|rest| rest.strip_prefix('/'));
+    view_at(request.path().strip_prefix(super::MCP).and_then(|rest| rest.strip_prefix('/')), caller)
+}
+
+/// The same for a bundle's name; without one, the path of everything.
+///
+/// # Errors
+/// As [`view_of`].
+pub fn view_at(bundle: Option<&str>, caller: &Caller) -> Result<ViewName, Fault> {
     if caller.may_enter(bundle) {
         return Ok(bundle.map_or(ViewName::MAIN, ViewName::of).through(caller.tools.as_ref()));
     }
@@ -86,10 +93,10 @@ pub fn view_of(request: &HttpRequest, caller: &Caller) -> Result<ViewName, Fault
 }
 
 /// The answer that refuses a request.
-pub fn refuse(call: &Call<'_>, id: &Id, method: &str, fault: &Fault) -> HttpResponse {
-    let known = Method::parse(method).map_or("unknown", Method::name);
+pub fn refuse(call: &Call<'_>, asked: &Asked, fault: &Fault) -> HttpResponse {
+    let known = Method::parse(&asked.method).map_or("unknown", Method::name);
     METRICS.requests.with_label_values(&[known, fault.code.name()]).inc();
-    reply::rpc_error(Some(id), fault, known, &call.request_id)
+    reply::rpc_error(Some(&asked.id), fault, known, &call.request_id)
 }
 
 /// One request in work, counted; a stop waits for it.

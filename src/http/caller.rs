@@ -1,6 +1,6 @@
 //! Who is calling: a handler that has a `Caller` is authenticated.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::PoisonError;
 use std::time::{Instant, SystemTime};
 
@@ -16,7 +16,8 @@ use crate::error::{ErrorCode, Fault};
 use crate::telemetry::metrics::METRICS;
 
 /// Headers that only somebody who forwards adds.
-const FORWARDING: [&str; 4] = ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip"];
+const FORWARDING: [&str; 6] =
+    ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via"];
 
 /// What a URL asks of who calls it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,18 +42,27 @@ pub fn admit(request: &HttpRequest, frame: &Frame, wants: Wants) -> Result<Calle
     let ring = frame.house.keys.ring();
     let shown = if ring.is_open() { None } else { proof(request.headers())? };
     let caller = ring.admit(shown, SystemTime::now()).map_err(|refusal| refused(request, frame, refusal))?;
+    permit(&caller, wants, ring.is_open(), || is_local(request, frame))
+        .inspect_err(|_| METRICS.refused.with_label_values(&["key_scope"]).inc())?;
+    Ok(caller)
+}
+
+/// Whether a caller may have what a URL asks for, at a server that may be open to everybody.
+///
+/// # Errors
+/// 403 when they may not.
+pub fn permit(
+    caller: &Caller,
+    wants: Wants,
+    is_open: bool,
+    is_local: impl FnOnce() -> bool,
+) -> Result<(), Fault> {
     let (may, wanted) = match wants {
         Wants::AnyKey => (true, Scope::Mcp),
         Wants::Scope(scope) => (caller.scopes.holds(scope), scope),
-        Wants::Operator => {
-            (caller.scopes.holds(Scope::Admin) || ring.is_open() && is_local(request), Scope::Admin)
-        }
+        Wants::Operator => (caller.scopes.holds(Scope::Admin) || is_open && is_local(), Scope::Admin),
     };
-    if may {
-        return Ok(caller);
-    }
-    METRICS.refused.with_label_values(&["key_scope"]).inc();
-    Err(out_of_scope(wanted, ring.is_open()))
+    if may { Ok(()) } else { Err(out_of_scope(wanted, is_open)) }
 }
 
 /// Who calls, if they show a key that is taken; nothing is said or counted of one that is not.
@@ -85,12 +95,16 @@ fn out_of_scope(wanted: Scope, open: bool) -> Fault {
     fault.with(SCOPE, wanted.name())
 }
 
+/// What is said to who is not let in.
+pub fn not_let_in(refusal: Refusal) -> Fault {
+    Fault::new(ErrorCode::Unauthenticated, refusal.sentence(), refusal.advice()).with(REASON, refusal.name())
+}
+
 /// What is answered to who is not let in; counted, logged, and slowed down where it looks like guessing.
 fn refused(request: &HttpRequest, frame: &Frame, refusal: Refusal) -> Fault {
     let from = address(request, frame);
     let (mut reason, mut told) = (refusal.name(), None);
-    let mut fault =
-        Fault::new(ErrorCode::Unauthenticated, refusal.sentence(), refusal.advice()).with(REASON, reason);
+    let mut fault = not_let_in(refusal);
     if refusal != Refusal::Missing {
         let mut failures = frame.failures.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(wait) = failures.note(from, Instant::now()) {
@@ -116,10 +130,16 @@ fn refused(request: &HttpRequest, frame: &Frame, refusal: Refusal) -> Fault {
     fault
 }
 
-/// Whether the request comes from this machine, and from nobody who forwards for others.
-pub fn is_local(request: &HttpRequest) -> bool {
-    let loopback = request.peer_addr().is_some_and(|peer| peer.ip().to_canonical().is_loopback());
-    is_this_user(request) || loopback && !is_forwarded(request)
+/// Whether the request comes from this machine, and from nobody who forwards for others: a trusted proxy does, whether or
+/// not it says so.
+pub fn is_local(request: &HttpRequest, frame: &Frame) -> bool {
+    let loopback = request.peer_addr().map(|peer| peer.ip().to_canonical()).filter(IpAddr::is_loopback);
+    let is_local = loopback.is_some_and(|peer| !is_trusted(peer, frame)) && !is_forwarded(request);
+    is_local || is_this_user(request)
+}
+
+fn is_trusted(address: IpAddr, frame: &Frame) -> bool {
+    frame.trusted_proxies.iter().any(|proxy| proxy.holds(address))
 }
 
 /// Whether the request comes from the user whose server this is, and from nobody who forwards for others: it came over
@@ -135,15 +155,32 @@ fn is_forwarded(request: &HttpRequest) -> bool {
 /// The client's address: the peer's, or what a trusted proxy says of it.
 pub fn address(request: &HttpRequest, frame: &Frame) -> Option<IpAddr> {
     let peer = request.peer_addr()?.ip().to_canonical();
-    if !frame.trusted_proxies.iter().any(|proxy| proxy.holds(peer)) {
+    if !is_trusted(peer, frame) {
         return Some(peer);
     }
-    let forwarded = request.headers().get("x-forwarded-for").and_then(|value| value.to_str().ok());
-    // The last address that no trusted proxy wrote about itself.
-    let told =
-        forwarded.into_iter().flat_map(|list| list.rsplit(',')).filter_map(|one| one.trim().parse().ok());
-    let mut told = told.skip_while(|address| frame.trusted_proxies.iter().any(|proxy| proxy.holds(*address)));
-    Some(told.next().unwrap_or(peer))
+    Some(told_by(request.headers(), peer, |address| is_trusted(address, frame)))
+}
+
+/// The address that the forwarding headers tell of, which the proxy at `peer` sent: the last one that no trusted proxy wrote
+/// about another one. What comes before that, or before something that is no address, anybody may have written.
+fn told_by(headers: &HeaderMap, peer: IpAddr, is_trusted: impl Fn(IpAddr) -> bool) -> IpAddr {
+    let lists: Vec<&str> =
+        headers.get_all("x-forwarded-for").map(|list| list.to_str().unwrap_or_default()).collect();
+    let mut last = peer;
+    for told in lists.iter().rev().flat_map(|list| list.rsplit(',')) {
+        let Some(address) = written_address(told.trim()) else { return last };
+        last = address;
+        if !is_trusted(address) {
+            return last;
+        }
+    }
+    last
+}
+
+/// An address as proxies write it: alone, or with a port.
+fn written_address(text: &str) -> Option<IpAddr> {
+    let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());
+    text.parse::<IpAddr>().ok().or_else(with_port).map(|address| address.to_canonical())
 }
 
 /// The key that is shown, in either header.
@@ -184,19 +221,25 @@ fn unclear(why: String) -> Fault {
 const IN_QUERY: [&str; 7] = ["api_key", "apikey", "api-key", "key", "access_token", "token", "x-api-key"];
 
 /// Why a request is refused that shows a key in its URL: what stands there is kept by proxies, logs and histories.
-pub fn key_in_query(query: &str) -> Option<Fault> {
+pub fn key_in_query(path: &str, query: &str) -> Option<Fault> {
+    // There `key` is what a key is called; whoever serves it looks that it is no more than that.
+    let names_keys = path == super::explain::PATH;
     let shows = |pair: &str| {
         let name = unescaped(pair.split_once('=').map_or(pair, |(name, _)| name));
-        IN_QUERY.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
+        let is_named = names_keys && name == b"key";
+        !is_named && IN_QUERY.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
     };
-    query.split(['&', ';']).any(shows).then(|| {
-        METRICS.refused.with_label_values(&["key_in_query"]).inc();
-        Fault::new(
-            ErrorCode::InvalidRequest,
-            "a key was sent in the URL, where logs and histories keep it, and is not looked at there",
-            "send it as `Authorization: Bearer <key>` or `X-API-Key: <key>`, and rotate it if the URL was used elsewhere",
-        )
-    })
+    query.split(['&', ';']).any(shows).then(shown_in_query)
+}
+
+/// What is said to who shows a key in a URL.
+pub fn shown_in_query() -> Fault {
+    METRICS.refused.with_label_values(&["key_in_query"]).inc();
+    Fault::new(
+        ErrorCode::InvalidRequest,
+        "a key was sent in the URL, where logs and histories keep it, and is not looked at there",
+        "send it as `Authorization: Bearer <key>` or `X-API-Key: <key>`, and rotate it if the URL was used elsewhere",
+    )
 }
 
 /// A name of a query as it was meant.
@@ -255,6 +298,28 @@ mod tests {
     }
 
     #[test]
+    fn of_the_forwarded_addresses_the_last_that_is_no_proxy_s_counts() {
+        let told = |lists: &[&'static str]| {
+            let mut map = HeaderMap::new();
+            for list in lists {
+                map.append(HeaderName::from_static("x-forwarded-for"), HeaderValue::from_static(list));
+            }
+            let peer = "127.0.0.1".parse().unwrap();
+            told_by(&map, peer, |address| address.is_loopback() || address.to_string().starts_with("10."))
+                .to_string()
+        };
+        assert_eq!(told(&[]), "127.0.0.1");
+        assert_eq!(told(&["203.0.113.7"]), "203.0.113.7");
+        assert_eq!(told(&["1.1.1.1, 203.0.113.7, 10.0.0.9"]), "203.0.113.7");
+        assert_eq!(told(&["1.1.1.1", "203.0.113.7"]), "203.0.113.7", "a proxy may add a line of its own");
+        assert_eq!(told(&["203.0.113.7:4711"]), "203.0.113.7");
+        assert_eq!(told(&["[2001:db8::7]:4711"]), "2001:db8::7");
+        assert_eq!(told(&["1.1.1.1, unknown"]), "127.0.0.1", "what comes before may be anybody's word");
+        assert_eq!(told(&["1.1.1.1, unknown, 10.0.0.9"]), "10.0.0.9");
+        assert_eq!(told(&["10.0.0.8, 10.0.0.9"]), "10.0.0.8");
+    }
+
+    #[test]
     fn a_key_in_a_query_is_seen_however_its_name_is_written() {
         for bad in [
             "api_key=x",
@@ -265,10 +330,12 @@ mod tests {
             "a=b;token=x",
             "X-Api-Key=1",
         ] {
-            assert!(key_in_query(bad).is_some(), "{bad}");
+            assert!(key_in_query("/mcp", bad).is_some(), "{bad}");
         }
         for fine in ["", "limit=1&since=2", "session_id=key", "keys=1", "a=token", "%", "%zz=1"] {
-            assert!(key_in_query(fine).is_none(), "{fine}");
+            assert!(key_in_query("/mcp", fine).is_none(), "{fine}");
         }
+        let named = |query| key_in_query(crate::http::explain::PATH, query).is_none();
+        assert!(named("tool=a&key=ci") && !named("key=ci&api_key=x") && !named("KEY=ci"));
     }
 }

@@ -10,10 +10,11 @@ use crate::access::{Failures, Gate};
 use crate::actors::House;
 use crate::actors::executor::CommandExecutor;
 use crate::actors::supervision::Part;
-use crate::config::Network;
+use crate::config::{Network, Shown};
 use crate::protocol::Eras;
 
 pub use super::quotas::Quotas;
+pub use super::safety::Safety;
 
 /// Shared by all workers.
 pub struct Frame {
@@ -25,6 +26,10 @@ pub struct Frame {
     pub gate: Gate,
     /// Whose forwarding headers are believed.
     pub trusted_proxies: Vec<Network>,
+    /// Every setting, for who asks what decided.
+    pub settings: Arc<[Shown]>,
+    /// What is said to browsers.
+    pub safety: Safety,
     /// Limits of a request.
     pub limits: Limits,
     /// How much is let through.

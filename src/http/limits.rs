@@ -4,14 +4,14 @@
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
-use actix_web::body::MessageBody;
-use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{ResponseHead, ServiceRequest, ServiceResponse};
 use actix_web::error::{InternalError, PayloadError};
 use actix_web::http::ConnectionType;
 use actix_web::http::header::{self, HeaderMap, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::web::{Bytes, BytesMut, Data, Payload};
-use actix_web::{Error, HttpRequest};
+use actix_web::{Error, HttpRequest, HttpResponse};
 use futures_util::{FutureExt as _, StreamExt as _};
 
 use super::door::{Door, Frame};
@@ -24,39 +24,65 @@ use crate::telemetry::metrics::METRICS;
 pub async fn guard(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<impl MessageBody>, Error> {
-    let door = request.app_data::<Data<Door>>().cloned();
-    // No page in a browser reaches a socket in a folder.
-    let guarded = door.as_ref().filter(|_| !caller::is_this_user(request.request()));
-    if let Some(fault) = guarded.and_then(|door| foreign(request.headers(), &door.frame)) {
-        METRICS.refused.with_label_values(&["foreign"]).inc();
-        return Err(answer(&fault, door.as_ref().map(|door| &***door)));
-    }
-    if let Some(fault) = caller::key_in_query(request.query_string()) {
-        return Err(answer(&fault, door.as_ref().map(|door| &***door)));
-    }
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let Some(door) = request.app_data::<Data<Door>>().cloned() else {
+        return next.call(request).await.map(ServiceResponse::map_into_boxed_body);
+    };
     // What can be answered at once never waits: without this, a client that sends requests without end, and takes each answer,
     // has its thread to itself.
     tokio::task::coop::consume_budget().await;
-    // Nothing of the request may be kept across the call: routing needs it alone.
-    match AssertUnwindSafe(next.call(request)).catch_unwind().await {
-        Ok(answered) => answered.map(|mut answered| {
-            if door.is_some_and(|door| door.frame.house.phase.is_retiring()) {
-                // The next request on a new connection is the next server's.
-                answered.response_mut().head_mut().set_connection_type(ConnectionType::Close);
-            }
-            answered.map_into_boxed_body()
-        }),
-        Err(panic) => {
-            let fault = Fault::internal(format!("a handler panicked: {}", message_of(panic.as_ref())));
-            Err(answer(&fault, door.as_ref().map(|door| &***door)))
+    let page = door.frame.safety.page(request.head());
+    let early = refusal(&request, &door)
+        .map(|fault| answer(&fault, &door))
+        .or_else(|| page.as_ref()?.preflight(request.head()));
+    let answered = match early {
+        Some(early) => Ok(request.into_response(early)),
+        // Nothing of the request may be kept across the call: routing needs it alone.
+        None => AssertUnwindSafe(next.call(request))
+            .catch_unwind()
+            .await
+            .unwrap_or_else(|panic| {
+                let fault = Fault::internal(format!("a handler panicked: {}", message_of(panic.as_ref())));
+                Err(InternalError::from_response("", answer(&fault, &door)).into())
+            })
+            .map(ServiceResponse::map_into_boxed_body),
+    };
+    let finish = |head: &mut ResponseHead| {
+        door.frame.safety.protect(head.headers_mut());
+        if let Some(page) = page {
+            page.say(head.headers_mut());
+        }
+        if door.frame.house.phase.is_retiring() {
+            // The next request on a new connection is the next server's.
+            head.set_connection_type(ConnectionType::Close);
+        }
+    };
+    match answered {
+        Ok(mut answered) => {
+            finish(answered.response_mut().head_mut());
+            Ok(answered)
+        }
+        Err(error) => {
+            let mut answer = error.error_response();
+            finish(answer.head_mut());
+            Err(InternalError::from_response(error, answer).into())
         }
     }
 }
 
-fn answer(fault: &Fault, door: Option<&Door>) -> Error {
-    let request_id = door.map(|door| door.frame.house.ids.next()).unwrap_or_default();
-    InternalError::from_response("", reply::plain_error(fault, "a request", &request_id)).into()
+/// Why a request is refused before its URL is looked at, if so.
+fn refusal(request: &ServiceRequest, door: &Door) -> Option<Fault> {
+    // No page in a browser reaches a socket in a folder.
+    let is_guarded = !caller::is_this_user(request.request());
+    if let Some(fault) = is_guarded.then(|| foreign(request.headers(), &door.frame)).flatten() {
+        METRICS.refused.with_label_values(&["foreign"]).inc();
+        return Some(fault);
+    }
+    caller::key_in_query(request.path(), request.query_string())
+}
+
+fn answer(fault: &Fault, door: &Door) -> HttpResponse {
+    reply::plain_error(fault, "a request", &door.frame.house.ids.next())
 }
 
 /// Why the request may not come in, if so.

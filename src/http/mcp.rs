@@ -133,24 +133,24 @@ pub async fn answer(call: &Call<'_>, body: Bytes) -> HttpResponse {
             // Who speaks no stateless revision takes all for a request of a session.
             let is_modern = eras != Eras::Legacy && is_modern(&call.mirrors(), &asked.method, &params);
             speaks(call, if is_modern { 1 } else { 2 });
-            let refuse = |fault: &Fault| call::refuse(call, &asked.id, &asked.method, fault);
+            let refuse = |fault: Fault| call::refuse(call, &asked, &fault.traced(params.trace().id()));
             if !is_modern {
                 if eras == Eras::Modern {
                     let revision = params.revision().and_then(Member::text).unwrap_or_default();
-                    return refuse(&headers::unsupported(&revision));
+                    return refuse(headers::unsupported(&revision));
                 }
                 if let Some(fault) = refuse_legacy(&call.mirrors(), &asked.method) {
-                    return refuse(&fault);
+                    return refuse(fault);
                 }
                 let served = Box::pin(legacy::request(call, &asked, params)).await;
-                return served.unwrap_or_else(|fault| refuse(&fault));
+                return served.unwrap_or_else(|fault| call::refuse(call, &asked, &fault));
             }
             let _busy = Busy::begin();
             let served = AssertUnwindSafe(serve(call, &asked, &params)).catch_unwind().await;
             let served = served.unwrap_or_else(|panic| {
                 Err(Fault::internal(format!("a handler panicked: {}", message_of(panic.as_ref()))))
             });
-            served.unwrap_or_else(|fault| refuse(&fault))
+            served.unwrap_or_else(refuse)
         }
     }
 }

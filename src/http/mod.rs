@@ -6,6 +6,7 @@ mod admin;
 mod call;
 mod caller;
 pub mod door;
+mod explain;
 mod legacy;
 mod limits;
 mod listen;
@@ -15,29 +16,28 @@ mod ops;
 mod quotas;
 mod reply;
 mod route;
+mod safety;
+mod secure;
+mod serve;
 mod stream;
 mod tally;
 pub mod views;
 
 use std::cell::RefCell;
-use std::net::TcpListener;
-use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use actix_web::dev::{AppService, HttpServiceFactory, ResourceDef, Server};
 use actix_web::guard::{Guard, GuardContext, fn_guard};
 use actix_web::http::Method;
-use actix_web::middleware::from_fn;
-use actix_web::rt::net::UnixStream;
 use actix_web::web::{self, Data, ServiceConfig};
-use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
+use actix_web::{HttpRequest, HttpResponse};
 
 use crate::access::keys::Scope;
 use crate::actors::executor::{self, CommandExecutor};
 use caller::Wants;
 use door::{Door, Frame};
+pub use serve::{Entrances, Manners};
 
 /// Where MCP is spoken with everything that is offered; a bundle's name may follow.
 const MCP: &str = "/mcp";
@@ -96,6 +96,7 @@ fn routes(urls: &mut ServiceConfig) {
         .service(get("/diagnostics/errors", READ, web::get().to(ops::errors)))
         .service(get("/diagnostics/cache", READ, web::get().to(ops::cache)))
         .service(get("/diagnostics/actors", READ, web::get().to(ops::actors)))
+        .service(get(explain::PATH, READ, web::get().to(explain::explain)))
         .service(at("/diagnostics/actors/{name}/crash", "POST", Wants::Operator, web::post().to(ops::crash)))
         .configure(admin_routes)
         .default_service(web::to(ops::not_found));
@@ -128,28 +129,6 @@ fn admin_routes(urls: &mut ServiceConfig) {
         .service(post("revoke").route(web::post().to(admin::revoke)));
 }
 
-/// How the server meets its clients, from the configuration.
-#[derive(Debug, Clone, Copy)]
-pub struct Manners {
-    /// Threads that serve.
-    pub workers: usize,
-    /// Connections of all workers together.
-    pub connections_max: usize,
-    /// How long a head may take to arrive.
-    pub head_timeout: Duration,
-    /// How long an idle connection is kept.
-    pub keep_alive: Duration,
-}
-
-/// Where clients come in.
-#[derive(Debug)]
-pub struct Entrances {
-    /// From the network; a server of one client has none.
-    pub network: Option<TcpListener>,
-    /// From the user whose server this is, where the file system has sockets.
-    pub user: Option<UnixListener>,
-}
-
 thread_local! {
     /// What the worker on this thread has at hand. A thread is one server's alone, and ends with it.
     static DOOR: RefCell<Option<Data<Door>>> = const { RefCell::new(None) };
@@ -170,33 +149,6 @@ pub fn serve(entrances: Entrances, frame: Arc<Frame>, manners: Manners) -> std::
         Data::new(Door { frame: Arc::clone(&frame), executor, part })
     };
     // A worker builds its service anew for each entrance.
-    let factory = move || {
-        let door = DOOR.with_borrow_mut(|door| door.get_or_insert_with(&make).clone());
-        App::new().app_data(door).wrap(from_fn(limits::guard)).configure(routes)
-    };
-    let server = HttpServer::new(factory)
-        .workers(manners.workers)
-        .max_connections(manners.connections_max.div_ceil(manners.workers))
-        .client_request_timeout(manners.head_timeout)
-        .keep_alive(manners.keep_alive)
-        // Without it each streamed answer waits for the client's delayed acknowledgement, 44 ms.
-        .tcp_nodelay(true)
-        // With it a client that went away is not noticed while its call runs.
-        .h1_allow_half_closed(false)
-        .disable_signals()
-        .on_connect(move |stream, extensions| {
-            let user = stream.is::<UnixStream>();
-            let from = if user { door::From::ThisUser } else { door::From::Network };
-            drop(extensions.insert(connections.open(from)));
-        })
-        .shutdown_timeout(1);
-    let server = match entrances.user {
-        Some(user) => server.listen_uds(user)?,
-        None => server,
-    };
-    let server = match entrances.network {
-        Some(network) => server.listen(network)?,
-        None => server,
-    };
-    Ok(server.run())
+    let door = move || DOOR.with_borrow_mut(|door| door.get_or_insert_with(&make).clone());
+    serve::serve(entrances, door, &connections, manners)
 }

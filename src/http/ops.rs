@@ -1,5 +1,6 @@
 //! The operations endpoints: small handlers that ask, and say what they were told.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use actix_web::http::StatusCode;
@@ -12,13 +13,16 @@ use serde_json::{Value, json};
 use super::call::Call;
 use super::caller::{self, Wants};
 use super::door::{Door, ERAS};
+use super::explain;
 use super::mcp;
 use super::reply;
 use super::views::{self, ANSWER_WITHIN};
 use crate::access::Caller;
 use crate::access::keys::Scope;
+use crate::actors::House;
 use crate::actors::ask::ask;
 use crate::actors::metrics::messages::Render;
+use crate::actors::plugin::reload::Reloaded;
 use crate::actors::supervision::{Crash, Ping};
 use crate::catalog::ViewName;
 use crate::error::{ErrorCode, Fault};
@@ -34,7 +38,7 @@ pub async fn index(request: HttpRequest, door: Data<Door>) -> HttpResponse {
             "protocolVersions": SERVED.iter().copied().chain(Revision::with_sessions()).collect::<Vec<_>>(),
             "links": {
                 "mcp": "/mcp", "health": "/health", "ready": "/ready", "metrics": "/metrics", "plugins": "/plugins", "bundles": "/bundles",
-                "diagnostics": ["/diagnostics/connection", "/diagnostics/performance", "/diagnostics/errors", "/diagnostics/cache", "/diagnostics/actors"],
+                "diagnostics": ["/diagnostics/connection", "/diagnostics/performance", "/diagnostics/errors", "/diagnostics/cache", "/diagnostics/actors", explain::PATH],
             },
         }))
     };
@@ -267,21 +271,35 @@ pub async fn bundle(request: HttpRequest, door: Data<Door>, name: Path<String>) 
 
 /// `POST /plugins/reload`: for the operator alone.
 pub async fn reload(request: HttpRequest, door: Data<Door>) -> HttpResponse {
-    let reloaded = match admitted(&request, &door) {
+    let shown = match admitted(&request, &door) {
         Err(fault) => Err(fault),
-        Ok(caller) => match &door.frame.house.reload {
-            None => Err(Fault::new(
+        Ok(caller) => reload_for(&door.frame.house, &caller.principal).await,
+    };
+    respond(&request, &door, shown)
+}
+
+async fn reload_for(house: &House, by: &Arc<str>) -> Result<Value, Fault> {
+    let certificate = match &house.certificate {
+        Some(certificate) => Some(certificate.reload(by, &house.bench.recorder).await),
+        None => None,
+    };
+    let reloaded = match &house.reload {
+        Some(reload) => reload.reload(by).await?,
+        None if certificate.is_some() => Reloaded::default(),
+        None => {
+            return Err(Fault::new(
                 ErrorCode::NotFound,
                 "this server has no folder of plugins",
                 "start it by `waygate-mcp serve`",
-            )),
-            Some(reload) => reload.reload(&caller.principal).await,
-        },
+            ));
+        }
     };
-    let shown = reloaded.and_then(|reloaded| {
-        serde_json::to_value(&reloaded).map_err(|error| Fault::internal(error.to_string()))
-    });
-    respond(&request, &door, shown)
+    let internal = |error: serde_json::Error| Fault::internal(error.to_string());
+    let mut shown = serde_json::to_value(&reloaded).map_err(internal)?;
+    if let (Some(certificate), Some(shown)) = (certificate, shown.as_object_mut()) {
+        shown.insert("certificate".to_owned(), serde_json::to_value(certificate).map_err(internal)?);
+    }
+    Ok(shown)
 }
 
 /// Any other URL.
@@ -309,7 +327,7 @@ fn no_such_url(request: &HttpRequest) -> Fault {
 }
 
 /// Admits who calls, if they may have what the table of URLs asks for.
-fn admitted(request: &HttpRequest, door: &Door) -> Result<Caller, Fault> {
+pub(super) fn admitted(request: &HttpRequest, door: &Door) -> Result<Caller, Fault> {
     let wants = request.app_data::<Wants>().copied().unwrap_or(Wants::AnyKey);
     caller::admit(request, &door.frame, wants)
 }
@@ -317,10 +335,10 @@ fn admitted(request: &HttpRequest, door: &Door) -> Result<Caller, Fault> {
 fn sees_details(request: &HttpRequest, door: &Door) -> bool {
     let may_see =
         |caller: Caller| caller.scopes.holds(Scope::OpsRead) && &*caller.principal != Caller::ANONYMOUS;
-    caller::is_local(request) || caller::known(request, &door.frame).is_some_and(may_see)
+    caller::is_local(request, &door.frame) || caller::known(request, &door.frame).is_some_and(may_see)
 }
 
-fn respond(request: &HttpRequest, door: &Door, shown: Result<Value, Fault>) -> HttpResponse {
+pub(super) fn respond(request: &HttpRequest, door: &Door, shown: Result<Value, Fault>) -> HttpResponse {
     match shown {
         Ok(body) => reply::json(body.to_string()),
         Err(fault) => {

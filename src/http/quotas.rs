@@ -14,10 +14,10 @@ use actix_web::HttpRequest;
 use super::caller;
 use super::door::Frame;
 use crate::access::Caller;
-use crate::access::limits::{Addresses, Allowance, Excess, Of, Places, Steady};
+use crate::access::limits::{Addresses, Allowance, Excess, Of, Places, Running, Steady};
 use crate::actors::executor::limited::{self, Refused};
 use crate::catalog::{Snapshot, ViewName};
-use crate::config::Limits;
+use crate::config::{Limits, Quota};
 use crate::error::Fault;
 use crate::protocol::Method;
 use crate::protocol::modern::Params;
@@ -78,8 +78,15 @@ impl Quotas {
     /// # Errors
     /// 503 while there is none.
     pub fn look(&self) -> Result<(), Fault> {
-        let Some(server) = &self.server else { return Ok(()) };
-        server.look().map_err(|excess| self.refuse(excess))
+        self.has_room().map_err(|excess| self.refuse(excess))
+    }
+
+    /// The same, and neither counted nor said.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn has_room(&self) -> Result<(), Excess> {
+        self.server.as_ref().map_or(Ok(()), |server| server.look())
     }
 
     /// Charges one request to an address that nobody is known by.
@@ -106,26 +113,86 @@ impl Quotas {
         limited::refuse(excess)
     }
 
+    /// Who is charged for a request, the narrowest first: its key or address, its bundle, the server.
+    pub fn owners<'a>(&'a self, payer: &Payer<'a>, bundle: Option<&'a Allowance>) -> [Option<Owner<'a>>; 3] {
+        let caller = match (&payer.caller.allowance, &self.addresses) {
+            (Some(key), _) => Some(Owner::Known(key)),
+            (None, Some(addresses)) if payer.caller.is_anonymous() => {
+                Some(Owner::Stranger(addresses, payer.from))
+            }
+            _ => None,
+        };
+        [caller, bundle.map(Owner::Known), self.server.as_deref().map(Owner::Known)]
+    }
+
     fn spend(&self, payer: &Payer<'_>, bundle: Option<&Allowance>) -> Result<(), Excess> {
-        match (&payer.caller.allowance, &self.addresses) {
-            (Some(key), _) => key.spend()?,
-            (None, Some(addresses)) if payer.caller.is_anonymous() => addresses.spend(payer.from)?,
-            _ => {}
-        }
-        bundle.map_or(Ok(()), Allowance::spend)?;
-        self.server.as_ref().map_or(Ok(()), |server| server.spend())
+        self.owners(payer, bundle).into_iter().flatten().try_for_each(Owner::spend)
+    }
+
+    /// Whether a call would be let through now, in the order in which it would be charged; nobody is.
+    ///
+    /// # Errors
+    /// The limit by which it would be refused.
+    pub fn foresee(&self, payer: &Payer<'_>, bundle: Option<&Allowance>) -> Result<(), Excess> {
+        let owners = || self.owners(payer, bundle).into_iter().flatten();
+        owners().try_for_each(Owner::could_spend)?;
+        owners().try_for_each(Owner::look)
     }
 
     fn begin(&self, payer: &Payer<'_>, bundle: Option<&Allowance>) -> Result<Places, Excess> {
-        Ok(Places {
-            caller: match (&payer.caller.allowance, &self.addresses) {
-                (Some(key), _) => key.begin()?,
-                (None, Some(addresses)) if payer.caller.is_anonymous() => addresses.begin(payer.from)?,
-                _ => None,
-            },
-            bundle: bundle.map_or(Ok(None), Allowance::begin)?,
-            server: self.server.as_ref().map_or(Ok(None), |server| server.begin())?,
-        })
+        let [caller, bundle, server] = self.owners(payer, bundle);
+        let place = |owner: Option<Owner<'_>>| owner.map_or(Ok(None), Owner::begin);
+        Ok(Places { caller: place(caller)?, bundle: place(bundle)?, server: place(server)? })
+    }
+}
+
+/// Somebody who is charged.
+#[derive(Clone, Copy)]
+pub enum Owner<'a> {
+    /// A key, a bundle, the server.
+    Known(&'a Allowance),
+    /// Whoever comes from this address.
+    Stranger(&'a Addresses, Option<IpAddr>),
+}
+
+impl Owner<'_> {
+    fn spend(self) -> Result<(), Excess> {
+        match self {
+            Self::Known(allowance) => allowance.spend(),
+            Self::Stranger(addresses, from) => addresses.spend(from),
+        }
+    }
+
+    fn begin(self) -> Result<Option<Running>, Excess> {
+        match self {
+            Self::Known(allowance) => allowance.begin(),
+            Self::Stranger(addresses, from) => addresses.begin(from),
+        }
+    }
+
+    fn could_spend(self) -> Result<(), Excess> {
+        match self {
+            Self::Known(allowance) => allowance.could_spend(),
+            Self::Stranger(addresses, from) => addresses.could_spend(from),
+        }
+    }
+
+    fn look(self) -> Result<(), Excess> {
+        match self {
+            Self::Known(allowance) => allowance.look(),
+            Self::Stranger(addresses, from) => addresses.look(from),
+        }
+    }
+
+    /// What kind of owner it is, who, and what it may use up.
+    pub fn told(self) -> (Of, String, Quota) {
+        match self {
+            Self::Known(allowance) => (allowance.of(), allowance.whose().to_owned(), allowance.quota()),
+            Self::Stranger(addresses, from) => {
+                let whose = from.map_or_else(|| "an unknown address".to_owned(), |from| from.to_string());
+                (Of::Address, whose, addresses.quota())
+            }
+        }
     }
 }
 
@@ -162,7 +229,9 @@ pub fn enter(frame: &Frame, payer: &Payer<'_>, method: &str, params: &Params) ->
             let catalog = frame.house.shelf.view(payer.view);
             let target = catalog.and_then(|catalog| target(&catalog, method, params));
             let Payer { caller, session, request_id, .. } = *payer;
-            let refused = Refused { caller, method, target, session, request_id, detail, code: fault.code };
+            let trace_id = params.trace().id().map(Arc::from);
+            let code = fault.code;
+            let refused = Refused { caller, method, target, session, request_id, trace_id, detail, code };
             limited::record(&frame.house.bench, refused);
         }
         fault
@@ -170,7 +239,7 @@ pub fn enter(frame: &Frame, payer: &Payer<'_>, method: &str, params: &Params) ->
 }
 
 /// The limits of a bundle; what is no bundle has none, and nothing is looked up for it.
-fn bundle(frame: &Frame, view: &ViewName) -> Option<Arc<Allowance>> {
+pub fn bundle(frame: &Frame, view: &ViewName) -> Option<Arc<Allowance>> {
     view.name()?;
     frame.house.shelf.view(view)?.allowance().cloned()
 }

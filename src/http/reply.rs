@@ -6,7 +6,7 @@ use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
 
 use crate::access::limits::{LIMIT, Limit, OF, QUOTA};
-use crate::error::{ErrorCode, Fault, RETRY_AFTER};
+use crate::error::{ErrorCode, Fault, RETRY_AFTER, TRACE_ID};
 use crate::protocol::{Id, render};
 use crate::telemetry::errors::{self, Recent};
 use crate::telemetry::metrics::METRICS;
@@ -74,7 +74,8 @@ pub fn plain_error(fault: &Fault, during: &str, request_id: &str) -> HttpRespons
 /// Counts a fault that is ours, logs its cause, and keeps it for the diagnostics.
 pub fn note(fault: &Fault, during: &str, request_id: &str) {
     if !fault.code.is_ours() {
-        log::debug!(code = fault.code.name(), request_id = request_id; "{during} was refused");
+        let trace_id = fault.detail(TRACE_ID).and_then(Value::as_str).unwrap_or_default();
+        log::debug!(code = fault.code.name(), request_id = request_id, trace_id = trace_id; "{during} was refused");
         return;
     }
     METRICS.errors.with_label_values(&[fault.code.name()]).inc();
@@ -88,6 +89,7 @@ pub fn note(fault: &Fault, during: &str, request_id: &str) {
         during: during.to_owned(),
         cause: fault.cause.clone().unwrap_or_else(|| fault.message.to_string()),
         request_id: request_id.to_owned(),
+        trace_id: fault.detail(TRACE_ID).and_then(Value::as_str).map(str::to_owned),
     });
 }
 

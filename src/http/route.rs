@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::call::Mirrors;
 use crate::actors::House;
 use crate::actors::executor::messages::{Reference, Task};
-use crate::catalog::{Listing, Page, Snapshot, ViewName};
+use crate::catalog::{Listing, Page, Snapshot, ToolEntry, ViewName};
 use crate::error::{ErrorCode, Fault};
 use crate::protocol::capabilities::Offers;
 use crate::protocol::modern::{Member, Params};
@@ -130,18 +130,7 @@ fn tool(
     mirrors: Option<&Mirrors<'_>>,
 ) -> Result<Task, Fault> {
     let name = text(params.name(), "name")?;
-    let unknown = || {
-        // What a plugin offers that never came up is not known: a client that remembers its tools hears that it is away.
-        let may_know = view.name().is_none() && view.shows(&name);
-        let away = may_know.then(|| house.plugins.away(&name)).flatten();
-        away.unwrap_or_else(|| {
-            Fault::invalid_params(
-                format!("there is no tool {name:?}"),
-                "list the tools and use a name from there",
-            )
-        })
-    };
-    let entry = Arc::clone(catalog.tool(&name).ok_or_else(unknown)?);
+    let entry = tool_named(house, view, catalog, &name)?;
     let arguments = params.arguments()?;
     let value: Value = arguments.read().map_err(|error| {
         Fault::invalid_params(format!("`arguments` cannot be read: {error}"), "send an object")
@@ -152,6 +141,30 @@ fn tool(
         }
     }
     Ok(Task::Tool { entry, arguments, value })
+}
+
+/// The tool that is called so in `view`, whose state `catalog` is.
+///
+/// # Errors
+/// -32602 when there is none, or none for who looks; 503 while its plugin is away.
+pub fn tool_named(
+    house: &House,
+    view: &ViewName,
+    catalog: &Snapshot,
+    name: &str,
+) -> Result<Arc<ToolEntry>, Fault> {
+    let unknown = || {
+        // What a plugin offers that never came up is not known: a client that remembers its tools hears that it is away.
+        let may_know = view.name().is_none() && view.shows(name);
+        let away = may_know.then(|| house.plugins.away(name)).flatten();
+        away.unwrap_or_else(|| {
+            Fault::invalid_params(
+                format!("there is no tool {name:?}"),
+                "list the tools and use a name from there",
+            )
+        })
+    };
+    catalog.tool(name).map(Arc::clone).ok_or_else(unknown)
 }
 
 fn prompt(catalog: &Snapshot, params: &Params) -> Result<Task, Fault> {

@@ -108,6 +108,7 @@ impl Performing {
                     .await;
             }
             let _waits = waits;
+            // What `ended` does, without its future, which would keep what was sent once more in nearly every call.
             let done = match sent.await {
                 Ok(begun) => begun.end().await,
                 Err(error) => Err(lost(&error)),

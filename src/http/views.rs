@@ -108,6 +108,7 @@ pub fn recent_errors(limit: usize, since: Option<SystemTime>) -> Value {
             "during": error.during,
             "cause": error.cause,
             "requestId": error.request_id,
+            "traceId": error.trace_id,
         })
     });
     json!({"errors": shown.collect::<Vec<_>>()})

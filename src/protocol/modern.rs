@@ -287,7 +287,7 @@ impl Params {
     }
 
     /// W3C trace context.
-    fn trace(&self) -> Trace {
+    pub fn trace(&self) -> Trace {
         let text = |member: Option<Member<'_>>| member?.text().map(Cow::into_owned);
         Trace {
             parent: text(self.traceparent()).filter(|parent| Trace::is_parent(parent)),

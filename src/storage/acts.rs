@@ -24,6 +24,8 @@ pub const PLUGINS_ADD: &str = "plugins/add";
 pub const PLUGINS_CHANGE: &str = "plugins/change";
 /// One went.
 pub const PLUGINS_REMOVE: &str = "plugins/remove";
+/// The files of the certificate were read again, and held another one, or a bad one.
+pub const TLS_RELOAD: &str = "tls/reload";
 /// A key was shown that is not taken.
 pub const KEYS_REFUSE: &str = "keys/refuse";
 /// Answers that were kept were forgotten.

@@ -224,20 +224,27 @@ fn with_parameters(url: &str) -> String {
     whole
 }
 
+/// A connection of the pool.
+pub(super) struct Pooled {
+    pub(super) connection: DbConnection,
+    /// Whether it is of no more use, although it is not broken.
+    pub(super) spent: bool,
+}
+
 impl r2d2::ManageConnection for Connector {
-    type Connection = DbConnection;
+    type Connection = Pooled;
     type Error = diesel::r2d2::Error;
 
-    fn connect(&self) -> Result<DbConnection, Self::Error> {
-        self.open()
+    fn connect(&self) -> Result<Pooled, Self::Error> {
+        Ok(Pooled { connection: self.open()?, spent: false })
     }
 
-    fn is_valid(&self, connection: &mut DbConnection) -> Result<(), Self::Error> {
-        connection.ping().map_err(diesel::r2d2::Error::QueryError)
+    fn is_valid(&self, pooled: &mut Pooled) -> Result<(), Self::Error> {
+        pooled.connection.ping().map_err(diesel::r2d2::Error::QueryError)
     }
 
-    fn has_broken(&self, connection: &mut DbConnection) -> bool {
-        std::thread::panicking() || connection.is_broken()
+    fn has_broken(&self, pooled: &mut Pooled) -> bool {
+        std::thread::panicking() || pooled.spent || pooled.connection.is_broken()
     }
 }
 

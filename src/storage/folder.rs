@@ -138,6 +138,24 @@ impl DataFolder {
         locks.iter().any(is_it)
     }
 
+    /// The process that owns the folder, or that did last.
+    pub fn owner(path: &Path) -> Option<i32> {
+        pid_in(&mut File::open(path.join(LOCK_NAME)).ok()?)
+    }
+
+    /// Whether a server would take the folder for its own.
+    ///
+    /// # Errors
+    /// `Exposed` when others may write there, or it is another user's; `Folder` when it cannot be looked at.
+    pub fn look(path: &Path) -> Result<(), StorageError> {
+        check_privacy(path)
+    }
+
+    /// Nooks of processes that ended without removing them.
+    pub fn left_behind(path: &Path) -> Vec<PathBuf> {
+        abandoned(path).into_iter().map(|(nook, _lock)| nook).collect()
+    }
+
     /// Makes the folder if need be, and a nook of this name in it; removes those that others left behind.
     ///
     /// # Errors
@@ -182,6 +200,14 @@ fn beside(path: &Path, how: FlockOperation, otherwise: &str) -> Result<File, Sto
 
 /// Removes the nooks of processes that ended without doing it. What cannot be removed costs nothing but its place.
 fn sweep(path: &Path) {
+    for (nook, _lock) in abandoned(path) {
+        drop(fs::remove_dir_all(nook));
+    }
+}
+
+/// The nooks of processes that ended, each with its lock.
+fn abandoned(path: &Path) -> Vec<(PathBuf, File)> {
+    let mut found = Vec::new();
     for entry in fs::read_dir(path).into_iter().flatten().flatten() {
         let settled = entry.metadata().and_then(|about| about.modified());
         let settled = settled.is_ok_and(|then| then.elapsed().is_ok_and(|age| age > NOOK_SETTLED));
@@ -190,9 +216,10 @@ fn sweep(path: &Path) {
         }
         let Ok(lock) = File::open(entry.path()) else { continue };
         if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
-            drop(fs::remove_dir_all(entry.path()));
+            found.push((entry.path(), lock));
         }
     }
+    found
 }
 
 impl Owned {

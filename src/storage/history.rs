@@ -15,7 +15,7 @@ use std::time::SystemTime;
 use chain::Chain;
 pub use chain::Head;
 use chrono::{DateTime, NaiveDateTime};
-use diesel::dsl::{exists, max, not};
+use diesel::dsl::{exists, max, min, not};
 use diesel::{
     ExpressionMethods as _, OptionalExtension as _, QueryDsl as _, QueryResult, Queryable, RunQueryDsl as _,
     Selectable, SelectableHelper as _,
@@ -294,6 +294,26 @@ impl Entry {
         "bytes_in",
         "bridged",
     ];
+}
+
+/// When the newest row was written, by the clock of its writer; none when there is no row.
+///
+/// # Errors
+/// What the database says.
+pub fn newest(connection: &mut DbConnection) -> QueryResult<Option<SystemTime>> {
+    let at: Option<NaiveDateTime> =
+        command_history::table.select(max(command_history::created_at)).first(connection)?;
+    Ok(at.map(|at| at.and_utc().into()))
+}
+
+/// When the oldest row was written; none when there is no row.
+///
+/// # Errors
+/// What the database says.
+pub fn oldest(connection: &mut DbConnection) -> QueryResult<Option<SystemTime>> {
+    let at: Option<NaiveDateTime> =
+        command_history::table.select(min(command_history::created_at)).first(connection)?;
+    Ok(at.map(|at| at.and_utc().into()))
 }
 
 /// A clock's time as the tables keep it.

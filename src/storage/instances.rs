@@ -9,8 +9,9 @@ use diesel::{
 };
 
 use super::DbConnection;
-use super::history::moment;
-use super::schema::instances;
+use super::acts::{SERVER_START, SERVER_STOP};
+use super::history::{Kind, moment};
+use super::schema::{command_history, instances};
 
 /// How often a running instance says so.
 pub const BEAT: Duration = Duration::from_secs(10);
@@ -138,6 +139,47 @@ pub fn running(connection: &mut DbConnection) -> QueryResult<Vec<Known>> {
         .load(connection)?;
     let (now, host) = (moment(SystemTime::now()), host());
     Ok(unstopped.into_iter().filter(|known| !is_dead(known, now, &host, runs)).collect())
+}
+
+/// Servers that began after `since`, ended, and never said that they stopped: the next one found them dead.
+///
+/// # Errors
+/// What the database says.
+pub fn cut_off(connection: &mut DbConnection, since: SystemTime) -> QueryResult<Vec<Known>> {
+    let ended: Vec<Known> = instances::table
+        .filter(instances::stopped_at.is_not_null())
+        .filter(instances::started_at.gt(moment(since)))
+        .order(instances::started_at.desc())
+        .limit(1_000)
+        .select(Known::as_select())
+        .load(connection)?;
+    let mut cut_off = Vec::new();
+    for known in ended {
+        let mut has_said = |act: &str| {
+            let said = command_history::table
+                .filter(command_history::instance_id.eq(&known.instance_id))
+                .filter(command_history::kind.eq(Kind::Admin.name()))
+                .filter(command_history::method.eq(act));
+            said.select(command_history::id).first::<i64>(connection).optional()
+        };
+        if has_said(SERVER_START)?.is_some() && has_said(SERVER_STOP)?.is_none() {
+            cut_off.push(known);
+        }
+    }
+    Ok(cut_off)
+}
+
+/// When this process of this host began to serve, as the wall's clock said then; none when it is not known.
+///
+/// # Errors
+/// What the database says.
+pub fn began(connection: &mut DbConnection, pid: i64) -> QueryResult<Option<SystemTime>> {
+    let found = instances::table
+        .filter(instances::stopped_at.is_null())
+        .filter(instances::pid.eq(pid).and(instances::host.eq(host())));
+    let found: Option<NaiveDateTime> =
+        found.order(instances::seen_at.desc()).select(instances::started_at).first(connection).optional()?;
+    Ok(found.map(|at| at.and_utc().into()))
 }
 
 /// On this host the process table knows; elsewhere silence tells. A process with our own number was before us.

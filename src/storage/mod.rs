@@ -207,9 +207,11 @@ impl Storage {
         work: impl FnOnce(&mut DbConnection) -> diesel::QueryResult<T>,
     ) -> Result<T, StorageError> {
         let pool = self.pool().ok_or_else(|| StorageError::Closed(self.place().to_owned()))?;
-        let mut connection =
-            pool.get_timeout(wait).map_err(|error| self.no_connection(&error.to_string()))?;
-        work(&mut connection).map_err(|error| self.failed(&error))
+        let mut pooled = pool.get_timeout(wait).map_err(|error| self.no_connection(&error.to_string()))?;
+        let done = work(&mut pooled.connection).map_err(|error| self.failed(&error));
+        // A session of PostgreSQL keeps what it was told when it began, and stays read-only when its database no longer is.
+        pooled.spent = matches!(done, Err(StorageError::ReadOnly(_)));
+        done
     }
 
     /// Brings the schema to this version; gives the versions of the migrations that were run.

@@ -22,16 +22,25 @@ pub struct Recent {
     pub cause: String,
     /// The request it befell.
     pub request_id: String,
+    /// The trace that its client says that it is part of.
+    pub trace_id: Option<String>,
 }
 
 static RECENT: Mutex<VecDeque<Recent>> = Mutex::new(VecDeque::new());
 
 /// Logs an error once and keeps it.
 pub fn report(error: Recent) {
-    log::error!(
-        code = error.code, request_id = error.request_id.as_str(), during = error.during.as_str();
-        "{} failed: {}", error.during, error.cause
-    );
+    match &error.trace_id {
+        Some(trace_id) => log::error!(
+            code = error.code, request_id = error.request_id.as_str(), trace_id = trace_id.as_str(),
+            during = error.during.as_str();
+            "{} failed: {}", error.during, error.cause
+        ),
+        None => log::error!(
+            code = error.code, request_id = error.request_id.as_str(), during = error.during.as_str();
+            "{} failed: {}", error.during, error.cause
+        ),
+    }
     let mut recent = RECENT.lock().unwrap_or_else(PoisonError::into_inner);
     if recent.len() >= KEPT {
         recent.pop_front();

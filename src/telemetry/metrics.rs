@@ -132,6 +132,8 @@ metrics! {
     backup_time: Gauge = "waygate_backup_duration_seconds";
     /// Scheduled backups that were not made.
     backup_failures: IntCounter = "waygate_backup_failures_total";
+    /// When the certificate that clients see ends, in seconds since 1970; 0 without TLS.
+    certificate_expiry: Gauge = "waygate_tls_certificate_expiry_timestamp_seconds";
     /// Free bytes where the data lies.
     disk_free: IntGauge = "waygate_disk_free_bytes";
     /// 1 when healthy, by check.

@@ -31,6 +31,8 @@ mod postgres;
 #[cfg(test)]
 mod restart;
 #[cfg(test)]
+mod rotation;
+#[cfg(test)]
 mod servers;
 #[cfg(test)]
 mod sessions;

@@ -18,6 +18,8 @@ mod admin;
 #[cfg(test)]
 mod batches;
 #[cfg(test)]
+mod behind_nginx;
+#[cfg(test)]
 mod bodies;
 #[cfg(test)]
 mod bundles;
@@ -28,7 +30,11 @@ mod calls;
 #[cfg(test)]
 mod cancel;
 #[cfg(test)]
+mod cors;
+#[cfg(test)]
 mod eras;
+#[cfg(test)]
+mod explain;
 #[cfg(test)]
 mod first_call;
 #[cfg(test)]
@@ -66,3 +72,5 @@ mod stdio;
 mod streams;
 #[cfg(test)]
 mod system;
+#[cfg(test)]
+mod tls;

@@ -12,6 +12,7 @@ pub mod postgres;
 #[cfg(feature = "redis")]
 pub mod redis;
 pub mod stdio;
+pub mod tls;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -93,10 +94,8 @@ impl Server {
         let mut child = command.spawn().expect("the server starts");
         let stdout = child.stdout.take().expect("piped");
         let mut lines = BufReader::new(stdout).lines();
-        let url = lines
-            .by_ref()
-            .map_while(Result::ok)
-            .find_map(|line| Some(line.split_once("http://")?.1.to_owned()));
+        let url =
+            lines.by_ref().map_while(Result::ok).find_map(|line| Some(line.split_once("://")?.1.to_owned()));
         let Some(url) = url else {
             let mut says = String::new();
             drop(child.stderr.take().map(|mut stderr| stderr.read_to_string(&mut says)));
@@ -108,6 +107,11 @@ impl Server {
         std::thread::spawn(move || BufReader::new(stderr).lines().for_each(drop));
         let address = url.trim_end_matches("/mcp").parse().expect("an address");
         Self { child, address, folder: folder.to_owned(), _own: None }
+    }
+
+    /// One that was started otherwise.
+    pub fn found(child: Child, address: SocketAddr, own: TempDir) -> Self {
+        Self { child, address, folder: own.path().to_owned(), _own: Some(own) }
     }
 
     /// The command that starts it, with pipes for what it says.
@@ -306,14 +310,14 @@ pub fn message(method: &str, mut params: Value) -> Value {
 }
 
 /// An open reply.
-pub struct Open {
-    pub reader: BufReader<TcpStream>,
+pub struct Open<S = TcpStream> {
+    pub reader: BufReader<S>,
     head: Option<(u16, Vec<(String, String)>)>,
 }
 
-impl Open {
+impl<S: Read> Open<S> {
     /// On a connection that is there already.
-    pub fn on(stream: TcpStream) -> Self {
+    pub fn on(stream: S) -> Self {
         Self { reader: BufReader::new(stream), head: None }
     }
 

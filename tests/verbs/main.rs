@@ -1,5 +1,5 @@
 //! What an operator types, as the built program answers it: the verbs of the history and of plugins, and the snippets for
-//! clients.
+//! clients; what is explained, and what the doctor finds.
 
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
@@ -15,7 +15,14 @@ mod checks;
 #[cfg(test)]
 mod clients;
 #[cfg(test)]
+#[cfg(feature = "sqlite")]
+mod doctor;
+#[cfg(test)]
+mod explain;
+#[cfg(test)]
 mod history;
+#[cfg(test)]
+mod install;
 #[cfg(test)]
 mod plugins;
 #[cfg(test)]

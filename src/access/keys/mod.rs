@@ -19,7 +19,7 @@ use crate::config::{Quota, Selection};
 pub use act::{Act, Acted, KeyError};
 pub use form::{Form, FormLimits, Wanted};
 pub use moments::{Renewal, end, shown, until};
-pub use ring::{Key, KeyRing, Refusal};
+pub use ring::{Key, KeyRing, Named, Refusal};
 pub use scope::{Scope, Scopes};
 pub use secret::{Hash, Made, hash_of};
 

@@ -129,6 +129,19 @@ impl Key {
         self.saved.fetch_max(seconds(at), Ordering::Relaxed);
     }
 
+    /// Whom it lets in.
+    ///
+    /// # Errors
+    /// Why it lets in nobody any more.
+    fn admits(&self, now: SystemTime) -> Result<&Caller, Refusal> {
+        match self.about.standing(now) {
+            Standing::Active | Standing::Leaving => Ok(&self.caller),
+            Standing::Expired => Err(Refusal::Expired),
+            Standing::Revoked => Err(Refusal::Revoked),
+            Standing::Replaced => Err(Refusal::Replaced),
+        }
+    }
+
     fn note_use(&self, now: SystemTime) {
         let now = seconds(now);
         if self.used.load(Ordering::Relaxed) + NOTED_EVERY_SECONDS <= now {
@@ -143,6 +156,15 @@ fn seconds(at: SystemTime) -> u64 {
 
 fn number_of(hash: &Hash) -> u64 {
     hash.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
+/// A key that was named, and not shown.
+#[derive(Debug)]
+pub struct Named {
+    /// All that is known of it; none of the operator's own.
+    pub about: Option<About>,
+    /// Whom it would let in.
+    pub admitted: Result<Caller, Refusal>,
 }
 
 /// The operator's own key, from the configuration.
@@ -216,15 +238,35 @@ impl KeyRing {
         let Some(key) = self.by_hash.get(&hash) else {
             return Err(if secret::is_mutilated(proof) { Refusal::Mutilated } else { Refusal::Unknown });
         };
-        match key.about.standing(now) {
-            Standing::Active | Standing::Leaving => {
-                key.note_use(now);
-                Ok(key.caller.clone())
-            }
-            Standing::Expired => Err(Refusal::Expired),
-            Standing::Revoked => Err(Refusal::Revoked),
-            Standing::Replaced => Err(Refusal::Replaced),
+        let caller = key.admits(now)?;
+        key.note_use(now);
+        Ok(caller.clone())
+    }
+
+    /// Who would come with the keys that are called so, by id, principal or name; nothing is noted of it.
+    pub fn named(&self, which: &str, now: SystemTime) -> Vec<Named> {
+        let id = which.strip_prefix("key-").unwrap_or(which);
+        let own = self.bootstrap.iter().map(|own| &own.caller);
+        let own = own.filter(|caller| caller.principal.strip_prefix("key-") == Some(id));
+        let own = own.map(|caller| Named { about: None, admitted: Ok(caller.clone()) });
+        let named = |is_it: &dyn Fn(&About) -> bool| -> Vec<Named> {
+            let found = self.keys().filter(|key| is_it(&key.about));
+            found
+                .map(|key| Named { about: Some(key.about.clone()), admitted: key.admits(now).cloned() })
+                .collect()
+        };
+        let mut found: Vec<Named> = own.chain(named(&|about| *about.id == *id)).collect();
+        if found.is_empty() {
+            found = named(&|about| about.name == which);
         }
+        found
+    }
+
+    /// Whether this is a key itself, or what is left of one, and not what one is called.
+    pub fn is_key(&self, text: &str) -> bool {
+        let own = self.bootstrap.as_ref();
+        secret::is_marked(text)
+            || own.is_some_and(|own| bool::from(own.hash.ct_eq(&secret::hash_of(text.as_bytes()))))
     }
 
     /// Whether somebody who was let in under this name would be again.

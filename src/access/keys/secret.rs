@@ -57,6 +57,11 @@ pub fn is_mutilated(text: &[u8]) -> bool {
     text.starts_with(MARK.as_bytes()) && !is_whole(text)
 }
 
+/// Whether it is more than what a key is called: its mark, its id, and at least something of its secret.
+pub fn is_marked(text: &str) -> bool {
+    text.strip_prefix(MARK).is_some_and(|rest| rest.len() > ID_LETTERS + 1)
+}
+
 fn is_whole(text: &[u8]) -> bool {
     let Some(rest) = std::str::from_utf8(text).ok().and_then(|text| text.strip_prefix(MARK)) else {
         return false;

@@ -78,15 +78,48 @@ impl<C: Clock + Clone> Addresses<C> {
         self.budget(from).begin().map_err(|spent| self.excess(from, spent))
     }
 
+    /// Looks whether an address has a request left, takes none, and remembers no address for it.
+    ///
+    /// # Errors
+    /// It has none left.
+    pub fn could_spend(&self, from: Option<IpAddr>) -> Result<(), Excess> {
+        let Some(budget) = self.known(from) else { return Ok(()) };
+        budget.could_spend().map_err(|spent| self.excess(from, spent))
+    }
+
+    /// Looks whether a place is free for an address, and takes none.
+    ///
+    /// # Errors
+    /// None is.
+    pub fn look(&self, from: Option<IpAddr>) -> Result<(), Excess> {
+        let Some(budget) = self.known(from) else { return Ok(()) };
+        budget.look().map_err(|spent| self.excess(from, spent))
+    }
+
+    /// What each of them may use up.
+    pub fn quota(&self) -> Quota {
+        self.quota
+    }
+
     /// How many are remembered.
     pub fn count(&self) -> usize {
         self.shards.iter().map(|shard| lock(shard).known.len()).sum()
     }
 
+    /// What an address has left, if it is remembered.
+    fn known(&self, from: Option<IpAddr>) -> Option<Arc<Budget<C>>> {
+        let Some(from) = from.map(place) else { return Some(Arc::clone(&self.others)) };
+        let shard = lock(self.shard(&from)?);
+        shard.known.get(&from).map(|known| Arc::clone(&known.budget))
+    }
+
+    fn shard(&self, from: &IpAddr) -> Option<&Mutex<Shard<C>>> {
+        self.shards.get(usize::try_from(self.hasher.hash_one(from)).unwrap_or_default() % SHARDS)
+    }
+
     fn budget(&self, from: Option<IpAddr>) -> Arc<Budget<C>> {
         let Some(from) = from.map(place) else { return Arc::clone(&self.others) };
-        let at = usize::try_from(self.hasher.hash_one(from)).unwrap_or_default() % SHARDS;
-        let Some(shard) = self.shards.get(at) else { return Arc::clone(&self.others) };
+        let Some(shard) = self.shard(&from) else { return Arc::clone(&self.others) };
         let (mut shard, now) = (lock(shard), self.clock.now());
         if let Some(known) = shard.known.get_mut(&from) {
             known.used = now;

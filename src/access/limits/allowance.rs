@@ -96,6 +96,29 @@ impl Allowance {
         self.budget.look().map_err(|spent| self.excess(spent))
     }
 
+    /// Looks whether a request is left, and takes none.
+    ///
+    /// # Errors
+    /// None is.
+    pub fn could_spend(&self) -> Result<(), Excess> {
+        self.budget.could_spend().map_err(|spent| self.excess(spent))
+    }
+
+    /// What kind of owner it has.
+    pub fn of(&self) -> Of {
+        self.of
+    }
+
+    /// Who that is.
+    pub fn whose(&self) -> &str {
+        &self.name
+    }
+
+    /// All that the owner may use up.
+    pub fn quota(&self) -> Quota {
+        self.budget.quota()
+    }
+
     fn excess(&self, spent: Spent) -> Excess {
         Excess::new(self.of, Arc::clone(&self.name), self.budget.quota(), spent)
     }

@@ -7,15 +7,44 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use governor::clock::Clock;
+use governor::clock::{Clock, FakeRelativeClock, Reference as _};
 use governor::middleware::NoOpMiddleware;
-use governor::state::{InMemoryState, NotKeyed};
+use governor::nanos::Nanos;
+use governor::state::{InMemoryState, NotKeyed, StateStore};
 use governor::{Quota as Rate, RateLimiter};
 
 use super::clock::Steady;
 use crate::config::Quota;
 
-type Limiter<C> = RateLimiter<NotKeyed, InMemoryState, C, NoOpMiddleware<<C as Clock>::Instant>>;
+type Limiter<C> = RateLimiter<NotKeyed, Taken, C, NoOpMiddleware<<C as Clock>::Instant>>;
+
+/// What was taken so far, as governor writes it down: shared, so that it can be read without taking anything.
+#[derive(Debug, Clone, Default)]
+struct Taken(Arc<InMemoryState>);
+
+impl Taken {
+    /// The same, and from now on another's.
+    fn copy(&self) -> Self {
+        let copy = Self::default();
+        // What is refused changes nothing: so it is read.
+        let read = self.measure_and_replace(&NotKeyed::NonKey, Err::<((), Nanos), _>);
+        if let Err(Some(taken)) = read {
+            let _written = copy.measure_and_replace(&NotKeyed::NonKey, |_| Ok::<_, ()>(((), taken)));
+        }
+        copy
+    }
+}
+
+impl StateStore for Taken {
+    type Key = NotKeyed;
+
+    fn measure_and_replace<T, F, E>(&self, key: &NotKeyed, measure: F) -> Result<T, E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        self.0.measure_and_replace(key, measure)
+    }
+}
 
 /// When a call is to come back that found no place: nobody knows when one becomes free.
 const SOON: Duration = Duration::from_secs(1);
@@ -54,15 +83,21 @@ pub type Spent = (Limit, Duration);
 pub struct Budget<C: Clock = Steady> {
     quota: Quota,
     rate: Option<Limiter<C>>,
+    taken: Taken,
     clock: C,
+    /// What the limiter counts its time from.
+    began: C::Instant,
     running: Arc<AtomicU32>,
 }
 
 impl<C: Clock + Clone> Budget<C> {
     /// All of `quota`. Calls that run within `before`, which it takes the place of, keep their places.
     pub fn new(quota: Quota, before: Option<&Self>, clock: C) -> Self {
+        let taken = Taken::default();
         Self {
-            rate: rate(quota).map(|rate| RateLimiter::direct_with_clock(rate, clock.clone())),
+            began: clock.now(),
+            rate: rate(quota).map(|rate| RateLimiter::new(rate, taken.clone(), clock.clone())),
+            taken,
             running: before.map(|before| Arc::clone(&before.running)).unwrap_or_default(),
             quota,
             clock,
@@ -81,6 +116,18 @@ impl<C: Clock + Clone> Budget<C> {
     pub fn spend(&self) -> Result<(), Spent> {
         let Some(rate) = &self.rate else { return Ok(()) };
         rate.check().map_err(|until| (Limit::Requests, until.wait_time_from(self.clock.now())))
+    }
+
+    /// Looks whether a request is left, and takes none: a limiter like ours is asked, which has a copy of what was taken.
+    ///
+    /// # Errors
+    /// None is left.
+    pub fn could_spend(&self) -> Result<(), Spent> {
+        let Some(rate) = rate(self.quota) else { return Ok(()) };
+        let now = FakeRelativeClock::default();
+        let twin: Limiter<FakeRelativeClock> = RateLimiter::new(rate, self.taken.copy(), now.clone());
+        now.advance(self.clock.now().duration_since(self.began).into());
+        twin.check().map_err(|until| (Limit::Requests, until.wait_time_from(now.now())))
     }
 
     /// Takes a place for a call; there is none to take where calls have no limit.
@@ -164,6 +211,22 @@ mod tests {
         assert_eq!((budget.spend(), budget.spend().is_err()), (Ok(()), true));
         budget.clock.advance(budget.whole_after());
         assert!((0..3).all(|_| budget.spend().is_ok()) && budget.spend().is_err());
+    }
+
+    #[test]
+    fn to_look_ahead_takes_nothing_and_says_what_taking_would() {
+        let budget = budget(Some(60), Some(2), None);
+        assert!((0..10).all(|_| budget.could_spend().is_ok()));
+        budget.clock.advance(Duration::from_millis(300));
+        assert!((0..2).all(|_| budget.spend().is_ok()));
+        for _ in 0..3 {
+            let ahead = budget.could_spend();
+            assert_eq!((ahead, ahead.is_err()), (budget.spend(), true));
+            budget.clock.advance(Duration::from_millis(300));
+        }
+        budget.clock.advance(Duration::from_millis(100));
+        assert_eq!((budget.could_spend(), budget.could_spend(), budget.spend()), (Ok(()), Ok(()), Ok(())));
+        assert!(budget.could_spend().is_err());
     }
 
     #[test]

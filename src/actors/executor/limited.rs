@@ -10,6 +10,7 @@ use super::rounds::Round;
 use crate::access::Caller;
 use crate::access::limits::{Excess, Running};
 use crate::actors::db::Record;
+use crate::catalog::ToolEntry;
 use crate::error::{ErrorCode, Fault};
 use crate::protocol::Method;
 use crate::storage::history::{Kind, Status};
@@ -30,6 +31,16 @@ pub(super) fn begin(perform: &Perform, round: &Round) -> Result<Option<Running>,
     Ok(place)
 }
 
+/// Looks whether a first round of a call would be let through by its tool's limits, in the order of [`begin`], and takes nothing.
+///
+/// # Errors
+/// One of the limits is reached.
+pub fn look(tool: &ToolEntry) -> Result<(), Excess> {
+    let Some(allowance) = &tool.allowance else { return Ok(()) };
+    allowance.look()?;
+    allowance.could_spend()
+}
+
 /// Counts that a limit was reached; what is said of it.
 pub fn refuse(excess: Excess) -> Fault {
     METRICS.limited.with_label_values(&[excess.of.name(), excess.limit.label()]).inc();
@@ -48,6 +59,8 @@ pub struct Refused<'a> {
     pub session: Option<&'a Arc<str>>,
     /// The request.
     pub request_id: &'a Arc<str>,
+    /// The trace that its client says that it is part of.
+    pub trace_id: Option<Arc<str>>,
     /// Which limit, whose.
     pub detail: String,
     /// What was answered.
@@ -66,6 +79,7 @@ pub fn record(bench: &Bench, refused: Refused<'_>) {
         error_code: Some(refused.code.name()),
         duration_us: Some(0),
         request_id: Some(Arc::clone(refused.request_id)),
+        trace_id: refused.trace_id,
         detail: Some(refused.detail.into()),
         ..Record::new(Kind::Outcome, Arc::clone(refused.request_id), refused.method.name())
     });

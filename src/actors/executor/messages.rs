@@ -208,11 +208,12 @@ impl Task {
 
     /// Seconds that it may take.
     pub fn timeout_seconds(&self) -> u64 {
-        let own = match self {
-            Self::Tool { entry, .. } => entry.timeout_seconds,
-            Self::Prompt { .. } | Self::Read { .. } | Self::Complete { .. } => None,
-        };
-        own.unwrap_or(self.seat().limits.timeout_seconds)
+        match self {
+            Self::Tool { entry, .. } => entry.seconds(),
+            Self::Prompt { .. } | Self::Read { .. } | Self::Complete { .. } => {
+                self.seat().limits.timeout_seconds
+            }
+        }
     }
 
     /// What all calls of what it is for may use up together; none means all.

@@ -84,7 +84,9 @@ impl Supervised for CommandExecutor {}
 impl Handler<Box<Perform>> for CommandExecutor {
     type Result = MessageResult<Box<Perform>>;
     fn handle(&mut self, perform: Box<Perform>, _: &mut Self::Context) -> Self::Result {
-        let mut run: BoxFuture<'static, _> = Box::pin(run(Arc::clone(&self.bench), perform));
+        let trace_id: Option<Box<str>> = perform.trace.id().map(Box::from);
+        let traced = |done: Result<Done, Fault>| done.map_err(move |fault| fault.traced(trace_id.as_deref()));
+        let mut run: BoxFuture<'static, _> = Box::pin(run(Arc::clone(&self.bench), perform).map(traced));
         MessageResult(match run.as_mut().now_or_never() {
             Some(done) => Begun::Ended(done),
             None => Begun::Running(Running::new(run)),

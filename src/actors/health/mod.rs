@@ -15,6 +15,7 @@ use actix::{Actor, Addr, AsyncContext, Context, Handler, ResponseFuture, Supervi
 
 use super::ask::{AskError, ask};
 use super::backup::Keeping;
+use super::certificate::Certificate;
 use super::db::messages::CheckDatabase;
 use super::db::{DbActor, Recorder};
 use super::plugin::{self, Roll};
@@ -44,6 +45,8 @@ pub struct Watchlist {
     pub backups: Arc<Keeping>,
     /// Answers that are kept.
     pub cache: Option<Arc<Cache>>,
+    /// What the network is spoken to with, where that is over TLS.
+    pub certificate: Option<Arc<Certificate>>,
     /// Where the data lies.
     pub data_folder: PathBuf,
     /// Free disk below this fails the check.
@@ -191,6 +194,7 @@ async fn judge(watch: &Watchlist) -> Judgement {
         ("database", database),
         ("backup", watch.backups.check()),
         ("cache", check_cache(watch.cache.as_deref())),
+        ("certificate", watch.certificate.as_ref().map_or(Check::Disabled, |shown| shown.check())),
         (
             "filesystem",
             filesystem.unwrap_or_else(|| Check::Failed("the data folder did not answer".to_owned())),

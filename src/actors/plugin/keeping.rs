@@ -248,7 +248,7 @@ mod tests {
     use crate::actors::session::Streams;
     use crate::actors::supervision::Roster;
     use crate::catalog::{Manner, Seat, SeatLimits, Shelf};
-    use crate::config::plugin::Curation;
+    use crate::config::plugin::{Curation, PluginLimits};
     use crate::plugins::{Change, Context, Inventory, LifeError, Outcome, PluginError, Request};
     use crate::protocol::render::ServerInfo;
 
@@ -322,6 +322,7 @@ mod tests {
                 timeout_seconds: 1,
                 breaker: None,
                 start_timeout,
+                own: PluginLimits::default(),
             };
             let curation = Arc::new(Curation::default());
             let seat = Arc::new(Seat::new("mortal", curation, Arc::<Mortal>::clone(&plugin), limits));

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::make::Maker;
 use crate::catalog::{Manner, Seat, SeatLimits, Shelf};
-use crate::config::plugin::McpServer;
+use crate::config::plugin::{McpServer, PluginLimits};
 use crate::plugins::{Health, Plugin, Pulse};
 use crate::protocol::render::ServerInfo;
 
@@ -126,6 +126,7 @@ fn look(
         timeout_seconds: 1,
         breaker: None,
         start_timeout: None,
+        own: PluginLimits::default(),
     };
     let curation = Arc::new(server.curation.clone());
     let seat = Arc::new(Seat::new(name, curation, Arc::clone(plugin), limits));

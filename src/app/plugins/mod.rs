@@ -78,6 +78,7 @@ impl Nursery {
                 timeout_seconds: config.server.timeout_seconds,
                 breaker: None,
                 start_timeout: None,
+                own: PluginLimits::default(),
             },
             roster: Arc::clone(roster),
             shelf: Arc::clone(shelf),
@@ -99,6 +100,7 @@ impl Nursery {
                 .map_or(self.limits.timeout_seconds, |timeout| timeout.as_secs().max(1)),
             breaker: Some(own.breaker),
             start_timeout: Some(start_timeout),
+            own: *own,
             ..self.limits
         }
     }

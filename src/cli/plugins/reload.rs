@@ -22,7 +22,9 @@ pub fn reload(running: &Running, json: bool) -> anyhow::Result<Exit> {
     } else {
         output::print(&output::for_stdout(&told(&answer)))?;
     }
-    Ok(if failed(&answer).is_empty() { Exit::Ok } else { Exit::Failure })
+    let is_well =
+        failed(&answer).is_empty() && answer.pointer("/certificate/failed").is_none_or(Value::is_null);
+    Ok(if is_well { Exit::Ok } else { Exit::Failure })
 }
 
 /// Has a change of these plugins' files noticed, and says what came of it on stderr. Whatever else failed is not their fault.
@@ -87,10 +89,24 @@ fn told(answer: &Value) -> String {
         let member = |key: &str| failed.get(key).and_then(Value::as_str).unwrap_or_default();
         let _infallible = writeln!(text, "failed: {}: {}", member("name"), member("why"));
     }
+    if let Some(certificate) = answer.get("certificate") {
+        text.push_str(&certificate_told(certificate));
+    }
     let unchanged = answer.get("unchanged").and_then(Value::as_array).map_or(0, Vec::len);
     let took_ms = answer.get("tookMs").and_then(Value::as_u64).unwrap_or_default();
     let _infallible = writeln!(text, "unchanged: {unchanged}, reloaded in {took_ms} ms");
     text
+}
+
+/// What became of the certificate; nothing where it is the same.
+fn certificate_told(certificate: &Value) -> String {
+    let member = |key: &str| certificate.get(key).and_then(Value::as_str).unwrap_or_default();
+    let changed = certificate.get("changed").and_then(Value::as_bool).unwrap_or_default();
+    match (member("failed"), changed) {
+        ("", false) => String::new(),
+        ("", true) => format!("changed: the certificate, which ends on {}\n", member("expiresAt")),
+        (why, _) => format!("failed: the certificate, so that the one from before stays in use: {why}\n"),
+    }
 }
 
 #[cfg(test)]
@@ -108,6 +124,18 @@ mod tests {
             "added: a, b\nchanged: c\nfailed: d: d.toml:1: bad\nunchanged: 2, reloaded in 7 ms\n"
         );
         assert_eq!(failed(&answer).len(), 1);
+    }
+
+    #[test]
+    fn a_certificate_is_told_of_when_it_changed_or_could_not() {
+        let told = |changed, failed| {
+            certificate_told(
+                &json!({"file": "/c", "changed": changed, "expiresAt": "2027-01-01T00:00:00Z", "failed": failed}),
+            )
+        };
+        assert_eq!(told(false, Value::Null), "");
+        assert_eq!(told(true, Value::Null), "changed: the certificate, which ends on 2027-01-01T00:00:00Z\n");
+        assert!(told(false, "it ended".into()).starts_with("failed: the certificate"));
     }
 
     #[test]

@@ -208,7 +208,7 @@ pub struct Sandbox {
 }
 
 /// A plugin's bulkhead, where it is not that of all plugins.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PluginLimits {
     /// Calls at once.
     pub concurrency: Option<usize>,

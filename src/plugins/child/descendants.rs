@@ -14,7 +14,7 @@ const ROUNDS_MAX: usize = 20;
 
 /// A process, as told from another that gets its number later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Kin {
+pub(super) struct Kin {
     pid: i32,
     parent: i32,
     session: i32,
@@ -25,7 +25,8 @@ struct Kin {
 }
 
 impl Kin {
-    fn of(process: &Process) -> Option<Self> {
+    /// As the process table tells of it.
+    pub(super) fn of(process: &Process) -> Option<Self> {
         let stat = process.stat().ok()?;
         Some(Self {
             pid: stat.pid,
@@ -34,6 +35,26 @@ impl Kin {
             ended: stat.state == 'Z',
             born: stat.starttime,
         })
+    }
+
+    /// Its number.
+    pub(super) fn pid(self) -> i32 {
+        self.pid
+    }
+
+    /// Whose child it is.
+    pub(super) fn parent(self) -> i32 {
+        self.parent
+    }
+
+    /// Whether it only waits to be buried.
+    pub(super) fn has_ended(self) -> bool {
+        self.ended
+    }
+
+    /// Whether it is this very process.
+    pub(super) fn is(self, other: Self) -> bool {
+        (self.pid, self.born) == (other.pid, other.born)
     }
 }
 
@@ -89,7 +110,7 @@ fn below(ancestor: i32, all: &[Kin]) -> Vec<Kin> {
 }
 
 /// Signals this very process, and not another that has its number by now.
-fn send(kin: Kin, signals: &[Signal]) {
+pub(super) fn send(kin: Kin, signals: &[Signal]) {
     let Some(pid) = Pid::from_raw(kin.pid) else { return };
     let handle = match pidfd_open(pid, PidfdFlags::empty()) {
         Ok(handle) => Some(handle),

@@ -9,6 +9,7 @@ mod descendants;
 pub mod guard;
 mod handover;
 mod report;
+pub mod strays;
 mod usage;
 
 use std::ffi::OsString;
@@ -123,6 +124,7 @@ impl Guard {
         // Its name in lists of processes, where it would be `/proc/self/exe`.
         command.arg0("waygate-mcp");
         command.arg("guard").arg("--grace-ms").arg(order.grace.as_millis().to_string());
+        command.arg(strays::SERVER).arg(std::process::id().to_string());
         if let Some(confinement) = &order.confinement {
             command.arg("--confine").arg(confinement.written()?);
         }

@@ -1,0 +1,50 @@
+//! Whether the database can be opened, is whole and of this version. Must not change it.
+
+use crate::cli::doctor::finding::Finding;
+use crate::cli::doctor::patient::Patient;
+use crate::storage::{Storage, StorageError, migrations, upkeep};
+
+/// Looks.
+pub fn look(patient: &Patient) -> Vec<Finding> {
+    let found = match patient.storage() {
+        // None is made before the first start.
+        None => return Vec::new(),
+        Some(opened) => opened.and_then(|storage| examine(&storage)),
+    };
+    found.unwrap_or_else(|error| vec![unusable(&error)])
+}
+
+fn examine(storage: &Storage) -> Result<Vec<Finding>, StorageError> {
+    let mut connection = storage.connect()?;
+    let pending = migrations::pending(&mut connection, storage.place())?;
+    if !pending.is_empty() {
+        let what = format!("{} lacks {}", storage.place(), pending.join(", "));
+        let why = "its tables are those of an older version; most verbs refuse it until a server or this command has run";
+        return Ok(vec![Finding::warning("database.old", what, why, "waygate-mcp db migrate up")]);
+    }
+    let faults = upkeep::check(&mut connection, storage.place())?;
+    Ok(faults.iter().map(|fault| damaged(storage.place(), fault)).collect())
+}
+
+fn damaged(place: &str, fault: &str) -> Finding {
+    let why = "what is read from it may be wrong, and what is written lost";
+    let what = format!("{place} is damaged: {fault}");
+    Finding::error("database.damaged", what, why, "waygate-mcp backup restore latest --yes")
+}
+
+fn unusable(error: &StorageError) -> Finding {
+    let why = "calls are answered and not recorded, or no server starts";
+    match error {
+        StorageError::Corrupt { place, cause } => damaged(place, cause),
+        StorageError::Newer { .. } => Finding::error(
+            "database.newer",
+            error.to_string(),
+            why,
+            "waygate-mcp backup restore latest --yes",
+        ),
+        StorageError::Locked(_) => {
+            Finding::error("database.locked", error.to_string(), why, "fuser -v data/waygate.db")
+        }
+        _ => Finding::error("database.unusable", error.to_string(), why, "waygate-mcp db check"),
+    }
+}

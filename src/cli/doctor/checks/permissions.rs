@@ -1,0 +1,134 @@
+//! Who may read and write what is Waygate's own. Must not read what is in files, but for whether they hold secrets.
+
+use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::backup::{Places, shelf};
+use crate::cli::doctor::finding::{Finding, Mend, quoted};
+use crate::cli::doctor::patient::Patient;
+use crate::config::Config;
+use crate::config::plugin::read_folder;
+use crate::storage::DataFolder;
+use crate::telemetry::logging::FILE_NAME;
+
+/// A file of ours, and who must not touch it.
+struct Own {
+    path: PathBuf,
+    /// Bits of its mode that must not be there.
+    forbidden: u32,
+    why: &'static str,
+}
+
+/// Looks.
+pub fn look(patient: &Patient) -> Vec<Finding> {
+    let (Some(config), Some(folder)) = (patient.config(), patient.data_folder()) else { return Vec::new() };
+    if !folder.exists() {
+        return Vec::new();
+    }
+    let mut found: Vec<Finding> = folder_of(&folder).into_iter().collect();
+    let owner = fs::metadata(&folder).map(|about| about.uid()).ok();
+    for own in all(config) {
+        let Ok(about) = fs::symlink_metadata(&own.path) else { continue };
+        found.extend(judge(&own, &about, owner, &folder));
+    }
+    found
+}
+
+/// The data folder, as a server that starts looks at it.
+fn folder_of(folder: &Path) -> Option<Finding> {
+    let why = "whoever writes there could read keys and history, and no server starts on it";
+    if let Err(error) = DataFolder::look(folder) {
+        let about = fs::metadata(folder).ok()?;
+        let is_ours = about.uid() == rustix::process::geteuid().as_raw();
+        let mode = about.mode() & 0o7777 & !0o022;
+        let command = if is_ours || about.uid() == 0 {
+            format!("chmod go-w {}", quoted(folder))
+        } else {
+            format!("chown -R \"$(id -u)\" {}", quoted(folder))
+        };
+        let finding = Finding::error("permissions.folder", error.to_string(), why, command);
+        return Some(if is_ours { finding.mended_by(Mend::Mode(folder.to_owned(), mode)) } else { finding });
+    }
+    rustix::fs::access(folder, rustix::fs::Access::WRITE_OK).err().map(|error| {
+        let what = format!("{} cannot be written: {error}", folder.display());
+        let command = format!("chown -R \"$(id -u)\" {}", quoted(folder));
+        Finding::error("permissions.read_only", what, "nothing can be recorded", command)
+    })
+}
+
+fn all(config: &Config) -> Vec<Own> {
+    const SECRET: &str = "who reads it has the secrets in it";
+    const HISTORY: &str = "who reads it reads the history of all calls";
+    let places = Places::of(config);
+    let file = |path: PathBuf, forbidden, why| Own { path, forbidden, why };
+    let mut all = vec![file(
+        places.data_folder.join("sealing.key"),
+        0o077,
+        "no server starts with it, since who reads it can forge the history",
+    )];
+    let database = places.database_file().ok().flatten();
+    for end in ["", "-wal", "-shm"] {
+        let path = database.as_ref().map(|path| {
+            let mut name = path.as_os_str().to_owned();
+            name.push(end);
+            PathBuf::from(name)
+        });
+        all.extend(path.map(|path| file(path, 0o007, HISTORY)));
+    }
+    all.push(file(
+        config.server.data_dir.join("logs").join(FILE_NAME),
+        0o007,
+        "who reads it sees who calls what",
+    ));
+    let of_config = config.read_from.iter().filter(|path| holds_secrets(config, path));
+    all.extend(of_config.map(|path| file(path.clone(), 0o077, SECRET)));
+    let backups = shelf::list(&places.backups).unwrap_or_default();
+    all.extend(backups.into_iter().map(|listed| file(listed.path, 0o007, HISTORY)));
+    let folder = read_folder(&places.plugins).unwrap_or_default();
+    for (name, _) in &folder.files {
+        let path = crate::config::plugin::path_of(&places.plugins, name);
+        let open =
+            folder.notes.iter().any(|note| note.starts_with(&format!("{} holds secrets", path.display())));
+        // It says what is run.
+        let forbidden = if open { 0o077 } else { 0o002 };
+        all.push(file(
+            path,
+            forbidden,
+            if open { SECRET } else { "who writes it runs programs as this user" },
+        ));
+    }
+    all
+}
+
+/// Whether a setting that is secret stands in this file.
+fn holds_secrets(config: &Config, path: &Path) -> bool {
+    let begins = format!("{}:", path.display());
+    config
+        .shown
+        .iter()
+        .filter(|shown| shown.setting.is_secret())
+        .any(|shown| shown.origin.as_ref().is_some_and(|origin| origin.place.starts_with(&begins)))
+}
+
+fn judge(own: &Own, about: &Metadata, owner: Option<u32>, folder: &Path) -> Option<Finding> {
+    let path = &own.path;
+    let is_ours = about.uid() == rustix::process::geteuid().as_raw();
+    let is_below = path.starts_with(folder);
+    if let Some(owner) = owner.filter(|owner| is_below && about.uid() != *owner) {
+        let what =
+            format!("{} belongs to user {}, and its folder to user {owner}", path.display(), about.uid());
+        let why = "the server cannot write it, as after a verb was run by another user";
+        let command = format!("chown --reference={} {}", quoted(folder), quoted(path));
+        return Some(Finding::error("permissions.owner", what, why, command));
+    }
+    let open = about.mode() & own.forbidden;
+    if open == 0 || !about.is_file() {
+        return None;
+    }
+    let mode = about.mode() & 0o7777;
+    let verb = if open & 0o022 != 0 { "written" } else { "read" };
+    let what = format!("{} may be {verb} by others (mode {mode:04o})", path.display());
+    let finding = Finding::error("permissions.open", what, own.why, format!("chmod 600 {}", quoted(path)));
+    Some(if is_ours { finding.mended_by(Mend::Mode(path.clone(), 0o600)) } else { finding })
+}

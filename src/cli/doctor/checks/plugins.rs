@@ -1,0 +1,153 @@
+//! Every plugin's file, and whether its server serves: as the running server says, or, without one, by trying it.
+//!
+//! Must not know how a server is spoken to.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::app::plugins::check::check_plugin;
+use crate::app::plugins::make::Maker;
+use crate::cli::doctor::finding::{Finding, quoted};
+use crate::cli::doctor::patient::Patient;
+use crate::config::plugin::{McpServer, PluginFile, PluginKind, path_of, read_folder};
+
+/// Servers that are tried at once.
+const AT_ONCE: usize = 4;
+/// All of them together.
+const ALL_WITHIN: Duration = Duration::from_secs(100);
+
+/// Looks.
+pub fn look(patient: &Patient) -> Vec<Finding> {
+    let Some(config) = patient.config() else { return Vec::new() };
+    let folder = config.server.data_dir.join("plugins");
+    let read = match read_folder(&folder) {
+        Ok(read) => read,
+        Err(why) => {
+            let command = format!("chmod u+rwx {}", quoted(&folder));
+            return vec![Finding::error("plugins.folder", why, "no plugin is served", command)];
+        }
+    };
+    let mut found: Vec<Finding> = read
+        .notes
+        .iter()
+        .filter(|note| note.contains("is never read"))
+        .map(|note| {
+            let path = quoted(Path::new(note.split(" is never read").next().unwrap_or_default()));
+            let why = "whoever wrote it believes that it is a plugin";
+            Finding::warning("plugins.unread", note.clone(), why, format!("mv {path} {path}.toml"))
+        })
+        .collect();
+    for (name, outcome) in &read.files {
+        if let Err(faults) = outcome {
+            let why = "it is not served, or as it was before the file was changed";
+            found.push(Finding::error(
+                "plugins.file",
+                faults.on_one_line(),
+                why,
+                format!("waygate-mcp plugins check {name}"),
+            ));
+        }
+    }
+    match patient.page("/plugins") {
+        Some(shown) => found.extend(states(shown)),
+        None if patient.is_running() => {}
+        None => found.extend(
+            patient.maker.as_ref().into_iter().flat_map(|maker| try_all(maker, &folder, &read.files)),
+        ),
+    }
+    found.extend(patient.page("/bundles").into_iter().flat_map(bundles));
+    found
+}
+
+fn states(shown: &Value) -> Vec<Finding> {
+    let all = shown.get("plugins").and_then(Value::as_array).into_iter().flatten();
+    let found = all.filter_map(|plugin| {
+        let text = |member: &str| plugin.get(member).and_then(Value::as_str).unwrap_or_default();
+        let (name, state) = (text("name"), text("state"));
+        let what = format!("the plugin {name} is {state}: {}", text("why"));
+        let why = "its tools are not served, or not all of them";
+        match state {
+            "ready" => None,
+            "quarantined" | "stopped" => {
+                Some(Finding::error("plugins.state", what, why, "waygate-mcp plugins reload"))
+            }
+            _ => {
+                Some(Finding::warning("plugins.state", what, why, format!("waygate-mcp plugins show {name}")))
+            }
+        }
+    });
+    found.collect()
+}
+
+fn bundles(shown: &Value) -> Vec<Finding> {
+    let why = "whoever uses the bundle misses tools";
+    let all = shown.get("bundles").and_then(Value::as_array).into_iter().flatten();
+    let found = all.filter_map(|bundle| {
+        let name = bundle.get("name").and_then(Value::as_str)?;
+        let missing: Vec<&str> =
+            bundle.get("missing")?.as_array()?.iter().filter_map(Value::as_str).collect();
+        let what = format!("the bundle {name} names plugins that are not there: {}", missing.join(", "));
+        (!missing.is_empty()).then(|| {
+            Finding::warning("plugins.bundle", what, why, format!("waygate-mcp bundles show {name}"))
+        })
+    });
+    found.collect()
+}
+
+/// Starts each server, outside of any server of ours, and sees whether it shakes hands.
+fn try_all(
+    maker: &Arc<dyn Maker>,
+    folder: &Path,
+    files: &[(String, Result<PluginFile, crate::config::Faults>)],
+) -> Vec<Finding> {
+    let servers = files.iter().filter_map(|(name, file)| match file {
+        Ok(PluginFile { enabled: true, kind: PluginKind::Mcp(server), .. }) => {
+            Some((name.as_str(), &**server))
+        }
+        _ => None,
+    });
+    let servers: Vec<(&str, &McpServer)> = servers.collect();
+    let until = Instant::now() + ALL_WITHIN;
+    let mut found = Vec::new();
+    for some in servers.chunks(AT_ONCE) {
+        std::thread::scope(|scope| {
+            let tries: Vec<_> = some
+                .iter()
+                .map(|&(name, server)| {
+                    scope.spawn(move || try_one(&**maker, name, &path_of(folder, name), server, until))
+                })
+                .collect();
+            found.extend(tries.into_iter().filter_map(|tried| tried.join().ok().flatten()));
+        });
+    }
+    found
+}
+
+fn try_one(
+    maker: &dyn Maker,
+    name: &str,
+    file: &Path,
+    server: &McpServer,
+    until: Instant,
+) -> Option<Finding> {
+    let why = "its tools will not be served";
+    let command = format!("waygate-mcp plugins check {name}");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+    let left = until.saturating_duration_since(Instant::now());
+    let tried =
+        runtime.block_on(async { tokio::time::timeout(left, check_plugin(maker, name, file, server)).await });
+    match tried {
+        Ok(Ok(checked)) => checked.trouble.map(|trouble| {
+            let what = format!("the plugin {name} starts, and is in trouble: {trouble}");
+            Finding::warning("plugins.trouble", what, "some of its tools will not be served", command)
+        }),
+        Ok(Err(what)) => Some(Finding::error("plugins.handshake", what, why, command)),
+        Err(_elapsed) => {
+            let what = format!("the plugin {name} was not tried, since the others took too long");
+            Some(Finding::warning("plugins.untried", what, why, command))
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! What a check finds: what is amiss, why that matters, and the command that mends it. Must not know checks.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::app::Stray;
+
+/// How long an orphan may take to end.
+const END_WITHIN: Duration = Duration::from_secs(15);
+
+/// How grave it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Something does not work, or is not safe.
+    Error,
+    /// Something will not work soon, or should not be so.
+    Warning,
+}
+
+impl Severity {
+    /// The word for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+        }
+    }
+}
+
+/// What `--fix` does: to our own files, modes, sockets and orphans, and to nothing else.
+#[derive(Debug, Clone)]
+pub enum Mend {
+    /// Gives a file or folder this mode.
+    Mode(PathBuf, u32),
+    /// Removes a file that nobody uses.
+    Remove(PathBuf),
+    /// Removes a folder that nobody uses.
+    RemoveFolder(PathBuf),
+    /// Ends a guard without a server, and all that it guards.
+    End(Stray),
+}
+
+impl Mend {
+    /// Does it; says what was done.
+    ///
+    /// # Errors
+    /// Why it could not be done, as a sentence.
+    pub fn carry_out(&self) -> Result<String, String> {
+        let failed = |path: &Path, error: io::Error| format!("{}: {error}", path.display());
+        match self {
+            Self::Mode(path, mode) => fs::set_permissions(path, fs::Permissions::from_mode(*mode))
+                .map(|()| format!("gave {} the mode {mode:04o}", path.display()))
+                .map_err(|error| failed(path, error)),
+            Self::Remove(path) => fs::remove_file(path)
+                .map(|()| format!("removed {}", path.display()))
+                .map_err(|error| failed(path, error)),
+            Self::RemoveFolder(path) => fs::remove_dir_all(path)
+                .map(|()| format!("removed {}", path.display()))
+                .map_err(|error| failed(path, error)),
+            Self::End(stray) if stray.end(END_WITHIN) => {
+                Ok(format!("ended process {} and all that it guarded", stray.pid()))
+            }
+            Self::End(stray) => Err(format!("process {} does not end", stray.pid())),
+        }
+    }
+}
+
+/// One thing that is amiss.
+#[derive(Debug, Clone)]
+pub struct Finding {
+    /// `check.fault`
+    pub id: &'static str,
+    /// How grave it is.
+    pub severity: Severity,
+    /// What is amiss, and where.
+    pub what: String,
+    /// Why it matters.
+    pub why: &'static str,
+    /// What mends it.
+    pub command: String,
+    /// What `--fix` does, if it is ours to mend.
+    pub mend: Option<Mend>,
+    /// What came of mending it.
+    pub mended: Option<Result<String, String>>,
+}
+
+impl Finding {
+    /// Something that does not work, or is not safe.
+    pub fn error(
+        id: &'static str,
+        what: impl Into<String>,
+        why: &'static str,
+        command: impl Into<String>,
+    ) -> Self {
+        let severity = Severity::Error;
+        Self { id, severity, what: what.into(), why, command: command.into(), mend: None, mended: None }
+    }
+
+    /// Something that should not be so.
+    pub fn warning(
+        id: &'static str,
+        what: impl Into<String>,
+        why: &'static str,
+        command: impl Into<String>,
+    ) -> Self {
+        Self { severity: Severity::Warning, ..Self::error(id, what, why, command) }
+    }
+
+    /// The same, which is ours to mend.
+    pub fn mended_by(self, mend: Mend) -> Self {
+        Self { mend: Some(mend), ..self }
+    }
+
+    /// Mends it, if it is ours to.
+    pub fn fix(&mut self) {
+        self.mended = self.mend.as_ref().map(Mend::carry_out);
+    }
+
+    /// Whether it still stands.
+    pub fn stands(&self) -> bool {
+        !matches!(self.mended, Some(Ok(_)))
+    }
+
+    /// For programs.
+    pub fn to_json(&self) -> Value {
+        let (fixed, failed) = match &self.mended {
+            None => (None, None),
+            Some(Ok(done)) => (Some(done.as_str()), None),
+            Some(Err(why)) => (None, Some(why.as_str())),
+        };
+        json!({
+            "id": self.id,
+            "severity": self.severity.name(),
+            "what": self.what,
+            "why": self.why,
+            "command": self.command,
+            "fixable": self.mend.is_some(),
+            "fixed": fixed,
+            "fixFailed": failed,
+        })
+    }
+}
+
+/// A path as a shell takes it for one word.
+pub fn quoted(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let is_plain =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'.' | b'-' | b'_' | b'+');
+    if !text.is_empty() && text.bytes().all(is_plain) {
+        return text.into_owned();
+    }
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_mended_stands_no_more_and_what_could_not_be_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("left");
+        fs::write(&path, "x").unwrap();
+        let finding = Finding::error("a.b", "what", "why", "command");
+        assert!(finding.stands());
+        let mut ours = finding.mended_by(Mend::Mode(path.clone(), 0o600));
+        ours.fix();
+        assert!(!ours.stands() && fs::metadata(&path).unwrap().permissions().mode() & 0o777 == 0o600);
+        ours.mend = Some(Mend::Remove(path.clone()));
+        ours.fix();
+        assert!(!path.exists() && !ours.stands());
+        ours.fix();
+        assert!(ours.stands() && ours.to_json()["fixFailed"].as_str().unwrap().contains("left"));
+    }
+
+    #[test]
+    fn a_path_is_one_word_for_a_shell() {
+        assert_eq!(quoted(Path::new("/a/b-c.d")), "/a/b-c.d");
+        assert_eq!(quoted(Path::new("/a b/c'd")), "'/a b/c'\\''d'");
+    }
+}

@@ -1,0 +1,114 @@
+//! What puts Waygate onto a machine with systemd and takes it away again, below a folder of the test's own; and whether systemd
+//! understands the units.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use crate::support::program;
+
+fn packaging(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging").join(file)
+}
+
+fn run(script: &str, words: &[&str]) -> Output {
+    Command::new(packaging(script)).args(words).output().unwrap()
+}
+
+#[track_caller]
+fn done(script: &str, words: &[&str]) -> String {
+    let output = run(script, words);
+    let says = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{script} {words:?}: {says}");
+    says
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn it_is_put_in_place_with_a_key_and_taken_away_with_all_but_what_it_knows() {
+    let place = tempfile::tempdir().unwrap();
+    let root = place.path().display().to_string();
+    let built = program("waygate-mcp").display().to_string();
+    let says = done("install.sh", &["--root", &root, "--program", &built]);
+    let at = |path: &str| place.path().join(path);
+    for (path, wanted) in [
+        ("usr/local/bin/waygate-mcp", 0o755),
+        ("etc/systemd/system/waygate.service", 0o644),
+        ("etc/systemd/system/waygate.socket", 0o644),
+        ("etc/logrotate.d/waygate", 0o644),
+        ("etc/waygate/waygate.env", 0o600),
+    ] {
+        assert_eq!(mode(&at(path)), wanted, "{path}");
+    }
+    let environment = fs::read_to_string(at("etc/waygate/waygate.env")).unwrap();
+    let key = environment.lines().find_map(|line| line.strip_prefix("WAYGATE_API_KEY=")).unwrap();
+    assert!(key.len() == 64 && key.bytes().all(|byte| byte.is_ascii_hexdigit()), "{key}");
+    assert!(!says.contains(key), "{says}");
+    // The program takes what it reads there.
+    let mut config = Command::new(at("usr/local/bin/waygate-mcp"));
+    config.args(["config", "show", "--env", "production", "--env-file"]).arg(at("etc/waygate/waygate.env"));
+    let shown =
+        config.arg("--data-dir").arg(place.path()).env_clear().current_dir(place.path()).output().unwrap();
+    assert!(shown.status.success(), "{}", String::from_utf8_lossy(&shown.stderr));
+    // Again, as at an upgrade.
+    let says = done("install.sh", &["--root", &root, "--program", &built]);
+    assert!(says.contains("stays as it is"), "{says}");
+    assert_eq!(fs::read_to_string(at("etc/waygate/waygate.env")).unwrap(), environment);
+    fs::create_dir_all(at("var/lib/waygate/data")).unwrap();
+    done("uninstall.sh", &["--root", &root]);
+    for gone in ["usr/local/bin/waygate-mcp", "etc/systemd/system/waygate.service", "etc/logrotate.d/waygate"]
+    {
+        assert!(!at(gone).exists(), "{gone}");
+    }
+    assert!(at("var/lib/waygate/data").exists() && at("etc/waygate/waygate.env").exists());
+    done("uninstall.sh", &["--root", &root, "--purge"]);
+    assert!(!at("var/lib/waygate").exists() && !at("etc/waygate").exists());
+}
+
+#[test]
+fn a_wrong_word_is_refused_before_anything_is_done() {
+    let place = tempfile::tempdir().unwrap();
+    let root = place.path().display().to_string();
+    for (script, words, code) in [
+        ("install.sh", &["--root", &root, "--nonsense"][..], 2),
+        ("install.sh", &["--root"], 2),
+        ("install.sh", &["--root", &root, "--program", "/nowhere"], 1),
+        ("uninstall.sh", &["--nonsense"], 2),
+        ("uninstall.sh", &["--root", "/nowhere"], 2),
+    ] {
+        let output = run(script, words);
+        assert_eq!(output.status.code(), Some(code), "{script} {words:?}");
+        assert!(!output.stderr.is_empty());
+    }
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn systemd_has_nothing_to_say_of_the_units() {
+    if Command::new("systemd-analyze").arg("--version").output().is_err() {
+        eprintln!("skipped: this machine has no systemd-analyze");
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let built = program("waygate-mcp").display().to_string();
+    let units = ["waygate.service", "waygate.socket"].map(|unit| {
+        let text = fs::read_to_string(packaging(unit)).unwrap().replace("/usr/local/bin/waygate-mcp", &built);
+        let path = place.path().join(unit);
+        fs::write(&path, text).unwrap();
+        path
+    });
+    let said = |paths: &[PathBuf]| {
+        let output =
+            Command::new("systemd-analyze").args(["verify", "--man=no"]).args(paths).output().unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    assert_eq!(said(&units), (true, String::new()));
+    // It would say so if it did not understand one.
+    let text = fs::read_to_string(&units[0]).unwrap();
+    fs::write(&units[0], text.replace("NoNewPrivileges=", "NoNewPrivilege=")).unwrap();
+    assert!(said(&units).1.contains("NoNewPrivilege"));
+}
