@@ -43,6 +43,11 @@ impl Caching {
         self.heeds
     }
 
+    /// How long they are kept by the operator's word.
+    pub fn said(&self) -> Option<Duration> {
+        self.lasts
+    }
+
     /// An answer said of itself that it may be kept: from now on they are looked for.
     pub fn heard(&self) {
         if self.heeds && !self.is_looked_for() {

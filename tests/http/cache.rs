@@ -521,6 +521,33 @@ fn without_a_cache_nothing_is_kept_and_that_is_well() {
     assert_eq!(memory.health(), ("healthy".into(), "ok".into()));
 }
 
+#[test]
+fn what_explains_a_call_tells_whether_its_answers_are_kept_and_what_decides_that() {
+    let house = House::start(&[]);
+    let step = |house: &House, tool: &str| {
+        let told = house.get(&format!("/diagnostics/explain?tool=w__{tool}"));
+        let steps = told["steps"].as_array().expect("steps").clone();
+        let step = steps.into_iter().find(|step| step["step"] == "cache").expect("the step");
+        assert_eq!(step["verdict"], "passes", "{told}");
+        step.to_string()
+    };
+    let look = step(&house, "look");
+    assert!(
+        look.contains("is kept, it is given") && look.contains("tools.look.cache_seconds = 300"),
+        "{look}"
+    );
+    assert!(look.contains("w.toml") && look.contains("cache.ttl_seconds = 300 by default"), "{look}");
+    assert_eq!(house.called("look"), 0, "nothing is called");
+    let hinted = step(&house, "hinted");
+    assert!(hinted.contains("no answer of it has said yet"), "{hinted}");
+    house.says("hinted", json!({}));
+    let hinted = step(&house, "hinted");
+    assert!(hinted.contains("it is given") && !hinted.contains("cache_seconds"), "{hinted}");
+    assert!(step(&house, "write").contains("its answers are not kept"));
+    let none = step(&House::start(&[("WAYGATE_CACHE_TYPE", "none")]), "look");
+    assert!(none.contains("keeps no answers") && none.contains("WAYGATE_CACHE_TYPE"), "{none}");
+}
+
 #[cfg(feature = "redis")]
 mod in_redis {
     use super::*;
