@@ -14,8 +14,9 @@
 //! | [`stdio`] | MCP on standard streams: lines to HTTP and back | `protocol` |
 //! | [`protocol`] | MCP as data: no I/O, no clock | – |
 //! | [`access`] | who may do what, and how much; pure decisions | `protocol`, `config` |
-//! | [`actors`] | who does what, when | `access`, `backup`, `cache`, `catalog`, `plugins`, `protocol`, `storage` |
-//! | [`cache`] | answers kept for whoever asks the same again | `protocol`, `config` |
+//! | [`actors`] | who does what, when | `access`, `backup`, `cache`, `catalog`, `plugins`, `protocol`, `replicas`, `storage` |
+//! | [`cache`] | answers kept for whoever asks the same again | `replicas`, `protocol`, `config` |
+//! | [`replicas`] | what servers that share a Redis tell each other of limits | `access`, `config` |
 //! | [`catalog`] | one immutable snapshot of all that is offered | `access`, `plugins`, `protocol` |
 //! | [`plugins`] | the seam, the plugins of the binary, MCP servers behind us (`upstream`), child processes | `protocol` |
 //! | [`backup`] | copies of all that matters, and the way back | `storage`, `config` |
@@ -96,6 +97,7 @@ pub mod error;
 pub mod http;
 pub mod plugins;
 pub mod protocol;
+pub mod replicas;
 pub mod stdio;
 pub mod storage;
 pub mod telemetry;

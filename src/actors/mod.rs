@@ -35,6 +35,7 @@ use std::time::Instant;
 use actix::Addr;
 
 use crate::catalog::Shelf;
+use crate::replicas::Replicas;
 
 /// Everyone who works in the house, and what they share.
 pub struct House {
@@ -54,6 +55,8 @@ pub struct House {
     pub reload: Option<plugin::reload::ReloadHandle>,
     /// What the network is spoken to with, where that is over TLS.
     pub certificate: Option<Arc<certificate::Certificate>>,
+    /// The other servers, where requests are counted for all of them together.
+    pub replicas: Option<Arc<Replicas>>,
     /// What executors need.
     pub bench: Arc<executor::Bench>,
     /// The database.

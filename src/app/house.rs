@@ -28,6 +28,7 @@ use crate::cache::Cache;
 use crate::catalog::{Manner, Shelf};
 use crate::config::{Config, Durability};
 use crate::protocol::render::ServerInfo;
+use crate::replicas::Replicas;
 use crate::storage::{Instance, Notary, Storage};
 
 /// Everyone who works behind the door.
@@ -45,6 +46,7 @@ pub(super) async fn build(
     let roll = Arc::new(Roll::default());
     let streams = open_streams(config, &roster);
     let cache = Cache::open(&config.cache, &salt).map_err(StartError::Part)?;
+    let replicas = Replicas::open(config, &salt).map_err(StartError::Part)?;
 
     let house_arbiter = Arbiter::new();
     let sessions = open_sessions(&house_arbiter, config, &streams);
@@ -66,8 +68,8 @@ pub(super) async fn build(
     let metrics = start_metrics(&house_arbiter, &roster, sights);
     let backups = Arc::new(Keeping::new(config, recorder.clone()));
     let keeper = start_backups(&house_arbiter, &roster, &backups);
-    let watchlist =
-        watchlist(config, (&roster, &roll), (&db, &recorder), (backups, &cache), certificate.clone());
+    let shared = (cache.clone(), replicas.clone(), certificate.clone());
+    let watchlist = watchlist(config, (&roster, &roll), (&db, &recorder), backups, shared);
     // Before anything is published: what it is compared with.
     keep_watch(&house_arbiter, &shelf, &db, (&keys, &sessions)).await;
     let nursery = Nursery::new(config, &roster, &shelf, &streams, &roll, cache.as_ref());
@@ -91,6 +93,7 @@ pub(super) async fn build(
         plugins: roll,
         reload,
         certificate,
+        replicas,
         bench,
         db,
         phase,
@@ -184,12 +187,15 @@ fn start_metrics(
     })
 }
 
+/// What a server has only if the configuration says so.
+type Seldom = (Option<Arc<Cache>>, Option<Arc<Replicas>>, Option<Arc<Certificate>>);
+
 fn watchlist(
     config: &Config,
     (roster, roll): (&Arc<Roster>, &Arc<Roll>),
     (db, recorder): (&Addr<db::DbActor>, &Recorder),
-    (backups, cache): (Arc<Keeping>, &Option<Arc<Cache>>),
-    certificate: Option<Arc<Certificate>>,
+    backups: Arc<Keeping>,
+    (cache, replicas, certificate): Seldom,
 ) -> Watchlist {
     Watchlist {
         roster: Arc::clone(roster),
@@ -197,7 +203,8 @@ fn watchlist(
         db: db.clone(),
         recorder: recorder.clone(),
         backups,
-        cache: cache.clone(),
+        cache,
+        replicas,
         certificate,
         data_folder: data_folder(config),
         disk_min_bytes: config.health.disk_min_bytes,

@@ -130,8 +130,7 @@ impl Cache {
             CacheKind::Memory => Store::Memory(Memory::new(config.max_bytes)?),
             #[cfg(feature = "redis")]
             CacheKind::Redis => {
-                let url =
-                    config.redis_url.as_ref().ok_or("cache.type is redis, but cache.redis_url is not set")?;
+                let url = config.redis_url.as_ref();
                 Store::Remote(Arc::new(Remote::new(url, &config.redis_prefix, salt, ttl)?))
             }
             #[cfg(not(feature = "redis"))]

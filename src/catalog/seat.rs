@@ -156,6 +156,11 @@ impl Seat {
         self.allowances.get(tool).cloned()
     }
 
+    /// The limits of all its tools.
+    pub fn allowances(&self) -> impl Iterator<Item = &Arc<Allowance>> {
+        self.allowances.values()
+    }
+
     /// The same as number `registered` of those that the program itself brings: they are listed before all others.
     pub fn registered(mut self, registered: usize) -> Self {
         self.registered = Some(registered);

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::faults::Faults;
 use super::layers::{Given, last_words};
-use super::{CacheKind, Config, Environment};
+use super::{CacheKind, Config, CountIn, Environment};
 
 /// Checks a configuration whose values all have the right types. Whether there are keys at all, only the database knows.
 pub fn check(config: &Config, given: &[Given], faults: &mut Faults) {
@@ -20,7 +20,7 @@ pub fn check(config: &Config, given: &[Given], faults: &mut Faults) {
     check_roots(&config.files.roots, &mut refuse);
     check_database(config, &mut refuse);
     check_limits(config, &mut refuse);
-    check_cache(config, &mut refuse);
+    check_redis(config, &mut refuse);
     check_together(config, &mut refuse);
 }
 
@@ -69,20 +69,22 @@ fn check_limits(config: &Config, refuse: &mut Refuse<'_>) {
 }
 
 /// The URL may hold a password: nothing of it is repeated.
-fn check_cache(config: &Config, refuse: &mut Refuse<'_>) {
+fn check_redis(config: &Config, refuse: &mut Refuse<'_>) {
     let cache = &config.cache;
-    if cache.kind != CacheKind::Redis {
-        return;
-    }
+    let users = [
+        ("cache.type", cache.kind == CacheKind::Redis),
+        ("limits.count_in", config.limits.count_in == CountIn::Redis),
+    ];
+    let Some((key, _)) = users.into_iter().find(|(_, uses)| *uses) else { return };
     if !cfg!(feature = "redis") {
-        let sentence = "cache.type is redis, which this build leaves out; build with the feature redis";
-        refuse("cache.type", sentence.to_owned());
+        let sentence = format!("{key} is redis, which this build leaves out; build with the feature redis");
+        refuse(key, sentence);
     }
     match cache.redis_url.as_ref().map(super::Secret::expose) {
         None => {
             let sentence =
-                "cache.type is redis, but cache.redis_url is not set; set it, as to redis://host:6379";
-            refuse("cache.type", sentence.to_owned());
+                format!("{key} is redis, but cache.redis_url is not set; set it, as to redis://host:6379");
+            refuse(key, sentence);
         }
         Some(url) if url.starts_with("rediss://") => {
             let sentence = "cache.redis_url begins with rediss://, and this program does not speak TLS to Redis; put a tunnel between";

@@ -200,6 +200,16 @@ pub struct Mcp {
     pub session_replay_bytes: usize,
 }
 
+/// Where requests are counted for the limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CountIn {
+    /// In this process, for it alone.
+    Memory,
+    /// In Redis, for several servers together.
+    Redis,
+}
+
 /// `[limits]`: how much is let through; 0 is no limit, but for `calls_max`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -216,6 +226,8 @@ pub struct Limits {
     pub address_burst: u32,
     /// Calls at once of one address without a key.
     pub address_concurrent: u32,
+    /// Where requests are counted.
+    pub count_in: CountIn,
 }
 
 impl Limits {

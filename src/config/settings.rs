@@ -261,6 +261,8 @@ pub const SETTINGS: &[Setting] = &[
         "How many of them may come at once; 0 is as many as a minute gives.").unit("requests"),
     setting("limits.address_concurrent", "WAYGATE_LIMITS_ADDRESS_CONCURRENT", from_to(0, 1_000_000), Is("0"),
         "Calls at once of one address without a key; more are refused with 429, and 0 is no limit.").unit("calls"),
+    setting("limits.count_in", "WAYGATE_LIMITS_COUNT_IN", Words(&["memory", "redis"]), Is("\"memory\""),
+        "Where requests of keys, bundles, tools and the server are counted: in `memory`, by each server for itself, or in `redis` (`cache.redis_url`), for several servers together."),
 
     setting("cache.type", "WAYGATE_CACHE_TYPE", Words(&["memory", "redis", "none"]), Is("\"memory\""),
         "Where answers of tools and resources are kept that say that they may be: in `memory`, in `redis` for several servers together, or nowhere (`none`)."),
@@ -269,7 +271,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("cache.max_bytes", "WAYGATE_CACHE_MAX_BYTES", from_to(65_536, TIB), Is("67108864"),
         "The most that all kept answers take in memory; one that takes more than a sixteenth of it is not kept, in Redis either.").unit("bytes"),
     setting("cache.redis_url", "WAYGATE_REDIS_URL", Secret, Unset,
-        "Where Redis is, as `redis://user:password@host:6379/0` or `unix:///path`; with `cache.type = \"redis\"` only."),
+        "Where Redis is, as `redis://user:password@host:6379/0` or `unix:///path`; with `cache.type` or `limits.count_in` = `redis` only."),
     setting("cache.redis_prefix", "WAYGATE_REDIS_PREFIX", Text, Is("\"waygate\""),
         "What names of keys in Redis begin with."),
 

@@ -86,6 +86,8 @@ metrics! {
     plugin_memory: IntGaugeVec = "waygate_plugin_resident_memory_bytes", "plugin";
     /// 1 for the state that a plugin is in, by plugin and state.
     plugin_state: IntGaugeVec = "waygate_plugin_state", "plugin", "state";
+    /// Times that Redis was lost while requests were counted there for several servers.
+    limits_losses: IntCounter = "waygate_limits_losses_total";
     /// Questions whose answers may be kept, by plugin and by whether the answer was there (`hit`), was not (`miss`), or came with another's call (`joined`, after a `miss`).
     cache_lookups: IntCounterVec = "waygate_cache_lookups_total", "plugin", "outcome";
     /// Answers kept in memory.

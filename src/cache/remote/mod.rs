@@ -12,13 +12,14 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Pipeline, RedisError};
+use redis::{Pipeline, RedisError};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use super::kept::Kept;
 use super::key::Key;
 use crate::config::Secret;
+use crate::replicas::link::{CONNECT_WITHIN, LOOK_EVERY, Link, told};
 use crate::telemetry::metrics::METRICS;
 pub use debts::Debt;
 use debts::Debts;
@@ -27,14 +28,10 @@ use words::Names;
 
 /// How long a call may wait for Redis.
 const ANSWER_WITHIN: Duration = Duration::from_millis(250);
-/// How long a connection may take to be made; no call waits for it.
-const CONNECT_WITHIN: Duration = Duration::from_secs(2);
-/// Between two looks for Redis while it is away, and two signs of life while it is there.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Answers in Redis.
 pub struct Remote {
-    client: Client,
+    link: Link,
     names: Names,
     /// The longest that an answer is kept.
     ttl: Duration,
@@ -65,11 +62,9 @@ impl Remote {
     ///
     /// # Errors
     /// What is wrong with the URL, without repeating it.
-    pub fn new(url: &Secret, prefix: &str, salt: &[u8], ttl: Duration) -> Result<Self, String> {
-        let client = Client::open(url.expose())
-            .map_err(|_| "cache.redis_url is no URL of Redis; write one as redis://host:6379".to_owned())?;
+    pub fn new(url: Option<&Secret>, prefix: &str, salt: &[u8], ttl: Duration) -> Result<Self, String> {
         Ok(Self {
-            client,
+            link: Link::new(url)?,
             names: Names::new(prefix, salt),
             ttl,
             way: ArcSwapOption::empty(),
@@ -140,23 +135,12 @@ impl Remote {
     /// Looks after the connection for as long as the server runs.
     pub async fn tend(&self) {
         loop {
-            let why = match self.connect().await {
+            let why = match self.link.connect(ANSWER_WITHIN).await {
                 Ok(way) => self.serve(way).await,
                 Err(why) => why,
             };
             self.lose(&why);
             sleep(LOOK_EVERY).await;
-        }
-    }
-
-    async fn connect(&self) -> Result<MultiplexedConnection, String> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_WITHIN))
-            .set_response_timeout(Some(ANSWER_WITHIN));
-        let connecting = self.client.get_multiplexed_async_connection_with_config(&config);
-        match timeout(CONNECT_WITHIN, connecting).await {
-            Ok(connected) => connected.map_err(|error| told(&error)),
-            Err(_elapsed) => Err(format!("it was not reached within {} s", CONNECT_WITHIN.as_secs())),
         }
     }
 
@@ -233,9 +217,4 @@ impl Remote {
     fn marks_last(&self) -> u64 {
         self.ttl.as_secs().saturating_mul(2).saturating_add(60)
     }
-}
-
-/// What Redis says of an error, in one line and without what it was asked.
-fn told(error: &RedisError) -> String {
-    error.to_string().lines().next().unwrap_or_default().chars().take(200).collect()
 }
