@@ -45,14 +45,10 @@ pub(super) async fn build(
     let shelf = Arc::new(Shelf::new(manner(config, &info)));
     let roll = Arc::new(Roll::default());
     let streams = open_streams(config, &roster);
-    let cache = Cache::open(&config.cache, &salt).map_err(StartError::Part)?;
-    let replicas = Replicas::open(config, &salt).map_err(StartError::Part)?;
 
     let house_arbiter = Arbiter::new();
     let sessions = open_sessions(&house_arbiter, config, &streams);
-    if let Some(cache) = &cache {
-        house_arbiter.spawn(Arc::clone(cache).tend());
-    }
+    let (cache, replicas) = open_shared(&house_arbiter, config, &salt)?;
     let (db, recorder) = start_db(&house_arbiter, &roster, &storage, instance, config, notary).await?;
     let sights = Arc::new(Sights {
         roster: Arc::clone(&roster),
@@ -68,8 +64,8 @@ pub(super) async fn build(
     let metrics = start_metrics(&house_arbiter, &roster, sights);
     let backups = Arc::new(Keeping::new(config, recorder.clone()));
     let keeper = start_backups(&house_arbiter, &roster, &backups);
-    let shared = (cache.clone(), replicas.clone(), certificate.clone());
-    let watchlist = watchlist(config, (&roster, &roll), (&db, &recorder), backups, shared);
+    let seldom = ((cache.clone(), replicas.clone()), certificate.clone());
+    let watchlist = watchlist(config, (&roster, &roll), (&db, &recorder), backups, seldom);
     // Before anything is published: what it is compared with.
     keep_watch(&house_arbiter, &shelf, &db, (&keys, &sessions)).await;
     let nursery = Nursery::new(config, &roster, &shelf, &streams, &roll, cache.as_ref());
@@ -105,6 +101,15 @@ pub(super) async fn build(
         reloading.begin();
     }
     Ok(house)
+}
+
+/// What may lie in Redis: answers that are kept, tended on the thread of `arbiter`, and how much of the limits is used.
+fn open_shared(arbiter: &Arbiter, config: &Config, salt: &[u8]) -> Result<Shared, StartError> {
+    let cache = Cache::open(&config.cache, salt).map_err(StartError::Part)?;
+    if let Some(cache) = &cache {
+        arbiter.spawn(Arc::clone(cache).tend());
+    }
+    Ok((cache, Replicas::open(config, salt).map_err(StartError::Part)?))
 }
 
 /// The sessions with legacy clients, swept on the thread of `arbiter`.
@@ -188,14 +193,14 @@ fn start_metrics(
 }
 
 /// What a server has only if the configuration says so.
-type Seldom = (Option<Arc<Cache>>, Option<Arc<Replicas>>, Option<Arc<Certificate>>);
+type Shared = (Option<Arc<Cache>>, Option<Arc<Replicas>>);
 
 fn watchlist(
     config: &Config,
     (roster, roll): (&Arc<Roster>, &Arc<Roll>),
     (db, recorder): (&Addr<db::DbActor>, &Recorder),
     backups: Arc<Keeping>,
-    (cache, replicas, certificate): Seldom,
+    ((cache, replicas), certificate): (Shared, Option<Arc<Certificate>>),
 ) -> Watchlist {
     Watchlist {
         roster: Arc::clone(roster),

@@ -226,7 +226,9 @@ fn filter(case: &Case<'_>, view: &ViewName, trail: &mut Trail) -> Result<Arc<Too
 }
 
 fn away<T>(trail: &mut Trail, fault: Fault) -> Result<T, Refused> {
-    trail.pass("limit", "not looked at, since it is not known which tool it is", Vec::new());
+    for step in ["limit", "cache"] {
+        trail.pass(step, "not looked at, since it is not known which tool it is", Vec::new());
+    }
     let advice =
         "`waygate-mcp plugins list` says why, `waygate-mcp plugins reload` begins it anew".to_owned();
     trail.settle("state", Err(fault), "", Vec::new(), Some(advice))
