@@ -51,7 +51,8 @@ mod listen;
 mod lists;
 #[cfg(test)]
 mod operations;
-#[cfg(all(test, feature = "redis"))]
+#[cfg(test)]
+#[cfg(feature = "redis")]
 mod replicas;
 #[cfg(test)]
 mod rmcp;
