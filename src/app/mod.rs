@@ -9,6 +9,7 @@ mod house;
 pub mod keys;
 mod listener;
 mod means;
+mod owners;
 pub mod plugins;
 mod sealing;
 pub mod service;
@@ -212,6 +213,7 @@ impl App {
         let house =
             house::build(means, config, (storage, keys), &instance, Arc::clone(&phase), began).await?;
         let frame = frame(config, &house, address, socket.as_ref(), eras);
+        owners::count_together(&frame);
         let connections = Arc::clone(&frame.connections);
         let offer = offer(network.as_ref(), &ground);
         // One client needs no more than one worker, and a second one beside a call that computes.

@@ -94,6 +94,7 @@ fn routes(urls: &mut ServiceConfig) {
         .service(get("/diagnostics/connection", READ, web::get().to(ops::connection)))
         .service(get("/diagnostics/performance", READ, web::get().to(ops::performance)))
         .service(get("/diagnostics/errors", READ, web::get().to(ops::errors)))
+        .service(get("/diagnostics/cache", READ, web::get().to(ops::cache)))
         .service(get("/diagnostics/actors", READ, web::get().to(ops::actors)))
         .service(get(explain::PATH, READ, web::get().to(explain::explain)))
         .service(at("/diagnostics/actors/{name}/crash", "POST", Wants::Operator, web::post().to(ops::crash)))
@@ -115,7 +116,9 @@ fn admin_routes(urls: &mut ServiceConfig) {
         let url = web::resource(format!("{}/{{id}}/{act}", admin::KEYS)).app_data(admin::ADMIN);
         url.default_service(other("POST"))
     };
-    urls.service(keys.route(web::get().to(admin::list)).route(web::post().to(admin::create)))
+    let clear = web::resource(admin::CACHE_CLEAR).app_data(admin::ADMIN).default_service(other("POST"));
+    urls.service(clear.route(web::post().to(admin::clear_cache)))
+        .service(keys.route(web::get().to(admin::list)).route(web::post().to(admin::create)))
         .service(
             key.route(web::get().to(admin::show))
                 .route(web::delete().to(admin::delete))

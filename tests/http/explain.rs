@@ -37,8 +37,10 @@ fn explained(server: &Server, query: &str) -> Value {
         .iter()
         .map(|step| step["step"].as_str().expect("one"))
         .collect();
-    let all =
-        ["auth", "scope", "server", "bundle", "filter", "limit", "state", "breaker", "queue", "deadline"];
+    let all = [
+        "auth", "scope", "server", "bundle", "filter", "limit", "cache", "state", "breaker", "queue",
+        "deadline",
+    ];
     assert_eq!(names, all, "{told}");
     told
 }
