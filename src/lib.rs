@@ -14,7 +14,9 @@
 //! | [`stdio`] | MCP on standard streams: lines to HTTP and back | `protocol` |
 //! | [`protocol`] | MCP as data: no I/O, no clock | – |
 //! | [`access`] | who may do what, and how much; pure decisions | `protocol`, `config` |
-//! | [`actors`] | who does what, when | `access`, `backup`, `catalog`, `plugins`, `protocol`, `storage` |
+//! | [`actors`] | who does what, when | `access`, `backup`, `cache`, `catalog`, `plugins`, `protocol`, `replicas`, `storage` |
+//! | [`cache`] | answers kept for whoever asks the same again | `replicas`, `protocol`, `config` |
+//! | [`replicas`] | what servers that share a Redis tell each other of limits | `access`, `config` |
 //! | [`catalog`] | one immutable snapshot of all that is offered | `access`, `plugins`, `protocol` |
 //! | [`plugins`] | the seam, the plugins of the binary, MCP servers behind us (`upstream`), child processes | `protocol` |
 //! | [`backup`] | copies of all that matters, and the way back | `storage`, `config` |
@@ -36,6 +38,7 @@
 //!   protocol        the envelope parsed once, headers held against the body, payloads kept as `Raw`
 //! http/quotas       charged to its key or address, its bundle, the server; its places taken
 //! http/route        the name looked up in the catalog's snapshot
+//!   cache           of the few whose answers are kept: found there, or waited for with those who ask the same
 //!   actors/executor on the same thread: the tool's limits, place in the plugin, deadline, panic, cancellation
 //!     plugins       handle(request, context)
 //!   actors/executor the outcome checked and made a result; its record handed to the history's buffer
@@ -86,6 +89,7 @@ pub mod access;
 pub mod actors;
 pub mod app;
 pub mod backup;
+pub mod cache;
 pub mod catalog;
 pub mod cli;
 pub mod config;
@@ -93,6 +97,7 @@ pub mod error;
 pub mod http;
 pub mod plugins;
 pub mod protocol;
+pub mod replicas;
 pub mod stdio;
 pub mod storage;
 pub mod telemetry;

@@ -30,6 +30,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "storage",
             "backup",
             "cache",
+            "replicas",
             "config",
             "telemetry",
             "error",
@@ -47,6 +48,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "protocol",
             "storage",
             "cache",
+            "replicas",
             "config",
             "telemetry",
             "error",
@@ -59,7 +61,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("access", &["protocol", "config", "telemetry", "error"]),
     ("storage", &["protocol", "config", "telemetry", "error"]),
     ("backup", &["storage", "config", "telemetry", "error"]),
-    ("cache", &["protocol", "config", "telemetry", "error"]),
+    // Of `replicas`, the way to Redis.
+    ("cache", &["replicas", "protocol", "config", "telemetry", "error"]),
+    // Of `access`, the limits that are counted.
+    ("replicas", &["access", "config", "telemetry", "error"]),
     ("protocol", &["config", "telemetry", "error"]),
     ("telemetry", &["config", "error"]),
     ("config", &["error"]),

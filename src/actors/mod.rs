@@ -8,6 +8,7 @@
 //! sightings ──LoadDefinitions, SaveDefinitions──▶ db   sessions ──LoadSessions, SaveSessions──▶ db
 //! keys ──LookAtKeys, LoadKeys, ActOnKeys, SaveKeyUses──▶ db   http ──(the ring of keys, without a message)──▶ keys
 //! http ──reload──▶ app (carries it out; see `plugin::reload`)       plugin ──begins and ends──▶ a life of its plugin
+//! http ──clear──▶ clearing ──▶ cache                executor ──(looks, keeps)──▶ cache ◀──(what is stale)── plugin
 //! app ──Publish, Stop──▶ plugin   app ──End──▶ session   app ──Flush, Close──▶ db
 //! ```
 //!
@@ -16,6 +17,7 @@
 pub mod ask;
 pub mod backup;
 pub mod certificate;
+pub mod clearing;
 pub mod db;
 pub mod executor;
 pub mod health;
@@ -33,6 +35,7 @@ use std::time::Instant;
 use actix::Addr;
 
 use crate::catalog::Shelf;
+use crate::replicas::Replicas;
 
 /// Everyone who works in the house, and what they share.
 pub struct House {
@@ -52,6 +55,8 @@ pub struct House {
     pub reload: Option<plugin::reload::ReloadHandle>,
     /// What the network is spoken to with, where that is over TLS.
     pub certificate: Option<Arc<certificate::Certificate>>,
+    /// The other servers, where requests are counted for all of them together.
+    pub replicas: Option<Arc<Replicas>>,
     /// What executors need.
     pub bench: Arc<executor::Bench>,
     /// The database.

@@ -24,9 +24,11 @@ use crate::actors::plugin::Roll;
 use crate::actors::session::{SessionLimits, Sessions, Streams, keeping};
 use crate::actors::sightings;
 use crate::actors::supervision::Roster;
+use crate::cache::Cache;
 use crate::catalog::{Manner, Shelf};
 use crate::config::{Config, Durability};
 use crate::protocol::render::ServerInfo;
+use crate::replicas::Replicas;
 use crate::storage::{Instance, Notary, Storage};
 
 /// Everyone who works behind the door.
@@ -38,7 +40,7 @@ pub(super) async fn build(
     phase: Arc<Phase>,
     began: Instant,
 ) -> Result<Arc<House>, StartError> {
-    let Means { info, host, guests, bundles, sealer, notary, certificate, maker, .. } = means;
+    let Means { info, host, guests, bundles, sealer, notary, certificate, maker, salt, .. } = means;
     let roster = Arc::new(Roster::default());
     let shelf = Arc::new(Shelf::new(manner(config, &info)));
     let roll = Arc::new(Roll::default());
@@ -46,6 +48,7 @@ pub(super) async fn build(
 
     let house_arbiter = Arbiter::new();
     let sessions = open_sessions(&house_arbiter, config, &streams);
+    let (cache, replicas) = open_shared(&house_arbiter, config, &salt)?;
     let (db, recorder) = start_db(&house_arbiter, &roster, &storage, instance, config, notary).await?;
     let sights = Arc::new(Sights {
         roster: Arc::clone(&roster),
@@ -53,6 +56,7 @@ pub(super) async fn build(
         plugins: Arc::clone(&roll),
         streams: Arc::clone(&streams),
         recorder: recorder.clone(),
+        cache: cache.clone(),
         storage,
         data_folder: data_folder(config),
         began,
@@ -60,10 +64,11 @@ pub(super) async fn build(
     let metrics = start_metrics(&house_arbiter, &roster, sights);
     let backups = Arc::new(Keeping::new(config, recorder.clone()));
     let keeper = start_backups(&house_arbiter, &roster, &backups);
-    let watchlist = watchlist(config, (&roster, &roll), (&db, &recorder), backups, certificate.clone());
+    let seldom = ((cache.clone(), replicas.clone()), certificate.clone());
+    let watchlist = watchlist(config, (&roster, &roll), (&db, &recorder), backups, seldom);
     // Before anything is published: what it is compared with.
     keep_watch(&house_arbiter, &shelf, &db, (&keys, &sessions)).await;
-    let nursery = Nursery::new(config, &roster, &shelf, &streams, &roll);
+    let nursery = Nursery::new(config, &roster, &shelf, &streams, &roll, cache.as_ref());
     nursery.seat_guests(guests).await?;
     drop(shelf.set_bundles(bundles.clone()));
     let reloading =
@@ -72,7 +77,7 @@ pub(super) async fn build(
     // Last, so that its first judgement finds the plugins published; on a thread of its own, so that no other can block it.
     let health = start_health(&Arbiter::new(), &roster, watchlist);
     drop(keeper.await?);
-    let bench = Arc::new(bench(config, recorder, info, sealer, (&shelf, &roll)));
+    let bench = Arc::new(bench(config, (recorder, cache), info, sealer, (&shelf, &roll)));
     let house = Arc::new(House {
         metrics: metrics.await?,
         health: health.await?,
@@ -84,6 +89,7 @@ pub(super) async fn build(
         plugins: roll,
         reload,
         certificate,
+        replicas,
         bench,
         db,
         phase,
@@ -95,6 +101,15 @@ pub(super) async fn build(
         reloading.begin();
     }
     Ok(house)
+}
+
+/// What may lie in Redis: answers that are kept, tended on the thread of `arbiter`, and how much of the limits is used.
+fn open_shared(arbiter: &Arbiter, config: &Config, salt: &[u8]) -> Result<Shared, StartError> {
+    let cache = Cache::open(&config.cache, salt).map_err(StartError::Part)?;
+    if let Some(cache) = &cache {
+        arbiter.spawn(Arc::clone(cache).tend());
+    }
+    Ok((cache, Replicas::open(config, salt).map_err(StartError::Part)?))
 }
 
 /// The sessions with legacy clients, swept on the thread of `arbiter`.
@@ -152,7 +167,7 @@ async fn start_db(
 
 fn bench(
     config: &Config,
-    recorder: Recorder,
+    (recorder, cache): (Recorder, Option<Arc<Cache>>),
     info: ServerInfo,
     sealer: Sealer,
     (shelf, roll): (&Shelf, &Arc<Roll>),
@@ -161,6 +176,7 @@ fn bench(
         links: Arc::clone(shelf.links()),
         plugins: Arc::clone(roll),
         sealer,
+        cache,
         recorder,
         info,
         input_timeout_seconds: config.mcp.input_timeout_seconds,
@@ -179,12 +195,15 @@ fn start_metrics(
     })
 }
 
+/// What a server has only if the configuration says so.
+type Shared = (Option<Arc<Cache>>, Option<Arc<Replicas>>);
+
 fn watchlist(
     config: &Config,
     (roster, roll): (&Arc<Roster>, &Arc<Roll>),
     (db, recorder): (&Addr<db::DbActor>, &Recorder),
     backups: Arc<Keeping>,
-    certificate: Option<Arc<Certificate>>,
+    ((cache, replicas), certificate): (Shared, Option<Arc<Certificate>>),
 ) -> Watchlist {
     Watchlist {
         roster: Arc::clone(roster),
@@ -192,6 +211,8 @@ fn watchlist(
         db: db.clone(),
         recorder: recorder.clone(),
         backups,
+        cache,
+        replicas,
         certificate,
         data_folder: data_folder(config),
         disk_min_bytes: config.health.disk_min_bytes,

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use sha2::{Digest as _, Sha256};
+
 use super::builder::{Builder, Guest};
 use super::plugins::make::Maker;
 use super::{StartError, data_folder, host, sealing};
@@ -27,6 +29,9 @@ pub(super) struct Means {
     pub(super) sealer: Sealer,
     /// Signs the checkpoints of the history, with the same keys.
     pub(super) notary: Notary,
+    /// What keys of the cache differ by from those of other servers: out of the first of those keys, which servers that
+    /// share a cache share, too.
+    pub(super) salt: Vec<u8>,
     pub(super) eras: Eras,
     /// What the network is spoken to with, where that is over TLS.
     pub(super) certificate: Option<Arc<Certificate>>,
@@ -49,11 +54,17 @@ impl Means {
         let secrets = secrets(config)?;
         let secrets = || secrets.iter().map(|key| key.expose().as_bytes());
         let (sealer, notary) = (Sealer::new(secrets()), Notary::new(secrets()));
+        let salt = secrets().next().map(salt_of).unwrap_or_default();
         let (eras, maker) = (builder.spoken(), builder.maker(config));
         let bundles = builder.bundles().to_vec();
         let guests = builder.plugins(config, &host)?;
-        Ok(Self { info, host, guests, bundles, sealer, notary, eras, certificate, maker })
+        Ok(Self { info, host, guests, bundles, sealer, notary, salt, eras, certificate, maker })
     }
+}
+
+/// Not the key, and nothing that says anything of it.
+fn salt_of(key: &[u8]) -> Vec<u8> {
+    Sha256::new().chain_update(b"waygate cache").chain_update([0]).chain_update(key).finalize().to_vec()
 }
 
 fn secrets(config: &Config) -> Result<Vec<Secret>, StartError> {

@@ -9,6 +9,7 @@ mod house;
 pub mod keys;
 mod listener;
 mod means;
+mod owners;
 pub mod plugins;
 mod sealing;
 pub mod service;
@@ -53,6 +54,7 @@ use handover::{Offer, Word};
 pub use listener::{Holder, holder_of};
 use means::Means;
 pub use means::{new_notary, notary};
+use waiting::Doorstep;
 
 /// How long plugins may take to end, even if nothing is left of the time to drain.
 const PLUGINS_WITHIN: Duration = Duration::from_secs(5);
@@ -148,7 +150,8 @@ impl App {
         let certificate = read_certificate(config).await?;
         let Entered { listener, folder, word, is_shared } = enter(config, entry).await?;
         // Another server answers meanwhile, if one hands over.
-        let doorstep = word.is_none().then_some((&listener, certificate.as_ref()));
+        let tls = certificate.as_ref().map(|shown| shown.config());
+        let doorstep = word.is_none().then_some(Doorstep { listener: &listener, is_kept: is_shared, tls });
         let (storage, keys) = open_storage(config, doorstep).await?;
         self::keys::guarded(config, &keys)?;
         let ground = Ground::Owned(folder);
@@ -213,6 +216,7 @@ impl App {
         let house =
             house::build(means, config, (storage, keys), &instance, Arc::clone(&phase), began).await?;
         let frame = frame(config, &house, address, socket.as_ref(), eras);
+        owners::count_together(&frame);
         let connections = Arc::clone(&frame.connections);
         let offer = offer(network.as_ref(), &ground);
         // One client needs no more than one worker, and a second one beside a call that computes.
@@ -423,7 +427,7 @@ fn data_folder(config: &Config) -> PathBuf {
 /// Opens and migrates the database beside the listener, and reads the keys: who calls meanwhile is told to come back.
 async fn open_storage(
     config: &Config,
-    doorstep: Option<(&TcpListener, Option<&Arc<Certificate>>)>,
+    doorstep: Option<Doorstep<'_>>,
 ) -> Result<(Storage, Arc<Keys>), StorageError> {
     let own = config.access.api_key.clone();
     let (database, default) = (config.database.clone(), data_folder(config).join("waygate.db"));
@@ -437,9 +441,7 @@ async fn open_storage(
         Ok((storage, Keys::new(own, (counter, &rows))))
     });
     let opened = match doorstep {
-        Some((listener, certificate)) => {
-            waiting::serve_while(opening, listener, certificate.map(|shown| shown.config())).await
-        }
+        Some(doorstep) => waiting::serve_while(opening, doorstep).await,
         None => opening.await,
     };
     opened

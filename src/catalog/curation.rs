@@ -7,10 +7,15 @@ use std::time::Duration;
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
 
+use super::caching::Caching;
 use super::names;
 use crate::config::Quota;
 use crate::config::plugin::{Curation, Separator, ToolCuration};
 use crate::protocol::{Definition, Object, Raw};
+
+/// Why the answers of a tool are not kept, though they should be.
+const NOT_READ_ONLY: &str = "its answers are not kept, although cache_seconds says so, since nothing says that it is read-only; if it \
+                             is, write annotations = { readOnlyHint = true } beside";
 
 /// One plugin's curation, its globs compiled.
 #[derive(Debug)]
@@ -132,6 +137,25 @@ impl Curator {
         limited.map(|(local, tool)| (local, tool.quota))
     }
 
+    /// Whether answers of this tool are kept: never those of one that may change something.
+    ///
+    /// # Errors
+    /// A sentence, when the operator wants those of such a tool kept.
+    pub fn caching(&self, tool: &str, read_only: bool) -> Result<Caching, &'static str> {
+        let own = self.of(tool);
+        let (lasts, scope) = own.map_or((None, None), |own| (own.cache, own.cache_scope));
+        match (read_only, lasts) {
+            (true, _) => Ok(Caching::of(lasts, scope.or(self.curation.cache_scope))),
+            (false, Some(lasts)) if !lasts.is_zero() => Err(NOT_READ_ONLY),
+            (false, _) => Ok(Caching::never()),
+        }
+    }
+
+    /// Whether the contents of the plugin's resources are.
+    pub fn caching_of_resources(&self) -> Caching {
+        Caching::of(None, self.curation.cache_scope)
+    }
+
     /// The longest of those that the operator gave to single tools; 0 if there is none.
     pub fn longest_timeout_seconds(&self) -> u64 {
         self.curation.tools.values().filter_map(|tool| tool.timeout).map(whole_seconds).max().unwrap_or(0)
@@ -187,6 +211,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::config::plugin::CacheScope;
 
     fn curator(curation: Curation) -> Curator {
         Curator::new(Arc::new(curation))
@@ -245,6 +270,27 @@ mod tests {
         assert_eq!(curator.curate("u", &definition).unwrap().to_raw().as_str(), raw);
         assert_eq!((curator.name_alone("t"), curator.name_alone("u")), ("better", "u"));
         assert_eq!((curator.timeout_seconds("t"), curator.timeout_seconds("u")), (Some(2), None));
+    }
+
+    #[test]
+    fn answers_of_a_tool_are_kept_only_if_it_is_read_only() {
+        let minute = Duration::from_secs(60);
+        let tool = |cache, cache_scope| ToolCuration { cache, cache_scope, ..ToolCuration::default() };
+        let tools = [
+            ("kept".to_owned(), tool(Some(minute), None)),
+            ("never".to_owned(), tool(Some(Duration::ZERO), None)),
+            ("private".to_owned(), tool(None, Some(CacheScope::Private))),
+        ];
+        let cache_scope = Some(CacheScope::Public);
+        let curator = curator(Curation { tools: tools.into(), cache_scope, ..Curation::default() });
+        let kept = curator.caching("kept", true).unwrap();
+        assert_eq!((kept.lasts(None), kept.scope()), (Some(minute), cache_scope));
+        assert!(curator.caching("kept", false).is_err_and(|why| why.contains("readOnlyHint")));
+        assert!(!curator.caching("never", true).unwrap().heeds());
+        assert!(!curator.caching("other", false).unwrap().heeds());
+        assert!(curator.caching("never", false).is_ok());
+        assert_eq!(curator.caching("private", true).unwrap().scope(), Some(CacheScope::Private));
+        assert_eq!(curator.caching_of_resources().scope(), cache_scope);
     }
 
     #[test]

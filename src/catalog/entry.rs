@@ -8,6 +8,7 @@ use std::time::Duration;
 use prometheus::Histogram;
 use serde_json::Value;
 
+use super::caching::Caching;
 use super::schema::{self, Mirror, Schema};
 use super::seat::Seat;
 use super::template::Template;
@@ -38,6 +39,10 @@ pub struct ToolEntry {
     pub timeout_seconds: Option<u64>,
     /// What all calls of it may use up together; none means all.
     pub allowance: Option<Arc<Allowance>>,
+    /// Whether its answers are kept.
+    pub caching: Arc<Caching>,
+    /// Why they are not, though the operator wants it.
+    pub(super) uncached: Option<&'static str>,
     /// The canonical hash of its definition, as its plugin wrote it.
     pub digest: Arc<str>,
     /// As its plugin wrote it.
@@ -92,6 +97,9 @@ impl ToolEntry {
         let mirrors = schema::mirrors(input)?.into();
         let output = definition.object().get("outputSchema").map(Schema::compile).transpose();
         let output = output.map_err(|why| format!("its outputSchema is refused: {why}"))?;
+        let curated = seat.curator.curate(&local, definition)?;
+        let caching = seat.curator.caching(&local, is_read_only(&curated));
+        let uncached = caching.as_ref().err().copied();
         Ok(Self {
             time: Arc::default(),
             input: Arc::new(compiled),
@@ -100,7 +108,9 @@ impl ToolEntry {
             timeout_seconds: seat.curator.timeout_seconds(&local),
             allowance: seat.allowance(&local),
             digest: digest::of(&definition.object().to_raw()).into(),
-            shown: under(seat.curator.curate(&local, definition)?, &name),
+            shown: under(curated, &name),
+            caching: caching.unwrap_or_default().into(),
+            uncached,
             canonical: Arc::clone(&name),
             name,
             local,
@@ -124,6 +134,8 @@ impl ToolEntry {
             time: Arc::clone(&self.time),
             timeout_seconds: self.timeout_seconds,
             allowance: self.allowance.clone(),
+            caching: Arc::clone(&self.caching),
+            uncached: self.uncached,
             digest: Arc::clone(&self.digest),
             definition: self.definition.clone(),
         }
@@ -229,6 +241,12 @@ impl ResourceEntry {
     pub(super) fn linked(seat: &Arc<Seat>, uri: &str) -> Self {
         Self { uri: uri.into(), seat: Arc::clone(seat), template: None, shown: Raw::empty_object() }
     }
+}
+
+/// Whether a tool is said to change nothing, by its plugin or by the operator.
+fn is_read_only(definition: &Object) -> bool {
+    let annotations = definition.get("annotations").and_then(|annotations| annotations.read::<Value>().ok());
+    annotations.and_then(|annotations| annotations.get("readOnlyHint")?.as_bool()) == Some(true)
 }
 
 /// The definition as clients see it: under the published name.

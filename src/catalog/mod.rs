@@ -5,6 +5,7 @@
 //! Must not know callers, calls or HTTP.
 
 mod breaker;
+mod caching;
 mod counted;
 mod culled;
 mod curation;
@@ -33,6 +34,7 @@ mod tests;
 use crate::protocol::render::ServerInfo;
 
 pub use breaker::{Circuit, Verdict};
+pub use caching::Caching;
 pub use counted::Counted;
 pub use curation::{Curator, Withheld};
 pub use entry::{PromptEntry, ResourceEntry, ToolEntry};

@@ -73,7 +73,16 @@ impl Offer {
                 |kept| Ok(Arc::clone(kept)),
             );
             match entry {
-                Ok(entry) => self.tools.push(entry),
+                Ok(entry) => {
+                    let name = &self.seat.name;
+                    // It is served all the same: nothing is missing.
+                    let uncached = entry.uncached.map(|why| Refused {
+                        degrades: false,
+                        ..Refused::of(name, format!("tool {local:?}: {why}"))
+                    });
+                    self.refused.extend(uncached);
+                    self.tools.push(entry);
+                }
                 Err(why) => self.refused.push(Refused::entry(&self.seat.name, "tool", &local, &why)),
             }
         }

@@ -14,6 +14,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
 use super::breaker::{Admitted, Breaker, Circuit, Turn, Verdict};
+use super::caching::Caching;
 use super::counted::Counted;
 use super::curation::Curator;
 use super::failed::{Failed, Failures};
@@ -76,6 +77,10 @@ pub struct Seat {
     pub blocking: Arc<Blocking>,
     /// Its numbers.
     pub meter: Meter,
+    /// Whether the contents of its resources are kept.
+    pub reads: Caching,
+    /// What it is made of, as a text that is the same wherever the same plugin is.
+    pub definition: Arc<str>,
     /// What calls of single tools may use up together, by the plugin's names of them.
     allowances: HashMap<String, Arc<Allowance>>,
     permits: Arc<Semaphore>,
@@ -121,6 +126,8 @@ impl Seat {
             number: uuid::Uuid::now_v7().as_u64_pair().1,
             name: name.into(),
             allowances: curator.quotas().filter_map(allowance).collect(),
+            reads: curator.caching_of_resources(),
+            definition: Arc::default(),
             curator,
             registered: None,
             plugin,
@@ -147,6 +154,11 @@ impl Seat {
     /// What all calls of this tool, by the plugin's name of it, may use up together; none means all.
     pub fn allowance(&self, tool: &str) -> Option<Arc<Allowance>> {
         self.allowances.get(tool).cloned()
+    }
+
+    /// The limits of all its tools.
+    pub fn allowances(&self) -> impl Iterator<Item = &Arc<Allowance>> {
+        self.allowances.values()
     }
 
     /// The same as number `registered` of those that the program itself brings: they are listed before all others.

@@ -19,6 +19,7 @@ use super::sightings::{Sighting, Sightings};
 use super::snapshot::{Refused, Snapshot};
 use super::state::PluginState;
 use super::view::{Bundle, Changed, Cut, View, ViewName};
+use crate::access::limits::Allowance;
 use crate::config::plugin::BundleFile;
 use crate::plugins::Inventory;
 
@@ -119,6 +120,14 @@ impl Shelf {
     pub fn views(&self) -> Vec<ViewSummary> {
         let current = self.current.load();
         current.views.iter().map(|(name, view)| summary(&current, name, view)).collect()
+    }
+
+    /// The limits of all bundles, by name.
+    pub fn allowances(&self) -> Vec<(Arc<str>, Arc<Allowance>)> {
+        let current = self.current.load();
+        let limited =
+            |(name, view): (&Arc<str>, &View)| Some((Arc::clone(name), Arc::clone(view.cut.allowance()?)));
+        current.views.iter().filter_map(limited).collect()
     }
 
     /// The links that passed, by which a URI's plugin is found where lists do not name it.

@@ -4,6 +4,7 @@
 
 mod backup;
 mod bundles;
+mod cache;
 mod clients;
 mod config;
 mod db;
@@ -54,6 +55,7 @@ Examples:
   waygate-mcp plugins import ~/.claude.json        the MCP servers that a client has, as plugins
   waygate-mcp plugins list                         what stands behind this server, and how it is
   waygate-mcp keys create laptop                   a key for one who calls
+  waygate-mcp cache stats                          how often an answer was at hand
   waygate-mcp history tail --follow                what is called, as it happens
   waygate-mcp explain --tool files__read_file      what would become of that call, and what decides it
   waygate-mcp doctor                               what is amiss on this machine, and what mends it
@@ -105,6 +107,11 @@ enum Verb {
     Bundles {
         #[command(subcommand)]
         command: bundles::Command,
+    },
+    /// Look at the answers that the running server keeps, and forget them
+    Cache {
+        #[command(subcommand)]
+        command: cache::CacheCommand,
     },
     /// Read the history of calls, whether or not a server runs
     History {
@@ -242,6 +249,9 @@ fn run(mut line: Line, builder: Builder) -> ExitCode {
             with_config(flags, false, |loaded| plugins::run(command, &variables, &builder, &loaded, json))
         }
         Verb::Bundles { command } => with_config(flags, false, |loaded| bundles::run(command, &loaded, json)),
+        Verb::Cache { command } => {
+            with_config(flags, false, |loaded| cache::run(&command, &loaded.config, json))
+        }
         Verb::History { command } => {
             with_config(flags, false, |loaded| history::run(command, &loaded.config, json))
         }

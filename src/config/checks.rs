@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::faults::Faults;
 use super::layers::{Given, last_words};
-use super::{Config, Environment};
+use super::{CacheKind, Config, CountIn, Environment};
 
 /// Checks a configuration whose values all have the right types. Whether there are keys at all, only the database knows.
 pub fn check(config: &Config, given: &[Given], faults: &mut Faults) {
@@ -20,6 +20,7 @@ pub fn check(config: &Config, given: &[Given], faults: &mut Faults) {
     check_roots(&config.files.roots, &mut refuse);
     check_database(config, &mut refuse);
     check_limits(config, &mut refuse);
+    check_redis(config, &mut refuse);
     check_together(config, &mut refuse);
 }
 
@@ -64,6 +65,44 @@ fn check_limits(config: &Config, refuse: &mut Refuse<'_>) {
         if quota.burst.is_some() && quota.requests_per_minute.is_none() {
             refuse(key, format!("{key} goes with {rate}, which is not set; set it, or remove {key}"));
         }
+    }
+}
+
+/// The URL may hold a password: nothing of it is repeated.
+fn check_redis(config: &Config, refuse: &mut Refuse<'_>) {
+    let cache = &config.cache;
+    let users = [
+        ("cache.type", cache.kind == CacheKind::Redis),
+        ("limits.count_in", config.limits.count_in == CountIn::Redis),
+    ];
+    let Some((key, _)) = users.into_iter().find(|(_, uses)| *uses) else { return };
+    if !cfg!(feature = "redis") {
+        let sentence = format!("{key} is redis, which this build leaves out; build with the feature redis");
+        refuse(key, sentence);
+    }
+    match cache.redis_url.as_ref().map(super::Secret::expose) {
+        None => {
+            let sentence =
+                format!("{key} is redis, but cache.redis_url is not set; set it, as to redis://host:6379");
+            refuse(key, sentence);
+        }
+        Some(url) if url.starts_with("rediss://") => {
+            let sentence = "cache.redis_url begins with rediss://, and this program does not speak TLS to Redis; put a tunnel between";
+            refuse("cache.redis_url", sentence.to_owned());
+        }
+        Some(url) if !["redis://", "unix://", "redis+unix://"].iter().any(|begin| url.starts_with(begin)) => {
+            let sentence =
+                "cache.redis_url is no URL of Redis; write one as redis://host:6379 or unix:///path";
+            refuse("cache.redis_url", sentence.to_owned());
+        }
+        Some(_) => {}
+    }
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b':' | b'.');
+    let prefix = &cache.redis_prefix;
+    if prefix.is_empty() || prefix.len() > 64 || !prefix.bytes().all(plain) {
+        let sentence =
+            format!("cache.redis_prefix is {prefix:?}, but takes 1 to 64 letters, digits, -, _, : and .");
+        refuse("cache.redis_prefix", sentence);
     }
 }
 

@@ -308,7 +308,14 @@ mod tests {
         let errors: Vec<String> =
             schema.iter_errors(&parsed).map(|error| error.instance_path().to_string()).collect();
         // Secrets and a folder have no example: an empty one stands in their place.
-        assert_eq!(errors, ["/access/api_key", "/access/sealing_key", "/backup/dir", "/backup/passphrase"]);
+        let wanted = [
+            "/access/api_key",
+            "/access/sealing_key",
+            "/backup/dir",
+            "/backup/passphrase",
+            "/cache/redis_url",
+        ];
+        assert_eq!(errors, wanted);
         assert!(
             !schema.is_valid(&json!({"server": {"prot": 1}}))
                 && !schema.is_valid(&json!({"server": {"port": 70000}}))

@@ -83,6 +83,8 @@ pub struct Config {
     pub mcp: Mcp,
     /// How much is let through.
     pub limits: Limits,
+    /// Answers that are kept.
+    pub cache: Cache,
     /// What every plugin gets.
     pub plugins: Plugins,
     /// The built-in `files` plugin.
@@ -198,6 +200,16 @@ pub struct Mcp {
     pub session_replay_bytes: usize,
 }
 
+/// Where requests are counted for the limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CountIn {
+    /// In this process, for it alone.
+    Memory,
+    /// In Redis, for several servers together.
+    Redis,
+}
+
 /// `[limits]`: how much is let through; 0 is no limit, but for `calls_max`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -214,6 +226,8 @@ pub struct Limits {
     pub address_burst: u32,
     /// Calls at once of one address without a key.
     pub address_concurrent: u32,
+    /// Where requests are counted.
+    pub count_in: CountIn,
 }
 
 impl Limits {
@@ -236,6 +250,35 @@ impl Limits {
             concurrent: some(self.address_concurrent),
         }
     }
+}
+
+/// Where answers are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CacheKind {
+    /// In this process.
+    Memory,
+    /// In Redis, for several servers together.
+    Redis,
+    /// Nowhere.
+    None,
+}
+
+/// `[cache]`: answers kept for whoever asks the same again.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cache {
+    /// Where.
+    #[serde(rename = "type")]
+    pub kind: CacheKind,
+    /// The longest that any is kept.
+    pub ttl_seconds: u64,
+    /// Of all of them in memory.
+    pub max_bytes: usize,
+    /// Where Redis is.
+    pub redis_url: Option<Secret>,
+    /// What names of keys there begin with.
+    pub redis_prefix: String,
 }
 
 /// `[plugins]`: what every plugin gets.

@@ -110,9 +110,6 @@ pub fn by_flag(flag: &str) -> Option<&'static Setting> {
 
 /// What a later version will serve: (variable, key or section, what to do today). Refused by name.
 pub const NOT_YET: &[(&str, &str, &str)] = &[
-    ("WAYGATE_CACHE_TYPE", "cache.type", "remove it: this version has no cache"),
-    ("WAYGATE_CACHE_TTL", "cache.ttl", "remove it; how long clients may keep lists is mcp.list_ttl_seconds"),
-    ("WAYGATE_REDIS_URL", "cache.redis_url", "remove it: this version has no cache"),
     ("WAYGATE_SECRET_KEY", "access.secret_key", "remove it; the key that clients show is WAYGATE_API_KEY"),
     (
         "WAYGATE_RATE_LIMIT",
@@ -131,6 +128,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ("access", "Who may come in."),
     ("mcp", "The protocol endpoint."),
     ("limits", "How much is let through; keys, tools and bundles have limits of their own."),
+    ("cache", "Answers kept for whoever asks the same again."),
     ("plugins", "What every plugin gets."),
     ("files", "The built-in plugin `files`."),
     ("system", "The built-in plugin `system`: programs that clients may run."),
@@ -263,6 +261,19 @@ pub const SETTINGS: &[Setting] = &[
         "How many of them may come at once; 0 is as many as a minute gives.").unit("requests"),
     setting("limits.address_concurrent", "WAYGATE_LIMITS_ADDRESS_CONCURRENT", from_to(0, 1_000_000), Is("0"),
         "Calls at once of one address without a key; more are refused with 429, and 0 is no limit.").unit("calls"),
+    setting("limits.count_in", "WAYGATE_LIMITS_COUNT_IN", Words(&["memory", "redis"]), Is("\"memory\""),
+        "Where requests of keys, bundles, tools and the server are counted: in `memory`, by each server for itself, or in `redis` (`cache.redis_url`), for several servers together."),
+
+    setting("cache.type", "WAYGATE_CACHE_TYPE", Words(&["memory", "redis", "none"]), Is("\"memory\""),
+        "Where answers of tools and resources are kept that say that they may be: in `memory`, in `redis` for several servers together, or nowhere (`none`)."),
+    setting("cache.ttl_seconds", "WAYGATE_CACHE_TTL", from_to(1, 30 * DAY), Is("300"),
+        "The longest that any answer is kept.").unit("seconds"),
+    setting("cache.max_bytes", "WAYGATE_CACHE_MAX_BYTES", from_to(65_536, TIB), Is("67108864"),
+        "The most that all kept answers take in memory; one that takes more than a sixteenth of it is not kept, in Redis either.").unit("bytes"),
+    setting("cache.redis_url", "WAYGATE_REDIS_URL", Secret, Unset,
+        "Where Redis is, as `redis://user:password@host:6379/0` or `unix:///path`; with `cache.type` or `limits.count_in` = `redis` only."),
+    setting("cache.redis_prefix", "WAYGATE_REDIS_PREFIX", Text, Is("\"waygate\""),
+        "What names of keys in Redis begin with."),
 
     setting("plugins.concurrency", "WAYGATE_PLUGINS_CONCURRENCY", from_to(1, 100_000), Is("64"),
         "Calls at once in one plugin.").unit("calls"),

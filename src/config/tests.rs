@@ -206,9 +206,9 @@ fn all_faults_are_told_at_once_each_with_its_place() {
     let machine = Machine::new()
         .file(
             "etc/default.toml",
-            "port = 1\n[server]\nprot = 1\nport = \"80\"\ntimeout_seconds = 0\n[sever]\n[cache]\ntype = \"redis\"\n[log]\nlevel = \"LOUD\"\n",
+            "port = 1\n[server]\nprot = 1\nport = \"80\"\ntimeout_seconds = 0\n[sever]\n[access]\nsecret_key = \"x\"\n[log]\nlevel = \"LOUD\"\n",
         )
-        .file("work/.env", "WAYGATE_PROT=1\nWAYGATE_REDIS_URL=redis://x\n")
+        .file("work/.env", "WAYGATE_PROT=1\nWAYGATE_SECRET_KEY=x\n")
         .variable("WAYGATE_WORKERS", "many")
         .variable("WAYGATE_LOG_LEVLE", "info")
         .flag("--host", "http://x");
@@ -219,7 +219,7 @@ fn all_faults_are_told_at_once_each_with_its_place() {
         ("etc/default.toml:4", "server.port is \"80\", but takes a whole number from 0 to 65535"),
         ("etc/default.toml:5", "from 1 to 86400 (seconds)"),
         ("etc/default.toml:6", "no section [sever]; did you mean server?"),
-        ("etc/default.toml:7", "cache is not served by this version"),
+        ("etc/default.toml:8", "access.secret_key is not served by this version"),
         ("etc/default.toml:10", "one of OFF, ERROR"),
         ("work/.env:1", "did you mean WAYGATE_PORT?"),
         ("work/.env:2", "not served by this version"),
@@ -233,6 +233,25 @@ fn all_faults_are_told_at_once_each_with_its_place() {
         );
     }
     assert_eq!(faults.len(), 12, "{faults:#?}");
+}
+
+#[test]
+#[cfg(feature = "redis")]
+fn whoever_asks_for_redis_says_where_it_is_and_that_is_never_repeated() {
+    for (variable, key) in
+        [("WAYGATE_CACHE_TYPE", "cache.type"), ("WAYGATE_LIMITS_COUNT_IN", "limits.count_in")]
+    {
+        let machine = || Machine::new().variable(variable, "redis");
+        let sentence = format!("{key} is redis, but cache.redis_url is not set");
+        let faults = machine().faults();
+        assert!(faults.iter().any(|(at, text)| at == variable && text.contains(&sentence)), "{faults:?}");
+        for bad in ["rediss://user:hidden@host", "host:6379/hidden"] {
+            let faults = machine().variable("WAYGATE_REDIS_URL", bad).faults();
+            assert!(faults.iter().any(|(at, _)| at == "WAYGATE_REDIS_URL"), "{faults:?}");
+            assert!(!format!("{faults:?}").contains("hidden"), "{faults:?}");
+        }
+        drop(machine().variable("WAYGATE_REDIS_URL", "redis://user:hidden@host:6379/0").load());
+    }
 }
 
 #[test]

@@ -1,13 +1,14 @@
-//! The admin API: keys, made and taken back over HTTP by a key with the scope `admin`, or by the user whose server this is.
+//! The admin API: keys, made and taken back over HTTP by a key with the scope `admin`, or by the user whose server this is;
+//! and the cache, cleared.
 //!
-//! Must not know where keys are kept. What it answers with a new key in it, no cache may keep.
+//! Must not know where keys or answers are kept. What it answers with a new key in it, no cache may keep.
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
-use actix_web::web::{Bytes, Data, Path, Payload};
+use actix_web::web::{Bytes, Data, Path, Payload, Query};
 use actix_web::{HttpRequest, HttpResponse};
 use jiff::Zoned;
 use serde::Deserialize;
@@ -21,10 +22,13 @@ use crate::access::Caller;
 use crate::access::keys::{
     Act, Acted, Form, FormLimits, GRACE_DEFAULT, KeyError, Renewal, Scope, end, until,
 };
+use crate::actors::clearing::clear;
 use crate::error::{ErrorCode, Fault};
 
 /// What all of it asks for.
 pub const ADMIN: Wants = Wants::Scope(Scope::Admin);
+/// What clears the cache.
+pub const CACHE_CLEAR: &str = "/admin/api/cache/clear";
 
 /// How a key is rotated.
 #[derive(Debug, Default, Deserialize)]
@@ -137,6 +141,30 @@ pub async fn delete(
         Ok(caller) => act(&door, Act::Delete { which: id.to_string() }, &caller, &request_id).await,
     };
     finish(&request, done, StatusCode::OK, &mut payload, &request_id).await
+}
+
+/// The query of `/admin/api/cache/clear`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClearQuery {
+    plugin: Option<String>,
+}
+
+/// `POST /admin/api/cache/clear?plugin`
+pub async fn clear_cache(
+    request: HttpRequest,
+    door: Data<Door>,
+    query: Result<Query<ClearQuery>, actix_web::Error>,
+) -> HttpResponse {
+    let request_id = door.frame.house.ids.next();
+    let cleared = async {
+        let caller = caller::admit(&request, &door.frame, ADMIN)?;
+        let query = query
+            .map_err(|error| wrong(format!("the query is malformed: {error}; use ?plugin=NAME, or none")))?;
+        let cleared = clear(&door.frame.house, query.plugin.as_deref(), &caller.principal).await?;
+        Ok(json!({"cleared": cleared.answers, "pending": cleared.pending}))
+    };
+    respond(&request, cleared.await.map(|body| (StatusCode::OK, body)), &request_id)
 }
 
 /// Who asks, and what they filled in; nothing at all is an empty form.

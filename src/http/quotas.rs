@@ -62,6 +62,11 @@ impl Quotas {
         }
     }
 
+    /// The limits of all callers together.
+    pub fn of_all(&self) -> Option<&Arc<Allowance>> {
+        self.server.as_ref()
+    }
+
     /// How many addresses are remembered.
     pub fn addresses(&self) -> usize {
         self.addresses.as_ref().map_or(0, Addresses::count)

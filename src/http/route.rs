@@ -137,7 +137,7 @@ fn tool(
     })?;
     for mirror in entry.mirrors.iter() {
         if let Some(mirrors) = mirrors {
-            headers::check_param(mirrors, &mirror.header, mirror.find(&value))?;
+            headers::check_param(mirrors, &mirror.header, mirror.find(&arguments))?;
         }
     }
     Ok(Task::Tool { entry, arguments, value })

@@ -79,8 +79,10 @@ async fn shake(stream: TcpStream, certificate: &Certificate) -> io::Result<TlsSt
 /// Answers a request that came without TLS. It is heard out, since closing a connection with something unread would cut off
 /// the answer.
 async fn refuse_plain(mut stream: TcpStream) -> io::Result<()> {
-    let mut heard = Vec::new();
-    while heard.len() < PLAIN_MAX_BYTES && !heard.windows(4).any(|end| end == b"\r\n\r\n") {
+    let (mut heard, mut looked_at) = (Vec::new(), 0);
+    let ends = |part: &[u8]| part.windows(4).any(|end| end == b"\r\n\r\n");
+    while heard.len() < PLAIN_MAX_BYTES && !heard.get(looked_at..).is_some_and(ends) {
+        looked_at = heard.len().saturating_sub(3);
         if stream.read_buf(&mut heard).await? == 0 {
             break;
         }

@@ -59,12 +59,18 @@ pub static URLS: &[Url] = &[
         methods: &[(Method::GET, || web::to(ops::performance))],
     },
     Url { path: "/diagnostics/errors", wants: READ, methods: &[(Method::GET, || web::to(ops::errors))] },
+    Url { path: "/diagnostics/cache", wants: READ, methods: &[(Method::GET, || web::to(ops::cache))] },
     Url { path: "/diagnostics/actors", wants: READ, methods: &[(Method::GET, || web::to(ops::actors))] },
     Url { path: explain::PATH, wants: READ, methods: &[(Method::GET, || web::to(explain::explain))] },
     Url {
         path: "/diagnostics/actors/{name}/crash",
         wants: Wants::Operator,
         methods: &[(Method::POST, || web::to(ops::crash))],
+    },
+    Url {
+        path: admin::CACHE_CLEAR,
+        wants: admin::ADMIN,
+        methods: &[(Method::POST, || web::to(admin::clear_cache))],
     },
     Url {
         path: "/admin/api/keys",

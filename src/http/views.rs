@@ -142,6 +142,7 @@ pub fn plugin(house: &House, name: &str) -> Option<Value> {
                 "own": &*entry.local,
                 "tokens": entry.tokens(),
                 "calls": entry.time().map_or(0, Histogram::get_sample_count),
+                "cached": house.bench.cache.is_some() && entry.caching.is_looked_for(),
                 "digest": &*entry.digest,
                 "previousDigest": seen.and_then(|seen| seen.previous.as_deref()),
                 "definitionChangedAt": seen.and_then(|seen| seen.changed_at).map(moment),
@@ -188,6 +189,24 @@ fn failed_calls(seat: &crate::catalog::Seat) -> Value {
     let failed = seat.failed();
     let (why, at) = failed.last.map(|(why, at)| (why, moment(at))).unzip();
     json!({"count": failed.count, "lastWhy": why, "lastAt": at})
+}
+
+/// `/diagnostics/cache`
+pub fn cache(house: &House) -> Value {
+    let Some(cache) = &house.bench.cache else { return json!({"type": "none", "state": "disabled"}) };
+    let count = |plugin: &str, outcome| METRICS.cache_lookups.with_label_values(&[plugin, outcome]).get();
+    let shown = house.plugins.all().into_iter().filter_map(|member| {
+        let name = &*member.seat.name;
+        let (hits, misses, joined) = (count(name, "hit"), count(name, "miss"), count(name, "joined"));
+        // Most keep nothing.
+        (hits + misses > 0).then(|| json!({"name": name, "hits": hits, "misses": misses, "joined": joined}))
+    });
+    let plugins: Vec<Value> = shown.collect();
+    let mut report = cache.report();
+    if let Some(report) = report.as_object_mut() {
+        report.insert("plugins".to_owned(), plugins.into());
+    }
+    report
 }
 
 /// `/bundles`: the operator's bundles, and the plugins that are served alone.

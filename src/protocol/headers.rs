@@ -6,7 +6,8 @@ use std::borrow::Cow;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::{Number, Value};
+use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::methods::{MODERN, Method, Named, SERVED};
 use crate::error::{ErrorCode, Fault};
@@ -88,10 +89,10 @@ pub fn check_name(headers: &dyn Headers, method: Method, body: Option<&str>) -> 
 ///
 /// # Errors
 /// -32020 when the argument is there and the header is not, the reverse, or they differ.
-pub fn check_param(headers: &dyn Headers, name: &str, argument: Option<&Value>) -> Result<(), Fault> {
+pub fn check_param(headers: &dyn Headers, name: &str, argument: Option<&RawValue>) -> Result<(), Fault> {
     let title = format!("Mcp-Param-{name}");
     let value = once(&title, headers.param(name))?;
-    match (value, argument.filter(|argument| !argument.is_null())) {
+    match (value, argument.filter(|argument| argument.get() != "null")) {
         (None, None) => Ok(()),
         (None, Some(_)) if headers.are_required() => Err(missing(&title)),
         (None, Some(_)) => Ok(()),
@@ -100,10 +101,10 @@ pub fn check_param(headers: &dyn Headers, name: &str, argument: Option<&Value>) 
         }
         (Some(value), Some(argument)) => {
             let said = decode(&title, value)?;
-            let agrees = match argument {
-                Value::String(text) => *text == said,
-                Value::Bool(truth) => truth.to_string() == said,
-                Value::Number(number) => same_number(number, &said),
+            let agrees = match serde_json::from_str(argument.get()) {
+                Ok(Value::String(text)) => text == said,
+                Ok(Value::Bool(_)) => argument.get() == said,
+                Ok(Value::Number(_)) => same_number(argument.get(), &said),
                 _ => false,
             };
             if agrees {
@@ -116,11 +117,9 @@ pub fn check_param(headers: &dyn Headers, name: &str, argument: Option<&Value>) 
 }
 
 /// Whether 42 and 42.0 are meant to be the same. Integers too large to be told apart as floats must be the same text.
-fn same_number(number: &Number, said: &str) -> bool {
-    number.to_string() == said
-        || said
-            .parse::<f64>()
-            .is_ok_and(|said| said.abs() <= SAFE_INTEGER_MAX && number.as_f64() == Some(said))
+fn same_number(number: &str, said: &str) -> bool {
+    let float = |text: &str| text.parse::<f64>().ok().filter(|float| float.abs() <= SAFE_INTEGER_MAX);
+    number == said || float(said).is_some_and(|said| float(number) == Some(said))
 }
 
 fn expect(headers: &dyn Headers, title: &str, header: Header<'_>, body: &str) -> Result<(), Fault> {
@@ -241,11 +240,18 @@ mod tests {
 
     #[test]
     fn a_parameter_header_stands_exactly_where_its_argument_does() {
-        let check = |header, argument: Value| check_param(&One(header), "X", Some(&argument));
+        let check = |header, argument: Value| {
+            let argument = serde_json::value::to_raw_value(&argument).unwrap();
+            check_param(&One(header), "X", Some(&argument))
+        };
         assert!(check(Some("42"), json!(42)).is_ok());
         assert!(check(Some("42.0"), json!(42)).is_ok());
         assert!(check(Some("43"), json!(42)).is_err());
         assert!(check(Some("9007199254740992"), json!(9_007_199_254_740_993_i64)).is_err());
+        let long = |text: &str| RawValue::from_string(text.to_owned()).unwrap();
+        let digits = "123456789012345678901234567890";
+        assert!(check_param(&One(Some(digits)), "X", Some(&long(digits))).is_ok());
+        assert!(check_param(&One(Some("123456789012345678901234567891")), "X", Some(&long(digits))).is_err());
         assert!(check(Some("true"), json!(true)).is_ok());
         assert!(check(Some(""), json!("")).is_ok());
         assert!(check(None, json!("a")).is_err());

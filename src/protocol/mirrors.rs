@@ -2,7 +2,10 @@
 //!
 //! MCP 2026-07-28, basic/transports/streamable-http and SEP-2243. Must not know who sends the headers, or checks them.
 
+use std::collections::HashMap;
+
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::raw::Raw;
 
@@ -16,9 +19,12 @@ pub struct Mirror {
 }
 
 impl Mirror {
-    /// The argument it repeats.
-    pub fn find<'a>(&self, arguments: &'a Value) -> Option<&'a Value> {
-        self.path.iter().try_fold(arguments, |value, key| value.get(key))
+    /// The argument it repeats, as it was sent: an integer keeps all its digits.
+    pub fn find<'a>(&self, arguments: &'a Raw) -> Option<&'a RawValue> {
+        self.path.iter().try_fold(arguments.read().ok()?, |value: &RawValue, key| {
+            let members: HashMap<String, &RawValue> = serde_json::from_str(value.get()).ok()?;
+            members.get(key).copied()
+        })
     }
 }
 
@@ -115,6 +121,22 @@ mod tests {
         assert!(found(json!({"properties": {"a": {"type": "array", "items": region}}})).is_err());
         assert!(found(json!({"anyOf": [{"properties": {"a": region}}]})).is_err());
         assert!(found(json!({"properties": {"x-mcp-header": {"type": "string"}}})).unwrap().is_empty());
+    }
+
+    #[test]
+    fn an_argument_is_found_where_it_stands_with_all_its_digits() {
+        let mirror = |path: &[&str]| Mirror {
+            header: "X".to_owned(),
+            path: path.iter().map(|key| (*key).to_owned()).collect(),
+        };
+        let arguments = Raw::parse(
+            r#"{"a": {"b\u0062": 123456789012345678901234567890}, "n": null, "l": [{"x": 1}]}"#.into(),
+        )
+        .unwrap();
+        let find = |path: &[&str]| mirror(path).find(&arguments).map(RawValue::get);
+        assert_eq!(find(&["a", "bb"]), Some("123456789012345678901234567890"));
+        assert_eq!(find(&["n"]), Some("null"));
+        assert_eq!((find(&["a", "c"]), find(&["n", "x"]), find(&["l", "x"])), (None, None, None));
     }
 
     #[test]

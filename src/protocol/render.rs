@@ -48,9 +48,36 @@ impl Finished {
         self.json.bytes()
     }
 
+    /// The same as JSON that was checked.
+    pub fn json(&self) -> &Raw {
+        &self.json
+    }
+
     /// All that stood behind the opening brace before the revision's own members were put there, if that can be told.
     pub fn plain_inner(&self) -> Option<&str> {
         self.json.as_str().get(self.plain..).filter(|_| self.plain > 0)
+    }
+
+    /// Where those members begin; 0 if that cannot be told.
+    pub fn plain_from(&self) -> usize {
+        self.plain
+    }
+
+    /// One that was finished before, and whose members begin there. What cannot be so is taken for one of which that
+    /// cannot be told.
+    pub fn restored(json: Raw, plain_from: usize) -> Self {
+        let plain = if json.as_str().is_char_boundary(plain_from) { plain_from } else { 0 };
+        Self { json, plain }
+    }
+
+    /// The same that holds for so long.
+    ///
+    /// # Errors
+    /// When it is not an object.
+    pub fn holding(&self, ttl_ms: u64) -> Result<Self, RawError> {
+        let mut object = Object::open(&self.json)?;
+        object.put("ttlMs", ttl_ms);
+        Ok(Self { json: object.to_raw(), plain: 0 })
     }
 
     /// The result without the members that this revision put there.

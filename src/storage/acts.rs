@@ -28,6 +28,8 @@ pub const PLUGINS_REMOVE: &str = "plugins/remove";
 pub const TLS_RELOAD: &str = "tls/reload";
 /// A key was shown that is not taken.
 pub const KEYS_REFUSE: &str = "keys/refuse";
+/// Answers that were kept were forgotten.
+pub const CACHE_CLEAR: &str = "cache/clear";
 /// Old rows were deleted.
 pub const HISTORY_PRUNE: &str = "history/prune";
 /// A backup was made.

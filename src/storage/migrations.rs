@@ -18,7 +18,7 @@ const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 #[cfg(feature = "postgres")]
 const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 
-/// Which advisory lock of PostgreSQL stands for migrating: "waygate" as a number.
+/// Which advisory locks of PostgreSQL stand for migrating, one for each schema: "waygate" as a number.
 #[cfg(feature = "postgres")]
 const LOCK: i64 = 0x0077_6179_6761_7465;
 /// A migration may take longer than other statements.
@@ -141,11 +141,12 @@ pub(super) fn run_within(postgres: &mut diesel::PgConnection, place: &str) -> Re
     done.map(drop).map_err(|failure| of_boxed(place, failure.into_boxed().as_ref()))
 }
 
-/// Has everybody else who would migrate wait until the transaction is over.
+/// Has everybody else who would migrate the same schema wait until the transaction is over.
 #[cfg(feature = "postgres")]
 fn lock() -> String {
     format!(
-        "SELECT pg_advisory_xact_lock({LOCK}); SET LOCAL statement_timeout = '{MIGRATION_TIMEOUT_SECONDS}s';"
+        "SELECT pg_advisory_xact_lock(hashtextextended(coalesce(current_schema(), ''), {LOCK})); \
+         SET LOCAL statement_timeout = '{MIGRATION_TIMEOUT_SECONDS}s';"
     )
 }
 

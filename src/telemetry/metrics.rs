@@ -86,6 +86,18 @@ metrics! {
     plugin_memory: IntGaugeVec = "waygate_plugin_resident_memory_bytes", "plugin";
     /// 1 for the state that a plugin is in, by plugin and state.
     plugin_state: IntGaugeVec = "waygate_plugin_state", "plugin", "state";
+    /// Times that Redis was lost while requests were counted there for several servers.
+    limits_losses: IntCounter = "waygate_limits_losses_total";
+    /// Questions whose answers may be kept, by plugin and by whether the answer was there (`hit`), was not (`miss`), or came with another's call (`joined`, after a `miss`).
+    cache_lookups: IntCounterVec = "waygate_cache_lookups_total", "plugin", "outcome";
+    /// Answers kept in memory.
+    cache_answers: IntGauge = "waygate_cache_answers";
+    /// Bytes that they take.
+    cache_bytes: IntGauge = "waygate_cache_bytes";
+    /// Answers that made room for others before they were old.
+    cache_evictions: IntCounter = "waygate_cache_evictions_total";
+    /// Times that Redis gave no answer, or none in time, to a call.
+    cache_failures: IntCounter = "waygate_cache_failures_total";
     /// Actors alive, by kind.
     actors: IntGaugeVec = "waygate_actors", "kind";
     /// Restarts after a panic, by kind.

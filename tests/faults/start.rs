@@ -100,7 +100,7 @@ fn all_bad_settings_are_told_at_once() {
         ("WAYGATE_HISTORY_DURABILITY", "perhaps"),
         ("WAYGATE_DB_POOL_SIZE", "0"),
         ("WAYGATE_TIMEOUTS", "3"),
-        ("WAYGATE_REDIS_URL", "redis://nowhere"),
+        ("WAYGATE_CACHE_TYPE", "disk"),
     ];
     let output = command(place.path(), &[], &settings).output().expect("it runs");
     let says = String::from_utf8_lossy(&output.stderr).into_owned();

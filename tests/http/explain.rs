@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::keys::{OWN, becomes, create, id_of, keys, with};
 use crate::support::database::open;
-use crate::support::{Http, Reply, Server, eventually};
+use crate::support::{Http, Reply, Server, database_of, eventually, program};
 
 /// A row of the history, as far as it says whose it is.
 #[derive(QueryableByName)]
@@ -37,8 +37,10 @@ fn explained(server: &Server, query: &str) -> Value {
         .iter()
         .map(|step| step["step"].as_str().expect("one"))
         .collect();
-    let all =
-        ["auth", "scope", "server", "bundle", "filter", "limit", "state", "breaker", "queue", "deadline"];
+    let all = [
+        "auth", "scope", "server", "bundle", "filter", "limit", "cache", "state", "breaker", "queue",
+        "deadline",
+    ];
     assert_eq!(names, all, "{told}");
     told
 }
@@ -273,6 +275,12 @@ fn who_may_not_know_of_a_tool_or_a_key_learns_nothing_of_it() {
     };
     let (other, nobody) = (ask(&server, &some, "tool=x&key=plain"), ask(&server, &some, "tool=x&key=nobody"));
     assert_eq!((other.status, without_id(&other)), (403, without_id(&nobody)));
+    let guessed = ask(&server, &some, &format!("tool=x&key={OWN}"));
+    assert_eq!(
+        (guessed.status, without_id(&guessed)),
+        (403, without_id(&nobody)),
+        "nor what the operator's is"
+    );
     assert_eq!(ask(&server, &plain, "tool=alpha__add").status, 403, "a key for MCP reads no diagnostics");
     // A key itself is no name, and stands in no URL.
     for whole in [some.as_str(), OWN] {
@@ -294,6 +302,18 @@ fn a_server_without_keys_explains_to_its_own_machine() {
             .contains("limits.address_requests_per_minute = 1 from the environment")
     );
     assert_eq!(told("tool=repeat&key=local")["allowed"], true, "the socket has no address");
+}
+
+#[test]
+fn a_key_that_is_called_as_somebody_without_one_is_not_taken_for_theirs() {
+    let server = Server::with("faulty_server", &[("WAYGATE_API_KEY", OWN)]);
+    create(&server, &["local"]);
+    let mut command = Command::new(program("waygate-mcp"));
+    command.args(["explain", "--tool", "repeat", "--json", "--data-dir"]).arg(&server.folder);
+    command.env_clear().envs(database_of(&server.folder)).env("HOME", &server.folder);
+    let command = command.output().expect("it runs");
+    let told: Value = serde_json::from_slice(&command.stdout).expect("JSON");
+    assert_eq!(told["caller"], json!({"principal": "local", "key": null}), "{told}");
 }
 
 #[test]

@@ -4,6 +4,10 @@
 #[path = "../support/legacy.rs"]
 mod legacy;
 #[cfg(test)]
+#[path = "../faults/upstreams/scripted.rs"]
+#[expect(dead_code, reason = "what a server behind Waygate can do wrong is another test's affair")]
+mod scripted;
+#[cfg(test)]
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -19,6 +23,8 @@ mod behind_nginx;
 mod bodies;
 #[cfg(test)]
 mod bundles;
+#[cfg(test)]
+mod cache;
 #[cfg(test)]
 mod calls;
 #[cfg(test)]
@@ -47,6 +53,9 @@ mod lists;
 mod openapi;
 #[cfg(test)]
 mod operations;
+#[cfg(test)]
+#[cfg(feature = "redis")]
+mod replicas;
 #[cfg(test)]
 mod rmcp;
 #[cfg(test)]

@@ -312,4 +312,7 @@ fn what_the_admin_api_takes_and_answers_is_what_is_described() {
         assert_eq!(reply.status, 404, "{method} {path}");
     }
     assert_eq!(act("POST", "/plugins/reload", "/plugins/reload", None).status, 200);
+    let clear = "/admin/api/cache/clear";
+    assert_eq!(act("POST", clear, clear, None).status, 200);
+    assert_eq!(act("POST", clear, &format!("{clear}?plugin=nobody"), None).status, 404);
 }

@@ -49,7 +49,7 @@ fn health_names_each_check_and_ready_tries_the_real_path() {
     let server = Server::start("echo");
     let (status, health) = server.get("/health");
     assert_eq!((status, &health["status"]), (200, &json!("healthy")));
-    for check in ["backup", "cache", "certificate", "database", "filesystem", "plugins"] {
+    for check in ["backup", "cache", "certificate", "database", "filesystem", "limits", "plugins"] {
         assert!(matches!(health["checks"][check].as_str(), Some("ok" | "disabled")), "{health}");
     }
     assert!(
@@ -82,6 +82,10 @@ fn provoke(server: &Server) {
         server.call("tools/call", json!({"name": tool}));
     }
     Http::get("/").set("Host", "evil.example.com").send(server.address);
+    // From the second on they are looked for where answers are kept.
+    for _ in 0..2 {
+        server.call("resources/read", json!({"uri": "test://item/kept"}));
+    }
     let mut open = Http::modern("subscriptions/listen", json!({"notifications": {"toolsListChanged": true}}))
         .open(server.address);
     open.event().expect("an acknowledgement");

@@ -34,6 +34,8 @@ const COUNTER: &str = "test://counter";
 struct Faulty {
     changes: broadcast::Sender<Change>,
     counter: AtomicU64,
+    /// How often items that hold for a while were read.
+    reads: AtomicU64,
     /// How often each list was changed; it shows in that list, so that the change is a real one.
     touches: [AtomicU64; 3],
 }
@@ -43,6 +45,7 @@ impl Faulty {
         Self {
             changes: broadcast::Sender::new(CHANGES_MAX),
             counter: AtomicU64::new(0),
+            reads: AtomicU64::new(0),
             touches: Default::default(),
         }
     }
@@ -97,7 +100,7 @@ impl Faulty {
             }
             None => {
                 self.counter.fetch_add(1, Ordering::Relaxed);
-                Change::Updated(COUNTER.to_owned())
+                Change::Updated(what.filter(|what| what.contains("://")).unwrap_or(COUNTER).to_owned())
             }
         };
         // Nobody listens before the house has started this plugin: then nobody need be told.
@@ -111,6 +114,14 @@ impl Faulty {
             "test://grüße" => "grüße".to_owned(),
             "test://asks" => return Ok(asks::resource(uri, answers)),
             "test://empty" => return Ok(Outcome::Complete(content::read(Vec::new()))),
+            // Holds for a minute, and is another each time: whoever gets the same got what was kept.
+            _ if uri.starts_with("test://item/kept") => {
+                let text = self.reads.fetch_add(1, Ordering::Relaxed).to_string();
+                let contents = json!([content::text_contents(uri, "text/plain", text)]);
+                let scope = if uri.ends_with("for-all") { "public" } else { "private" };
+                let result = json!({"contents": contents, "ttlMs": 60_000, "cacheScope": scope});
+                return Ok(Outcome::Complete(Raw::value(&result)));
+            }
             _ => match uri.strip_prefix("test://item/") {
                 Some(id) if id != "missing" => format!("item {id}"),
                 _ => return Err(PluginError::Unknown(format!("resource {uri}"))),

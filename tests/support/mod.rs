@@ -9,6 +9,8 @@
 pub mod database;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+#[cfg(feature = "redis")]
+pub mod redis;
 pub mod stdio;
 pub mod tls;
 

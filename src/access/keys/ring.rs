@@ -215,6 +215,11 @@ impl KeyRing {
         ring
     }
 
+    /// The limits of all keys, with their ids.
+    pub fn allowances(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<Allowance>)> {
+        self.by_hash.values().filter_map(|key| Some((&key.about.id, key.caller.allowance.as_ref()?)))
+    }
+
     /// Whether nobody is asked for a key, since there is none.
     pub fn is_open(&self) -> bool {
         self.open

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::budget::{Budget, Limit, Running, Spent};
+use super::budget::{Budget, Limit, Pace, Running, Spent};
 use super::clock::Steady;
 use crate::config::Quota;
 use crate::error::{ErrorCode, Fault};
@@ -117,6 +117,26 @@ impl Allowance {
     /// All that the owner may use up.
     pub fn quota(&self) -> Quota {
         self.budget.quota()
+    }
+
+    /// How fast requests come back, where they have a limit.
+    pub fn pace(&self) -> Option<Pace> {
+        self.budget.pace()
+    }
+
+    /// Requests that were taken since this was asked last: whoever asks tells the other servers.
+    pub fn untold(&self) -> u32 {
+        self.budget.untold()
+    }
+
+    /// How long it takes until all that was taken is there again.
+    pub fn ahead(&self) -> Duration {
+        self.budget.ahead()
+    }
+
+    /// Takes what other servers took, too: all together have it there again after this time.
+    pub fn reach(&self, ahead: Duration) {
+        self.budget.reach(ahead);
     }
 
     fn excess(&self, spent: Spent) -> Excess {

@@ -23,15 +23,27 @@ type Limiter<C> = RateLimiter<NotKeyed, Taken, C, NoOpMiddleware<<C as Clock>::I
 struct Taken(Arc<InMemoryState>);
 
 impl Taken {
+    /// Up to when it reaches, since the limiter began.
+    fn until(&self) -> Nanos {
+        // What is refused changes nothing: so it is read.
+        match self.measure_and_replace(&NotKeyed::NonKey, Err::<((), Nanos), _>) {
+            Err(Some(until)) => until,
+            _ => 0.into(),
+        }
+    }
+
     /// The same, and from now on another's.
     fn copy(&self) -> Self {
         let copy = Self::default();
-        // What is refused changes nothing: so it is read.
-        let read = self.measure_and_replace(&NotKeyed::NonKey, Err::<((), Nanos), _>);
-        if let Err(Some(taken)) = read {
-            let _written = copy.measure_and_replace(&NotKeyed::NonKey, |_| Ok::<_, ()>(((), taken)));
-        }
+        copy.reach(self.until());
         copy
+    }
+
+    /// Has it reach at least until then.
+    fn reach(&self, until: Nanos) {
+        let further =
+            |before: Option<Nanos>| Ok::<_, ()>(((), before.map_or(until, |before| before.max(until))));
+        let _written = self.measure_and_replace(&NotKeyed::NonKey, further);
     }
 }
 
@@ -79,6 +91,15 @@ impl Limit {
 /// A limit was reached, and it is worth coming back after this time.
 pub type Spent = (Limit, Duration);
 
+/// How fast requests come back, where they have a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// One comes back after this time.
+    pub every: Duration,
+    /// As many may be taken at once.
+    pub most: u32,
+}
+
 /// What somebody has left of a quota.
 pub struct Budget<C: Clock = Steady> {
     quota: Quota,
@@ -87,6 +108,8 @@ pub struct Budget<C: Clock = Steady> {
     clock: C,
     /// What the limiter counts its time from.
     began: C::Instant,
+    /// Requests taken that no other server was told of.
+    untold: AtomicU32,
     running: Arc<AtomicU32>,
 }
 
@@ -98,6 +121,7 @@ impl<C: Clock + Clone> Budget<C> {
             began: clock.now(),
             rate: rate(quota).map(|rate| RateLimiter::new(rate, taken.clone(), clock.clone())),
             taken,
+            untold: AtomicU32::new(0),
             running: before.map(|before| Arc::clone(&before.running)).unwrap_or_default(),
             quota,
             clock,
@@ -115,7 +139,36 @@ impl<C: Clock + Clone> Budget<C> {
     /// None is left.
     pub fn spend(&self) -> Result<(), Spent> {
         let Some(rate) = &self.rate else { return Ok(()) };
-        rate.check().map_err(|until| (Limit::Requests, until.wait_time_from(self.clock.now())))
+        rate.check().map_err(|until| (Limit::Requests, until.wait_time_from(self.clock.now())))?;
+        self.untold.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// How fast requests come back.
+    pub fn pace(&self) -> Option<Pace> {
+        let rate = rate(self.quota)?;
+        Some(Pace { every: rate.replenish_interval(), most: rate.burst_size().get() })
+    }
+
+    /// Requests that were taken since this was asked last: whoever asks tells the others.
+    pub fn untold(&self) -> u32 {
+        self.untold.swap(0, Ordering::Relaxed)
+    }
+
+    /// How long it takes until all that was taken is there again.
+    pub fn ahead(&self) -> Duration {
+        let now: Duration = self.clock.now().duration_since(self.began).into();
+        Duration::from(self.taken.until()).saturating_sub(now)
+    }
+
+    /// Takes what others took, too: all servers together have it there again after this time, but for what is untold here.
+    pub fn reach(&self, ahead: Duration) {
+        let Some(pace) = self.pace() else { return };
+        let now: Duration = self.clock.now().duration_since(self.began).into();
+        let untold = pace.every.saturating_mul(self.untold.load(Ordering::Relaxed));
+        if !ahead.is_zero() {
+            self.taken.reach(nanos(now.saturating_add(ahead).saturating_add(untold)));
+        }
     }
 
     /// Looks whether a request is left, and takes none: a limiter like ours is asked, which has a copy of what was taken.
@@ -169,6 +222,11 @@ impl<C: Clock> std::fmt::Debug for Budget<C> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Budget").field("quota", &self.quota).field("running", &self.running).finish()
     }
+}
+
+/// Of whatever another server says, as much as can be counted with.
+fn nanos(duration: Duration) -> Nanos {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX).min(u64::MAX / 2).into()
 }
 
 fn rate(quota: Quota) -> Option<Rate> {
@@ -227,6 +285,30 @@ mod tests {
         budget.clock.advance(Duration::from_millis(100));
         assert_eq!((budget.could_spend(), budget.could_spend(), budget.spend()), (Ok(()), Ok(()), Ok(())));
         assert!(budget.could_spend().is_err());
+    }
+
+    #[test]
+    fn what_others_took_is_taken_here_and_what_is_untold_comes_on_top() {
+        let (one, other) = (budget(Some(60), Some(3), None), budget(Some(60), Some(3), None));
+        assert_eq!(one.pace(), Some(Pace { every: Duration::from_secs(1), most: 3 }));
+        assert!((0..2).all(|_| one.spend().is_ok()));
+        assert_eq!((one.untold(), one.untold(), one.ahead()), (2, 0, Duration::from_secs(2)));
+        assert!(other.spend().is_ok());
+        other.reach(one.ahead());
+        assert_eq!(other.ahead(), Duration::from_secs(3));
+        assert_eq!(other.spend(), Err((Limit::Requests, Duration::from_secs(1))));
+        other.reach(Duration::from_secs(1));
+        assert_eq!((other.ahead(), other.untold()), (Duration::from_secs(3), 1), "nothing is given back");
+        // What came to both before they heard of each other is taken off what follows.
+        other.reach(Duration::from_secs(5));
+        other.clock.advance(Duration::from_secs(2));
+        assert_eq!(other.spend(), Err((Limit::Requests, Duration::from_secs(1))));
+        other.clock.advance(Duration::from_secs(1));
+        assert!(other.spend().is_ok() && other.spend().is_err());
+        other.clock.advance(Duration::from_secs(60));
+        assert_eq!(other.ahead(), Duration::ZERO);
+        assert!((0..3).all(|_| other.spend().is_ok()) && other.spend().is_err());
+        assert_eq!(budget(None, None, Some(1)).pace(), None);
     }
 
     #[test]

@@ -8,8 +8,8 @@
 //! clock       the time that does not jump
 //! ```
 //!
-//! Budgets count what comes to this process. To count for all replicas together, another store stands behind
-//! [`Allowance::spend`]: an owner's kind and name are the same on all of them. Must not know requests, nor where they came in.
+//! Budgets count what comes to this process, and can be told what came to others ([`Allowance::reach`]): the room `replicas` does
+//! that. Must not know requests, nor where they came in.
 
 mod addresses;
 mod allowance;
@@ -18,7 +18,7 @@ mod clock;
 
 pub use addresses::{ADDRESSES_MAX, Addresses};
 pub use allowance::{Allowance, Excess, LIMIT, OF, Of, QUOTA, WHOSE};
-pub use budget::{Limit, Running};
+pub use budget::{Limit, Pace, Running};
 pub use clock::Steady;
 
 /// The places of one call with all whose calls are limited, given back on drop.

@@ -1,8 +1,8 @@
 //! From the files that the operator names to what TLS is spoken with, or to why not. Blocks. Must not know who is served.
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::{self, Read as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -195,7 +195,9 @@ fn contents(path: &Path, setting: &str, is_secret: bool) -> Result<Vec<u8>, Stri
         };
         format!("{setting} {shown} {what}; mend the path or its permissions")
     };
-    let file = File::open(path).map_err(unreadable)?;
+    // Opening a pipe would wait for who writes to it.
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(unreadable)?;
     let about = file.metadata().map_err(unreadable)?;
     if !about.is_file() {
         return Err(format!("{setting} {shown} is no file; name a PEM file"));

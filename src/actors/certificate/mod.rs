@@ -10,6 +10,7 @@ mod validity;
 mod tests;
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use jiff::{SignedDuration, Timestamp};
@@ -24,6 +25,8 @@ use crate::storage::acts;
 use crate::telemetry::metrics::METRICS;
 use files::{Files, Held, day};
 
+/// How long a reload waits for the files.
+const READ_WITHIN: Duration = Duration::from_secs(10);
 /// With less time than this somebody should look: who renews by machine has done so long before.
 const WARN_BEFORE: SignedDuration = SignedDuration::from_hours(14 * 24);
 
@@ -34,7 +37,7 @@ pub struct Certificate {
     /// Why the files were not taken when they were read last.
     refusal: Mutex<Option<String>>,
     /// Held while they are read: of two at once, the one who read first could else have the last word.
-    work: Mutex<()>,
+    work: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// What came of reading the files again.
@@ -61,7 +64,7 @@ impl Certificate {
         let held = files.read(Timestamp::now())?;
         measure(&held);
         let held = ArcSwap::from_pointee(held);
-        Ok(Some(Arc::new(Self { files, held, refusal: Mutex::default(), work: Mutex::default() })))
+        Ok(Some(Arc::new(Self { files, held, refusal: Mutex::default(), work: Arc::default() })))
     }
 
     /// What a new connection is spoken to with.
@@ -71,7 +74,6 @@ impl Certificate {
 
     /// Reads the files again. Blocks.
     fn reread(&self) -> Reread {
-        let _work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
         let (changed, failed) = match self.files.read(Timestamp::now()) {
             Ok(held) => (self.put(held), None),
             Err(why) => (false, Some(why)),
@@ -97,10 +99,24 @@ impl Certificate {
 
     /// Reads the files again for `by`; what comes of it stands in the log, and in the history where it is worth a row.
     pub async fn reload(self: &Arc<Self>, by: &Arc<str>, recorder: &Recorder) -> Reread {
-        let own = Arc::clone(self);
-        let reread = tokio::task::spawn_blocking(move || own.reread()).await;
-        let reread = reread
-            .unwrap_or_else(|error| self.told(false, Some(format!("the files could not be read: {error}"))));
+        // Who waits for its turn holds no thread: a disk may be away for long.
+        let reread = async {
+            let turn = Arc::clone(&self.work).lock_owned().await;
+            let own = Arc::clone(self);
+            tokio::task::spawn_blocking(move || {
+                let _turn = turn;
+                own.reread()
+            })
+            .await
+        };
+        let reread = match tokio::time::timeout(READ_WITHIN, reread).await {
+            Ok(read) => read.map_err(|error| format!("the files could not be read: {error}")),
+            Err(_elapsed) => Err(format!(
+                "the files could not be read within {} s; look at the disk they lie on",
+                READ_WITHIN.as_secs()
+            )),
+        };
+        let reread = reread.unwrap_or_else(|why| self.told(false, Some(why)));
         let act = |told: String| Act::done(acts::TLS_RELOAD, Arc::clone(by), told);
         match &reread.failed {
             Some(why) => {

@@ -57,6 +57,16 @@ fn without_files_there_is_no_certificate_and_with_good_ones_there_is() {
 }
 
 #[test]
+fn a_pipe_in_the_place_of_a_file_is_named_and_not_waited_for() {
+    let place = Place::new();
+    fs::remove_file(place.path("cert.pem")).unwrap();
+    let (here, kind, mode) =
+        (rustix::fs::CWD, rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600));
+    rustix::fs::mknodat(here, place.path("cert.pem"), kind, mode, 0).unwrap();
+    assert!(place.refusal().contains("is no file"), "{}", place.refusal());
+}
+
+#[test]
 fn a_file_that_cannot_be_used_is_named_with_what_is_wrong_and_what_to_do() {
     let place = Place::new();
     let key = fs::read_to_string(place.path("key.pem")).unwrap();

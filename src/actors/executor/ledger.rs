@@ -34,6 +34,14 @@ pub async fn intend(recorder: &Recorder, perform: &Perform, round: &Round) -> Re
     })
 }
 
+/// How an answer came.
+pub enum Way {
+    /// From the plugin, if from anywhere; with what was done behind it.
+    Ran(Option<Box<Behind>>),
+    /// From the cache, in these words.
+    Kept(&'static str),
+}
+
 /// Records how a call ended; in strict, waits until that is on disk.
 ///
 /// # Errors
@@ -44,11 +52,14 @@ pub async fn conclude(
     round: &Round,
     done: &Result<Done, Fault>,
     took: Duration,
-    behind: Option<Box<Behind>>,
+    way: Way,
 ) -> Result<(), Fault> {
     let mut record = describe(Kind::Outcome, perform, round);
     record.duration_us = Some(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
-    record.behind = behind;
+    match way {
+        Way::Ran(behind) => record.behind = behind,
+        Way::Kept(how) => record.detail = Some(how.into()),
+    }
     match done {
         Ok(done) => {
             record.status = Some(status_of(done.outcome));

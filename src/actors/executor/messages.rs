@@ -9,6 +9,7 @@ use std::future::{Future, ready};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use actix::Message;
 use futures_util::FutureExt as _;
@@ -19,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access::Caller;
 use crate::access::limits::{Allowance, Places};
-use crate::catalog::{PromptEntry, ResourceEntry, Seat, ToolEntry, ViewName};
+use crate::catalog::{Caching, PromptEntry, ResourceEntry, Seat, ToolEntry, ViewName};
 use crate::error::Fault;
 pub use crate::plugins::{Listener, Notice, Reference};
 use crate::protocol::modern::Foreign;
@@ -223,6 +224,15 @@ impl Task {
         }
     }
 
+    /// Whether answers of what it is for are kept, where any are.
+    pub fn caching(&self) -> Option<&Caching> {
+        match self {
+            Self::Tool { entry, .. } => Some(&entry.caching),
+            Self::Read { entry, .. } => Some(&entry.seat.reads),
+            Self::Prompt { .. } | Self::Complete { .. } => None,
+        }
+    }
+
     /// The arguments, for the history.
     pub fn arguments(&self) -> Option<&Raw> {
         match self {
@@ -293,6 +303,24 @@ pub struct Done {
     pub outcome: &'static str,
     /// What the client is asked, for those who ask it by other means than the result.
     pub asks: Option<Asks>,
+    /// What the answer says of itself, where that counts.
+    pub hints: Option<Hints>,
+}
+
+impl Done {
+    /// One that cannot go on without its client.
+    pub fn asking(result: Finished, asks: Asks) -> Self {
+        Self { result, outcome: "input_required", asks: Some(asks), hints: None }
+    }
+}
+
+/// What an answer says of how long it may be given again, and to whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hints {
+    /// For so long.
+    pub lasts: Duration,
+    /// To all who ask, and not to the same caller alone.
+    pub public: bool,
 }
 
 /// What a call needs of its client before it can go on.

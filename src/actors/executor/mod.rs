@@ -2,6 +2,7 @@
 //!
 //! A call that panics, hangs or floods costs itself only. Must not know HTTP, streams or the database's rows.
 
+mod cached;
 mod checking;
 mod ledger;
 pub mod limited;
@@ -24,6 +25,7 @@ use super::db::{Behind, Recorder};
 use super::plugin::{Member, Roll};
 use super::supervision::{Crash, Ping, Terms, message_of};
 use crate::access::Sealer;
+use crate::cache::Cache;
 use crate::catalog::{Links, Place, Seat, Verdict};
 use crate::error::{ErrorCode, Fault};
 use crate::plugins::{
@@ -32,6 +34,7 @@ use crate::plugins::{
 use crate::protocol::content::ToolResult;
 use crate::protocol::render::{self, ServerInfo};
 use crate::telemetry::metrics::METRICS;
+use ledger::Way;
 use messages::{Asks, Begun, Done, Perform, Running, Task};
 use rounds::Round;
 
@@ -46,6 +49,8 @@ pub struct Bench {
     pub plugins: Arc<Roll>,
     /// Seals state between rounds.
     pub sealer: Sealer,
+    /// Answers that are kept; none where none are.
+    pub cache: Option<Arc<Cache>>,
     /// Writes the history.
     pub recorder: Recorder,
     /// What the server is called.
@@ -109,21 +114,31 @@ async fn run(bench: Arc<Bench>, mut perform: Box<Perform>) -> Result<Done, Fault
     if let Some(first) = round.seat.and_then(|number| replaced(&bench.plugins, perform.task.seat(), number)) {
         perform.task = perform.task.on(&first.seat);
     }
+    match &bench.cache {
+        Some(cache) if cached::may_be_kept(&perform, &round) => {
+            Box::pin(cached::run(&bench, cache, perform, &round, began)).await
+        }
+        _ => fresh(&bench, &perform, &round, began).await,
+    }
+}
+
+/// One call that goes to its plugin, to its record.
+async fn fresh(bench: &Bench, perform: &Perform, round: &Round, began: Instant) -> Result<Done, Fault> {
     let called = Arc::clone(perform.task.seat());
     let _called = called.begin_call();
-    let _place = match limited::begin(&perform, &round) {
+    let _place = match limited::begin(perform, round) {
         Ok(place) => place,
         Err(excess) => {
             let refused = Err(limited::refuse(excess));
-            ledger::conclude(&bench, &perform, &round, &refused, began.elapsed(), None).await?;
+            ledger::conclude(bench, perform, round, &refused, began.elapsed(), Way::Ran(None)).await?;
             return refused;
         }
     };
     if bench.strict {
-        Box::pin(ledger::intend(&bench.recorder, &perform, &round)).await?;
+        Box::pin(ledger::intend(&bench.recorder, perform, round)).await?;
     }
     let mut path = Path::default();
-    let done = attempt(&bench, &perform, &round, began, &mut path).await;
+    let done = attempt(bench, perform, round, began, &mut path).await;
     let took = began.elapsed();
     let seat = perform.task.seat();
     seat.meter.ended(done.as_ref().map_or_else(|fault| fault.code.name(), |done| done.outcome), took);
@@ -134,7 +149,12 @@ async fn run(bench: Arc<Bench>, mut perform: Box<Perform>) -> Result<Done, Fault
     if let Task::Tool { entry, .. } = &perform.task {
         entry.took(took);
     }
-    ledger::conclude(&bench, &perform, &round, &done, took, path.behind()).await?;
+    if let Some(caching) = perform.task.caching()
+        && done.as_ref().is_ok_and(|done| done.hints.is_some_and(|hints| !hints.lasts.is_zero()))
+    {
+        caching.heard();
+    }
+    ledger::conclude(bench, perform, round, &done, took, Way::Ran(path.behind())).await?;
     done
 }
 
@@ -209,7 +229,7 @@ async fn attempt(
             let shown: Vec<_> =
                 requests.iter().map(|(key, request)| (key.clone(), request.to_value())).collect();
             let result = render::input_required(&shown, Some(&sealed), &bench.info);
-            Ok(Done { result, outcome: "input_required", asks: Some(Asks { requests, state: sealed }) })
+            Ok(Done::asking(result, Asks { requests, state: sealed }))
         }
     }
 }

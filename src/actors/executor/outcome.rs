@@ -2,11 +2,14 @@
 //!
 //! MCP 2026-07-28, server/tools, prompts, resources and basic/patterns/mrtr. Must not know how the plugin was run.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::messages::{Done, Task};
+use super::messages::{Done, Hints, Task};
+use crate::catalog::Caching;
 use crate::error::{ErrorCode, Fault};
 use crate::plugins::PluginError;
 use crate::protocol::render::{self, ServerInfo};
@@ -34,12 +37,13 @@ struct Shape<'a> {
 /// Our fault when the result lacks what its method promises.
 pub fn complete(task: &Task, result: &Raw, info: &ServerInfo) -> Result<Done, Fault> {
     let nonsense = |what: &str| nonsense(task, what);
+    let hints = hints_of(task, result);
     if let Task::Tool { entry, .. } = task
         && entry.output.is_none()
         && is_plain(result)
     {
         let result = render::complete(result, info).map_err(|error| nonsense(&error.to_string()))?;
-        return Ok(Done { result, outcome: "ok", asks: None });
+        return Ok(Done { result, outcome: "ok", asks: None, hints });
     }
     let shape: Shape<'_> = result.read().map_err(|error| nonsense(&error.to_string()))?;
     let is_list = |member: Option<&RawValue>| member.is_some_and(|member| member.get().starts_with('['));
@@ -77,7 +81,7 @@ pub fn complete(task: &Task, result: &Raw, info: &ServerInfo) -> Result<Done, Fa
         Task::Prompt { .. } | Task::Complete { .. } => {}
     }
     let result = render::complete(cached.as_ref().unwrap_or(result), info);
-    Ok(Done { result: result.map_err(|error| nonsense(&error.to_string()))?, outcome, asks: None })
+    Ok(Done { result: result.map_err(|error| nonsense(&error.to_string()))?, outcome, asks: None, hints })
 }
 
 /// Whether a tool's result evidently has its content and tells of no error, as most have: it need not be read for that.
@@ -96,11 +100,33 @@ pub fn breaks_schema(task: &Task, why: &str) -> Fault {
     nonsense(task, &format!("`structuredContent` breaks its outputSchema: {why}"))
 }
 
+/// What an answer says of itself, where that counts; most say nothing, and are not read for it.
+fn hints_of(task: &Task, result: &Raw) -> Option<Hints> {
+    let counts = task.caching().is_some_and(Caching::heeds);
+    if !counts || !result.as_str().contains("\"ttlMs\"") {
+        return None;
+    }
+    let said: Said<'_> = result.read().ok()?;
+    let ttl_ms = said.ttl_ms?.get().parse().ok()?;
+    let public = said.cache_scope.is_some_and(|scope| scope.get() == "\"public\"");
+    Some(Hints { lasts: Duration::from_millis(ttl_ms), public })
+}
+
+/// MCP 2026-07-28, server/utilities/caching.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Said<'a> {
+    #[serde(borrow)]
+    ttl_ms: Option<&'a RawValue>,
+    #[serde(borrow)]
+    cache_scope: Option<&'a RawValue>,
+}
+
 /// A read resource must say how long it may be kept: not at all, unless its plugin says more. For nobody else, whatever
 /// its plugin says: that it is the same for all callers only an operator could know.
 fn with_cache_hints(result: &Raw) -> Result<Raw, crate::protocol::RawError> {
     let mut object = Object::open(result)?;
-    if object.get("ttlMs").is_none() {
+    if object.get("ttlMs").and_then(|ttl| ttl.read::<u64>().ok()).is_none() {
         object.put("ttlMs", 0);
     }
     object.put("cacheScope", "private");

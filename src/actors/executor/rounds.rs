@@ -2,6 +2,7 @@
 //!
 //! MCP 2026-07-28, basic/patterns/mrtr. Must not know how the call is run.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -79,12 +80,12 @@ pub fn seal(
 }
 
 /// What a state belongs to: the same request in the same view.
-fn request_of(perform: &Perform) -> String {
+pub(super) fn request_of(perform: &Perform) -> String {
     let task = &perform.task;
     let arguments = match task {
-        Task::Tool { value, .. } => value.clone(),
-        Task::Prompt { arguments, .. } => arguments.read().unwrap_or_default(),
-        Task::Read { .. } | Task::Complete { .. } => Value::Null,
+        Task::Tool { value, .. } => Cow::Borrowed(value),
+        Task::Prompt { arguments, .. } => Cow::Owned(arguments.read().unwrap_or_default()),
+        Task::Read { .. } | Task::Complete { .. } => Cow::Owned(Value::Null),
     };
     let method = task.method().name();
     match perform.view.name() {

@@ -20,7 +20,9 @@ use super::db::messages::CheckDatabase;
 use super::db::{DbActor, Recorder};
 use super::plugin::{self, Roll};
 use super::supervision::{Crash, Part, Ping, Roster, Terms};
+use crate::cache::Cache;
 use crate::catalog::PluginState;
+use crate::replicas::Replicas;
 use crate::telemetry::metrics::METRICS;
 use messages::Judge;
 
@@ -42,6 +44,10 @@ pub struct Watchlist {
     pub recorder: Recorder,
     /// The schedule of backups.
     pub backups: Arc<Keeping>,
+    /// Answers that are kept.
+    pub cache: Option<Arc<Cache>>,
+    /// The other servers, where requests are counted for all of them together.
+    pub replicas: Option<Arc<Replicas>>,
     /// What the network is spoken to with, where that is over TLS.
     pub certificate: Option<Arc<Certificate>>,
     /// Where the data lies.
@@ -190,7 +196,8 @@ async fn judge(watch: &Watchlist) -> Judgement {
     let checks = BTreeMap::from([
         ("database", database),
         ("backup", watch.backups.check()),
-        ("cache", Check::Disabled),
+        ("cache", check_redis(watch.cache.as_ref().map(|cache| cache.trouble()))),
+        ("limits", check_redis(watch.replicas.as_ref().map(|replicas| replicas.trouble()))),
         ("certificate", watch.certificate.as_ref().map_or(Check::Disabled, |shown| shown.check())),
         (
             "filesystem",
@@ -212,6 +219,16 @@ fn check_folder(folder: &std::path::Path, least: u64) -> Check {
             let low = format!("{free} bytes are free where the data lies, fewer than {least}");
             if free < least { Check::Degraded(low) } else { Check::Ok }
         }
+    }
+}
+
+/// Calls go on without it.
+/// What may lie in Redis works without it, too: by itself.
+fn check_redis(trouble: Option<Option<String>>) -> Check {
+    match trouble {
+        None => Check::Disabled,
+        Some(None) => Check::Ok,
+        Some(Some(why)) => Check::Degraded(why),
     }
 }
 

@@ -17,6 +17,7 @@ use super::db::Recorder;
 use super::plugin::Roll;
 use super::session::Streams;
 use super::supervision::{Crash, Ping, Roster, Terms};
+use crate::cache::Cache;
 use crate::catalog::{Shelf, ToolEntry};
 use crate::protocol::Method;
 use crate::storage::Storage;
@@ -46,6 +47,8 @@ pub struct Sights {
     pub streams: Arc<Streams>,
     /// The history's queue.
     pub recorder: Recorder,
+    /// Answers that are kept.
+    pub cache: Option<Arc<Cache>>,
     /// The database's pool.
     pub storage: Storage,
     /// Where the data lies.

@@ -15,6 +15,10 @@ pub fn all(sights: &Sights) {
     actors(sights);
     plugins(sights);
     history(sights);
+    if let Some((answers, bytes)) = sights.cache.as_ref().and_then(|cache| cache.size()) {
+        METRICS.cache_answers.set(whole(answers as u64));
+        METRICS.cache_bytes.set(whole(bytes));
+    }
     METRICS.uptime.set(sights.began.elapsed().as_secs_f64());
     METRICS.streams.set(whole(sights.streams.view().open as u64));
     if let Ok(disk) = rustix::fs::statvfs(&sights.data_folder) {

@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 
 use super::watchers::Watchers;
 use crate::actors::session::{News, Streams};
+use crate::cache::Cache;
 use crate::catalog::{Changed, PluginState, Seat, Shelf};
 use crate::plugins::Change;
 
@@ -24,6 +25,8 @@ pub(super) struct Desk {
     pub(super) seat: Arc<Seat>,
     shelf: Arc<Shelf>,
     streams: Arc<Streams>,
+    /// What was kept of it is stale when it changes.
+    cache: Option<Arc<Cache>>,
     pub(super) watchers: Watchers,
     /// Whether it was ever ready: before, it has nothing to offer.
     published: AtomicBool,
@@ -34,9 +37,22 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    pub(super) fn new(seat: Arc<Seat>, shelf: Arc<Shelf>, streams: Arc<Streams>, watchers: Watchers) -> Self {
+    pub(super) fn new(
+        seat: Arc<Seat>,
+        shelf: Arc<Shelf>,
+        streams: Arc<Streams>,
+        cache: Option<Arc<Cache>>,
+        watchers: Watchers,
+    ) -> Self {
         let (published, publishing) = (AtomicBool::new(false), Arc::default());
-        Self { seat, shelf, streams, watchers, published, publishing, inherited: Mutex::default() }
+        Self { seat, shelf, streams, cache, watchers, published, publishing, inherited: Mutex::default() }
+    }
+
+    /// Has all forgotten that was kept of it. Before anybody is told of a change: whoever then asks again finds what is new.
+    fn forget(&self) {
+        if let Some(cache) = &self.cache {
+            let _count = cache.forget_plugin(&self.seat.name);
+        }
     }
 
     /// Notes that a life is ready, or ready with trouble, and publishes at its beginning.
@@ -88,6 +104,11 @@ impl Desk {
 
     /// Takes in a change that the plugin told of.
     pub(super) async fn take_in(&self, change: Change) {
+        match (&change, &self.cache) {
+            (Change::Updated(uri), Some(cache)) => cache.forget_resource(&self.seat.name, uri),
+            (Change::Updated(_), None) => {}
+            (Change::Tools | Change::Prompts | Change::Resources, _) => self.forget(),
+        }
         match change {
             // Of what it was not asked to watch it has nothing to say: it might be another plugin's.
             Change::Updated(uri) if self.watchers.has(&uri) => {
@@ -100,6 +121,7 @@ impl Desk {
 
     /// Changes were missed: publishes anew and tells all that is watched.
     pub(super) async fn resynchronise(&self) {
+        self.forget();
         self.publish().await;
         for uri in self.watchers.all() {
             self.streams.tell(&News::Updated(uri));

@@ -328,8 +328,13 @@ mod tests {
             let seat = Arc::new(Seat::new("mortal", curation, Arc::<Mortal>::clone(&plugin), limits));
             let manner = Manner { page_size: 2, ttl_ms: 0, info: ServerInfo::new("s", "1") };
             let streams = Streams::new(1, Duration::from_secs(1), Arc::new(Roster::default()));
-            let desk =
-                Desk::new(Arc::clone(&seat), Arc::new(Shelf::new(manner)), streams, Watchers::default());
+            let desk = Desk::new(
+                Arc::clone(&seat),
+                Arc::new(Shelf::new(manner)),
+                streams,
+                None,
+                Watchers::default(),
+            );
             let (keeper, _begins) = Keeper::begin(&Arc::new(desk));
             Self { plugin, seat, keeper }
         }

@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::session::Streams;
 use super::supervision::{Crash, Ping, Terms};
+use crate::cache::Cache;
 use crate::catalog::{Seat, Shelf};
 use crate::error::{ErrorCode, Fault};
 use crate::plugins::{CallerKey, Change, Context as CallContext, ContextParts, PluginError, Request};
@@ -60,8 +61,14 @@ pub struct PluginActor {
 
 impl PluginActor {
     /// The actor of the plugin on `seat`.
-    pub fn new(seat: Arc<Seat>, shelf: Arc<Shelf>, streams: Arc<Streams>, watchers: Watchers) -> Self {
-        Self { desk: Arc::new(Desk::new(seat, shelf, streams, watchers)), keeper: None, leaves: false }
+    pub fn new(
+        seat: Arc<Seat>,
+        shelf: Arc<Shelf>,
+        streams: Arc<Streams>,
+        cache: Option<Arc<Cache>>,
+        watchers: Watchers,
+    ) -> Self {
+        Self { desk: Arc::new(Desk::new(seat, shelf, streams, cache, watchers)), keeper: None, leaves: false }
     }
 
     /// Begins the first life, unless there is one. What comes back ends when it has begun.

@@ -21,6 +21,7 @@ use crate::actors::plugin::messages::Publish;
 use crate::actors::plugin::{self, Member, PluginActor, Roll};
 use crate::actors::session::Streams;
 use crate::actors::supervision::Roster;
+use crate::cache::Cache;
 use crate::catalog::{Seat, SeatLimits, Shelf};
 use crate::config::Config;
 use crate::config::plugin::{Curation, PluginLimits};
@@ -38,6 +39,7 @@ pub(super) struct Nursery {
     pub(super) shelf: Arc<Shelf>,
     pub(super) streams: Arc<Streams>,
     pub(super) roll: Arc<Roll>,
+    pub(super) cache: Option<Arc<Cache>>,
     threads: Threads,
 }
 
@@ -51,6 +53,8 @@ pub(super) struct Newcomer {
     pub(super) limits: SeatLimits,
     pub(super) kind: &'static str,
     pub(super) origin: Option<PathBuf>,
+    /// What it is made of, as a text that is the same wherever the same plugin is.
+    pub(super) definition: String,
     /// Whether what it offers may be published, or is kept back until it takes another's place.
     pub(super) shown: bool,
 }
@@ -62,6 +66,7 @@ impl Nursery {
         shelf: &Arc<Shelf>,
         streams: &Arc<Streams>,
         roll: &Arc<Roll>,
+        cache: Option<&Arc<Cache>>,
     ) -> Self {
         Self {
             limits: SeatLimits {
@@ -79,6 +84,7 @@ impl Nursery {
             shelf: Arc::clone(shelf),
             streams: Arc::clone(streams),
             roll: Arc::clone(roll),
+            cache: cache.cloned(),
             threads: Threads::default(),
         }
     }
@@ -105,8 +111,10 @@ impl Nursery {
         newcomer: Newcomer,
         heir_of: Option<&Member>,
     ) -> Result<Arc<Member>, StartError> {
-        let Newcomer { name, curation, registered, plugin, limits, kind, origin, shown } = newcomer;
-        let seat = Seat::new(&name, curation, plugin, limits);
+        let Newcomer { name, curation, registered, plugin, limits, kind, origin, definition, shown } =
+            newcomer;
+        let mut seat = Seat::new(&name, curation, plugin, limits);
+        seat.definition = definition.into();
         let seat = Arc::new(match registered {
             Some(number) => seat.registered(number),
             None => seat,
@@ -116,7 +124,8 @@ impl Nursery {
         let number = if kind == BUILTIN { Threads::FIRST } else { self.threads.next() };
         let make = || {
             let (shelf, streams) = (Arc::clone(&self.shelf), Arc::clone(&self.streams));
-            let actor = PluginActor::new(Arc::clone(&seat), shelf, streams, watchers.clone());
+            let actor =
+                PluginActor::new(Arc::clone(&seat), shelf, streams, self.cache.clone(), watchers.clone());
             let (roster, part) = (Arc::clone(&self.roster), format!("plugin-{name}"));
             move || roster.start(part, plugin::KIND, plugin::TERMS, |_| actor)
         };
@@ -137,6 +146,7 @@ impl Nursery {
                 limits,
                 kind: BUILTIN,
                 origin: None,
+                definition: BUILTIN.to_owned(),
                 shown: true,
             };
             let member = self.seat(newcomer, None).await?;

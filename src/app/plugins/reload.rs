@@ -22,8 +22,10 @@ use crate::actors::plugin::{END_WITHIN, Member};
 use crate::actors::supervision::message_of;
 use crate::catalog::{Arrangement, PluginState, Seat};
 use crate::config::Faults;
-use crate::config::plugin::{BundleFile, Folder, McpServer, PluginFile, PluginKind, path_of, read_folder};
-use crate::plugins::upstream::credentials;
+use crate::config::plugin::{
+    BundleFile, Folder, McpServer, PluginFile, PluginKind, path_of, read_folder, render,
+};
+use crate::plugins::upstream::credentials::{self, Fingerprint};
 
 /// How long an actor may take to begin a life, which it does not wait for.
 const BEGIN_WITHIN: Duration = Duration::from_secs(5);
@@ -65,7 +67,16 @@ struct Plan {
 #[derive(PartialEq)]
 struct Made {
     server: Box<McpServer>,
-    fingerprint: u64,
+    fingerprint: Fingerprint,
+}
+
+impl Made {
+    /// All of it as a text, which is only to be hashed: it may hold secrets.
+    fn definition(&self, name: &str) -> String {
+        let kind = PluginKind::Mcp(self.server.clone());
+        let file = PluginFile { name: name.to_owned(), enabled: true, kind };
+        format!("{:02x?}\n{}", self.fingerprint, render(&file))
+    }
 }
 
 /// One that was made and does not serve yet.
@@ -159,7 +170,7 @@ impl Reloader {
         Ok(report)
     }
 
-    fn plan(&self, found: Folder, fingerprints: &BTreeMap<String, u64>) -> Plan {
+    fn plan(&self, found: Folder, fingerprints: &BTreeMap<String, Fingerprint>) -> Plan {
         let mut plan = Plan::default();
         let mut kept = BTreeSet::new();
         for (name, file) in found.files {
@@ -229,7 +240,7 @@ impl Reloader {
     async fn make(&self, plan: &mut Plan, at_start: bool) -> Vec<Candidate> {
         let mut candidates = Vec::new();
         for (name, made, replaces) in std::mem::take(&mut plan.make) {
-            match self.make_one(&name, &made.server, replaces, at_start).await {
+            match self.make_one(&name, &made, replaces, at_start).await {
                 Ok(member) => candidates.push(Candidate { made, member, replaces }),
                 Err(why) => self.fail(&mut plan.report, &name, why),
             }
@@ -240,13 +251,14 @@ impl Reloader {
     async fn make_one(
         &self,
         name: &str,
-        server: &McpServer,
+        made: &Made,
         replaces: bool,
         at_start: bool,
     ) -> Result<Arc<Member>, String> {
+        let server = &made.server;
         let (maker, named, made_of) = (Arc::clone(&self.maker), name.to_owned(), server.clone());
-        let made = tokio::task::spawn_blocking(move || maker.make(&named, &made_of)).await;
-        let plugin = made.map_err(|error| format!("it could not be made: {error}"))??;
+        let plugin = tokio::task::spawn_blocking(move || maker.make(&named, &made_of)).await;
+        let plugin = plugin.map_err(|error| format!("it could not be made: {error}"))??;
         let newcomer = Newcomer {
             name: name.to_owned(),
             curation: Arc::new(server.curation.clone()),
@@ -255,6 +267,7 @@ impl Reloader {
             limits: self.nursery.limits_of(&server.limits, server.start_timeout),
             kind: "mcp",
             origin: Some(path_of(&self.folder, name)),
+            definition: made.definition(name),
             // In a reload all appears at once; at the start each as soon as it is ready.
             shown: at_start,
         };
@@ -331,7 +344,7 @@ impl Reloader {
         removed: &[String],
         bundles: Option<&BTreeMap<String, BundleFile>>,
     ) {
-        let Nursery { roll, shelf, streams, .. } = &self.nursery;
+        let Nursery { roll, shelf, streams, cache, .. } = &self.nursery;
         let names = put.iter().map(|member| &*member.seat.name).chain(removed.iter().map(String::as_str));
         let leaves = |old: &Arc<Member>| !put.iter().any(|member| Arc::ptr_eq(member, old));
         let leaving: Vec<Arc<Member>> = names.filter_map(|name| roll.get(name)).filter(leaves).collect();
@@ -358,6 +371,10 @@ impl Reloader {
             log::error!("what the plugins offer could not be published: {error}");
         }
         let removed: Vec<Arc<str>> = removed.iter().map(|name| name.as_str().into()).collect();
+        // Their answers may have come until now.
+        for old in &leaving {
+            let _count = cache.as_ref().and_then(|cache| cache.forget_plugin(&old.seat.name));
+        }
         drop(roll.change(put.to_vec(), &removed));
         for old in leaving {
             self.retire(old, true);
@@ -373,7 +390,7 @@ impl Reloader {
 }
 
 /// What the credentials of each server come to now, so that one whose file is the same is started anew when they changed.
-fn fingerprints(found: &Folder) -> BTreeMap<String, u64> {
+fn fingerprints(found: &Folder) -> BTreeMap<String, Fingerprint> {
     let of = |(name, file): &(String, Result<PluginFile, Faults>)| match file {
         Ok(PluginFile { kind: PluginKind::Mcp(server), enabled: true, .. }) => {
             Some((name.clone(), credentials::fingerprint(&server.reach)))

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::read::{Said, Value};
 use super::{
-    Breaker, BundleFile, Credential, Curation, HttpReach, HttpTransport, Isolation, McpServer, PluginFile,
-    PluginKind, PluginLimits, Reach, Sandbox, Separator, StdioReach, Tls, ToolCuration,
+    Breaker, BundleFile, CacheScope, Credential, Curation, HttpReach, HttpTransport, Isolation, McpServer,
+    PluginFile, PluginKind, PluginLimits, Reach, Sandbox, Separator, StdioReach, Tls, ToolCuration,
 };
 use crate::config::Quota;
 use crate::config::values::Value as Plain;
@@ -140,6 +140,7 @@ fn curation(said: &Said) -> Curation {
         allow: said.list("allow"),
         deny: said.list("deny"),
         hidden: said.truth("hidden").unwrap_or_default(),
+        cache_scope: said.text("cache_scope").as_deref().and_then(CacheScope::of),
         front: said.truth("front").unwrap_or(true),
         tools: tools(said),
     }
@@ -165,6 +166,12 @@ fn tools(said: &Said) -> BTreeMap<String, ToolCuration> {
             }
             ("tools.*.concurrent", Value::Plain(Plain::Number(limit))) => {
                 tool.quota.concurrent = u32::try_from(*limit).ok();
+            }
+            ("tools.*.cache_seconds", Value::Plain(Plain::Number(seconds))) => {
+                tool.cache = Some(Duration::from_secs(*seconds));
+            }
+            ("tools.*.cache_scope", Value::Plain(Plain::Text(word))) => {
+                tool.cache_scope = CacheScope::of(word);
             }
             _ => {}
         }

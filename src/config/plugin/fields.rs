@@ -114,6 +114,7 @@ const KINDS: Takes = Takes::Plain(Kind::Words(&["mcp", "bundle"]));
 const TRANSPORTS: Takes = Takes::Plain(Kind::Words(&["auto", "stdio", "http", "sse"]));
 const ISOLATIONS: Takes = Takes::Plain(Kind::Words(&["per_client", "shared"]));
 const NAMES: Takes = Takes::Plain(Kind::Words(&["prefixed", "plain"]));
+const CACHE_SCOPES: Takes = Takes::Plain(Kind::Words(&["none", "private", "public"]));
 const SEPARATORS: Takes = Takes::Plain(Kind::Words(&["__", "."]));
 const LIMIT: Takes = from_to(1, QUOTA_MAX as u64);
 const DAY: u64 = 86_400;
@@ -170,6 +171,8 @@ pub const FIELDS: &[Field] = &[
         "Globs over the same: these are not offered, whatever `allow` says."),
     field("hidden", Server, BOOL, "`false`",
         "Whether tools are left out unless `hidden = false` is said of them."),
+    field("cache_scope", Server, CACHE_SCOPES, "as the server says, else `\"private\"`",
+        "For whom its answers are kept that may be: for the same caller alone (`private`), for all (`public`), or for nobody (`none`); see [the cache](cache.md)."),
     field("front", Server, BOOL, "`true`",
         "Whether it is also served alone at `/mcp/NAME`, with its own names."),
     field("tools.*.rename", Server, TEXT, "none",
@@ -188,6 +191,10 @@ pub const FIELDS: &[Field] = &[
         "How many of them may come at once.").unit("calls"),
     field("tools.*.concurrent", Server, LIMIT, "no limit",
         "Calls of it at once, of all callers together; more are refused with 429.").unit("calls"),
+    field("tools.*.cache_seconds", Server, from_to(0, DAY), "as the server says",
+        "How long answers of the tool are kept, if it is read-only by its annotations; 0 is not at all.").unit("seconds"),
+    field("tools.*.cache_scope", Server, CACHE_SCOPES, "`cache_scope`",
+        "For whom they are kept."),
 
     field("args", Program, LIST, "`[]`",
         "What the program gets, word by word; nothing is expanded."),

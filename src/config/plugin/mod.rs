@@ -254,6 +254,8 @@ pub struct Curation {
     pub deny: Vec<String>,
     /// Whether a tool is hidden unless it is said otherwise.
     pub hidden: bool,
+    /// For whom answers are kept that may be; as the plugin says, where nothing is said.
+    pub cache_scope: Option<CacheScope>,
     /// Whether the plugin is served alone, too, under its own path.
     pub front: bool,
     /// By the plugin's own name of a tool.
@@ -285,6 +287,36 @@ pub struct ToolCuration {
     pub timeout: Option<Duration>,
     /// What all its callers together may use up.
     pub quota: Quota,
+    /// How long its answers are kept; as the plugin says, where nothing is said.
+    pub cache: Option<Duration>,
+    /// For whom.
+    pub cache_scope: Option<CacheScope>,
+}
+
+/// For whom answers are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CacheScope {
+    /// For nobody.
+    None,
+    /// For the caller who asked.
+    Private,
+    /// For all who may ask.
+    Public,
+}
+
+impl CacheScope {
+    /// In a file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Private => "private",
+            Self::Public => "public",
+        }
+    }
+
+    fn of(word: &str) -> Option<Self> {
+        [Self::None, Self::Private, Self::Public].into_iter().find(|scope| scope.name() == word)
+    }
 }
 
 /// A named part of all that is offered, served at a path of its own.

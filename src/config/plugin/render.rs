@@ -8,8 +8,8 @@ use serde_json::Value as Json;
 
 use super::build::{RESPONSE_MAX_BYTES, SESSION_IDLE, SESSIONS_MAX, START_TIMEOUT};
 use super::{
-    Breaker, BundleFile, Credential, Curation, HttpReach, HttpTransport, Isolation, McpServer, PluginFile,
-    PluginKind, PluginLimits, Reach, Sandbox, Separator, StdioReach, Tls, ToolCuration,
+    Breaker, BundleFile, CacheScope, Credential, Curation, HttpReach, HttpTransport, Isolation, McpServer,
+    PluginFile, PluginKind, PluginLimits, Reach, Sandbox, Separator, StdioReach, Tls, ToolCuration,
 };
 use crate::config::Quota;
 
@@ -177,6 +177,7 @@ impl Text {
         self.list("allow", &curation.allow);
         self.list("deny", &curation.deny);
         self.unless(!curation.hidden, "hidden", "true");
+        self.text("cache_scope", curation.cache_scope.map(CacheScope::name));
         self.unless(curation.front, "front", "false");
         for (name, tool) in &curation.tools {
             let _infallible = write!(self.0, "\n[tools.{}]\n", key(name));
@@ -193,6 +194,8 @@ impl Text {
         self.unless(tool.hidden.is_none(), "hidden", tool.hidden.unwrap_or_default());
         self.number("timeout_seconds", tool.timeout.map(|timeout| timeout.as_secs()));
         self.quota(tool.quota);
+        self.number("cache_seconds", tool.cache.map(|cache| cache.as_secs()));
+        self.text("cache_scope", tool.cache_scope.map(CacheScope::name));
     }
 }
 

@@ -36,6 +36,7 @@ instructions = "Two\nlines"
 allow = ["read_*"]
 deny = ["delete_*", "x[0-9]"]
 hidden = true
+cache_scope = "none"
 front = false
 [tools."create issue"]
 rename = "new_issue"
@@ -46,6 +47,8 @@ timeout_seconds = 120
 requests_per_minute = 60
 burst = 5
 concurrent = 2
+cache_seconds = 60
+cache_scope = "public"
 "#,
     r#"
 command = "npx"
@@ -356,22 +359,33 @@ fn quota([requests_per_minute, burst, concurrent]: [Option<u16>; 3]) -> Quota {
     Quota { requests_per_minute: limit(requests_per_minute), burst, concurrent: limit(concurrent) }
 }
 
+fn scope() -> impl Strategy<Value = Option<CacheScope>> {
+    proptest::sample::select(vec![
+        None,
+        Some(CacheScope::None),
+        Some(CacheScope::Private),
+        Some(CacheScope::Public),
+    ])
+}
+
 prop_compose! {
     fn tool()(rename in proptest::option::of("[a-z]{8}[A-Z0-9]{8}"), description in text(), hidden in proptest::option::of(any::<bool>()),
-              seconds in proptest::option::of(1u64..86_400), limits in any::<[Option<u16>; 3]>(), hint in any::<bool>(), number in any::<i64>(), key in text()) -> ToolCuration {
+              seconds in proptest::option::of(1u64..86_400), limits in any::<[Option<u16>; 3]>(), hint in any::<bool>(), number in any::<i64>(), key in text(),
+              cached in proptest::option::of(0u64..86_400), cache_scope in scope()) -> ToolCuration {
         let annotations = Some(json!({"readOnlyHint": hint, "x": {key: [number, "a", {}]}}));
-        ToolCuration { rename, description: Some(description), annotations, hidden, timeout: seconds.map(Duration::from_secs), quota: quota(limits) }
+        ToolCuration { rename, description: Some(description), annotations, hidden, timeout: seconds.map(Duration::from_secs), quota: quota(limits),
+                       cache: cached.map(Duration::from_secs), cache_scope }
     }
 }
 
 prop_compose! {
     fn curation()(flags in any::<[bool; 4]>(), dot in any::<bool>(), instructions in proptest::option::of(text()),
                   allow in proptest::collection::vec("[a-z_*?]{1,8}", 0..3), deny in proptest::collection::vec("[a-z_*?]{1,8}", 0..3),
-                  tools in proptest::collection::btree_map(text(), tool(), 0..3)) -> Curation {
+                  cache_scope in scope(), tools in proptest::collection::btree_map(text(), tool(), 0..3)) -> Curation {
         let [plain, prefix, hidden, front] = flags;
         let separator = if dot { Separator::Dot } else { Separator::Underscores };
         let uri_prefix = if prefix { "x+".to_owned() } else { String::new() };
-        Curation { plain, separator, uri_prefix, instructions, allow, deny, hidden, front, tools }
+        Curation { plain, separator, uri_prefix, instructions, allow, deny, hidden, cache_scope, front, tools }
     }
 }
 

@@ -21,8 +21,9 @@ use crate::http::quotas::{self, Owner, Payer};
 use crate::http::{call, caller, mcp, route};
 
 /// THE TABLE of steps.
-const STEPS: [&str; 10] =
-    ["auth", "scope", "server", "bundle", "filter", "limit", "state", "breaker", "queue", "deadline"];
+const STEPS: [&str; 11] = [
+    "auth", "scope", "server", "bundle", "filter", "limit", "cache", "state", "breaker", "queue", "deadline",
+];
 
 /// How a step ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,6 +131,7 @@ fn enter(case: &Case<'_>, trail: &mut Trail) -> Result<(), Refused> {
     let view = trail.settle("bundle", view, format!("the path is {shown}"), of_bundles(case), None)?;
     let entry = filter(case, &view, trail)?;
     limit(case, &caller, &view, &entry, trail)?;
+    cache(case, &entry, trail);
     work(case, &entry, trail)
 }
 
@@ -224,7 +226,9 @@ fn filter(case: &Case<'_>, view: &ViewName, trail: &mut Trail) -> Result<Arc<Too
 }
 
 fn away<T>(trail: &mut Trail, fault: Fault) -> Result<T, Refused> {
-    trail.pass("limit", "not looked at, since it is not known which tool it is", Vec::new());
+    for step in ["limit", "cache"] {
+        trail.pass(step, "not looked at, since it is not known which tool it is", Vec::new());
+    }
     let advice =
         "`waygate-mcp plugins list` says why, `waygate-mcp plugins reload` begins it anew".to_owned();
     trail.settle("state", Err(fault), "", Vec::new(), Some(advice))
@@ -268,7 +272,12 @@ fn limit(
     let all: Vec<(Of, String, Quota)> = owners.map(Owner::told).collect();
     let (by, advice) = match &found {
         Ok(()) => (all.iter().flat_map(|(of, _, quota)| of_limit(case, entry, *of, *quota)).collect(), None),
-        Err(excess) => (of_limit(case, entry, excess.of, excess.quota), Some(raise(case, excess))),
+        Err(excess) => {
+            // The cache is asked before the tool's limits.
+            let kept = excess.of == Of::Tool && keeps_any(case) && entry.caching.is_looked_for();
+            let still = if kept { "; answers that are kept are given all the same" } else { "" };
+            (of_limit(case, entry, excess.of, excess.quota), Some(raise(case, excess) + still))
+        }
     };
     let whose: Vec<&str> = all.iter().map(|(of, ..)| of.name()).collect();
     let passes = if whose.is_empty() {
@@ -277,6 +286,32 @@ fn limit(
         format!("something is left of the limits of: {}", whose.join(", "))
     };
     trail.settle("limit", found.map_err(Fault::from), passes, by, advice)
+}
+
+/// Whether the call may end here, since its answer is kept. Which answer that is depends on what is asked.
+fn cache(case: &Case<'_>, entry: &ToolEntry, trail: &mut Trail) {
+    let settings = &case.door.frame.settings;
+    let mut by = vec![By::setting(settings, "cache.type")];
+    if let Some(lasts) = entry.caching.said() {
+        let file = origin(case, &entry.seat).unwrap_or_else(|| file_of(&entry.seat.name));
+        by.push(By::file(&file, &format!("tools.{}.cache_seconds", entry.local), lasts.as_secs()));
+        by.push(By::setting(settings, "cache.ttl_seconds"));
+    }
+    let why = if !keeps_any(case) {
+        "this server keeps no answers"
+    } else if entry.caching.is_looked_for() {
+        "if the answer to the same question is kept, it is given, and the call goes no further: its tool's limits, and what follows \
+         here, are not asked"
+    } else if entry.caching.heeds() {
+        "no answer of it has said yet that it may be kept"
+    } else {
+        "its answers are not kept"
+    };
+    trail.pass("cache", why, by);
+}
+
+fn keeps_any(case: &Case<'_>) -> bool {
+    case.door.frame.house.bench.cache.is_some()
 }
 
 /// Where the limits of an owner are set.

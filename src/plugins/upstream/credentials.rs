@@ -5,12 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::hash::{BuildHasher as _, Hash as _, Hasher as _, RandomState};
+use std::hash::{Hash as _, Hasher};
 use std::io::Read as _;
 use std::path::Path;
-use std::sync::OnceLock;
 
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use sha2::{Digest as _, Sha256};
 
 use crate::config::Secret;
 use crate::config::plugin::{Credential, Piece, Reach};
@@ -73,11 +73,13 @@ pub fn headers(table: &BTreeMap<String, Credential>) -> Result<HeaderMap, Creden
     Ok(headers)
 }
 
-/// What the credentials and certificates of a plugin come to now, as a number that says nothing of them: another number
-/// means that something was renewed since. Numbers of two runs of Waygate cannot be compared. Reads files.
-pub fn fingerprint(reach: &Reach) -> u64 {
-    static KEYS: OnceLock<RandomState> = OnceLock::new();
-    let mut hasher = KEYS.get_or_init(RandomState::new).build_hasher();
+/// What the credentials and certificates of a plugin come to, as a number: another number means that something is another,
+/// or was renewed. It is the same in every process, and not to be shown. Reads files.
+pub type Fingerprint = [u8; 32];
+
+/// See [`Fingerprint`].
+pub fn fingerprint(reach: &Reach) -> Fingerprint {
+    let mut hasher = Digesting(Sha256::new());
     let (table, tls) = match reach {
         Reach::Stdio(reach) => (&reach.env, None),
         Reach::Http(reach) => (&reach.headers, Some(&reach.tls)),
@@ -92,7 +94,21 @@ pub fn fingerprint(reach: &Reach) -> u64 {
     for path in tls.into_iter().flat_map(|tls| [&tls.ca, &tls.cert, &tls.key]) {
         path.as_deref().map(|path| plain_file(path, CERTIFICATES_MAX_BYTES)).hash(&mut hasher);
     }
-    hasher.finish()
+    hasher.0.finalize().into()
+}
+
+/// Takes in what can be hashed.
+struct Digesting(Sha256);
+
+impl Hasher for Digesting {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// Nobody asks for so little of it.
+    fn finish(&self) -> u64 {
+        0
+    }
 }
 
 type Lookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;

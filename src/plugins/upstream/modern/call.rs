@@ -211,12 +211,11 @@ impl Modern {
         let Request::Call { tool, arguments, .. } = request else { return Vec::new() };
         let mirrors = self.mirrors.load();
         let Some(mirrors) = mirrors.get(tool) else { return Vec::new() };
-        let Ok(value) = arguments.read::<Value>() else { return Vec::new() };
         let header = |mirror: &crate::protocol::Mirror| {
-            let said = match mirror.find(&value)? {
-                Value::String(text) => text.clone(),
-                Value::Bool(truth) => truth.to_string(),
-                Value::Number(number) => number.to_string(),
+            let argument = mirror.find(arguments)?;
+            let said = match serde_json::from_str(argument.get()).ok()? {
+                Value::String(text) => text,
+                Value::Bool(_) | Value::Number(_) => argument.get().to_owned(),
                 Value::Null | Value::Array(_) | Value::Object(_) => return None,
             };
             Some((Arc::from(mirror.header.as_str()), said))

@@ -203,9 +203,11 @@ async fn headers_follow_the_tools_schema_and_are_computed_anew_when_the_server_s
     });
     let modern = speaking(&link, &json!({"tools": {}}));
     Arc::clone(&modern).list(Kinds::ALL, Inventory::default()).await.unwrap();
-    complete(perform(&modern, call("t", r#"{"a": 42, "b": null}"#, Answers::default())).await);
+    complete(
+        perform(&modern, call("t", r#"{"a": 12345678901234567890123, "b": null}"#, Answers::default())).await,
+    );
     let calls = link.asked_of("tools/call");
-    assert_eq!(calls[1].outgoing.params, [(Arc::from("New"), "42".to_owned())]);
+    assert_eq!(calls[1].outgoing.params, [(Arc::from("New"), "12345678901234567890123".to_owned())]);
     assert_eq!((calls.len(), lists.load(Ordering::SeqCst)), (2, 2));
 }
 
