@@ -23,6 +23,7 @@ mod serve;
 mod status;
 mod stdio;
 mod tools;
+mod tree;
 mod trust;
 mod version;
 
@@ -37,7 +38,8 @@ use crate::backup::Places;
 use crate::backup::restore::{self, Recovered};
 use crate::config::{Flags, Loaded, Sources, find_data_root, load};
 pub use doctor::checks as doctor_checks;
-pub use exit::Exit;
+pub use exit::{Exit, codes as exit_codes};
+pub use tree::{read as read_line, verbs};
 
 const ABOUT: &str = "An MCP server and gateway that is operated the way a database is.";
 
