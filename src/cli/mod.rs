@@ -244,13 +244,13 @@ fn run(mut line: Line, builder: Builder) -> ExitCode {
             with_config(flags, false, |loaded| plugins::run(command, &variables, &builder, &loaded, json))
         }
         Verb::Bundles { command } => with_config(flags, false, |loaded| bundles::run(command, &loaded, json)),
-        Verb::History { command } => {
-            with_config(flags, false, |loaded| history::run(command, &loaded.config, json))
-        }
         Verb::Backup { command } => {
             with_config(flags, true, |loaded| backup::run(command, &loaded.config, json))
         }
         // Of the same database as `serve`, whose `.env` may say which.
+        Verb::History { command } => {
+            with_config(flags, true, |loaded| history::run(command, &loaded.config, json))
+        }
         Verb::Db { command } => with_config(flags, true, |loaded| db::run(command, &loaded.config, json)),
         Verb::Keys { command } => with_config(flags, true, |loaded| keys::run(command, &loaded.config, json)),
         Verb::Client(args) => {
