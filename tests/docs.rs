@@ -2,8 +2,6 @@
 //!
 //! `WAYGATE_BLESS=1 cargo test --test docs` writes the tables of metrics and of the doctor's checks anew.
 
-#![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
-
 #[cfg(test)]
 #[path = "support/mod.rs"]
 mod support;
