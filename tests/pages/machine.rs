@@ -59,7 +59,7 @@ impl Machine {
     pub fn run(&mut self, commands: &str) -> (i32, String) {
         let out = self.place.path().join("out");
         let commands = commands.replace(ADDRESS, &self.address);
-        // `eval` of a function's input, so that a command that is cut short by another leaves the shell as it was.
+        // Read into the shell, which so keeps variables and functions; the first command that fails ends the reading alone.
         let script = self.place.path().join("block");
         fs::write(&script, format!("trap 'return $?' ERR\nset -u\n{commands}\ntrap - ERR\n")).unwrap();
         let line = format!(
@@ -97,4 +97,11 @@ fn free_port() -> u16 {
     let from = u16::try_from(std::process::id() % 10_000).unwrap();
     let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
     (0..10_000).map(|step| 20_000 + (from + step) % 10_000).find(is_free).unwrap()
+}
+
+#[test]
+fn the_first_command_that_fails_ends_its_block_and_the_shell_keeps_what_was_said_in_it() {
+    let mut machine = Machine::new();
+    assert_eq!(machine.run("a=1\necho one\n(exit 7)\necho two\n"), (7, "one\n".to_owned()));
+    assert_eq!(machine.run("echo $a \\\n  $PWD\n"), (0, format!("1 {}\n", machine.home().display())));
 }
