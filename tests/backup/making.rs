@@ -105,9 +105,9 @@ fn backups_under_full_load_are_each_whole() {
                 }
             });
         }
-        let program = |words: &[&str]| {
+        let program = |folder: &std::path::Path, words: &[&str]| {
             let mut command = std::process::Command::new(crate::support::program("waygate-mcp"));
-            command.args(words).args(["--env", "test", "--json", "--data-dir"]).arg(own.path());
+            command.args(words).args(["--env", "test", "--json", "--data-dir"]).arg(folder);
             let output =
                 command.env_clear().env("HOME", own.path()).current_dir(own.path()).output().unwrap();
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -116,18 +116,25 @@ fn backups_under_full_load_are_each_whole() {
         // The load must end also when something fails, or the scope would wait for it.
         let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             let mut before = 0;
-            for _ in 0..5 {
+            // A hundred: scripts/endurance.
+            let count = std::env::var("WAYGATE_TEST_BACKUPS").ok().and_then(|count| count.parse().ok());
+            for _ in 0..count.unwrap_or(5) {
                 let rows = eventually("more is recorded", || {
-                    let made = program(&["backup", "create"]);
+                    let made = program(own.path(), &["backup", "create"]);
                     let rows = made["rows"]["command_history"].as_u64().unwrap();
                     (rows > before).then_some((rows, made))
                 });
-                let verified = program(&["backup", "verify", "latest"]);
+                let verified = program(own.path(), &["backup", "verify", "latest"]);
                 assert_eq!(verified["rows"], rows.1["rows"]);
                 // No row is missing within what one moment had: the ledger counts without a gap.
                 for (instance, head) in verified["heads"].as_object().unwrap() {
                     assert!(head.as_u64().unwrap() < rows.0 + 1, "{instance}: {head} of {} rows", rows.0);
                 }
+                let copy = tempfile::tempdir().unwrap();
+                let place = copy.path().join("place");
+                program(own.path(), &["backup", "restore", "latest", "--into", place.to_str().unwrap()]);
+                let proved = program(&place, &["history", "verify"]);
+                assert_eq!(proved["report"]["broken"], json!([]), "{proved}");
                 before = rows.0;
             }
         }));
