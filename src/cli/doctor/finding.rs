@@ -69,7 +69,14 @@ impl Mend {
             Self::RemoveFolder(path) => {
                 let is_left =
                     path.parent().is_some_and(|above| DataFolder::left_behind(above).contains(path));
-                let removed = if is_left { fs::remove_dir_all(path) } else { Err(in_use()) };
+                // Whoever takes the folder above it, as the mend of a socket does, removes it, too.
+                let is_gone =
+                    path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+                let removed = match (is_left, is_gone) {
+                    (_, true) => Ok(()),
+                    (true, false) => fs::remove_dir_all(path),
+                    (false, false) => Err(in_use()),
+                };
                 removed.map(|()| format!("removed {}", path.display())).map_err(|error| failed(path, error))
             }
             Self::End(stray) if stray.end(END_WITHIN) => {
@@ -201,7 +208,8 @@ mod tests {
         let mut ours = finding.mended_by(Mend::Mode(path.clone(), 0o600));
         ours.fix();
         assert!(!ours.stands() && fs::metadata(&path).unwrap().permissions().mode() & 0o777 == 0o600);
-        ours.mend = Some(Mend::Remove(path.clone()));
+        let written = fs::metadata(&path).unwrap().modified().unwrap();
+        ours.mend = Some(Mend::Remove(path.clone(), written));
         ours.fix();
         assert!(!path.exists() && !ours.stands());
         ours.fix();
