@@ -49,6 +49,7 @@ pub use crate::plugins::child::strays::{Stray, strays};
 pub use builder::Builder;
 pub use entry::Entry;
 use entry::{Entered, enter};
+pub use front::try_certificate;
 use front::{frame, read_certificate};
 use handover::{Offer, Word};
 pub use listener::{Holder, holder_of};
