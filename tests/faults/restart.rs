@@ -127,7 +127,7 @@ fn a_server_is_replaced_under_load_and_no_request_fails_and_no_record_is_missing
 fn a_call_in_flight_ends_where_it_began_and_its_connection_with_it() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut server = Server::on("faulty_server", folder.path(), &[]);
-    let running = Http::tool("sleep", json!({"ms": 5000})).open(server.address);
+    let running = Http::tool("sleep", json!({"ms": 12_000})).open(server.address);
     eventually("the call runs", || (server.get("/plugins/faulty").1["running"] == 1).then_some(()));
     let next = successor("faulty_server", folder.path());
     let reply = running.finish();
