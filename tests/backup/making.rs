@@ -88,19 +88,23 @@ fn secrets_are_in_it_under_a_passphrase_alone() {
     assert!(code == 77 && why.contains("passphrase"), "{code} {why}");
 }
 
+/// Calls that may be made while one backup is.
+const CALLS_BESIDE: u32 = 400;
+
 #[test]
 fn backups_under_full_load_are_each_whole() {
     let own = tempfile::tempdir().unwrap();
     let server = Server::on("echo", own.path(), &[]);
-    let over = std::sync::atomic::AtomicBool::new(false);
-    let relaxed = std::sync::atomic::Ordering::Relaxed;
+    // So many calls are allowed as each backup needs to have some beside it: of a hundred backups the last is then no larger than
+    // it must be.
+    let (allow, allowed) = std::sync::mpsc::channel();
+    let allowed = std::sync::Mutex::new(allowed);
     std::thread::scope(|scope| {
         for thread in 0..4 {
-            let (server, over) = (&server, &over);
+            let (server, allowed) = (&server, &allowed);
             scope.spawn(move || {
-                let mut number = 0;
-                while !over.load(relaxed) {
-                    number += 1;
+                let next = || allowed.lock().unwrap().recv().ok();
+                while let Some(number) = next() {
                     server.tool("echo", json!({"message": format!("{thread}-{number}")}));
                 }
             });
@@ -120,6 +124,7 @@ fn backups_under_full_load_are_each_whole() {
             let count = std::env::var("WAYGATE_TEST_BACKUPS").ok().and_then(|count| count.parse().ok());
             for _ in 0..count.unwrap_or(5) {
                 let rows = eventually("more is recorded", || {
+                    (0..CALLS_BESIDE).for_each(|number| allow.send(number).unwrap());
                     let made = program(own.path(), &["backup", "create"]);
                     let rows = made["rows"]["command_history"].as_u64().unwrap();
                     (rows > before).then_some((rows, made))
@@ -138,7 +143,7 @@ fn backups_under_full_load_are_each_whole() {
                 before = rows.0;
             }
         }));
-        over.store(true, relaxed);
+        drop(allow);
         done.unwrap();
     });
     let (status, health) = server.get("/health");
