@@ -28,6 +28,7 @@ pub mod plugin;
 pub mod session;
 pub mod sightings;
 pub mod supervision;
+pub mod upkeep;
 
 use std::sync::Arc;
 use std::time::Instant;
