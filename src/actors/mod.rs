@@ -18,6 +18,7 @@ pub mod ask;
 pub mod backup;
 pub mod certificate;
 pub mod clearing;
+pub mod clock;
 pub mod db;
 pub mod executor;
 pub mod health;

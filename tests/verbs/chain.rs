@@ -11,7 +11,7 @@ use waygate_mcp::storage::history::{self, Head};
 use waygate_mcp::storage::{DbConnection, Notary};
 
 use super::queries::{open, row};
-use super::waygate;
+use super::{refused, waygate};
 
 const KEY: &str = "0123456789abcdef0123456789abcdef";
 pub const ROWS: i64 = 2_500;
@@ -149,6 +149,17 @@ fn who_takes_the_checkpoints_away_is_found_by_what_they_do_not_tell() {
         assert_eq!((code, &found["seq"]), (Some(1), &json!(from)), "{told}");
         assert!(found["what"].as_str().unwrap().contains("no checkpoint tells of its last rows"), "{told}");
     }
+}
+
+#[test]
+fn a_time_that_was_written_by_hand_ends_the_counting_with_a_word_and_not_never() {
+    let home = tempfile::tempdir().unwrap();
+    let mut connection = ledger(home.path());
+    let changed =
+        format!("UPDATE command_history SET created_at = created_at || '.000000' WHERE seq = {ROWS}");
+    run(&mut connection, &[&changed]);
+    let (_, why) = refused(home.path(), &["history", "stats"]);
+    assert!(why.contains("written by somebody else"), "{why}");
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! Keeps the history as short as the settings want it, beside everything else. Must not know how rows are deleted.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
 use super::{Act, ITSELF, READ_DEADLINE, Recorder, read};
+use crate::actors::clock::Clock;
 use crate::config;
 use crate::storage::history::moment;
 use crate::storage::history::prune::{self, Surplus};
@@ -24,6 +25,7 @@ pub(super) struct Retention {
     pub(super) recorder: Recorder,
     pub(super) readers: Arc<Semaphore>,
     pub(super) notary: Notary,
+    clock: Arc<Clock>,
     /// 0 is for ever.
     pub(super) keep_days: u32,
     /// 0 is no limit.
@@ -43,6 +45,7 @@ impl Retention {
             recorder: recorder.clone(),
             readers: Arc::clone(readers),
             notary: notary.clone(),
+            clock: Arc::default(),
             keep_days: config.keep_days,
             max_rows: config.max_rows,
         }
@@ -67,8 +70,10 @@ impl Retention {
     }
 
     async fn prune(&self) -> Result<u64, StorageError> {
-        let before =
-            (self.keep_days > 0).then(|| SystemTime::now().checked_sub(DAY * self.keep_days)).flatten();
+        // What is too much goes, whatever the clock says.
+        let now = self.clock.read().inspect_err(|why| log::warn!("the history is not pruned: {why}")).ok();
+        let oldest = now.and_then(|now| now.checked_sub(DAY * self.keep_days));
+        let before = oldest.filter(|_| self.keep_days > 0);
         let mut surplus = Surplus { before: before.map(moment), up_to: None };
         if self.max_rows > 0 {
             let most = self.max_rows;

@@ -142,7 +142,7 @@ impl Filter {
 }
 
 /// The place between two pages; as text it is opaque to clients.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cursor {
     pub(super) created_at: NaiveDateTime,
     pub(super) id: i64,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, NaiveDateTime};
 use diesel::dsl::sql;
+use diesel::result::Error;
 use diesel::sql_types::{Bool, Nullable, Text};
 use diesel::{
     BoolExpressionMethods as _, ExpressionMethods as _, QueryDsl as _, QueryResult, Queryable,
@@ -191,7 +192,18 @@ impl Stats {
             .order((created_at.asc(), id.asc()))
             .limit(PAGE)
             .load(connection)?;
-        let last = page.last().map(|told| Cursor { created_at: told.created_at, id: told.id });
+        let place = |told: &Told| Cursor { created_at: told.created_at, id: told.id };
+        // A time that is written otherwise than we write it sorts otherwise than it reads: the walk would not end.
+        if let Some(stuck) =
+            page.first().filter(|first| filter.after.is_some_and(|after| after >= place(first)))
+        {
+            let why = format!(
+                "the time of record {} of the history was written by somebody else, so that its records have no order; write it as those of the others, or restore a backup",
+                stuck.id
+            );
+            return Err(Error::DeserializationError(why.into()));
+        }
+        let last = page.last().map(place);
         page.into_iter().for_each(|told| self.add(told));
         Ok(last)
     }
