@@ -59,6 +59,8 @@ use waiting::Doorstep;
 
 /// How long plugins may take to end, even if nothing is left of the time to drain.
 const PLUGINS_WITHIN: Duration = Duration::from_secs(5);
+/// How long nobody may have come, after that was asked for, until it is certain that nobody will.
+const QUIET_FOR: Duration = Duration::from_millis(100);
 /// How long the database may take for what was seen of tools last.
 const SIGHTINGS_WITHIN: Duration = Duration::from_secs(3);
 /// … and for how sessions stand.
@@ -366,9 +368,17 @@ impl App {
     /// is kept until the deadline: a request may be on its way.
     async fn send_away(&self, deadline: Instant) {
         self.house.phase.retire();
+        // Not waited for by anyone: who accepts takes note of it a little later, and may accept once more until then.
         self.server.pause().await;
         self.house.streams.end_all();
-        while self.connections.count() > 0 && Instant::now() < deadline {
+        let (mut accepted, mut quiet_since) = (self.connections.accepted(), Instant::now());
+        while Instant::now() < deadline {
+            let now = self.connections.accepted();
+            if now != accepted || self.connections.count() > 0 {
+                (accepted, quiet_since) = (now, Instant::now());
+            } else if quiet_since.elapsed() >= QUIET_FOR {
+                return;
+            }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

@@ -26,6 +26,8 @@ use crate::protocol::{Id, Message, Object, Raw, render};
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// Before a stream that ended is taken up again, where the server does not say how long.
 const RESUME_AFTER: Duration = Duration::from_secs(1);
+/// How often in a row that may fail until the session is begun anew.
+const RESUMES_MAX: usize = 5;
 /// How long a message without an answer may take to be taken in.
 const TAKEN_WITHIN: Duration = Duration::from_secs(10);
 /// How long the end of a session may take to be told.
@@ -202,7 +204,11 @@ impl Desk {
     }
 
     async fn send(&self, method: Method, ticket: Option<&Ticket>, line: Bytes) -> Result<Reply, Fault> {
-        self.wire.send(method, ticket.map(Ticket::headers).unwrap_or_default(), line).await
+        let reached = self.wire.reach().await?;
+        if let Some(ticket) = ticket {
+            self.session.settle(&self.wire, ticket, reached.server).await?;
+        }
+        reached.send(method, ticket.map(Ticket::headers).unwrap_or_default(), line).await
     }
 
     async fn resume(&self, ticket: &Ticket, at: Option<HeaderValue>) -> Result<Reply, Fault> {
@@ -353,9 +359,19 @@ impl Desk {
 
     /// Passes on what the stream says until it cannot be had any more: the status of the refusal.
     async fn listen(&self, ticket: &Ticket) -> Result<StatusCode, Fault> {
-        let (mut left, mut is_again) = (Left::default(), false);
+        let (mut left, mut is_again, mut failed) = (Left::default(), false, 0);
         loop {
-            let reply = self.resume(ticket, left.at.clone()).await?;
+            let reply = match self.resume(ticket, left.at.clone()).await {
+                // One server ends and another one begins: the session may well go on there, with calls in it.
+                Err(fault) if failed < RESUMES_MAX => {
+                    log::debug!("the session's stream is not taken up yet: {fault}");
+                    (failed, is_again) = (failed + 1, true);
+                    tokio::time::sleep(RESUME_AFTER).await;
+                    continue;
+                }
+                resumed => resumed?,
+            };
+            failed = 0;
             match reply.status {
                 StatusCode::OK => {
                     if std::mem::replace(&mut is_again, true)

@@ -3,7 +3,7 @@
 //!
 //! MCP 2025-11-25, basic/lifecycle. Must not know how answers come back.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use bytes::Bytes;
 use hyper::Method;
@@ -45,6 +45,8 @@ pub struct Session {
     said: RefCell<Said>,
     /// The stream for what belongs to no request.
     standing: RefCell<Option<AbortOnDropHandle<()>>>,
+    /// Who knows all that was set: the process that requests went to last.
+    server: Cell<Option<i32>>,
     renewal: tokio::sync::Mutex<()>,
 }
 
@@ -123,6 +125,23 @@ impl Session {
         *self.ticket.borrow_mut() = Some(ticket.clone());
         log::info!("the session was begun anew, since the server that had it is gone");
         Ok((ticket, initialized.is_some()))
+    }
+
+    /// Has `server` know the settings before anything is asked of it: it may have taken the session over from one that was
+    /// ended before it wrote the last of them down.
+    ///
+    /// # Errors
+    /// When the server is gone as well.
+    pub async fn settle(&self, wire: &Wire, ticket: &Ticket, server: Option<i32>) -> Result<(), Fault> {
+        if self.server.get() == server {
+            return Ok(());
+        }
+        let _one_at_a_time = self.renewal.lock().await;
+        if self.server.get() != server {
+            self.say_settings(wire, ticket).await?;
+            self.server.set(server);
+        }
+        Ok(())
     }
 
     /// Says the settings again to a server that took the session over: the last of them may not have come to it.

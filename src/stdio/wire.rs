@@ -58,12 +58,40 @@ impl Wire {
     /// # Errors
     /// `Unavailable` when there is no server, or when it goes away or is silent before it answers.
     pub async fn send(&self, method: Method, headers: HeaderMap, body: Bytes) -> Result<Reply, Fault> {
+        self.reach().await?.send(method, headers, body).await
+    }
+
+    /// A connection for one request, by which the server can be known before anything is asked of it.
+    ///
+    /// # Errors
+    /// `Unavailable` when there is no server.
+    pub async fn reach(&self) -> Result<Reached, Fault> {
         let stream = self.way.connect().await.map_err(nobody)?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(lost)?;
+        let server = stream.peer_cred().ok().and_then(|peer| peer.pid());
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(lost)?;
         let connection = AbortOnDropHandle::new(tokio::spawn(async move {
             // What breaks shows at the reply.
             drop(connection.await);
         }));
+        Ok(Reached { server, sender, silence: self.silence, connection })
+    }
+}
+
+/// A server that was reached.
+pub struct Reached {
+    /// Its process, where the system tells it.
+    pub server: Option<i32>,
+    sender: http1::SendRequest<Full<Bytes>>,
+    silence: Duration,
+    connection: AbortOnDropHandle<()>,
+}
+
+impl Reached {
+    /// Sends a request to the MCP endpoint of this server.
+    ///
+    /// # Errors
+    /// `Unavailable` when it goes away or is silent before it answers.
+    pub async fn send(mut self, method: Method, headers: HeaderMap, body: Bytes) -> Result<Reply, Fault> {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method;
         *request.uri_mut() = hyper::Uri::from_static("/mcp");
@@ -76,9 +104,9 @@ impl Wire {
         for (name, value) in always {
             request.headers_mut().insert(name, HeaderValue::from_static(value));
         }
-        let sent = tokio::time::timeout(self.silence, sender.send_request(request)).await;
+        let sent = tokio::time::timeout(self.silence, self.sender.send_request(request)).await;
         let (head, body) = sent.map_err(|_| silent())?.map_err(lost)?.into_parts();
-        let Self { silence, .. } = *self;
+        let Self { silence, connection, .. } = self;
         Ok(Reply { status: head.status, headers: head.headers, body, silence, _connection: connection })
     }
 }

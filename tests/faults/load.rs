@@ -58,7 +58,9 @@ impl Load {
     pub fn wait_for(&self, more: usize) {
         let wanted = self.answered.load(Ordering::Relaxed) + more;
         eventually("calls are answered under load", || {
-            (self.answered.load(Ordering::Relaxed) >= wanted).then_some(())
+            // What ended the load is told by `finish`: nothing more is answered.
+            let is_over = self.over.load(Ordering::Relaxed);
+            (is_over || self.answered.load(Ordering::Relaxed) >= wanted).then_some(())
         });
     }
 

@@ -61,15 +61,15 @@ impl Sweep {
                 if let Ok(inner) = entry.open_dir() {
                     self.below(&inner, depth - 1);
                 }
-            } else if kind.is_file() && name.to_str().is_some_and(is_temporary) && is_left(dir, &name) {
-                self.swept += u64::from(dir.remove_file(&name).is_ok());
+            } else if kind.is_file() && name.to_str().is_some_and(is_temporary) {
+                self.swept += u64::from(remove_if_left(dir, &name));
             }
         }
     }
 }
 
-/// Whether nobody holds it any more.
-fn is_left(dir: &Dir, name: &OsStr) -> bool {
-    let opened = open_file_at(dir, Path::new(name), OFlags::NOFOLLOW, "");
-    opened.is_ok_and(|(file, _)| flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok())
+/// Removes it if nobody holds it. The lock is ours until it is gone: who made it just now finds that it is not theirs.
+fn remove_if_left(dir: &Dir, name: &OsStr) -> bool {
+    let Ok((file, _)) = open_file_at(dir, Path::new(name), OFlags::NOFOLLOW, "") else { return false };
+    flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() && dir.remove_file(name).is_ok()
 }

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use cap_std::fs::{
     Dir, File, Metadata, MetadataExt, OpenOptions, OpenOptionsExt, Permissions, PermissionsExt,
 };
-use rustix::fs::OFlags;
+use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 use serde::Deserialize;
 use serde_json::json;
@@ -26,6 +26,8 @@ use crate::plugins::Context;
 use crate::protocol::content::ToolResult;
 
 const TEMPORARY: &str = ".waygate-write-";
+/// A sweep passes a folder once: it meets a new file of ours twice at most by a rare chance.
+const CREATE_TRIES: usize = 8;
 const BUFFER_BYTES: usize = 64 * 1024;
 
 /// What a write does to what is there.
@@ -286,15 +288,33 @@ struct Temporary<'a> {
 
 impl<'a> Temporary<'a> {
     /// Only we may read it, like all that we make; what replaces a file gets the mode of that one later. Locked as long as
-    /// we write, so that it is known for one of the living.
+    /// we write, so that it is known for one of the living; made anew if a sweep took it before it was.
     fn create(parent: &'a Dir) -> std::io::Result<Self> {
+        for _ in 0..CREATE_TRIES {
+            let temporary = Self::open(parent)?;
+            if temporary.hold()? {
+                return Ok(temporary);
+            }
+        }
+        Err(std::io::Error::other("what sweeps unfinished writes away took each new one, too"))
+    }
+
+    fn open(parent: &'a Dir) -> std::io::Result<Self> {
         let name = format!("{TEMPORARY}{}", uuid::Uuid::now_v7().simple());
         let mut options = OpenOptions::new();
         options.write(true).create_new(true).mode(0o600);
         let file = parent.open_with(&name, &options)?;
-        // A file system without locks has one server at most that sweeps it.
-        let _unlocked = rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive);
         Ok(Self { parent, name, file })
+    }
+
+    /// Whether it is ours now: locked, and still there.
+    fn hold(&self) -> std::io::Result<bool> {
+        match flock(&self.file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(self.file.metadata()?.nlink() > 0),
+            Err(Errno::WOULDBLOCK) => Ok(false),
+            // A file system without locks has one server at most that sweeps it.
+            Err(_) => Ok(true),
+        }
     }
 
     /// Replaces what has the name now, whatever it is; a link itself, not what it points to.
@@ -389,6 +409,22 @@ mod tests {
         let (bed, written) = write_after(|bed| bed.put("a", "theirs"), &Arguments::default());
         assert!(matches!(written, Err(Trouble::Exists(_))));
         assert_eq!(bed.get("a"), "theirs");
+    }
+
+    #[test]
+    fn an_unfinished_file_that_was_swept_before_it_was_locked_is_made_anew() {
+        let bed = Bed::new();
+        let parent = bed.place("").open_dir().unwrap();
+        let swept = Temporary::open(&parent).unwrap();
+        parent.remove_file(&swept.name).unwrap();
+        assert!(!swept.hold().unwrap());
+        let sweeping = Temporary::open(&parent).unwrap();
+        let other = File::from_std(std::fs::File::open(bed.path(&sweeping.name)).unwrap());
+        flock(&other, FlockOperation::NonBlockingLockExclusive).unwrap();
+        assert!(!sweeping.hold().unwrap());
+        drop(other);
+        assert!(sweeping.hold().unwrap());
+        assert!(Temporary::create(&parent).is_ok());
     }
 
     #[test]
