@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 from benchmarks.place import CannotMeasure, ROOT
 
@@ -37,18 +38,43 @@ def build(names, skip):
     return {name: [str(built[name])] for name in names}
 
 
-def find_wrk():
-    """Where wrk is; installs it when that is possible without asking."""
-    if not shutil.which("wrk") and os.geteuid() == 0 and shutil.which("apt-get"):
-        print("installing wrk with apt-get", file=sys.stderr)
+def find_program(name, package):
+    """Where a program is; Debian's package of it is installed when that is possible without asking."""
+    def find():
+        return shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
+
+    if not find() and os.geteuid() == 0 and shutil.which("apt-get"):
+        print(f"installing {package} with apt-get", file=sys.stderr)
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        if subprocess.run(["apt-get", "install", "-y", "wrk"], **quiet).returncode != 0:
-            subprocess.run(["apt-get", "update"], **quiet)
-            subprocess.run(["apt-get", "install", "-y", "wrk"], **quiet)
-    found = shutil.which("wrk")
+        with no_service_starts():
+            if subprocess.run(["apt-get", "install", "-y", "--no-install-recommends", package], **quiet).returncode != 0:
+                subprocess.run(["apt-get", "update"], **quiet)
+                subprocess.run(["apt-get", "install", "-y", "--no-install-recommends", package], **quiet)
+    found = find()
     if not found:
-        raise CannotMeasure("wrk is missing: install it with `sudo apt-get install wrk` or your system's package manager")
+        raise CannotMeasure(
+            f"{name} is missing: install it with `sudo apt-get install {package}` or your system's package manager"
+        )
     return found
+
+
+@contextlib.contextmanager
+def no_service_starts():
+    """Debian starts what it installs, nginx on port 80, unless this file says no."""
+    says = Path("/usr/sbin/policy-rc.d")
+    ours = not says.exists()
+    if ours:
+        says.write_text("#!/bin/sh\nexit 101\n")
+        says.chmod(0o755)
+    try:
+        yield
+    finally:
+        if ours:
+            says.unlink()
+
+
+def find_wrk():
+    return find_program("wrk", "wrk")
 
 
 def build_gateway(bench):
@@ -56,6 +82,7 @@ def build_gateway(bench):
     if not bench.built:
         build_peer("gateway-floor")
         cargo(["--bin", "waygate-mcp"])
+        bench.built = True
     return ROOT / "target/peers/release"
 
 

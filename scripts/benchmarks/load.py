@@ -12,9 +12,10 @@ from benchmarks.processes import pinned_child
 from benchmarks.wire import CALL, CALL_HEADERS, MESSAGE
 
 
-def lua_of(body, headers, check, numbered=False):
-    """wrk's script: the request, and one line of JSON at the end. `check` looks into every answer, at a price;
-    `numbered` gives every request an id of its own, which some servers need within a session."""
+def lua_of(body, headers, check, numbered=False, pauses=()):
+    """wrk's script: the request, and one line of JSON at the end. `check` looks for its words in every answer, at a price;
+    `numbered` gives every request an id of its own, which some servers need within a session; before a request a connection
+    rests for one of `pauses`, in milliseconds, in turn."""
     lines = ['wrk.method = "POST"', f"wrk.body = {json.dumps(body)}"]
     lines += [f"wrk.headers[{json.dumps(key)}] = {json.dumps(value)}" for key, value in headers.items()]
     if numbered:
@@ -25,12 +26,17 @@ def lua_of(body, headers, check, numbered=False):
             f"  number = number + 1 return wrk.format(nil, nil, nil, {before} .. number .. {after})",
             "end",
         ]
+    if pauses:
+        lines += [
+            f"pauses, paused = {{{', '.join(map(str, pauses))}}}, 0",
+            "function delay() paused = paused % #pauses + 1 return pauses[paused] end",
+        ]
     if check:
         lines += [
             "threads = {}",
             "function setup(thread) table.insert(threads, thread) end",
             "wrong = 0",
-            f"function response(status, headers, body) if not body:find({json.dumps(MESSAGE)}, 1, true) "
+            f"function response(status, headers, body) if not body:find({json.dumps(check)}, 1, true) "
             "then wrong = wrong + 1 end end",
         ]
     lines += [
@@ -54,11 +60,11 @@ class Load:
         self.wrk, self.folder = find_wrk(), Path(folder)
 
     def run(
-        self, server, seconds, body=CALL, headers=CALL_HEADERS, connections=CONNECTIONS, check=False, numbered=False
+        self, server, seconds, body=CALL, headers=CALL_HEADERS, connections=CONNECTIONS, check=None, numbered=False, pauses=()
     ):
         """One run: what wrk saw, and what it cost the server."""
         script = self.folder / "request.lua"
-        script.write_text(lua_of(body, headers, check, numbered))
+        script.write_text(lua_of(body, headers, check, numbered, pauses))
         command = [self.wrk, "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-s", str(script)]
         command.append(f"http://127.0.0.1:{server.port}{server.path}")
         cpu_before = server.cpu_seconds()
@@ -78,12 +84,12 @@ class Load:
             "answer_bytes": seen["bytes"] / seen["requests"],
         }
 
-    def warm_up(self, server, body=CALL, headers=CALL_HEADERS, **more):
+    def warm_up(self, server, body=CALL, headers=CALL_HEADERS, sought=MESSAGE, **more):
         """A run in which every answer is looked into; later runs must have answers of the same size."""
-        self.run(server, 1, body, headers, check=True, **more)
+        self.run(server, 1, body, headers, check=sought, **more)
         return self.run(server, 1, body, headers, **more)["answer_bytes"]
 
-    def run_like(self, warm_bytes, server, seconds, **more):
+    def run_like(self, warm_bytes, server, seconds, sought=None, **more):
         """A run whose answers have the size of those that were looked into."""
         seen = self.run(server, seconds, **more)
         if abs(seen["answer_bytes"] / warm_bytes - 1) > 0.02:
@@ -97,14 +103,14 @@ def medians(runs):
     return {key: statistics.median(run[key] for run in runs) for key in runs[0]}
 
 
-def run_by_turns(bench, servers, **more):
+def run_by_turns(bench, servers, seconds=None, **more):
     """The runs of each of `servers`, whose values are a server and what is asked of it."""
     sizes = {name: bench.load.warm_up(server, **asked) for name, (server, asked) in servers.items()}
     runs = {name: [] for name in servers}
     for turn in range(bench.rounds):
         for name in servers if turn % 2 == 0 else reversed(servers):
             server, asked = servers[name]
-            runs[name].append(bench.load.run_like(sizes[name], server, bench.seconds, **asked, **more))
+            runs[name].append(bench.load.run_like(sizes[name], server, seconds or bench.seconds, **asked, **more))
     return runs
 
 

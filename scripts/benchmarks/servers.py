@@ -16,6 +16,8 @@ class Server:
     """One server process, alone on its processor unless another is named."""
 
     WORKERS = ("--workers", "1")
+    # How long it may take until it answers its first call.
+    START_SECONDS = WAIT_SECONDS
 
     def __init__(self, name, command, folder, env=None, path="/mcp", cpu=SERVER_CPU):
         self.name, self.port, self.path, self.cpu = name, free_port(), path, cpu
@@ -53,15 +55,18 @@ class Server:
 
     def wait_for_first_call(self):
         """Seconds from the start of the process to the first answered call."""
-        while time.monotonic() - self.started < WAIT_SECONDS:
+        while time.monotonic() - self.started < self.START_SECONDS:
             if self.process.poll() is not None:
-                end = self.log_path.read_text(errors="replace")[-600:]
-                raise CannotMeasure(f"{self.name} ended with {self.process.returncode} at start; it said:\n{end}")
+                raise CannotMeasure(f"{self.name} ended with {self.process.returncode} at start; it said:\n{self.said()}")
             with contextlib.suppress(OSError):
                 if self.answers():
                     return time.monotonic() - self.started
             time.sleep(0.001)
-        raise CannotMeasure(f"{self.name} answered no call within {WAIT_SECONDS} s; see {self.log_path}")
+        raise CannotMeasure(f"{self.name} answered no call within {self.START_SECONDS} s; it said:\n{self.said()}")
+
+    def said(self):
+        """The end of what it wrote: its folder goes with the run."""
+        return self.log_path.read_text(errors="replace")[-600:]
 
     def answers(self):
         status, _, text = ask(self.port, self.path, CALL, CALL_HEADERS)
@@ -102,13 +107,13 @@ class Guarded(Server):
 class Gateway(Server):
     """Waygate with plugin files; its own costs are told without those of the servers behind it."""
 
-    def __init__(self, name, plugins, folder, path="/mcp"):
+    def __init__(self, name, plugins, folder, path="/mcp", env=None):
         data = Path(folder) / f"{name}-data"
         self.plugins = data / "plugins"
         self.plugins.mkdir(parents=True, mode=0o700)
         for plugin, text in plugins.items():
             self.describe(plugin, text)
-        super().__init__(name, [str(ROOT / "target/release/waygate-mcp"), "--data-dir", str(data)], folder, path=path)
+        super().__init__(name, [str(ROOT / "target/release/waygate-mcp"), "--data-dir", str(data)], folder, env, path)
 
     def describe(self, plugin, text):
         """A file appears whole: the folder is watched."""
@@ -143,7 +148,13 @@ class Hanging(Server):
         return ask(self.port, self.path, body_of("server/discover", {}), headers_of("server/discover"))[0] == 200
 
 
-class Proxy(Server):
+class Interpreted(Server):
+    """One whose start alone takes seconds."""
+
+    START_SECONDS = 120
+
+
+class Proxy(Interpreted):
     """mcp-proxy in front of a server on pipes, or of itself where the server is on HTTP: it has no other way there."""
 
     WORKERS = ()

@@ -86,6 +86,10 @@ BARS = [
 ]
 
 
+def is_met(value, bar, more):
+    return value >= bar if more else value < bar
+
+
 def tell_bars(found):
     print(f"\n{'figure':<36} {'server':<9} {'value':>10} {'unit':<4} bar")
     for measure, key, what, unit, bar, more in BARS:
@@ -94,6 +98,6 @@ def tell_bars(found):
                 value = row[key]
                 verdict = ""
                 if bar is not None and name == "waygate":
-                    met = value >= bar if more else value < bar
+                    met = is_met(value, bar, more)
                     verdict = f"{'at least' if more else 'under'} {bar}: {'met' if met else 'MISSED'}"
                 print(f"{what:<36} {name:<9} {value:>10.2f} {unit:<4} {verdict}")

@@ -65,3 +65,10 @@ def open_session(server):
     if status != 200:
         raise CannotMeasure(f"{server.name} opens no session: {status} {text[:200]}")
     return headers | {"MCP-Protocol-Version": SESSION_VERSION, "Mcp-Session-Id": answered["Mcp-Session-Id"]}
+
+
+def legacy_call(tool, headers):
+    """The call as revisions before 2026-07-28 have it; `headers` are what goes with it beside those of its body."""
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call",
+                       "params": {"name": tool, "arguments": {"message": MESSAGE}}}, separators=(",", ":"))
+    return {"body": body, "headers": {key: CALL_HEADERS[key] for key in ("Content-Type", "Accept")} | headers}
