@@ -31,8 +31,8 @@ HEAD = """# Benchmarks
 <!-- Written by `scripts/bench --matrix`; what is changed here by hand is lost with the next run. -->
 
 What Waygate does beside the bare floor and beside what people use instead. Everything of Waygate is switched on as it is
-when nothing is configured: the history is written, schemas are checked, metrics are counted. The others have none of
-these. A faster machine moves all of them alike: look at the ratios.
+when nothing is configured: the history is written, schemas are checked, metrics are counted. The floors and rmcp do none of
+that. A faster machine moves all of them alike: look at the ratios.
 
 - Each server has one worker and one processor for itself, at its turn; the load, and the servers behind gateways, have the
   other one. So a rate is what one core is good for.
@@ -55,6 +55,12 @@ def said(command, pattern=r"(\S.*)"):
     return found[1].strip() if found else "not told"
 
 
+def rmcp():
+    """The Rust SDK of the peer of ours."""
+    locked = (ROOT / "benches/rmcp-echo/Cargo.lock").read_text()
+    return "rmcp " + re.search(r'name = "rmcp"\nversion = "(.*?)"', locked)[1]
+
+
 def machine():
     cpu = re.search(r"model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text())
     memory = int(re.search(r"MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text())[1]) / (1 << 20)
@@ -65,7 +71,7 @@ def machine():
         f"Linux {platform.release()}, {system[1] if system else 'an unnamed system'}",
         f"- {said(['rustc', '--version'])}; Python {platform.python_version()}; Node.js {said(['node', '--version'])}; "
         f"nginx {said([nginx, '-v'], r'nginx/(.+)') if nginx else 'not there'}; wrk {said(['wrk', '-v'], r'wrk (.+?) ')}",
-        f"- Beside it: rmcp of `benches/rmcp-echo/Cargo.lock`, {', '.join([*peers.versions(), PROXY])}",
+        f"- Beside it: {', '.join(f'`{pinned}`' for pinned in [rmcp(), *peers.versions(), PROXY])}",
     ]
     return "\n".join(lines) + "\n\n"
 
@@ -153,10 +159,13 @@ def behind(rows):
     """Where another one does more calls a second than Waygate, said first of all by ourselves."""
     lines = []
     for name, kept in rows.items():
-        first = next(iter(kept["figures"]))
-        for who, row in kept["figures"].items():
-            if who != first and row.get("ratio", 1) < 1:
-                lines.append(f"- {ROWS[name][0]}: {first} does {row['ratio']:.2f} of the calls a second of {who}")
+        figures = kept["figures"]
+        for who, row in figures.items() if "waygate" in figures else []:
+            if row.get("ratio", 1) < 1:
+                lines.append(f"- {ROWS[name][0]}: {row['ratio']:.2f} of the calls a second of {who}")
+            if "first_call_ms" in row and row["first_call_ms"] < figures["waygate"]["first_call_ms"]:
+                longer = figures["waygate"]["first_call_ms"] / row["first_call_ms"]
+                lines.append(f"- {ROWS[name][0]}: {longer:.1f} times as long as {who}")
     return "\n".join(lines) + "\n\n" if lines else "Nowhere in the rows above.\n\n"
 
 

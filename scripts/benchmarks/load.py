@@ -84,10 +84,10 @@ class Load:
             "answer_bytes": seen["bytes"] / seen["requests"],
         }
 
-    def warm_up(self, server, body=CALL, headers=CALL_HEADERS, sought=MESSAGE, **more):
+    def warm_up(self, server, body=CALL, headers=CALL_HEADERS, sought=MESSAGE, seconds=1, **more):
         """A run in which every answer is looked into; later runs must have answers of the same size."""
-        self.run(server, 1, body, headers, check=sought, **more)
-        return self.run(server, 1, body, headers, **more)["answer_bytes"]
+        self.run(server, seconds, body, headers, check=sought, **more)
+        return self.run(server, seconds, body, headers, **more)["answer_bytes"]
 
     def run_like(self, warm_bytes, server, seconds, sought=None, **more):
         """A run whose answers have the size of those that were looked into."""
@@ -104,8 +104,10 @@ def medians(runs):
 
 
 def run_by_turns(bench, servers, seconds=None, **more):
-    """The runs of each of `servers`, whose values are a server and what is asked of it."""
-    sizes = {name: bench.load.warm_up(server, **asked) for name, (server, asked) in servers.items()}
+    """The runs of each of `servers`, whose values are a server and what is asked of it; `seconds` where those of all runs
+    are too few."""
+    warm = {"seconds": seconds} if seconds else {}
+    sizes = {name: bench.load.warm_up(server, **asked, **warm) for name, (server, asked) in servers.items()}
     runs = {name: [] for name in servers}
     for turn in range(bench.rounds):
         for name in servers if turn % 2 == 0 else reversed(servers):

@@ -7,13 +7,13 @@ STYLE = """<style>
 text { font: 13px system-ui, sans-serif; fill: #1f2328 }
 .small { font-size: 11px; fill: #59636e }
 .line { stroke: #d1d9e0; fill: none }
-.ours { fill: #0969da } .other { fill: #8c959f }
+.spread { stroke: #1f2328 } .ours { fill: #0969da } .other { fill: #8c959f }
 .curve0 { stroke: #0969da; fill: none; stroke-width: 2 } .dot0 { fill: #0969da }
 .curve1 { stroke: #bc4c00; fill: none; stroke-width: 2 } .dot1 { fill: #bc4c00 }
 .curve2 { stroke: #1a7f37; fill: none; stroke-width: 2 } .dot2 { fill: #1a7f37 }
 @media (prefers-color-scheme: dark) {
 text { fill: #f0f6fc } .small { fill: #9198a1 } .line { stroke: #3d444d }
-.ours { fill: #4493f8 } .other { fill: #656c76 }
+.spread { stroke: #f0f6fc } .ours { fill: #4493f8 } .other { fill: #656c76 }
 .curve0 { stroke: #4493f8 } .dot0 { fill: #4493f8 } .curve1 { stroke: #db6d28 } .dot1 { fill: #db6d28 }
 .curve2 { stroke: #3fb950 } .dot2 { fill: #3fb950 }
 }
@@ -27,6 +27,12 @@ def short(value):
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}"
+
+
+def round_step(most):
+    """A quarter of an axis that ends at or above `most`, as people count."""
+    ten = 10 ** math.floor(math.log10(most / 4))
+    return next(step * ten for step in (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10) if step * ten * 4 >= most)
 
 
 def picture(width, height, title, parts):
@@ -48,7 +54,7 @@ def bars(title, unit, values):
         parts += [
             f'<text x="{left - 8}" y="{top + 14}" text-anchor="end">{escape(name)}</text>',
             f'<rect class="{"other" if number else "ours"}" x="{left}" y="{top}" width="{max(at(value) - left, 1):.1f}" height="18"/>',
-            f'<path class="line" d="M{at(low):.1f} {middle}H{at(high):.1f}"/>',
+            f'<path class="spread" d="M{at(low):.1f} {middle}H{at(high):.1f}"/>',
             f'<text x="{at(high) + 8:.1f}" y="{top + 14}">{short(value)}</text>',
         ]
     return picture(width, height, title, parts)
@@ -66,12 +72,13 @@ def curves(title, across, up, series, is_log=True):
     points = [point for own in series.values() for point in own]
     scale = (lambda value: math.log10(max(value, 1))) if is_log else float
     first, last = (scale(end) for end in (min(p[0] for p in points), max(p[0] for p in points)))
-    most = max(point[3] for point in points) * 1.05 or 1
+    step = round_step(max(point[3] for point in points) or 1)
+    most = 4 * step
     x = lambda value: left + (width - left - right) * ((scale(value) - first) / ((last - first) or 1))
     y = lambda value: height - bottom - (height - top - bottom) * value / most
     parts = [f'<text x="0" y="16">{escape(title)}</text>', f'<text class="small" x="0" y="{top - 12}">{escape(up)}</text>']
     for part in range(5):
-        value = most * part / 4
+        value = step * part
         parts += [f'<path class="line" d="M{left} {y(value):.1f}H{width - right}"/>',
                   f'<text class="small" x="{left - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{short(value)}</text>']
     marks = sorted({point[0] for point in points}) if is_log else [first + (last - first) * n / 5 for n in range(6)]
