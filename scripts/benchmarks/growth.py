@@ -8,6 +8,7 @@ import contextlib
 import json
 import resource
 import statistics
+import subprocess
 import time
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from benchmarks import plots
 from benchmarks.building import build_gateway
 from benchmarks.history import fill_history
 from benchmarks.load import run_by_turns
-from benchmarks.place import CannotMeasure, LOAD_CPU, WAIT_SECONDS
+from benchmarks.place import CannotMeasure, LOAD_CPU, ROOT, WAIT_SECONDS
 from benchmarks.servers import Gateway, Guarded, Server, at_url
 from benchmarks.wire import CALL, CALL_HEADERS, MESSAGE, ask, body_of, headers_of, legacy_call, open_session
 
@@ -115,28 +116,32 @@ def sessions(bench):
 
 
 def history(bench):
+    folders = {count: f"history-{count}" for count in ROWS_AT}
     with contextlib.ExitStack() as stack:
-        servers, folders = {}, {}
-        for count in ROWS_AT:
-            folders[count] = Path(bench.folder) / f"history-{count}"
-            with bench.server("waygate", {}, data=folders[count].name):
+        servers = {}
+        for count, folder in folders.items():
+            with bench.server("waygate", data=folder):
                 pass  # It makes the database.
             if count:
-                fill_history(folders[count] / "data/waygate.db", count)
-            servers[count] = (stack.enter_context(bench.server("waygate", {}, data=folders[count].name)), {})
+                fill_history(Path(bench.folder) / folder / "data/waygate.db", count)
+            servers[count] = (stack.enter_context(bench.server("waygate", data=folder)), {})
         runs = run_by_turns(bench, servers)
-        asked = {}
-        for count, (server, _) in servers.items():
-            took = []
-            for _ in range(bench.rounds):
-                began = time.monotonic()
-                status, _, text = ask(server.port, "/history?tool=p7__tool7", seconds=WAIT_SECONDS)
-                took.append((time.monotonic() - began) * 1e3)
-                if status != 200:
-                    raise CannotMeasure(f"the history answers {status}: {text[:300]}")
-            asked[count] = took
+    asked = {count: [] for count in folders}
+    for _ in range(bench.rounds):
+        for count, folder in folders.items():
+            asked[count].append(ask_history(bench, Path(bench.folder) / folder))
     return [curve("Calls a second by rows of the history", "calls/s, all recorded", rate=of_runs(runs, "rps")),
             curve("A question to the history, by its rows", "ms", by_tool=[point(at, own) for at, own in asked.items()])]
+
+
+def ask_history(bench, data):
+    """Milliseconds of one question by tool, start of the process and all."""
+    words = [*bench.commands["waygate"], "history", "list", "--tool", "p7__tool7", "--json", "--data-dir", str(data)]
+    began = time.monotonic()
+    done = subprocess.run(words, capture_output=True, text=True, timeout=WAIT_SECONDS, cwd=ROOT / "target")
+    if done.returncode not in (0, 1):
+        raise CannotMeasure(f"history ends with {done.returncode}: {done.stderr[-300:]}")
+    return (time.monotonic() - began) * 1e3
 
 
 def payload(bench):
