@@ -189,7 +189,7 @@ def measure_catalog(bench):
     with contextlib.ExitStack() as stack:
         program = peers / "stdio"
         gateway = house("catalog-stdio", lambda name: on_pipes(program, *tools))
-        guards = [pid for pid in tree_of(gateway.process.pid)[1:] if os.readlink(f"/proc/{pid}/exe") != str(program)]
+        guards = [pid for pid in tree_of(gateway.process.pid)[1:] if os.readlink(f"/proc/{pid}/exe") != os.path.realpath(program)]
         found |= {"stdio_rss_mb": gateway.rss_kb() / 1024, "guards_pss_mb": sum(map(pss_kb_of, guards)) / 1024}
         found |= {f"stdio_{key}": value for key, value in measure_reloads(gateway, lambda name: on_pipes(program, *tools)).items()}
     return {"waygate": found}

@@ -91,7 +91,7 @@ class Nginx(Server):
     def __init__(self, name, upstream, folder):
         super().__init__(name, [], folder)
         own = Path(folder) / f"{name}-nginx"
-        own.mkdir()
+        own.mkdir(exist_ok=True)
         temporary = "".join(f"{kind}_temp_path {own}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
         settings = own / "nginx.conf"
         settings.write_text(
@@ -117,7 +117,7 @@ class ContextForge(Interpreted):
         self.command += ["--host", "127.0.0.1", "--workers", "1", "--log-level", "error"]
         self.upstream = upstream
         own = Path(folder) / f"{name}-data"
-        own.mkdir()
+        own.mkdir(exist_ok=True)
         self.env |= {
             "DATABASE_URL": f"sqlite:///{own}/mcp.db", "JWT_SECRET_KEY": self.SECRET, "AUTH_ENCRYPTION_SECRET": self.SECRET,
             "PLATFORM_ADMIN_EMAIL": "admin@example.com", "PLATFORM_ADMIN_PASSWORD": "A-measured-1-password",
@@ -148,7 +148,8 @@ class ContextForge(Interpreted):
             form = {"name": "up", "url": f"http://127.0.0.1:{self.upstream}/mcp", "transport": "STREAMABLEHTTP"}
             own = headers | {"Content-Type": "application/json"}
             status, _, text = ask(self.port, "/gateways", json.dumps(form), own, seconds=30)
-            if status not in (200, 201):
+            # Of an earlier start on the same folder it knows it already.
+            if status not in (200, 201, 409):
                 raise CannotMeasure(f"ContextForge does not take the server behind it: {status} {text[:300]}")
             self.registered = True
         self.asked = legacy_call("up-echo", headers | {"MCP-Protocol-Version": SESSION_VERSION})

@@ -180,7 +180,7 @@ def move_to_load(server, program):
     moved = 0
     for pid in tree_of(server.process.pid):
         with contextlib.suppress(OSError):
-            if os.readlink(f"/proc/{pid}/exe") == str(program):
+            if os.readlink(f"/proc/{pid}/exe") == os.path.realpath(program):
                 for task in Path(f"/proc/{pid}/task").iterdir():
                     os.sched_setaffinity(int(task.name), {LOAD_CPU})
                 moved += 1
