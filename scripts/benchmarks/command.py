@@ -99,6 +99,9 @@ def measure_for_page(options, commands):
 def main(doc):
     options = parse_options(doc)
     is_for_page = options.matrix or options.growth or options.soak or options.document
+    if options.document and not (options.matrix or options.growth or options.soak):
+        document.write()
+        return 0
     if not {SERVER_CPU, LOAD_CPU} <= os.sched_getaffinity(0):
         raise CannotMeasure("two processors are needed: one for the server, one for the load")
     commands = build(options.servers, options.no_build)

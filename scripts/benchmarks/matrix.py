@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks import peers
 from benchmarks.building import PROXY_CONNECTIONS, build_gateway, find_mcp_proxy
 from benchmarks.load import medians, run_by_turns
-from benchmarks.place import CONNECTIONS, LOAD_CPU
+from benchmarks.place import CONNECTIONS, LOAD_CPU, ROOT, SERVER_CPU
 from benchmarks.servers import Gateway, Interpreted, Proxy, Server, at_url, move_to_load, on_pipes
 from benchmarks.wire import (
     MESSAGE,
@@ -104,6 +104,17 @@ def sessions(bench):
         return compare(bench, {"session": (server, in_session), "modern": (server, {})})
 
 
+def workers(bench):
+    """The same call with two workers and with one, both on all processors, which the load shares: look at what it costs."""
+    with contextlib.ExitStack() as stack:
+        servers = {}
+        for name, count in (("two", "2"), ("one", "1")):
+            server = bench.server("waygate", data=f"workers-{name}")
+            server.name, server.cpu, server.command[-1] = name, {SERVER_CPU, LOAD_CPU}, count
+            servers[name] = (stack.enter_context(server), {})
+        return compare(bench, servers)
+
+
 def upstream_of(bench, stack):
     return stack.enter_context(Server("upstream", [str(build_gateway(bench) / "upstream")], bench.folder, cpu=LOAD_CPU))
 
@@ -171,6 +182,8 @@ def starts(bench, count=5, slow_count=3):
         rows[name] = spread_of([start(native(bench, name)) for _ in range(count)])
     with contextlib.ExitStack() as stack:
         upstream = upstream_of(bench, stack)
+        # The program was built with the server behind it, if it was not there.
+        rows["waygate"]["binary_mb"] = (ROOT / "target/release/waygate-mcp").stat().st_size / 1e6
         url = f"http://127.0.0.1:{upstream.port}/mcp"
         chained = [str(find_mcp_proxy(bench)), "--transport", "streamablehttp", "--log-level", "ERROR", url]
         slow = {
@@ -200,6 +213,8 @@ ROWS = {
                   lambda bench: listing(bench, 2_000)),
     "streamed": ("Streamed call", "three notices of progress and the answer, against the answer alone", streamed),
     "session": ("Call in a session", "the same call in a session of 2025-11-25, against one of 2026-07-28", sessions),
+    "workers": ("Two workers", f"one call, {CONNECTIONS} connections, two workers against one, on processors that the load shares",
+                workers),
     "gateway": ("Gateway, HTTP", f"a hop to one server on HTTP, {CONNECTIONS} connections", gateway),
     "gateways": ("Gateways, HTTP", f"the same in the words of 2025-11-25, {PROXY_CONNECTIONS} connections", gateways),
     "pipes": ("Gateways, pipes", f"a hop to one server on pipes, in the words of 2025-11-25, {PROXY_CONNECTIONS} connections", pipes),

@@ -10,8 +10,8 @@ from pathlib import Path
 
 
 def pinned_child(cpu):
-    """In the child: on one processor, and gone when this script is gone."""
-    os.sched_setaffinity(0, {cpu})
+    """In the child: on one processor, or on those of a set, and gone when this script is gone."""
+    os.sched_setaffinity(0, cpu if isinstance(cpu, set) else {cpu})
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
