@@ -32,7 +32,9 @@ impl Echo {
                 let Message { message } =
                     arguments.read().map_err(|error| PluginError::InvalidParams(error.to_string()))?;
                 // Costs nothing unless the caller asked for progress; then the answer comes as a stream.
-                context.progress(1.0, Some(1.0), None);
+                for step in 1_u8..=3 {
+                    context.progress(step.into(), Some(3.0), None);
+                }
                 Ok(Outcome::Complete(content::text_result(&message)))
             }
             Request::Call { tool, .. } => Err(PluginError::Unknown(format!("tool {tool}"))),

@@ -1,6 +1,7 @@
 //! The floor of `scripts/bench`: parse one `tools/call` and echo its message, in the handler of a bare actix-web server.
 //!
-//! It checks no header, no schema, no caller, and records nothing. Must not grow: it says what HTTP itself costs.
+//! With `--answer FILE` it sends what is in there, to whatever it is asked: the floor of a list that lies ready. It checks no
+//! header, no schema, no caller, and records nothing. Must not grow: it says what HTTP itself costs.
 
 use std::borrow::Cow;
 
@@ -74,16 +75,33 @@ async fn echo(body: Bytes) -> HttpResponse {
     }
 }
 
-/// The number after `flag` on the command line.
+/// What lies ready, sent without a copy.
+async fn send(_: Bytes, ready: web::Data<Bytes>) -> HttpResponse {
+    HttpResponse::Ok().content_type("application/json").body(Bytes::clone(&ready))
+}
+
+/// What stands after `flag` on the command line.
+fn after(flag: &str) -> Option<String> {
+    std::env::args().skip_while(|argument| argument != flag).nth(1)
+}
+
+/// The number after `flag`.
 fn number_after(flag: &str) -> Option<u16> {
-    std::env::args().skip_while(|argument| argument != flag).nth(1)?.parse().ok()
+    after(flag)?.parse().ok()
 }
 
 #[actix_web::main]
 async fn main() -> std::io::Result<()> {
     let (Some(port), Some(workers)) = (number_after("--port"), number_after("--workers")) else {
-        return Err(std::io::Error::other("usage: floor --port N --workers N"));
+        return Err(std::io::Error::other("usage: floor --port N --workers N [--answer FILE]"));
     };
-    let app = || App::new().app_data(web::PayloadConfig::new(BODY_MAX_BYTES)).route("/mcp", web::post().to(echo));
+    let ready = after("--answer").map(std::fs::read).transpose()?.map(|bytes| web::Data::new(Bytes::from(bytes)));
+    let app = move || {
+        let app = App::new().app_data(web::PayloadConfig::new(BODY_MAX_BYTES));
+        match ready.clone() {
+            Some(ready) => app.app_data(ready).route("/mcp", web::post().to(send)),
+            None => app.route("/mcp", web::post().to(echo)),
+        }
+    };
     HttpServer::new(app).workers(workers.into()).tcp_nodelay(true).bind(("127.0.0.1", port))?.run().await
 }

@@ -167,8 +167,10 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// A buffer for `capacity` records, whose rows are counted from 1, with their arguments or without.
-    pub(super) fn new(capacity: usize, keeps_arguments: bool) -> Self {
+    /// A buffer for `capacity` records, whose rows are counted from 1, with their arguments or without. Whoever is no
+    /// measurement gets one that has a writer, from [`start`](super::start).
+    #[doc(hidden)]
+    pub fn new(capacity: usize, keeps_arguments: bool) -> Self {
         let limits = Limits {
             capacity: capacity.max(1),
             room_wait: ROOM_WAIT,

@@ -1,0 +1,192 @@
+"""docs/benchmarks.md and its pictures, of the figures that lie on the shelf. Must not know how they were measured."""
+
+import os
+import platform
+import re
+import subprocess
+from pathlib import Path
+
+from benchmarks import growth, peers, plots, shelf, soak
+from benchmarks.building import PROXY
+from benchmarks.matrix import ROWS
+from benchmarks.place import ROOT
+from benchmarks.telling import BARS, is_met
+
+PAGE = ROOT / "docs/benchmarks.md"
+PICTURES = ROOT / "docs/benchmarks"
+# Measures of Waygate alone that belong to the matrix.
+OWN = ("listen", "session", "keys", "strict", "restart")
+# What a bar of the project asks of a row: of whom, which figure, how much, and whether more is better.
+GOALS = {
+    "echo": [("floor", "ratio", 0.55, True), ("rmcp", "ratio", 1.8, True), ("fastmcp", "ratio", 50, True),
+             ("typescript", "ratio", 15, True)],
+    "list-2000": [("floor", "ratio", 0.7, True)],
+    "session": [("modern", "ratio", 0.9, True)],
+    "workers": [("one", "cpu_ratio", 1.15, False)],
+    "gateway": [("hop", "ratio", 0.85, True), ("hop", "cpu_ratio", 1.25, False)],
+    "gateways": [("mcp-proxy", "ratio", 40, True), ("contextforge", "ratio", 500, True)],
+}
+
+# Where more is asked than by `telling.BARS`.
+HARDER = {"stream_kb": 16}
+
+HEAD = """# Benchmarks
+
+<!-- Written by `scripts/bench --matrix`; what is changed here by hand is lost with the next run. -->
+
+What Waygate does beside the bare floor and beside what people use instead. Everything of Waygate is switched on as it is
+when nothing is configured: the history is written, schemas are checked, metrics are counted. The floors and rmcp do none of
+that. A faster machine moves all of them alike: look at the ratios.
+
+- Each server has one worker and one processor for itself, at its turn; the load, and the servers behind gateways, have the
+  other one. So a rate is what one core is good for.
+- All servers of a table get the same bytes, and every answer of a first run is looked into.
+- The rounds are interleaved (A B C, then C B A). A figure is the median over rounds, in brackets the least and the most. A
+  ratio is the median of the ratios within each round.
+- `cpu` is what the scheduler counted for the server's processes, by answered call. It is the figure to trust where rates
+  are noisy. For gateways it is the gateway's own, without the server behind.
+
+"""
+
+
+def said(command, pattern=r"(\S.*)"):
+    """What a program says of its version."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except FileNotFoundError:
+        return "not there"
+    found = re.search(pattern, done.stdout + done.stderr)
+    return found[1].strip() if found else "not told"
+
+
+def rmcp():
+    """The Rust SDK of the peer of ours."""
+    locked = (ROOT / "benches/rmcp-echo/Cargo.lock").read_text()
+    return "rmcp " + re.search(r'name = "rmcp"\nversion = "(.*?)"', locked)[1]
+
+
+def machine():
+    cpu = re.search(r"model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text())
+    memory = int(re.search(r"MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text())[1]) / (1 << 20)
+    system = re.search(r'PRETTY_NAME="(.*)"', Path("/etc/os-release").read_text())
+    nginx = peers.find_nginx()
+    lines = [
+        f"- Machine: {cpu[1] if cpu else platform.machine()}, {os.cpu_count()} processors, {memory:.0f} GiB, "
+        f"Linux {platform.release()}, {system[1] if system else 'an unnamed system'}",
+        f"- {said(['rustc', '--version'])}; Python {platform.python_version()}; Node.js {said(['node', '--version'])}; "
+        f"nginx {said([nginx, '-v'], r'nginx/(.+)') if nginx else 'not there'}; wrk {said(['wrk', '-v'], r'wrk (.+?) ')}",
+        f"- Beside it: {', '.join(f'`{pinned}`' for pinned in [rmcp(), *peers.versions(), PROXY])}",
+    ]
+    return "\n".join(lines) + "\n\n"
+
+
+def number(value):
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def table(heads, rows):
+    lines = ["| " + " | ".join(heads) + " |", "|" + "|".join("---" if not n else "--:" for n in range(len(heads))) + "|"]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows]) + "\n\n"
+
+
+def picture(name, svg, says):
+    PICTURES.mkdir(exist_ok=True)
+    (PICTURES / f"{name}.svg").write_text(svg)
+    return f"![{says}](benchmarks/{name}.svg)\n\n"
+
+
+def how(kept, words):
+    return f"{kept['rounds']} rounds of {kept['seconds']} s, {kept['taken']}, at {kept['commit']}: `{words}`\n\n"
+
+
+def tell_row(name, kept):
+    heading, what, _ = ROWS[name]
+    figures = kept["figures"]
+    text = f"### {heading}\n\n{what[0].upper()}{what[1:]}.\n\n"
+    if name == "start":
+        seen = {who: tuple(row[key] for key in ("first_call_ms", "first_call_ms_min", "first_call_ms_max"))
+                for who, row in figures.items()}
+        text += picture(name, plots.bars(heading, "ms to the first answered call", seen), heading)
+        rows = [[who, f"{number(row['first_call_ms'])} ({number(row['first_call_ms_min'])}–{number(row['first_call_ms_max'])})",
+                 number(row["idle_rss_mb"])] for who, row in figures.items()]
+        return text + table(["server", "ms to the first answered call", "MB at rest"], rows) + how(kept, command(name))
+    first = next(iter(figures))
+    seen = {who: (row["rps"], row["rps_min"], row["rps_max"]) for who, row in figures.items()}
+    text += picture(name, plots.bars(heading, "calls a second", seen), heading)
+    rows = []
+    for who, row in figures.items():
+        ratio = "" if who == first else f"{number(row['ratio'])} ({number(row['ratio_min'])}–{number(row['ratio_max'])})"
+        rows.append([who, f"{number(row['rps'])} ({number(row['rps_min'])}–{number(row['rps_max'])})", ratio, number(row["cpu_us"]),
+                     "" if who == first else number(row["cpu_ratio"]), number(row["p50_ms"]), number(row["p99_ms"]),
+                     number(row["rss_mb"])])
+    heads = ["server", "calls/s", f"{first} is", "cpu us", f"{first}'s is", "p50 ms", "p99 ms", "RSS MB"]
+    return text + table(heads, rows) + how(kept, command(name))
+
+
+def command(name):
+    return f"scripts/bench --matrix --rows {name}"
+
+
+def goals(rows):
+    """What was asked of the rows, and whether it is so."""
+    told = []
+    for name, asked in GOALS.items():
+        for who, key, goal, more in asked if name in rows else []:
+            value = rows[name]["figures"].get(who, {}).get(key)
+            if value is not None:
+                what = "cpu a call, of" if key == "cpu_ratio" else "calls a second, of"
+                told.append((f"{ROWS[name][0]}: {what} {who}", value, "x", goal, more))
+    if "streamed" in rows:
+        figures = rows["streamed"]["figures"]
+        told.append(("Streamed call: p50, of a plain one", figures["streamed"]["p50_ms"] / figures["plain"]["p50_ms"], "x", 3, False))
+    if "start" in rows:
+        ours = rows["start"]["figures"]["waygate"]
+        told += [("Cold start", ours["first_call_ms"], "ms", 25, False), ("Memory at rest", ours["idle_rss_mb"], "MB", 20, False)]
+        told += [("The program", ours["binary_mb"], "MB", 30, False)] if "binary_mb" in ours else []
+    return told
+
+
+def own_figures(measures):
+    """Measures of Waygate alone, with their bars."""
+    for measure, key, what, unit, bar, more in BARS:
+        row = measures.get(measure, {}).get("figures", {}).get("waygate", {})
+        if measure in OWN and key in row:
+            yield what[0].upper() + what[1:], row[key], unit, HARDER.get(key, bar), more
+
+
+def verdict(value, goal, more):
+    if goal is None:
+        return "", ""
+    return f"{'at least' if more else 'under'} {goal:g}", "met" if is_met(value, goal, more) else "**missed**"
+
+
+def behind(rows):
+    """Where another one does more calls a second than Waygate, said first of all by ourselves."""
+    lines = []
+    for name, kept in rows.items():
+        figures = kept["figures"]
+        for who, row in figures.items() if "waygate" in figures else []:
+            if row.get("ratio", 1) < 1:
+                lines.append(f"- {ROWS[name][0]}: {row['ratio']:.2f} of the calls a second of {who}")
+            if "first_call_ms" in row and row["first_call_ms"] < figures["waygate"]["first_call_ms"]:
+                longer = figures["waygate"]["first_call_ms"] / row["first_call_ms"]
+                lines.append(f"- {ROWS[name][0]}: {longer:.1f} times as long as {who}")
+    return "\n".join(lines) + "\n\n" if lines else "Nowhere in the rows above.\n\n"
+
+
+def write():
+    rows, measures = shelf.take("row", ROWS), shelf.take("measure", OWN)
+    text = HEAD + machine()
+    text += "## Side by side\n\n" + "".join(tell_row(name, kept) for name, kept in rows.items())
+    asked = [*goals(rows), *own_figures(measures)]
+    if asked:
+        told = [[what, f"{number(value)} {unit}".strip(), *verdict(value, goal, more)] for what, value, unit, goal, more in asked]
+        text += "## Against the bars\n\n" + table(["what", "measured", "bar", ""], told)
+    text += "## Where Waygate is behind\n\n" + behind(rows)
+    text += soak.tell(shelf.take("soak", ["soak"]).get("soak"), picture, table)
+    text += growth.tell(shelf.take("growth", growth.CURVES), picture, table)
+    missing = [name for name in ROWS if name not in rows]
+    text += "## What was not measured\n\n"
+    text += "- agentgateway and Go servers: they cannot be had from npm, PyPI, crates.io or Debian, where the others come from.\n"
+    text += f"- Rows without figures of this machine: {', '.join(missing)}.\n" if missing else ""
+    PAGE.write_text(text)

@@ -1,0 +1,217 @@
+"""Growth: how what a call costs moves with connections, tools, plugins, sessions, history, payload and keys.
+
+Each point of a curve is the median of runs by turns, up the points and down again, with the least and the most of them.
+Must not know how a page is made of it.
+"""
+
+import contextlib
+import json
+import resource
+import statistics
+import subprocess
+import time
+from pathlib import Path
+
+from benchmarks import plots
+from benchmarks.building import build_gateway
+from benchmarks.history import fill_history
+from benchmarks.load import run_by_turns
+from benchmarks.place import CannotMeasure, LOAD_CPU, ROOT, WAIT_SECONDS
+from benchmarks.servers import Gateway, Guarded, Server, at_url
+from benchmarks.wire import CALL, CALL_HEADERS, MESSAGE, ask, body_of, headers_of, legacy_call, open_session
+
+CONNECTIONS_AT = (1, 4, 16, 64, 256, 1_024, 4_096, 10_000)
+TOOLS_AT = (10, 100, 1_000, 10_000)
+PLUGINS_AT = (1, 3, 10, 30, 100)
+SESSIONS_AT = (1, 100, 1_000, 3_000, 10_000)
+ROWS_AT = (0, 10_000, 100_000, 1_000_000, 5_000_000)
+BYTES_AT = (100, 1_024, 10_240, 102_400, 1 << 20, 4 << 20, 16 << 20)
+KEYS_AT = (1, 10, 100, 1_000, 10_000)
+MIB = 1 << 20
+
+
+def point(at, values):
+    return [at, statistics.median(values), min(values), max(values)]
+
+
+def curve(title, up, **series):
+    """What one picture shows; names are said with blanks."""
+    return {"title": title, "up": up, "series": {name.replace("_", " "): own for name, own in series.items()}}
+
+
+def of_runs(runs, key):
+    """A line of it, of runs whose names are where they stand."""
+    return [point(at, [run[key] for run in own]) for at, own in runs.items()]
+
+
+def costs(runs, title):
+    return [curve(title, "us of cpu a call", cpu=of_runs(runs, "cpu_us"))]
+
+
+def allow_files(needed):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < needed:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (needed, max(hard, needed)))
+        except (ValueError, OSError):
+            raise CannotMeasure(f"{needed} open files are needed and {hard} allowed: raise `ulimit -n`") from None
+
+
+def connections(bench):
+    allow_files(2 * CONNECTIONS_AT[-1] + 1_000)
+    with bench.server("waygate") as server:
+        runs = run_by_turns(bench, {count: (server, {"connections": count}) for count in CONNECTIONS_AT})
+    return [curve("Calls a second by connections", "calls/s", rate=of_runs(runs, "rps")),
+            curve("p99 by connections", "ms", p99=of_runs(runs, "p99_ms")), *costs(runs, "Cost of a call by connections")]
+
+
+def behind_upstream(bench, stack, tools=1):
+    program = [str(build_gateway(bench) / "upstream"), "--tools", str(tools)]
+    return stack.enter_context(Server(f"upstream-{tools}", program, bench.folder, cpu=LOAD_CPU))
+
+
+def tools(bench):
+    with contextlib.ExitStack() as stack:
+        calls, lists = {}, {}
+        for count in TOOLS_AT:
+            upstream = behind_upstream(bench, stack, count)
+            plugins = {"up": at_url(f"http://127.0.0.1:{upstream.port}/mcp")}
+            server = stack.enter_context(Gateway(f"tools-{count}", plugins, bench.folder, "/mcp/up"))
+            calls[count] = (server, {})
+            listing = {"body": body_of("tools/list", {}), "headers": headers_of("tools/list"), "sought": '"tools"'}
+            lists[count] = (server, listing)
+        called, listed = run_by_turns(bench, calls), run_by_turns(bench, lists)
+        memory = [point(count, [server.rss_kb() / 1024]) for count, (server, _) in calls.items()]
+    return [curve("Cost by tools on offer", "us of cpu", a_call=of_runs(called, "cpu_us"), a_page_of_100=of_runs(listed, "cpu_us")),
+            curve("Memory by tools on offer", "MB", memory=memory)]
+
+
+def plugins(bench):
+    with contextlib.ExitStack() as stack:
+        upstream = behind_upstream(bench, stack)
+        servers = {}
+        for count in PLUGINS_AT:
+            files = {f"p{n}": at_url(f"http://127.0.0.1:{upstream.port}/mcp/p{n}") for n in range(count)}
+            server = stack.enter_context(Gateway(f"plugins-{count}", files, bench.folder, f"/mcp/p{count - 1}"))
+            servers[count] = (server, {})
+        runs = run_by_turns(bench, servers)
+        memory = [point(count, [server.rss_kb() / 1024]) for count, (server, _) in servers.items()]
+    return [*costs(runs, "Cost of a call by plugins"), curve("Memory by plugins", "MB", memory=memory)]
+
+
+def sessions(bench):
+    lines = {"cpu_us": [], "rss_mb": []}
+    with bench.server("waygate") as server:
+        open_now, headers = 0, None
+        for count in SESSIONS_AT:
+            while open_now < count:
+                headers, open_now = open_session(server), open_now + 1
+            call = legacy_call("echo", headers)
+            bench.load.warm_up(server, **call)
+            runs = [bench.load.run(server, bench.seconds, **call) for _ in range(bench.rounds)]
+            for key, line in lines.items():
+                line.append(point(count, [run[key] for run in runs]))
+    return [curve("Cost of a call by open sessions", "us of cpu a call", cpu=lines["cpu_us"]),
+            curve("Memory by open sessions", "MB", memory=lines["rss_mb"])]
+
+
+def history(bench):
+    folders = {count: f"history-{count}" for count in ROWS_AT}
+    with contextlib.ExitStack() as stack:
+        servers = {}
+        for count, folder in folders.items():
+            with bench.server("waygate", data=folder):
+                pass  # It makes the database.
+            if count:
+                fill_history(Path(bench.folder) / folder / "data/waygate.db", count)
+            servers[count] = (stack.enter_context(bench.server("waygate", data=folder)), {})
+        runs = run_by_turns(bench, servers)
+    asked = {count: [] for count in folders}
+    for _ in range(bench.rounds):
+        for count, folder in folders.items():
+            asked[count].append(ask_history(bench, Path(bench.folder) / folder))
+    return [curve("Calls a second by rows of the history", "calls/s, all recorded", rate=of_runs(runs, "rps")),
+            curve("A question to the history, by its rows", "ms", by_tool=[point(at, own) for at, own in asked.items()])]
+
+
+def ask_history(bench, data):
+    """Milliseconds of one question by tool, start of the process and all."""
+    words = [*bench.commands["waygate"], "history", "list", "--tool", "p7__tool7", "--json", "--data-dir", str(data)]
+    began = time.monotonic()
+    done = subprocess.run(words, capture_output=True, text=True, timeout=WAIT_SECONDS, cwd=ROOT / "target")
+    if done.returncode not in (0, 1):
+        raise CannotMeasure(f"history ends with {done.returncode}: {done.stderr[-300:]}")
+    return (time.monotonic() - began) * 1e3
+
+
+def payload(bench):
+    with bench.server("waygate", {"WAYGATE_BODY_MAX_BYTES": str(20 * MIB)}, data="data") as server:
+        asked = {}
+        for size in BYTES_AT:
+            message = MESSAGE.ljust(size, "x")
+            body = body_of("tools/call", {"name": "echo", "arguments": {"message": message}})
+            asked[size] = (server, {"body": body, "connections": 64 if size < MIB else 4})
+        runs = run_by_turns(bench, asked)
+    moved = [[at, *(value * at * 2 / MIB for value in rest)] for at, *rest in of_runs(runs, "rps")]
+    each = [[at, *(value * 1024 / at for value in rest)] for at, *rest in of_runs(runs, "cpu_us")]
+    return [curve("Bytes there and back by payload", "MiB/s", moved=moved),
+            curve("Cost of a KiB by payload", "us of cpu a KiB", cpu=each)]
+
+
+def keys(bench):
+    """Callers with a key that was made last, while there are others; the limits of all are counted."""
+    limits = {"WAYGATE_API_KEY": Guarded.OWN["X-API-Key"], "WAYGATE_LIMITS_REQUESTS_PER_MINUTE": "100000000"}
+    command = [*bench.commands["waygate"], "--data-dir", str(Path(bench.folder) / "keys")]
+    own = Guarded.OWN | {"Content-Type": "application/json"}
+    line, memory = [], []
+    with Guarded("keys", command, bench.folder, limits) as server:
+        made, asked = 1, server.asked
+        for count in KEYS_AT:
+            while made < count:
+                form = json.dumps({"name": f"k{made}", "allow": ["echo"], "limits": Guarded.LIMITS})
+                status, _, text = ask(server.port, "/admin/api/keys", form, own)
+                if status != 201:
+                    raise CannotMeasure(f"no key is made: {status} {text[:300]}")
+                asked = {"headers": CALL_HEADERS | {"Authorization": f"Bearer {json.loads(text)['secret']}"}}
+                made += 1
+            bench.load.warm_up(server, body=CALL, **asked)
+            runs = [bench.load.run(server, bench.seconds, **asked) for _ in range(bench.rounds)]
+            line.append(point(count, [run["cpu_us"] for run in runs]))
+            memory.append(point(count, [run["rss_mb"] for run in runs]))
+    return [curve("Cost of a call by keys", "us of cpu a call", cpu=line), curve("Memory by keys", "MB", memory=memory)]
+
+
+# Name, heading, what runs across, how, and what is to be said of it.
+CURVES = {
+    "connections": ("Connections", "connections", connections,
+                    "One worker polls all of them, and takes more of those that are ready at once the more there are; then what "
+                    "belongs to each falls out of the processor's cache."),
+    "tools": ("Tools", "tools on offer", tools,
+              "A tool is found by its name in a table, and a page lies ready: neither asks how many there are."),
+    "plugins": ("Plugins", "plugins", plugins, "Each has an actor and a pool of its own; a call meets one of them."),
+    "sessions": ("Sessions", "sessions of 2025-11-25", sessions, "A session without a stream is an entry of a table."),
+    "history": ("History", "rows", history,
+                "Rows are appended, and the indices that questions need grow by the logarithm of their number."),
+    "payload": ("Payload", "bytes of the message", payload,
+                "A small call costs what HTTP costs; a large one what its bytes cost, which are read once and copied out once."),
+    "keys": ("Keys", "keys", keys, "A key is found by its hash in a table."),
+}
+
+
+def tell(kept, picture, table):
+    if not kept:
+        return "## Growth\n\nNot measured on this machine: `scripts/bench --growth`.\n\n"
+    text = "## Growth\n\nBars at a point are the least and the most of its runs.\n\n"
+    for name, row in kept.items():
+        heading, across, _, says = CURVES[name]
+        text += f"### {heading}\n\n{says}\n\n"
+        for number, shown in enumerate(row["figures"]):
+            svg = plots.curves(shown["title"], across, shown["up"], shown["series"])
+            text += picture(f"growth-{name}-{number}", svg, shown["title"])
+            series = shown["series"]
+            points = [[f"{at[0]:,}", *(plots.short(own[n][1]) for own in series.values())] for n, at in
+                      enumerate(next(iter(series.values())))]
+            text += table([across, *(f"{own}, {shown['up']}" for own in series)], points)
+        text += f"{row['rounds']} rounds of {row['seconds']} s, {row['taken']}, at {row['commit']}: "
+        text += f"`scripts/bench --growth --rows {name}`\n\n"
+    return text
