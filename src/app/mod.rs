@@ -41,6 +41,7 @@ use crate::http::door::Connections;
 use crate::storage::socket::{self, Socket};
 use crate::storage::{DataFolder, Instance, Nook, Owned, Storage, StorageError, acts};
 use crate::telemetry::metrics::METRICS;
+use crate::telemetry::traces::Collecting;
 
 pub use crate::plugins::child::confine::enter as enter_confinement;
 pub use crate::plugins::child::guard::keep as keep_guard;
@@ -115,6 +116,7 @@ pub struct App {
     is_shared: bool,
     drain: Duration,
     doom: watch::Receiver<Option<String>>,
+    collecting: Collecting,
     ground: Ground,
 }
 
@@ -216,6 +218,7 @@ impl App {
         owners::count_together(&frame);
         let connections = Arc::clone(&frame.connections);
         let offer = offer(network.as_ref(), &ground);
+        let collecting = Collecting::begin(&config.telemetry, &instance.id).map_err(StartError::Part)?;
         // One client needs no more than one worker, and a second one beside a call that computes.
         let most = if network.is_some() { usize::MAX } else { 2 };
         let manners = http::Manners {
@@ -243,6 +246,7 @@ impl App {
             is_shared: false,
             drain: Duration::from_secs(config.server.drain_seconds),
             doom,
+            collecting,
             ground,
         })
     }
@@ -305,7 +309,7 @@ impl App {
     /// Stops: refuses new requests, ends the listen streams with their result, lets calls in flight finish within
     /// the drain deadline, and writes out the history. Where others listen at the same address, whoever is connected is
     /// first served once more, and nobody is refused.
-    pub async fn stop(self) -> Ended {
+    pub async fn stop(mut self) -> Ended {
         let mut cut = Vec::new();
         let deadline = Instant::now() + self.drain;
         if self.is_shared || self.offer.as_ref().is_some_and(Offer::is_taken) {
@@ -334,6 +338,7 @@ impl App {
         if !late.is_empty() {
             cut.push(format!("plugins did not end in time: {}", late.join(", ")));
         }
+        self.collecting.end().await;
         if let Err(why) = sightings::save(&self.house.shelf, &self.house.db, SIGHTINGS_WITHIN).await {
             cut.push(format!("what tools look like could not be saved: {why}"));
         }

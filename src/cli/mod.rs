@@ -24,7 +24,6 @@ mod serve;
 mod status;
 mod stdio;
 mod tools;
-mod trust;
 mod version;
 
 use std::ffi::OsString;

@@ -314,6 +314,7 @@ mod tests {
             "/backup/dir",
             "/backup/passphrase",
             "/cache/redis_url",
+            "/telemetry/otlp_headers",
         ];
         assert_eq!(errors, wanted);
         assert!(

@@ -19,6 +19,7 @@ mod route;
 mod safety;
 mod secure;
 mod serve;
+mod spans;
 mod stream;
 mod tally;
 pub mod views;

@@ -52,6 +52,9 @@ mod lists;
 #[cfg(test)]
 mod operations;
 #[cfg(test)]
+#[cfg(feature = "otlp")]
+mod otlp;
+#[cfg(test)]
 #[cfg(feature = "redis")]
 mod replicas;
 #[cfg(test)]
