@@ -67,7 +67,7 @@
 //!
 //! `app::entry` gets what there can be only one of, the listening socket and the data folder: by itself, from the service
 //! manager (`app::service`), or from the server that runs (`app::handover`), which then serves only who is connected, each
-//! once more.
+//! once more. Sessions of the older revisions go on from the database (`actors::session::keeping`), after a `kill -9`, too.
 //!
 //! ## What must always be true
 //!

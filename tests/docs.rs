@@ -2,8 +2,6 @@
 //!
 //! `WAYGATE_BLESS=1 cargo test --test docs` writes the tables of metrics and of the doctor's checks anew.
 
-#![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
-
 #[cfg(test)]
 #[path = "support/mod.rs"]
 mod support;
@@ -13,10 +11,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
-use waygate_mcp::error::ErrorCode;
 use waygate_mcp::telemetry::metrics::TABLE;
 
-use support::Server;
+use support::generated::hold;
+use support::{Server, codes};
 
 const BEGIN: &str = "<!-- metrics: made from the table in src/telemetry/metrics.rs -->\n";
 const END: &str = "<!-- /metrics -->";
@@ -36,19 +34,6 @@ fn metrics_table() -> String {
         let _infallible = writeln!(text, "| `{name}` | {kind} | {} | {} |", labels.join(", "), help.trim());
     }
     text + "\n"
-}
-
-/// Holds a part of a page against what it is made from, or writes it anew.
-fn hold(page: &str, (begin, end): (&str, &str), wanted: &str) {
-    let file = path(page);
-    let text = fs::read_to_string(&file).unwrap();
-    let (before, rest) = text.split_once(begin).unwrap();
-    let (table, after) = rest.split_once(end).unwrap();
-    if std::env::var_os("WAYGATE_BLESS").is_some() {
-        fs::write(&file, format!("{before}{begin}{wanted}{end}{after}")).unwrap();
-    } else {
-        assert!(table == wanted, "{page} is out of date: WAYGATE_BLESS=1 cargo test --test docs");
-    }
 }
 
 #[test]
@@ -86,44 +71,12 @@ fn alerts_and_dashboard_ask_for_metrics_that_there_are() {
         asked += 1;
     }
     assert!(asked > 40, "{asked}");
-    let page = fs::read_to_string(path("docs/operations.md")).unwrap();
-    let mut severity_of = rules.lines().filter_map(|line| line.trim().strip_prefix("labels: { severity: "));
-    for alert in rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")) {
-        let severity = severity_of.next().unwrap().trim_end_matches(" }");
-        let line = page.lines().find(|line| line.starts_with(&format!("| {severity} |"))).unwrap();
-        assert!(line.contains(&format!("`{alert}`")), "docs/operations.md lacks {alert} at {severity}");
-    }
 }
 
 #[test]
 fn every_error_code_is_documented() {
-    // A new variant fails to compile here until it has its line.
-    let next = |code: ErrorCode| match code {
-        ErrorCode::ParseError => Some(ErrorCode::InvalidRequest),
-        ErrorCode::InvalidRequest => Some(ErrorCode::MethodNotFound),
-        ErrorCode::MethodNotFound => Some(ErrorCode::InvalidParams),
-        ErrorCode::InvalidParams => Some(ErrorCode::HeaderMismatch),
-        ErrorCode::HeaderMismatch => Some(ErrorCode::MissingCapability),
-        ErrorCode::MissingCapability => Some(ErrorCode::UnsupportedVersion),
-        ErrorCode::UnsupportedVersion => Some(ErrorCode::Unauthenticated),
-        ErrorCode::Unauthenticated => Some(ErrorCode::Forbidden),
-        ErrorCode::Forbidden => Some(ErrorCode::NotFound),
-        ErrorCode::NotFound => Some(ErrorCode::MethodNotAllowed),
-        ErrorCode::MethodNotAllowed => Some(ErrorCode::NotAcceptable),
-        ErrorCode::NotAcceptable => Some(ErrorCode::BodyTimeout),
-        ErrorCode::BodyTimeout => Some(ErrorCode::BodyTooLarge),
-        ErrorCode::BodyTooLarge => Some(ErrorCode::UnsupportedMediaType),
-        ErrorCode::UnsupportedMediaType => Some(ErrorCode::Unavailable),
-        ErrorCode::Unavailable => Some(ErrorCode::DeadlineExceeded),
-        ErrorCode::DeadlineExceeded => Some(ErrorCode::Internal),
-        ErrorCode::Internal => Some(ErrorCode::UrlElicitationRequired),
-        ErrorCode::UrlElicitationRequired => Some(ErrorCode::ResourceNotFound),
-        ErrorCode::ResourceNotFound => Some(ErrorCode::InputTimeout),
-        ErrorCode::InputTimeout => Some(ErrorCode::RateLimited),
-        ErrorCode::RateLimited => None,
-    };
     let text = fs::read_to_string(path("docs/protocol.md")).unwrap();
-    for code in std::iter::successors(Some(ErrorCode::ParseError), |code| next(*code)) {
+    for code in codes::all() {
         let begins = format!("| {} | `{}` | ", code.rpc(), code.name());
         assert!(
             text.lines().any(|line| line.starts_with(&begins)),
@@ -133,11 +86,12 @@ fn every_error_code_is_documented() {
 }
 
 #[test]
-fn every_link_to_a_file_leads_to_one() {
+fn every_link_to_a_file_or_a_heading_leads_to_one() {
     for page in [
         "README.md",
         "CONTRIBUTING.md",
         "docs/operations.md",
+        "docs/runbook.md",
         "docs/doctor.md",
         "docs/backup.md",
         "docs/keys.md",
@@ -154,10 +108,29 @@ fn every_link_to_a_file_leads_to_one() {
         let folder = path(page).parent().unwrap().to_owned();
         let links = text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link);
         for link in links.filter(|link| !link.contains("://")) {
-            let file = link.split('#').next().unwrap_or(link);
-            assert!(folder.join(file).exists(), "{page} points at {link}, which is not there");
+            let (file, place) = link.split_once('#').unwrap_or((link, ""));
+            let file = if file.is_empty() { path(page) } else { folder.join(file) };
+            assert!(file.exists(), "{page} points at {link}, which is not there");
+            if !place.is_empty() {
+                let there = places(&fs::read_to_string(file).unwrap());
+                assert!(
+                    there.iter().any(|known| known == place),
+                    "{page} points at {link}, which is no heading"
+                );
+            }
         }
     }
+}
+
+/// What the headings of a page are called in links to them.
+fn places(page: &str) -> Vec<String> {
+    let is_kept = |char: &char| char.is_alphanumeric() || matches!(char, ' ' | '-' | '_');
+    let name =
+        |heading: &str| heading.to_lowercase().chars().filter(is_kept).collect::<String>().replace(' ', "-");
+    page.lines()
+        .filter(|line| line.starts_with('#'))
+        .map(|line| name(line.trim_start_matches('#').trim()))
+        .collect()
 }
 
 #[test]

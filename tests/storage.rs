@@ -517,8 +517,10 @@ async fn a_damaged_page_is_found_by_the_check() {
     }
     house.close().await;
     let mut bytes = fs::read(place.file()).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle..middle + 4096].fill(0xAA);
+    // The header says in two bytes how large a page is.
+    let page = usize::from(u16::from_be_bytes([bytes[16], bytes[17]]));
+    let middle = bytes.len() / page / 2 * page;
+    bytes[middle..middle + page].fill(0xAA);
     fs::write(place.file(), bytes).unwrap();
     let storage = place.open();
     let found = upkeep::check(&mut storage.connect().unwrap(), storage.place());

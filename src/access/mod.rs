@@ -15,4 +15,4 @@ pub use caller::Caller;
 pub use failures::Failures;
 pub use origins::Gate;
 pub use seal::{SealError, Sealed, Sealer, digest_of};
-pub use session::session_handle;
+pub use session::{session_handle, session_hash};

@@ -12,6 +12,12 @@ pub fn session_handle(id: &str) -> Arc<str> {
     format!("s-{number:016x}").into()
 }
 
+/// What a session is found by in the database, which does not know ids: 256 bits of a hash, in hexadecimal.
+pub fn session_hash(id: &str) -> String {
+    let hash = Sha256::new().chain_update(b"waygate session\0").chain_update(id.as_bytes()).finalize();
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -26,6 +32,9 @@ mod tests {
         let digits = handle.strip_prefix("s-").unwrap();
         assert!(digits.bytes().all(|byte| byte.is_ascii_hexdigit()), "{handle}");
         assert!(!(0..id.len() - 6).any(|at| handle.contains(&id[at..at + 6])), "{handle}");
+        // What is kept in the database says no more of it, and not the same.
+        assert_eq!(session_hash(id).len(), 64);
+        assert!(!session_hash(id).contains(digits) && session_hash(id) != session_hash("a"));
         // Kept the same over versions: what was written in the history must still be found.
         assert_eq!(&*session_handle("a"), "s-aca67f828e6d8ca7");
     }

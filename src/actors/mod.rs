@@ -5,7 +5,7 @@
 //! http ──Watch──▶ plugin ──Tell──▶ session ──Watch──▶ plugin
 //! http ──Ask, Answered, Subscribe──▶ session        sessions ──Probe──▶ session
 //! http ──Render, Performance──▶ metrics             http ──Judge──▶ health ──Ping──▶ everyone
-//! sightings ──LoadDefinitions, SaveDefinitions──▶ db
+//! sightings ──LoadDefinitions, SaveDefinitions──▶ db   sessions ──LoadSessions, SaveSessions──▶ db
 //! keys ──LookAtKeys, LoadKeys, ActOnKeys, SaveKeyUses──▶ db   http ──(the ring of keys, without a message)──▶ keys
 //! http ──reload──▶ app (carries it out; see `plugin::reload`)       plugin ──begins and ends──▶ a life of its plugin
 //! http ──clear──▶ clearing ──▶ cache                executor ──(looks, keeps)──▶ cache ◀──(what is stale)── plugin
@@ -28,6 +28,7 @@ pub mod plugin;
 pub mod session;
 pub mod sightings;
 pub mod supervision;
+pub mod upkeep;
 
 use std::sync::Arc;
 use std::time::Instant;

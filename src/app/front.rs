@@ -10,7 +10,8 @@ use super::StartError;
 use crate::access::{Failures, Gate};
 use crate::actors::House;
 use crate::actors::certificate::Certificate;
-use crate::config::{self, Config, Network};
+use crate::actors::health::Check;
+use crate::config::{self, Config, Network, Tls};
 use crate::http::door::{Connections, Frame, Limits, Quotas, Safety};
 use crate::protocol::Eras;
 use crate::storage::socket::Socket;
@@ -20,6 +21,18 @@ pub(super) async fn read_certificate(config: &Config) -> Result<Option<Arc<Certi
     let tls = config.tls.clone();
     let read = actix_web::web::block(move || Certificate::of(&tls)).await;
     read.map_err(|error| StartError::Part(error.to_string()))?.map_err(StartError::Tls)
+}
+
+/// Reads the certificate as a start does it, and gives what the health would say of it, if that is anything. Blocks.
+///
+/// # Errors
+/// Why no server starts with it, as a sentence.
+pub fn try_certificate(tls: &Tls) -> Result<Option<String>, String> {
+    let read = Certificate::of(tls)?;
+    Ok(read.and_then(|certificate| match certificate.check() {
+        Check::Degraded(why) | Check::Failed(why) => Some(why),
+        Check::Ok | Check::Disabled => None,
+    }))
 }
 
 /// What all workers share of it.

@@ -21,9 +21,10 @@ use crate::actors::keys::{self, Keys};
 use crate::actors::metrics::{self, MetricsActor, Sights};
 use crate::actors::phase::{Phase, RequestIds};
 use crate::actors::plugin::Roll;
-use crate::actors::session::{SessionLimits, Sessions, Streams};
+use crate::actors::session::{SessionLimits, Sessions, Streams, keeping};
 use crate::actors::sightings;
 use crate::actors::supervision::Roster;
+use crate::actors::upkeep::keep_up;
 use crate::cache::Cache;
 use crate::catalog::{Manner, Shelf};
 use crate::config::{Config, Durability};
@@ -107,7 +108,8 @@ pub(super) async fn build(
 fn open_shared(arbiter: &Arbiter, config: &Config, salt: &[u8]) -> Result<Shared, StartError> {
     let cache = Cache::open(&config.cache, salt).map_err(StartError::Part)?;
     if let Some(cache) = &cache {
-        arbiter.spawn(Arc::clone(cache).tend());
+        let cache = Arc::clone(cache);
+        arbiter.spawn(keep_up("the cache", move || Arc::clone(&cache).tend()));
     }
     Ok((cache, Replicas::open(config, salt).map_err(StartError::Part)?))
 }
@@ -126,7 +128,8 @@ fn open_sessions(arbiter: &Arbiter, config: &Config, streams: &Arc<Streams>) -> 
     sessions
 }
 
-/// Has the shelf know how tools were seen before, what is seen from now on saved, and the keys looked after.
+/// Has the shelf know how tools were seen before and the sessions that there were, what happens to both from now on saved, and
+/// the keys looked after.
 async fn keep_watch(
     arbiter: &Arbiter,
     shelf: &Arc<Shelf>,
@@ -134,8 +137,13 @@ async fn keep_watch(
     (keys, sessions): (&Arc<Keys>, &Arc<Sessions>),
 ) {
     sightings::load(shelf, db).await;
-    arbiter.spawn(sightings::keep(Arc::clone(shelf), db.clone()));
-    arbiter.spawn(keys::keep(Arc::clone(keys), db.clone(), Arc::clone(sessions)));
+    let (seen, at) = (Arc::clone(shelf), db.clone());
+    arbiter.spawn(keep_up("how tools look", move || sightings::keep(Arc::clone(&seen), at.clone())));
+    let (keys, used, at) = (Arc::clone(keys), Arc::clone(sessions), db.clone());
+    arbiter.spawn(keep_up("the keys", move || keys::keep(Arc::clone(&keys), at.clone(), Arc::clone(&used))));
+    keeping::load(sessions, db).await;
+    let (sessions, at) = (Arc::clone(sessions), db.clone());
+    arbiter.spawn(keep_up("the sessions", move || keeping::keep(Arc::clone(&sessions), at.clone())));
 }
 
 /// The listen streams, none of them open.

@@ -33,6 +33,7 @@ use crate::actors::db::{Act, CLOSE_DEADLINE, ITSELF, RecordError};
 use crate::actors::keys::Keys;
 use crate::actors::phase::Phase;
 use crate::actors::plugin::END_WITHIN;
+use crate::actors::session::keeping;
 use crate::actors::sightings;
 use crate::backup::{BackupError, Places, restore};
 use crate::config::Config;
@@ -49,6 +50,7 @@ pub use crate::plugins::child::strays::{Stray, strays};
 pub use builder::Builder;
 pub use entry::Entry;
 use entry::{Entered, enter};
+pub use front::try_certificate;
 use front::{frame, read_certificate};
 use handover::{Offer, Word};
 pub use listener::{Holder, holder_of};
@@ -60,6 +62,8 @@ use waiting::Doorstep;
 const PLUGINS_WITHIN: Duration = Duration::from_secs(5);
 /// How long the database may take for what was seen of tools last.
 const SIGHTINGS_WITHIN: Duration = Duration::from_secs(3);
+/// … and for how sessions stand.
+const SESSIONS_WITHIN: Duration = Duration::from_secs(3);
 /// How long a connection is waited for to read the keys at start.
 const KEYS_WITHIN: Duration = Duration::from_secs(10);
 /// How long the database may take to close.
@@ -341,6 +345,9 @@ impl App {
         self.collecting.end().await;
         if let Err(why) = sightings::save(&self.house.shelf, &self.house.db, SIGHTINGS_WITHIN).await {
             cut.push(format!("what tools look like could not be saved: {why}"));
+        }
+        if let Err(why) = keeping::save(&self.house.sessions, &self.house.db, SESSIONS_WITHIN).await {
+            cut.push(format!("how sessions stand could not be saved: {why}"));
         }
         let why = if self.offer.as_ref().is_some_and(Offer::is_taken) {
             "another server took over"

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::access::limits::Allowance;
+use crate::actors::upkeep::keep_up;
 use crate::http::door::Frame;
 use crate::replicas::Owner;
 
@@ -12,7 +13,8 @@ pub(super) fn count_together(frame: &Arc<Frame>) {
     let Some(replicas) = &frame.house.replicas else { return };
     let frame = Arc::downgrade(frame);
     let owners = move || frame.upgrade().map(|frame| all(&frame));
-    actix_rt::spawn(Arc::clone(replicas).tend(owners));
+    let replicas = Arc::clone(replicas);
+    actix_rt::spawn(keep_up("the limits", move || Arc::clone(&replicas).tend(owners.clone())));
 }
 
 /// All whose requests are limited, by what they are called on every server.

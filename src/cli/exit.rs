@@ -53,6 +53,11 @@ impl From<Exit> for ExitCode {
     }
 }
 
+/// The table: each number and what it says.
+pub fn codes() -> impl Iterator<Item = (u8, &'static str)> {
+    TABLE.iter().map(|(_, code, meaning)| (*code, *meaning))
+}
+
 /// The table as `--help` shows it.
 pub fn help() -> String {
     let line = |(_, code, meaning): &(Exit, u8, &str)| format!("  {code:>2}  {meaning}\n");

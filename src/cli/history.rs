@@ -67,7 +67,7 @@ pub enum HistoryCommand {
     Tail(TailArgs),
     /// Write all calls that are asked for, the oldest first, one a line
     Export(ExportArgs),
-    /// Count calls and errors, by status, name and hour, and tell how long they took
+    /// Count calls and errors, by status, name, caller and hour, and tell how long they took
     Stats {
         #[command(flatten)]
         which: Which,

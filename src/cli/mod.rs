@@ -24,6 +24,7 @@ mod serve;
 mod status;
 mod stdio;
 mod tools;
+mod tree;
 mod version;
 
 use std::ffi::OsString;
@@ -37,7 +38,8 @@ use crate::backup::Places;
 use crate::backup::restore::{self, Recovered};
 use crate::config::{Flags, Loaded, Sources, find_data_root, load};
 pub use doctor::checks as doctor_checks;
-pub use exit::Exit;
+pub use exit::{Exit, codes as exit_codes};
+pub use tree::{read as read_line, verbs};
 
 const ABOUT: &str = "An MCP server and gateway that is operated the way a database is.";
 
@@ -251,13 +253,13 @@ fn run(mut line: Line, builder: Builder) -> ExitCode {
         Verb::Cache { command } => {
             with_config(flags, false, |loaded| cache::run(&command, &loaded.config, json))
         }
-        Verb::History { command } => {
-            with_config(flags, false, |loaded| history::run(command, &loaded.config, json))
-        }
         Verb::Backup { command } => {
             with_config(flags, true, |loaded| backup::run(command, &loaded.config, json))
         }
         // Of the same database as `serve`, whose `.env` may say which.
+        Verb::History { command } => {
+            with_config(flags, true, |loaded| history::run(command, &loaded.config, json))
+        }
         Verb::Db { command } => with_config(flags, true, |loaded| db::run(command, &loaded.config, json)),
         Verb::Keys { command } => with_config(flags, true, |loaded| keys::run(command, &loaded.config, json)),
         Verb::Client(args) => {

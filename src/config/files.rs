@@ -1,5 +1,7 @@
 //! Finding and reading the files of the configuration. Must not know settings, except where the folder of files is said.
 
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::faults::Faults;
@@ -29,10 +31,15 @@ pub fn read(path: &Path) -> Result<String, String> {
     std::fs::read_to_string(path).map_err(kind)
 }
 
-/// Whether others than the owner may read the file.
+/// Bits of its mode that a file with secrets must not have: it is its owner's alone. One that root gave to a group is how a service
+/// reads what it must not write, and the group may read it.
+pub fn forbidden_mode(about: &Metadata) -> u32 {
+    if about.uid() == 0 && about.gid() != 0 { 0o027 } else { 0o077 }
+}
+
+/// Whether others than those who should may read the file.
 pub fn is_open_to_others(path: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::metadata(path).is_ok_and(|about| about.permissions().mode() & 0o077 != 0)
+    std::fs::metadata(path).is_ok_and(|about| about.mode() & forbidden_mode(&about) != 0)
 }
 
 /// Where the folder of TOML files may be.
@@ -154,6 +161,24 @@ fn unquote(text: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_with_secrets_is_its_owners_alone_unless_root_gave_it_to_a_group() {
+        use std::os::unix::fs::{PermissionsExt as _, chown};
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("waygate.env");
+        std::fs::write(&path, "").unwrap();
+        let is_open = |mode: u32| {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            is_open_to_others(&path)
+        };
+        if rustix::process::geteuid().is_root() {
+            chown(&path, Some(0), Some(7)).unwrap();
+            assert_eq!([0o600, 0o640, 0o660, 0o644].map(is_open), [false, false, true, true]);
+            chown(&path, Some(7), Some(7)).unwrap();
+        }
+        assert_eq!([0o600, 0o640, 0o604].map(is_open), [false, true, true]);
+    }
 
     #[test]
     fn lines_of_an_env_file_are_read_as_a_shell_would_and_others_ignored() {

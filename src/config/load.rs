@@ -11,7 +11,7 @@ use super::layers::{self, CONFIG_DIR, Findings, Given, Layer, Origin, Source};
 use super::programs;
 use super::settings::{Kind, SETTINGS, Setting};
 use super::values::Value;
-use super::{Config, Mode};
+use super::{Config, Mode, Secret};
 
 /// What is loaded from.
 #[derive(Debug, Clone, Default)]
@@ -109,7 +109,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Faults> {
     if let Some(config) = &mut config {
         config.read_from.clone_from(&read);
         config.folder.clone_from(&inner.folder);
-        config.env_file = env_file(sources);
+        config.env_file = find_env_file(sources);
     }
     if let Some(config) = &config {
         checks::check(config, &given, &mut findings.faults);
@@ -171,14 +171,28 @@ pub fn find_data_root(sources: &Sources) -> Option<PathBuf> {
     data_root(sources, text("server.data_dir"), text("server.mode"), text("server.env"))
 }
 
+/// All that is said of secret settings, even if the rest of the configuration makes no sense.
+pub fn find_secrets(sources: &Sources) -> Vec<Secret> {
+    let (mut findings, mut read) = (Findings::default(), Vec::new());
+    let outer = Outer::read(sources, &mut findings, &mut read);
+    let inner = Inner::read(sources, &outer, &mut findings, &mut read);
+    let layers = [&inner.files, &outer.bare_url, &outer.env_file, &outer.environment, &outer.flags];
+    let secrets = layers.into_iter().flatten().filter(|given| given.setting.is_secret());
+    let texts = secrets.filter_map(|given| match &given.value {
+        Value::Text(text) => Some(Secret::new(text.as_str())),
+        _ => None,
+    });
+    texts.collect()
+}
+
 /// The file of variables, whether or not it is there; none where none counts.
-fn env_file(sources: &Sources) -> Option<PathBuf> {
+pub fn find_env_file(sources: &Sources) -> Option<PathBuf> {
     let said = sources.flags.env_file.as_ref().map(|path| sources.working_folder.join(path));
     said.or_else(|| sources.reads_env_file.then(|| sources.working_folder.join(".env")))
 }
 
 fn read_env_file(sources: &Sources, findings: &mut Findings, read: &mut Vec<PathBuf>) -> layers::Variables {
-    let Some(path) = env_file(sources) else { return layers::Variables::new() };
+    let Some(path) = find_env_file(sources) else { return layers::Variables::new() };
     let said = sources.flags.env_file.is_some();
     if !said && !path.exists() {
         return layers::Variables::new();

@@ -20,8 +20,9 @@ mod values;
 
 pub use checks::is_loopback;
 pub use faults::{Fault, Faults, did_you_mean};
+pub use files::forbidden_mode;
 pub use layers::{Layer, Origin};
-pub use load::{Flags, Loaded, MASK, Shown, Sources, find_data_root, load};
+pub use load::{Flags, Loaded, MASK, Shown, Sources, find_data_root, find_env_file, find_secrets, load};
 pub use network::Network;
 pub use programs::{PROGRAM_FOLDERS, find_program};
 pub use quota::{QUOTA_MAX, Quota};

@@ -27,8 +27,6 @@ use crate::error::{ErrorCode, Fault};
 
 /// What all of it asks for.
 pub const ADMIN: Wants = Wants::Scope(Scope::Admin);
-/// Where keys are.
-pub const KEYS: &str = "/admin/api/keys";
 /// What clears the cache.
 pub const CACHE_CLEAR: &str = "/admin/api/cache/clear";
 

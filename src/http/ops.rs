@@ -15,6 +15,7 @@ use super::caller::{self, Wants};
 use super::door::{Door, ERAS};
 use super::explain;
 use super::mcp;
+use super::openapi;
 use super::reply;
 use super::views::{self, ANSWER_WITHIN};
 use crate::access::Caller;
@@ -38,6 +39,7 @@ pub async fn index(request: HttpRequest, door: Data<Door>) -> HttpResponse {
             "protocolVersions": SERVED.iter().copied().chain(Revision::with_sessions()).collect::<Vec<_>>(),
             "links": {
                 "mcp": "/mcp", "health": "/health", "ready": "/ready", "metrics": "/metrics", "plugins": "/plugins", "bundles": "/bundles",
+                "openapi": openapi::PATH,
                 "diagnostics": ["/diagnostics/connection", "/diagnostics/performance", "/diagnostics/errors", "/diagnostics/cache", "/diagnostics/actors", explain::PATH],
             },
         }))
@@ -308,7 +310,7 @@ pub async fn not_found(request: HttpRequest, door: Data<Door>) -> HttpResponse {
 }
 
 /// A known URL by a method that it does not have.
-pub fn not_allowed(request: &HttpRequest, door: &Door, allow: &'static str) -> HttpResponse {
+pub fn not_allowed(request: &HttpRequest, door: &Door, allow: &str) -> HttpResponse {
     let fault = Fault::new(
         ErrorCode::MethodNotAllowed,
         format!("{} is not served at {}", request.method(), request.path()),

@@ -24,7 +24,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::door::{self, Connections, Door};
 use super::secure::{self, Line};
-use super::{limits, routes};
+use super::{limits, urls};
 use crate::actors::certificate::Certificate;
 
 /// How long a client may take to take note that its connection ends.
@@ -162,7 +162,7 @@ fn app(
     Service: Service<Request, Future: 'static> + 'static,
     Future: 'static,
 > + 'static {
-    let app = App::new().app_data(door).wrap(from_fn(limits::guard)).configure(routes);
+    let app = App::new().app_data(door).wrap(from_fn(limits::guard)).configure(urls::register);
     let app = app.into_factory().map_err(|error: Error| Response::from(error.error_response()));
     // What it says of host and scheme is not asked by anyone.
     map_config(app, |()| AppConfig::default())

@@ -353,11 +353,17 @@ impl Desk {
 
     /// Passes on what the stream says until it cannot be had any more: the status of the refusal.
     async fn listen(&self, ticket: &Ticket) -> Result<StatusCode, Fault> {
-        let mut left = Left::default();
+        let (mut left, mut is_again) = (Left::default(), false);
         loop {
             let reply = self.resume(ticket, left.at.clone()).await?;
             match reply.status {
-                StatusCode::OK => {}
+                StatusCode::OK => {
+                    if std::mem::replace(&mut is_again, true)
+                        && let Err(fault) = self.session.say_settings(&self.wire, ticket).await
+                    {
+                        log::debug!("the session's settings were not said again: {fault}");
+                    }
+                }
                 // What it said meanwhile is lost; what it says from now on is not.
                 StatusCode::BAD_REQUEST if left.at.is_some() => left.at = None,
                 StatusCode::SERVICE_UNAVAILABLE => {}

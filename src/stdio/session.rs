@@ -119,13 +119,19 @@ impl Session {
         let reply = wire.send(Method::POST, HeaderMap::new(), hello).await?;
         let (ticket, _) = read(reply, number + 1).await?;
         let ticket = ticket.filter(|ticket| ticket.version == old.version).ok_or_else(not_renewed)?;
-        for line in initialized.iter().chain(settings.iter().map(|(_, line)| line)) {
-            // One that is refused was refused before, or its object is gone: the client learns it when it asks.
-            drop(wire.send(Method::POST, ticket.headers(), line.clone()).await?.whole().await?);
-        }
+        say(wire, &ticket, initialized.iter().chain(settings.iter().map(|(_, line)| line))).await?;
         *self.ticket.borrow_mut() = Some(ticket.clone());
         log::info!("the session was begun anew, since the server that had it is gone");
         Ok((ticket, initialized.is_some()))
+    }
+
+    /// Says the settings again to a server that took the session over: the last of them may not have come to it.
+    ///
+    /// # Errors
+    /// When the server is gone as well.
+    pub async fn say_settings(&self, wire: &Wire, ticket: &Ticket) -> Result<(), Fault> {
+        let settings = self.said.borrow().settings.clone();
+        say(wire, ticket, settings.iter().map(|(_, line)| line)).await
     }
 
     /// Forgets it: how the server is told, if there was one.
@@ -133,6 +139,14 @@ impl Session {
         self.standing.borrow_mut().take();
         self.ticket.borrow_mut().take().map(|ticket| ticket.headers())
     }
+}
+
+async fn say(wire: &Wire, ticket: &Ticket, lines: impl Iterator<Item = &Bytes>) -> Result<(), Fault> {
+    for line in lines {
+        // One that is refused was refused before, or its object is gone: the client learns it when it asks.
+        drop(wire.send(Method::POST, ticket.headers(), line.clone()).await?.whole().await?);
+    }
+    Ok(())
 }
 
 /// What an answer to `initialize` begins, and its JSON.

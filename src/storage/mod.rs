@@ -14,6 +14,7 @@ pub mod instances;
 pub mod keys;
 pub mod migrations;
 pub mod schema;
+pub mod sessions;
 pub mod socket;
 pub mod stamp;
 pub mod transfer;

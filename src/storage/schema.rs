@@ -126,6 +126,23 @@ diesel::table! {
 }
 
 diesel::table! {
+    sessions (id_hash) {
+        id_hash -> Text,
+        principal -> Text,
+        path -> Text,
+        view -> Nullable<Text>,
+        revision -> Text,
+        client -> Nullable<Text>,
+        capabilities -> Text,
+        log_level -> Nullable<Text>,
+        subscriptions -> Text,
+        instance_id -> Text,
+        used_at -> Timestamp,
+        expires_at -> Timestamp,
+    }
+}
+
+diesel::table! {
     generation (id) {
         id -> Integer,
         counter -> BigInt,

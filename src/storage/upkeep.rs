@@ -49,7 +49,7 @@ fn check_file(sqlite: &mut diesel::SqliteConnection) -> QueryResult<Vec<String>>
 fn check_server(postgres: &mut diesel::PgConnection) -> QueryResult<Vec<String>> {
     postgres.batch_execute(
         "SELECT count(*) FROM instances; SELECT counter FROM generation; \
-         SELECT max(id) FROM command_history; SELECT count(*) FROM api_keys; SELECT count(*) FROM tool_definitions; \
+         SELECT max(id) FROM command_history; SELECT count(*) FROM api_keys; SELECT count(*) FROM tool_definitions; SELECT count(*) FROM sessions; \
          SELECT count(*) FROM ledger_checkpoints;",
     )?;
     let invalid = "SELECT relname::text FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid \

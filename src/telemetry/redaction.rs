@@ -94,15 +94,26 @@ fn words(key: &str) -> (String, String) {
 pub fn mask(text: &str) -> Cow<'_, str> {
     let mut masked = String::new();
     let mut from = 0;
-    while let Some(secret) = text.get(from..).and_then(secret_in) {
-        masked.push_str(text.get(from..from + secret.start).unwrap_or_default());
+    for secret in secrets(text) {
+        masked.push_str(text.get(from..secret.start).unwrap_or_default());
         masked.push_str(MASK);
-        from += secret.end;
+        from = secret.end;
     }
     if masked.is_empty() {
         return Cow::Borrowed(text);
     }
     Cow::Owned(masked + text.get(from..).unwrap_or_default())
+}
+
+/// Where in free text what looks like a secret is, in order.
+pub fn secrets(text: &str) -> impl Iterator<Item = Range<usize>> {
+    let mut from = 0;
+    std::iter::from_fn(move || {
+        let found = text.get(from..).and_then(secret_in)?;
+        let secret = from + found.start..from + found.end;
+        from = secret.end;
+        Some(secret)
+    })
 }
 
 /// Where the first secret of a text is: a bearer token, a key as well-known services make them, a JWT, a PEM block,

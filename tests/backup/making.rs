@@ -88,26 +88,30 @@ fn secrets_are_in_it_under_a_passphrase_alone() {
     assert!(code == 77 && why.contains("passphrase"), "{code} {why}");
 }
 
+/// Calls that may be made while one backup is.
+const CALLS_BESIDE: u32 = 400;
+
 #[test]
 fn backups_under_full_load_are_each_whole() {
     let own = tempfile::tempdir().unwrap();
     let server = Server::on("echo", own.path(), &[]);
-    let over = std::sync::atomic::AtomicBool::new(false);
-    let relaxed = std::sync::atomic::Ordering::Relaxed;
+    // So many calls are allowed as each backup needs to have some beside it: of a hundred backups the last is then no larger than
+    // it must be.
+    let (allow, allowed) = std::sync::mpsc::channel();
+    let allowed = std::sync::Mutex::new(allowed);
     std::thread::scope(|scope| {
         for thread in 0..4 {
-            let (server, over) = (&server, &over);
+            let (server, allowed) = (&server, &allowed);
             scope.spawn(move || {
-                let mut number = 0;
-                while !over.load(relaxed) {
-                    number += 1;
+                let next = || allowed.lock().unwrap().recv().ok();
+                while let Some(number) = next() {
                     server.tool("echo", json!({"message": format!("{thread}-{number}")}));
                 }
             });
         }
-        let program = |words: &[&str]| {
+        let program = |folder: &std::path::Path, words: &[&str]| {
             let mut command = std::process::Command::new(crate::support::program("waygate-mcp"));
-            command.args(words).args(["--env", "test", "--json", "--data-dir"]).arg(own.path());
+            command.args(words).args(["--env", "test", "--json", "--data-dir"]).arg(folder);
             let output =
                 command.env_clear().env("HOME", own.path()).current_dir(own.path()).output().unwrap();
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -116,22 +120,30 @@ fn backups_under_full_load_are_each_whole() {
         // The load must end also when something fails, or the scope would wait for it.
         let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             let mut before = 0;
-            for _ in 0..5 {
+            // A hundred: scripts/endurance.
+            let count = std::env::var("WAYGATE_TEST_BACKUPS").ok().and_then(|count| count.parse().ok());
+            for _ in 0..count.unwrap_or(5) {
                 let rows = eventually("more is recorded", || {
-                    let made = program(&["backup", "create"]);
+                    (0..CALLS_BESIDE).for_each(|number| allow.send(number).unwrap());
+                    let made = program(own.path(), &["backup", "create"]);
                     let rows = made["rows"]["command_history"].as_u64().unwrap();
                     (rows > before).then_some((rows, made))
                 });
-                let verified = program(&["backup", "verify", "latest"]);
+                let verified = program(own.path(), &["backup", "verify", "latest"]);
                 assert_eq!(verified["rows"], rows.1["rows"]);
                 // No row is missing within what one moment had: the ledger counts without a gap.
                 for (instance, head) in verified["heads"].as_object().unwrap() {
                     assert!(head.as_u64().unwrap() < rows.0 + 1, "{instance}: {head} of {} rows", rows.0);
                 }
+                let copy = tempfile::tempdir().unwrap();
+                let place = copy.path().join("place");
+                program(own.path(), &["backup", "restore", "latest", "--into", place.to_str().unwrap()]);
+                let proved = program(&place, &["history", "verify"]);
+                assert_eq!(proved["report"]["broken"], json!([]), "{proved}");
                 before = rows.0;
             }
         }));
-        over.store(true, relaxed);
+        drop(allow);
         done.unwrap();
     });
     let (status, health) = server.get("/health");

@@ -11,7 +11,7 @@ use crate::support::{Http, Server, database_of, eventually, program};
 const OWN: &str = "0f1e2d3c4b5a69788796a5b4c3d2e1f0";
 const CONFIG: i32 = 78;
 
-fn keys(folder: &std::path::Path, words: &[&str]) -> (bool, String, String) {
+pub fn keys(folder: &std::path::Path, words: &[&str]) -> (bool, String, String) {
     let mut command = Command::new(program("waygate-mcp"));
     command.arg("keys").args(words).arg("--data-dir").arg(folder).stdin(Stdio::null());
     command.env_clear().envs(database_of(folder)).env("HOME", folder).current_dir(folder);

@@ -37,6 +37,8 @@ mod servers;
 #[cfg(test)]
 mod sessions;
 #[cfg(test)]
+mod sessions_kept;
+#[cfg(test)]
 mod start;
 #[cfg(test)]
 mod stdio_link;

@@ -13,13 +13,13 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use crate::ledger;
 use crate::load::Load;
-use crate::support::{Http, Open, PATIENCE, Server, eventually, program};
+use crate::support::{Http, Open, PATIENCE, Server, database_of, eventually, program};
 
 /// How often a server is replaced; for hours, by hand: WAYGATE_TEST_RESTARTS=1000.
 fn restarts() -> usize {
@@ -86,8 +86,12 @@ fn keep_calling(
     messages
 }
 
-fn successor(name: &str, folder: &Path) -> Server {
-    let mut command = Server::command(name, folder, &[]);
+pub fn successor(name: &str, folder: &Path) -> Server {
+    successor_with(name, folder, &[])
+}
+
+pub fn successor_with(name: &str, folder: &Path, settings: &[(&str, &str)]) -> Server {
+    let mut command = Server::command(name, folder, settings);
     command.args(["serve", "--take-over"]);
     Server::by(command, folder)
 }
@@ -123,7 +127,7 @@ fn a_server_is_replaced_under_load_and_no_request_fails_and_no_record_is_missing
 fn a_call_in_flight_ends_where_it_began_and_its_connection_with_it() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut server = Server::on("faulty_server", folder.path(), &[]);
-    let running = Http::tool("sleep", json!({"ms": 5000})).open(server.address);
+    let running = Http::tool("sleep", json!({"ms": 12_000})).open(server.address);
     eventually("the call runs", || (server.get("/plugins/faulty").1["running"] == 1).then_some(()));
     let next = successor("faulty_server", folder.path());
     let reply = running.finish();
@@ -214,18 +218,60 @@ fn the_service_manager_hears_that_it_serves_that_it_lives_and_that_it_stops() {
     assert_eq!(server.wait(), Some(0));
 }
 
+/// What `waygate-ctl` ends with and says, with `name` for the program and `own` below `folder` for its data.
+fn ctl(name: &str, folder: &Path, words: &[&str]) -> (Option<i32>, String) {
+    let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/waygate-ctl"));
+    let own = folder.join("own");
+    command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", folder).envs(database_of(&own));
+    command
+        .env("WAYGATE_BIN", program(name))
+        .env("WAYGATE_PORT", "0")
+        .env("WAYGATE_HISTORY_ARGUMENTS", "full");
+    command.env("WAYGATE_DATA_DIR", &own).current_dir(folder);
+    let done = command.args(words).stdin(Stdio::null()).output().expect("it runs");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (done.status.code(), text(&done.stdout) + &text(&done.stderr))
+}
+
+#[test]
+fn waygate_ctl_restarts_in_a_loop_under_load_and_no_request_fails_and_no_record_is_missing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let ctl = |words: &[&str]| {
+        let (code, said) = ctl("echo", folder.path(), words);
+        assert_eq!(code, Some(0), "{words:?}: {said}");
+        said
+    };
+    ctl(&["start"]);
+    let status: serde_json::Value = serde_json::from_str(&ctl(&["status", "--json"])).expect("JSON");
+    let url = status["listeners"][0].as_str().expect("an address");
+    let address: SocketAddr = url.trim_start_matches("http://").parse().expect("an address");
+    // For a minute, with 64 connections: scripts/endurance.
+    let seconds = std::env::var("WAYGATE_TEST_RESTART_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
+    let until = Instant::now() + Duration::from_secs(seconds.unwrap_or(3));
+    let threads = if seconds.is_some() { 32 } else { 4 };
+    let (load, kept) = (Load::begin(address, "once", threads), Kept::begin(address, threads));
+    let mut done = 0;
+    while done == 0 || Instant::now() < until {
+        load.wait_for(50);
+        kept.wait_for(50);
+        ctl(&["restart"]);
+        done += 1;
+    }
+    load.wait_for(50);
+    let (tally, mut answered) = (load.finish(), kept.finish());
+    ctl(&["stop"]);
+    assert!(tally.broken.is_empty() && tally.refused.is_empty(), "{:?} {:?}", tally.broken, tally.refused);
+    answered.extend(tally.answered);
+    let recorded = ledger::messages(&folder.path().join("own"), &["success"]);
+    let missing: Vec<&String> = answered.iter().filter(|message| !recorded.contains(*message)).collect();
+    assert!(missing.is_empty(), "{} of {} are missing: {missing:?}", missing.len(), answered.len());
+    println!("{done} restarts, {} calls", answered.len());
+}
+
 #[test]
 fn waygate_ctl_starts_restarts_and_stops_a_server_and_says_how_it_is() {
     let folder = tempfile::tempdir().expect("a folder");
-    let ctl = |words: &[&str]| {
-        let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/waygate-ctl"));
-        command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", folder.path());
-        command.env("WAYGATE_BIN", program("waygate-mcp")).env("WAYGATE_PORT", "0");
-        command.env("WAYGATE_DATA_DIR", folder.path().join("own")).current_dir(folder.path());
-        let done = command.args(words).stdin(Stdio::null()).output().expect("it runs");
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        (done.status.code(), text(&done.stdout) + &text(&done.stderr))
-    };
+    let ctl = |words: &[&str]| ctl("waygate-mcp", folder.path(), words);
     let pid = || {
         let (code, said) = ctl(&["status", "--json"]);
         assert_eq!(code, Some(0), "{said}");

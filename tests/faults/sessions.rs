@@ -153,35 +153,6 @@ fn a_plugins_actor_that_crashes_tells_its_news_all_the_same() {
 }
 
 #[test]
-fn a_session_does_not_outlive_its_process_and_its_client_begins_anew() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let mut server = Server::on("faulty_server", folder.path(), &[]);
-    let session = Session::newest(&server);
-    let _stream = session.stream();
-    let mut call = session.begin("ask", json!({}));
-    let ask = call.ask("elicitation/create");
-    server.signal("-KILL");
-    server.wait();
-    let server = Server::on("faulty_server", folder.path(), &[]);
-    let with = |request: Http| request.header("Mcp-Session-Id", &session.id).send(server.address);
-    for request in [
-        Http::post(request(1, "tools/list", json!({})).to_string()),
-        Http::post(crate::legacy::answer(&ask, accept("Ada")).to_string()),
-        Http::get("/mcp").header("Accept", "text/event-stream"),
-        Http::get("/mcp").header("Accept", "text/event-stream").header("Last-Event-ID", "0-0"),
-        Http { head: "DELETE /mcp".to_owned(), ..Http::get("") },
-    ] {
-        let reply = with(request);
-        assert_eq!((reply.status, reply.code()), (404, -31404), "{}", reply.text());
-        assert!(reply.text().contains("initialize"));
-    }
-    let anew = Session::newest(&server);
-    assert_ne!(anew.id, session.id);
-    anew.tool("repeat", json!({})).result();
-    drop(server);
-}
-
-#[test]
 fn a_stop_ends_streams_and_lets_calls_finish() {
     let mut server = Server::start("faulty_server");
     let session = Session::newest(&server);

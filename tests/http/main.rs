@@ -50,6 +50,8 @@ mod listen;
 #[cfg(test)]
 mod lists;
 #[cfg(test)]
+mod openapi;
+#[cfg(test)]
 mod operations;
 #[cfg(test)]
 #[cfg(feature = "otlp")]

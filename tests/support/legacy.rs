@@ -98,6 +98,11 @@ impl Session {
         session
     }
 
+    /// The same session at another server.
+    pub fn at(self, server: &Server) -> Self {
+        Self { address: server.address, ..self }
+    }
+
     /// A POST of this message, with the headers of the session.
     pub fn request(&self, message: &Value) -> Http {
         self.dress(Http::post(message.to_string()))

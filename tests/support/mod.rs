@@ -6,7 +6,9 @@
     dead_code,
     reason = "each test binary uses its own part, and one might use all"
 )]
+pub mod codes;
 pub mod database;
+pub mod generated;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 #[cfg(feature = "redis")]

@@ -6,6 +6,7 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{OnceLock, PoisonError, RwLock};
@@ -135,15 +136,27 @@ fn none() -> Vec<(&'static str, String)> {
     Vec::new()
 }
 
-/// A certificate that ends in so many days.
-fn certificate(path: &Path, days: i64) {
+/// The server's own certificate, which ends in so many days, or is not there; its key, which a group may read.
+fn with_own(folder: &Path, days: Option<i64>) -> Vec<(&'static str, String)> {
+    let [cert, key] = ["own.pem", "own.key"].map(|name| folder.join(name));
+    if let Some(days) = days {
+        fs::write(&key, certificate(&cert, days)).unwrap();
+        chmod(&key, 0o640);
+    }
+    let text = |path: &Path| path.display().to_string();
+    vec![("WAYGATE_TLS_CERT", text(&cert)), ("WAYGATE_TLS_KEY", text(&key))]
+}
+
+/// A certificate that ends in so many days; gives its key.
+fn certificate(path: &Path, days: i64) -> String {
     let end = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24 * days);
     let end = end.to_zoned(jiff::tz::TimeZone::UTC);
     let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
     params.not_after =
         rcgen::date_time_ymd(end.year().into(), end.month().unsigned_abs(), end.day().unsigned_abs());
-    let made = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
-    fs::write(path, made.pem()).unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    fs::write(path, params.self_signed(&key).unwrap().pem()).unwrap();
+    key.serialize_pem()
 }
 
 #[test]
@@ -225,6 +238,13 @@ const FAULTS: &[(&str, &str, Plant)] = &[
     ("tls.ends", "openssl x509", |folder| with_ca(folder, Some(5))),
     ("tls.expired", "openssl x509", |folder| with_ca(folder, Some(-5))),
     ("tls.missing", "ls -l", |folder| with_ca(folder, None)),
+    ("tls.server_ends", "openssl x509", |folder| with_own(folder, Some(5))),
+    ("tls.server", "openssl x509", |folder| with_own(folder, None)),
+    ("tls.server", "ls -l", |folder| {
+        let settings = with_own(folder, Some(100));
+        chmod(&folder.join("own.key"), 0o644);
+        settings
+    }),
     ("logs.folder", "mv ", |folder| {
         fs::remove_dir_all(folder.join("logs")).unwrap();
         fs::write(folder.join("logs"), "").unwrap();
@@ -423,9 +443,104 @@ fn a_server_that_does_not_answer_and_a_part_that_crashed_are_told() {
     let seen = look(home.path(), &[], &[]);
     server.signal("-CONT");
     let finding = seen.find("server.silent");
+    let (what, command) = (finding["what"].as_str().unwrap(), finding["command"].as_str().unwrap());
     assert!(
-        finding["command"].as_str().unwrap().contains(&format!("kill -9 {}", server.child.id())),
+        command.contains("status") && command.contains("waygate.log"),
+        "it is looked at first: {finding}"
+    );
+    assert!(
+        what.contains(&format!("kill -9 {}", server.child.id())) && !command.contains("kill"),
         "{finding}"
+    );
+}
+
+/// Runs as this user, who owns nothing.
+const NOBODY: u32 = 65534;
+
+fn as_nobody(command: &mut Command) -> &mut Command {
+    command.uid(NOBODY).gid(NOBODY).current_dir("/")
+}
+
+fn give(folder: &Path) {
+    let owner = format!("{NOBODY}:{NOBODY}");
+    assert!(Command::new("chown").arg("-R").arg(owner).arg(folder).status().unwrap().success());
+}
+
+/// Whether this process is root, who alone can give files away.
+fn is_root() -> bool {
+    let is_root = rustix::process::geteuid().is_root();
+    if !is_root {
+        eprintln!("skipped: only root can give files to another user");
+    }
+    is_root
+}
+
+/// The file of a plugin that writes down that it was run.
+fn telltale(folder: &Path) -> (String, PathBuf) {
+    let told = folder.join("it-was-run");
+    let line = format!("touch {}; exit 1", told.display());
+    (format!("command = \"sh\"\nargs = [\"-c\", {line:?}]\nstart_timeout_seconds = 5\n"), told)
+}
+
+#[test]
+fn on_the_folder_of_another_user_it_says_as_whom_to_run_it_and_neither_kills_nor_takes_nor_runs_anything() {
+    if skips_on_postgres("a verb looks at the file in the data folder") || !is_root() {
+        return;
+    }
+    let home = used();
+    let elsewhere = tempfile::tempdir().unwrap();
+    chmod(elsewhere.path(), 0o777);
+    let (text, told) = telltale(elsewhere.path());
+    plugin(home.path(), "bad", &text);
+    give(home.path());
+    let look_as_nobody = |words: &[&str]| {
+        let mut command = command(home.path(), &[&["doctor", "--json", "--port", "0"], words].concat());
+        let output = as_nobody(&mut command).output().unwrap();
+        let told = serde_json::from_slice(&output.stdout).unwrap();
+        Seen { code: output.status.code(), told }
+    };
+    let only_foreign = |seen: &Seen, whose: &str| {
+        assert_eq!((seen.code, seen.ids()), (Some(1), vec!["server.foreign"]), "{:#}", seen.told);
+        let command = seen.find("server.foreign")["command"].as_str().unwrap();
+        assert!(command.starts_with(whose) && command.contains("--data-dir"), "{command}");
+    };
+    only_foreign(&look(home.path(), &[], &["--fix"]), "sudo -u '#65534' waygate-mcp doctor");
+    assert!(!told.exists(), "what another user wrote is not run as root");
+    let seen = look_as_nobody(&[]);
+    assert!(seen.ids() == ["plugins.handshake"] && told.exists(), "its own is: {:#}", seen.told);
+    fs::remove_file(home.path().join("plugins/bad.toml")).unwrap();
+    let mut command = Server::command("waygate-mcp", home.path(), &[]);
+    as_nobody(&mut command);
+    let mut server = Server::by(command, home.path());
+    only_foreign(&look(home.path(), &[], &["--fix"]), "sudo -u '#65534' waygate-mcp doctor");
+    let seen = look_as_nobody(&[]);
+    assert_eq!((seen.code, &seen.told["server"]), (Some(0), &json!("running")), "{:#}", seen.told);
+    server.signal("-TERM");
+    assert_eq!(server.wait(), Some(0));
+    // And the other way round: root's, as another user sees it.
+    assert!(Command::new("chown").args(["-R", "0:0"]).arg(home.path()).status().unwrap().success());
+    only_foreign(&look_as_nobody(&[]), "sudo waygate-mcp doctor");
+}
+
+#[test]
+fn a_plugins_file_of_another_user_is_not_tried() {
+    if !is_root() {
+        return;
+    }
+    let home = used();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let (text, told) = telltale(elsewhere.path());
+    give(&plugin(home.path(), "theirs", &text));
+    let seen = look(home.path(), &[], &[]);
+    assert_eq!((seen.code, seen.ids()), (Some(1), vec!["plugins.foreign"]), "{:#}", seen.told);
+    let finding = seen.find("plugins.foreign");
+    assert!(finding["what"].as_str().unwrap().contains("theirs"), "{finding}");
+    assert!(finding["command"].as_str().unwrap().starts_with("sudo -u '#65534'"), "{finding}");
+    assert!(!told.exists());
+    plugin(home.path(), "ours", &text);
+    assert!(
+        look(home.path(), &[], &[]).ids().contains(&"plugins.handshake") && told.exists(),
+        "this user's own is"
     );
 }
 
@@ -503,10 +618,16 @@ fn a_bundle_lists_what_it_holds_and_holds_no_secret() {
         "web",
         "url = \"http://127.0.0.1:1/mcp?q=planted-three\"\nenabled = false\nheaders = { X-Any = \"Token planted-four\" }\n",
     );
+    // Its scheme stands in the file, and is no secret that could hide what comes after it elsewhere.
+    plugin(
+        folder,
+        "hub",
+        "url = \"http://127.0.0.1:1/mcp\"\nenabled = false\nheaders = { Authorization = \"Bearer ${HUB}\" }\n",
+    );
     fs::write(folder.join(".env"), "WAYGATE_BACKUP_PASSPHRASE='planted-five'\nMY_API_TOKEN=planted-six\n")
         .unwrap();
     chmod(&folder.join(".env"), 0o600);
-    let settings = [("WAYGATE_API_KEY", KEY), ("TAKEN", "planted-seven")];
+    let settings = [("WAYGATE_API_KEY", KEY), ("TAKEN", "planted-seven"), ("HUB", "planted-nine")];
     let server = Server::on("waygate-mcp", folder, &settings);
     eventually("its plugin is ready", || {
         let shown = Http::get("/plugins/small").header("X-API-Key", KEY).send(server.address).json();
@@ -515,7 +636,7 @@ fn a_bundle_lists_what_it_holds_and_holds_no_secret() {
     let made = said(folder, &["keys", "create", "one"]);
     let planted = "planted-eight";
     let log = folder.join("logs/waygate.log");
-    let line = format!("a line with {KEY}, planted-one and Authorization: Bearer {planted}\n");
+    let line = format!("a line with {KEY}, planted-one, planted-nine and Authorization: Bearer {planted}\n");
     fs::OpenOptions::new().append(true).open(&log).unwrap().write_all(line.as_bytes()).unwrap();
     let path = folder.join("report.tar.zst");
     let seen = look(folder, &settings, &["--bundle", path.to_str().unwrap()]);
@@ -560,4 +681,34 @@ fn a_bundle_lists_what_it_holds_and_holds_no_secret() {
         seen.told["findings"],
         serde_json::from_str::<Value>(&entries["doctor.json"]).unwrap()["findings"]
     );
+}
+
+#[test]
+fn a_bundle_holds_no_secret_when_the_configuration_makes_no_sense_either() {
+    let home = used();
+    let folder = home.path();
+    plugin(
+        folder,
+        "web",
+        "url = \"http://127.0.0.1:1/mcp\"\nenabled = false\nheaders = { X-Any = \"planted-one\", X-Other = \"${TAKEN}\" }\n",
+    );
+    let env_file = folder.join("other.env");
+    fs::write(&env_file, "WAYGATE_API_KEY=planted-two-planted-two-planted-two\nTAKEN=planted-three\n")
+        .unwrap();
+    chmod(&env_file, 0o600);
+    fs::create_dir(folder.join("config")).unwrap();
+    fs::write(folder.join("config/default.toml"), "[backup]\npassphrase = \"planted-four-four\"\n").unwrap();
+    chmod(&folder.join("config/default.toml"), 0o600);
+    let line = "planted-one planted-two-planted-two-planted-two planted-three planted-four-four, the end\n";
+    let log = folder.join("logs/waygate.log");
+    fs::OpenOptions::new().append(true).open(log).unwrap().write_all(line.as_bytes()).unwrap();
+    let path = folder.join("report.tar.zst");
+    let words = ["--env-file", env_file.to_str().unwrap(), "--bundle", path.to_str().unwrap()];
+    let seen = look(folder, &[("WAYGATE_WORKERS", "none")], &words);
+    assert!(seen.ids().contains(&"config.fault"), "{:#}", seen.told);
+    let entries = entries(&path);
+    assert!(entries["logs/waygate.log"].contains("the end"));
+    for (name, text) in &entries {
+        assert!(!text.contains("planted-"), "{name}: {text}");
+    }
 }

@@ -66,6 +66,17 @@ fn calls_are_found_while_the_server_runs_and_after_it() {
 }
 
 #[test]
+fn it_is_that_of_the_database_which_the_variables_of_the_working_folder_name() {
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join(".env"), "WAYGATE_DATABASE_URL=other.db\n").unwrap();
+    said(home.path(), &["db", "migrate", "up"]);
+    assert!(said(home.path(), &["history", "list"]).contains("no calls"));
+    fs::remove_file(home.path().join("other.db")).unwrap();
+    let (code, why) = refused(home.path(), &["history", "list"]);
+    assert!(code == 74 && why.contains("/other.db"), "{code}: {why}");
+}
+
+#[test]
 fn a_followed_history_shows_what_comes_and_ends_with_its_reader() {
     let server = Server::start("echo");
     let folder = server.folder.clone();

@@ -33,14 +33,21 @@ fn it_is_put_in_place_with_a_key_and_taken_away_with_all_but_what_it_knows() {
     let place = tempfile::tempdir().unwrap();
     let root = place.path().display().to_string();
     let built = program("waygate-mcp").display().to_string();
-    let says = done("install.sh", &["--root", &root, "--program", &built]);
+    // Root's umask may be a strict one.
+    let mut strict = Command::new("sh");
+    strict.arg("-c").arg("umask 077; exec \"$0\" \"$@\"").arg(packaging("install.sh"));
+    let output = strict.args(["--root", &root, "--program", &built]).output().unwrap();
+    let says = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{says}");
     let at = |path: &str| place.path().join(path);
     for (path, wanted) in [
         ("usr/local/bin/waygate-mcp", 0o755),
-        ("etc/systemd/system/waygate.service", 0o644),
-        ("etc/systemd/system/waygate.socket", 0o644),
+        ("usr/local/lib/systemd/system", 0o755),
+        ("usr/local/lib/systemd/system/waygate.service", 0o644),
+        ("usr/local/lib/systemd/system/waygate.socket", 0o644),
         ("etc/logrotate.d/waygate", 0o644),
-        ("etc/waygate/waygate.env", 0o600),
+        ("etc/waygate", 0o755),
+        ("etc/waygate/waygate.env", 0o640),
     ] {
         assert_eq!(mode(&at(path)), wanted, "{path}");
     }
@@ -50,23 +57,47 @@ fn it_is_put_in_place_with_a_key_and_taken_away_with_all_but_what_it_knows() {
     assert!(!says.contains(key), "{says}");
     // The program takes what it reads there.
     let mut config = Command::new(at("usr/local/bin/waygate-mcp"));
-    config.args(["config", "show", "--env", "production", "--env-file"]).arg(at("etc/waygate/waygate.env"));
-    let shown =
-        config.arg("--data-dir").arg(place.path()).env_clear().current_dir(place.path()).output().unwrap();
+    config.args(["config", "show", "--env-file"]).arg(at("etc/waygate/waygate.env"));
+    let shown = config.env_clear().current_dir(place.path()).output().unwrap();
     assert!(shown.status.success(), "{}", String::from_utf8_lossy(&shown.stderr));
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(
+        shown.contains("production") && shown.contains("/var/lib/waygate"),
+        "a verb knows where it is: {shown}"
+    );
     // Again, as at an upgrade.
+    let own = [at("etc/systemd/system/waygate.service"), at("etc/logrotate.d/waygate")];
+    fs::create_dir_all(at("etc/systemd/system/waygate.service.d")).unwrap();
+    for path in &own {
+        fs::write(path, "# mine\n").unwrap();
+    }
     let says = done("install.sh", &["--root", &root, "--program", &built]);
-    assert!(says.contains("stays as it is"), "{says}");
+    assert!(says.contains("waygate.env stays as it is"), "{says}");
+    for path in &own {
+        assert_eq!(fs::read_to_string(path).unwrap(), "# mine\n", "what somebody changed stays");
+        assert!(says.contains(&path.display().to_string()), "{says}");
+    }
     assert_eq!(fs::read_to_string(at("etc/waygate/waygate.env")).unwrap(), environment);
     fs::create_dir_all(at("var/lib/waygate/data")).unwrap();
-    done("uninstall.sh", &["--root", &root]);
-    for gone in ["usr/local/bin/waygate-mcp", "etc/systemd/system/waygate.service", "etc/logrotate.d/waygate"]
-    {
+    let says = done("uninstall.sh", &["--root", &root]);
+    for gone in ["usr/local/bin/waygate-mcp", "usr/local/lib/systemd/system/waygate.service"] {
         assert!(!at(gone).exists(), "{gone}");
     }
     assert!(at("var/lib/waygate/data").exists() && at("etc/waygate/waygate.env").exists());
-    done("uninstall.sh", &["--root", &root, "--purge"]);
-    assert!(!at("var/lib/waygate").exists() && !at("etc/waygate").exists());
+    for path in &own {
+        assert!(path.exists() && says.contains(&path.display().to_string()), "{says}");
+    }
+    // A stanza that nobody changed goes with the rest.
+    fs::remove_file(&own[1]).unwrap();
+    done("install.sh", &["--root", &root, "--program", &built]);
+    done("uninstall.sh", &["--root", &root]);
+    assert!(!own[1].exists());
+    fs::write(at("etc/waygate/waygate.env"), environment + "WAYGATE_BACKUP_DIR=/srv/backups\n").unwrap();
+    let says = done("uninstall.sh", &["--root", &root, "--purge"]);
+    for gone in ["var/lib/waygate", "etc/waygate", "etc/systemd/system/waygate.service.d"] {
+        assert!(!at(gone).exists(), "{gone}");
+    }
+    assert!(!own[0].exists() && says.contains("/srv/backups, stay"), "it says what stays: {says}");
 }
 
 #[test]

@@ -12,6 +12,8 @@
 //! | `LoadKeys`      | keys        | counter and `Vec<KeyRow>`  | yes         |
 //! | `ActOnKeys`     | keys        | `Acted`, or why not        | no          |
 //! | `SaveKeyUses`   | keys        | – once they are on disk    | yes         |
+//! | `LoadSessions` | sessions      | `Vec<SessionRow>`          | no          |
+//! | `SaveSessions` | sessions      | – once they are on disk    | no          |
 //! | `CheckDatabase` | health, http    | `Duration` of a small read | no          |
 //! | `GetPool`       | metrics         | `PoolState`                | yes         |
 //! | `Flush`         | app             | – once all is on disk      | no          |
@@ -30,6 +32,7 @@ pub use crate::actors::supervision::{Crash, Ping};
 use crate::storage::definitions::ToolDefinition;
 use crate::storage::history::{Entry, Filter, Page};
 use crate::storage::keys::KeyRow;
+use crate::storage::sessions::SessionRow;
 use crate::storage::{PoolState, StorageError};
 
 /// Calls that a filter asks for, the newest first.
@@ -85,6 +88,28 @@ pub struct ActOnKeys {
 pub struct SaveKeyUses {
     /// When.
     pub uses: Vec<(String, NaiveDateTime)>,
+}
+
+/// Sessions with clients of other servers that have not expired, and were used at a moment or later.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Vec<SessionRow>, StorageError>")]
+pub struct LoadSessions {
+    /// What is now.
+    pub now: NaiveDateTime,
+    /// The moment.
+    pub since: NaiveDateTime,
+}
+
+/// Writes how sessions stand, and forgets those that ended or expired; the asker keeps them few.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), StorageError>")]
+pub struct SaveSessions {
+    /// How they stand.
+    pub rows: Vec<SessionRow>,
+    /// The hashes of the ids of those that ended.
+    pub ended: Vec<String>,
+    /// What is now.
+    pub now: NaiveDateTime,
 }
 
 /// Reads one row, and tells how long the database took.

@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout_at};
 
 use messages::{
     ActOnKeys, CheckDatabase, Close, Crash, Flush, GetPool, ListHistory, LoadDefinitions, LoadKeys,
-    LookAtKeys, Ping, SaveDefinitions, SaveKeyUses, ShowCall,
+    LoadSessions, LookAtKeys, Ping, SaveDefinitions, SaveKeyUses, SaveSessions, ShowCall,
 };
 pub use recorder::{
     Act, Behind, COMMIT_DEADLINE, ITSELF, ROOM_WAIT, Record, RecordError, Recorder, RecorderState,
@@ -36,9 +36,10 @@ use crate::storage::checkpoints::Mark;
 use crate::storage::definitions::ToolDefinition;
 use crate::storage::history::{self, Entry, Kind, Page, Status};
 use crate::storage::keys::KeyRow;
+use crate::storage::sessions::SessionRow;
 use crate::storage::{
     DbConnection, Instance, Notary, PoolState, QueryResult, Storage, StorageError, definitions, instances,
-    keys,
+    keys, sessions,
 };
 
 /// From the question to the answer, the wait for a reader included.
@@ -185,6 +186,24 @@ impl Handler<SaveKeyUses> for DbActor {
     type Result = ResponseFuture<Result<(), StorageError>>;
     fn handle(&mut self, SaveKeyUses { uses }: SaveKeyUses, _: &mut Context<Self>) -> Self::Result {
         self.read(move |connection| keys::used(connection, &uses))
+    }
+}
+
+impl Handler<LoadSessions> for DbActor {
+    type Result = ResponseFuture<Result<Vec<SessionRow>, StorageError>>;
+    fn handle(&mut self, LoadSessions { now, since }: LoadSessions, _: &mut Context<Self>) -> Self::Result {
+        let own = self.writer.instance.id.clone();
+        self.read(move |connection| sessions::load(connection, &own, now, since))
+    }
+}
+
+impl Handler<SaveSessions> for DbActor {
+    type Result = ResponseFuture<Result<(), StorageError>>;
+    fn handle(&mut self, mut message: SaveSessions, _: &mut Context<Self>) -> Self::Result {
+        for row in &mut message.rows {
+            row.instance_id.clone_from(&self.writer.instance.id);
+        }
+        self.read(move |connection| sessions::save(connection, &message.rows, &message.ended, message.now))
     }
 }
 

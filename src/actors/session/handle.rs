@@ -4,12 +4,13 @@
 //! client, subscriptions, news) is its actor's, which is started when it is first needed. Must not know HTTP.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use actix::Addr;
 use tokio_util::sync::CancellationToken;
 
+use super::kept::Kept;
 use super::messages::{Close, Probe};
 use super::outbox::{LaneNumber, Outbox};
 use super::{SessionActor, Streams};
@@ -51,6 +52,25 @@ pub struct SessionHandle {
     actor: Mutex<Option<Addr<SessionActor>>>,
     answering: Mutex<Answers>,
     ended: AtomicBool,
+    /// What of it is kept for the server that comes after this one.
+    keeping: Mutex<Keeping>,
+}
+
+/// What a server that comes after this one is told of a session, beside what was agreed.
+#[derive(Debug, Default)]
+struct Keeping {
+    /// The resources that its client watches.
+    uris: Vec<Arc<str>>,
+    /// Whether it came from a server before this one, and what it watches is not watched yet.
+    is_unwatched: bool,
+    /// Whether it did, and its client was not told yet that much may have changed.
+    is_stale: bool,
+    /// Whether it did.
+    is_renewed: bool,
+    /// Counts what happened to it.
+    changes: u64,
+    /// … as it was when it was written last, and when that one was used.
+    saved: Option<(u64, u64)>,
 }
 
 const LEVELS: [LogLevel; 8] = [
@@ -93,7 +113,98 @@ impl SessionHandle {
             actor: Mutex::default(),
             answering: Mutex::default(),
             ended: AtomicBool::new(false),
+            keeping: Mutex::default(),
         }
+    }
+
+    /// Goes on where a server before this one was.
+    pub(super) fn resume(&self, kept: Kept) {
+        self.outbox.begin_anywhere();
+        if let Some(level) = kept.log_level {
+            self.set_log_level(level);
+        }
+        let mut keeping = self.keeping();
+        keeping.is_unwatched = !kept.uris.is_empty();
+        (keeping.is_stale, keeping.is_renewed) = (true, true);
+        keeping.uris = kept.uris;
+        drop(keeping);
+        self.agree(kept.agreed);
+    }
+
+    fn keeping(&self) -> MutexGuard<'_, Keeping> {
+        self.keeping.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that its client watches a resource, or does not any more.
+    pub fn note_watch(&self, uri: &Arc<str>, watches: bool) {
+        let mut keeping = self.keeping();
+        keeping.uris.retain(|known| known != uri);
+        if watches {
+            keeping.uris.push(Arc::clone(uri));
+        }
+    }
+
+    /// The resources that its client watches.
+    pub(super) fn watched(&self) -> Vec<Arc<str>> {
+        self.keeping().uris.clone()
+    }
+
+    /// Whether its client watches this resource.
+    pub fn watches(&self, uri: &str) -> bool {
+        self.keeping().uris.iter().any(|known| **known == *uri)
+    }
+
+    /// Whether it came from a server before this one.
+    pub fn is_renewed(&self) -> bool {
+        self.keeping().is_renewed
+    }
+
+    /// What its client watches and nobody here does, since it came from a server before this one; told once.
+    pub fn take_unwatched(&self) -> Vec<Arc<str>> {
+        let mut keeping = self.keeping();
+        if std::mem::take(&mut keeping.is_unwatched) { keeping.uris.clone() } else { Vec::new() }
+    }
+
+    /// Whether much may have changed since its client was told of changes; told once.
+    pub fn take_stale(&self) -> bool {
+        std::mem::take(&mut self.keeping().is_stale)
+    }
+
+    /// Whether it is kept for the server that comes after this one: from the handshake on, unless it ends with its stream.
+    pub(super) fn is_kept(&self) -> bool {
+        self.agreed.get().is_some() && self.only_lane.get().is_none()
+    }
+
+    /// Notes that there is something to write down.
+    pub(super) fn note_change(&self) {
+        self.keeping().changes += 1;
+    }
+
+    /// What to note once it is written down as it is now; none if that would say nothing new. Being used is worth it after
+    /// `used_again_ms` only.
+    pub(super) fn unsaved(&self, used_again_ms: u64) -> Option<(u64, u64)> {
+        if !self.is_kept() || self.has_ended() {
+            return None;
+        }
+        let now = (self.keeping().changes, self.used_ms.load(Ordering::Relaxed));
+        let says_new = |saved: (u64, u64)| now.0 != saved.0 || now.1 >= saved.1.saturating_add(used_again_ms);
+        self.keeping().saved.is_none_or(says_new).then_some(now)
+    }
+
+    /// Notes that it was written down.
+    pub(super) fn saved(&self, as_of: (u64, u64)) {
+        self.keeping().saved = Some(as_of);
+    }
+
+    /// How long ago it was used.
+    pub(super) fn unused(&self) -> Duration {
+        let used = Duration::from_millis(self.used_ms.load(Ordering::Relaxed));
+        self.began.elapsed().saturating_sub(used)
+    }
+
+    /// The path that it is bound to.
+    pub(super) fn path(&self) -> &'static str {
+        self.path
     }
 
     /// Settles the handshake; whether it was the first.
@@ -302,8 +413,6 @@ impl Drop for InFlight {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::protocol::Raw;
 

@@ -6,6 +6,8 @@
 
 mod feed;
 mod handle;
+pub mod keeping;
+mod kept;
 pub mod messages;
 pub mod outbox;
 mod sessions;
@@ -148,6 +150,7 @@ impl Handler<Subscribe> for SessionActor {
             ));
         }
         self.filter.uris.push(Arc::clone(watching.uri()));
+        self.voice.note_watch(watching.uri(), true);
         self.watched.push(watching);
         self.entry.watch(&self.filter);
         Ok(())
@@ -158,6 +161,7 @@ impl Handler<Unsubscribe> for SessionActor {
     type Result = Result<(), Infallible>;
     fn handle(&mut self, Unsubscribe(uri): Unsubscribe, _: &mut Self::Context) -> Self::Result {
         self.filter.uris.retain(|known| *known != uri);
+        self.voice.note_watch(&uri, false);
         self.watched.retain(|watching| *watching.uri() != uri);
         self.entry.watch(&self.filter);
         Ok(())

@@ -88,11 +88,18 @@ impl Outbox {
         Self { lanes: Mutex::default(), max_bytes }
     }
 
+    /// Numbers lanes from anywhere on: its session had others in a server before this one, which are not to be mistaken for
+    /// those of now.
+    pub(super) fn begin_anywhere(&self) {
+        self.lock().next = getrandom::u32().unwrap_or(LaneNumber::MAX / 2) / 8;
+    }
+
     /// Opens a lane and holds it.
     pub fn open(&self, kind: LaneKind) -> Hold {
         let mut lanes = self.lock();
         let moved = if kind == LaneKind::Standing { lanes.retire_standing() } else { Vec::new() };
-        let number = lanes.next;
+        // Odd ones are standing, so that this is known of a lane that is not there any more, too.
+        let number = lanes.next.wrapping_mul(2) | LaneNumber::from(kind == LaneKind::Standing);
         lanes.next = lanes.next.wrapping_add(1);
         let mut lane = Lane::new(kind);
         moved.into_iter().for_each(|message| lane.push(message, false));
@@ -100,6 +107,11 @@ impl Outbox {
         lanes.lanes.insert(number, lane);
         lanes.forget_ended();
         hold
+    }
+
+    /// Whether a lane of this number is one on which no request is answered.
+    pub fn is_standing(number: LaneNumber) -> bool {
+        number % 2 == 1
     }
 
     /// Takes up a lane behind its `after`th message; whoever held it holds it no more.

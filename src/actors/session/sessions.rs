@@ -1,22 +1,24 @@
 //! All sessions with legacy clients: opening within limits, finding by their secret, ending, and ending those that
 //! nobody uses.
 //!
-//! They live in memory: after a restart of the process their ids are unknown, and clients initialize anew.
-//! Must not know HTTP.
+//! They live in memory. Those of a server before this one are known by the hashes of their ids ([`keeping`](super::keeping)),
+//! and go on when their clients show these. Must not know HTTP, nor when anything is written down.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use dashmap::DashMap;
+use tokio::sync::Notify;
 
 use super::super::supervision::message_of;
 use super::handle::SessionHandle;
+use super::kept::Kept;
 use super::streams::Streams;
-use crate::access::{Caller, session_handle};
+use crate::access::{Caller, session_handle, session_hash};
 use crate::catalog::ViewName;
 use crate::error::{ErrorCode, Fault};
 use crate::telemetry::metrics::METRICS;
@@ -27,6 +29,9 @@ const ID_BYTES: usize = 24;
 const SWEEP_LEAST: Duration = Duration::from_millis(200);
 /// The longest.
 const SWEEP_MOST: Duration = Duration::from_secs(30);
+
+/// Sessions that ended and are still to be forgotten by the database; more of them it forgets when they expire.
+const ENDED_MAX: usize = 10_000;
 
 /// How many there may be, and for how long.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +53,16 @@ pub struct Sessions {
     count: AtomicUsize,
     limits: SessionLimits,
     streams: Arc<Streams>,
+    /// Of a server before this one, by the hashes of their ids, until their clients come.
+    kept: DashMap<String, Kept>,
+    /// Whether there ever was one: without, an unknown id is not looked for any further.
+    has_kept: AtomicBool,
+    /// Held while one goes on, so that of two requests none misses it.
+    waking: Mutex<()>,
+    /// Hashes of the ids of those that ended and are still written down.
+    ended: Mutex<Vec<String>>,
+    /// Told when there is something to write down at once.
+    changed: Notify,
 }
 
 impl Sessions {
@@ -59,6 +74,11 @@ impl Sessions {
             count: AtomicUsize::new(0),
             limits,
             streams,
+            kept: DashMap::new(),
+            has_kept: AtomicBool::new(false),
+            waking: Mutex::new(()),
+            ended: Mutex::default(),
+            changed: Notify::new(),
         })
     }
 
@@ -124,9 +144,108 @@ impl Sessions {
     }
 
     /// The session of this id, if it is `caller`'s, at `path` and in `view`.
-    pub fn find(&self, id: &str, caller: &Caller, path: &str, view: &ViewName) -> Option<Arc<SessionHandle>> {
-        let session = self.by_id.get(id)?;
-        session.belongs_to(caller, path, view).then(|| Arc::clone(&session))
+    pub fn find(
+        &self,
+        id: &str,
+        caller: &Caller,
+        path: &'static str,
+        view: &ViewName,
+    ) -> Option<Arc<SessionHandle>> {
+        if let Some(session) = self.known(id) {
+            return session.belongs_to(caller, path, view).then_some(session);
+        }
+        if !self.has_kept.load(Ordering::Relaxed) {
+            return None;
+        }
+        let _waking = self.waking.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.known(id) {
+            Some(session) => session.belongs_to(caller, path, view).then_some(session),
+            None => self.wake(id, caller, path, view),
+        }
+    }
+
+    fn known(&self, id: &str) -> Option<Arc<SessionHandle>> {
+        self.by_id.get(id).map(|session| Arc::clone(&session))
+    }
+
+    /// Goes on with a session of a server before this one.
+    fn wake(
+        &self,
+        id: &str,
+        caller: &Caller,
+        path: &'static str,
+        view: &ViewName,
+    ) -> Option<Arc<SessionHandle>> {
+        let hash = session_hash(id);
+        let is_theirs =
+            |_: &String, kept: &Kept| kept.is_of(caller, path, view) && kept.unused() < self.limits.idle;
+        let (hash, kept) = self.kept.remove_if(&hash, is_theirs)?;
+        if self.take_place(caller).is_err() {
+            // It may find one later.
+            self.kept.insert(hash, kept);
+            return None;
+        }
+        let id: Arc<str> = id.into();
+        let label = session_handle(&id);
+        let most = self.limits.replay_max_bytes;
+        let session = SessionHandle::new(Arc::clone(&id), label, caller, (path, view.clone()), most);
+        session.resume(kept);
+        session.touch();
+        log::info!(session = &*session.label; "a session goes on that a server before this one began");
+        let session = Arc::new(session);
+        self.by_id.insert(id, Arc::clone(&session));
+        Some(session)
+    }
+
+    /// Takes in what is known of sessions of other servers.
+    pub(super) fn remember(&self, sessions: Vec<(String, Kept)>) {
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        // One that ended here while they were read has ended.
+        for (hash, kept) in sessions.into_iter().filter(|(hash, _)| !ended.contains(hash)) {
+            self.kept.insert(hash, kept);
+            self.has_kept.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Has a session written down as it stands now.
+    pub fn note_change(&self, session: &SessionHandle) {
+        session.note_change();
+        self.changed.notify_one();
+    }
+
+    /// Returns when there is something to write down at once.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Sessions that are not written down as they stand, at most so many.
+    pub(super) fn unsaved(&self, most: usize, used_again: Duration) -> Vec<(Arc<SessionHandle>, (u64, u64))> {
+        let used_again_ms = u64::try_from(used_again.as_millis()).unwrap_or(u64::MAX);
+        let unsaved = |session: &Arc<SessionHandle>| {
+            session.unsaved(used_again_ms).map(|as_of| (Arc::clone(session), as_of))
+        };
+        self.by_id.iter().filter_map(|session| unsaved(&session)).take(most).collect()
+    }
+
+    /// Takes the hashes of the ids of those that ended, at most so many.
+    pub(super) fn take_ended(&self, most: usize) -> Vec<String> {
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = ended.len().saturating_sub(most);
+        ended.split_off(left)
+    }
+
+    /// Takes note of sessions that the database is to forget.
+    pub(super) fn forget(&self, hashes: Vec<String>) {
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = ENDED_MAX.saturating_sub(ended.len());
+        ended.extend(hashes.into_iter().take(room));
+        drop(ended);
+        self.changed.notify_one();
+    }
+
+    /// How long one may go unused.
+    pub(super) fn idle(&self) -> Duration {
+        self.limits.idle
     }
 
     /// Ends a session.
@@ -134,6 +253,12 @@ impl Sessions {
         if session.end() {
             self.by_id.remove(&session.id);
             self.give_place_back(session.principal());
+            if session.is_kept() {
+                let hash = session_hash(&session.id);
+                // It may have been read once more, just before it went on here.
+                self.kept.remove(&hash);
+                self.forget(vec![hash]);
+            }
         }
     }
 
@@ -148,6 +273,15 @@ impl Sessions {
         for session in over {
             log::info!(session = &*session.label, caller = &**session.principal(); "a session ends with its key");
             self.end(&session);
+        }
+        let mut gone = Vec::new();
+        self.kept.retain(|hash, kept| {
+            let stays = honours(kept.principal());
+            gone.extend((!stays).then(|| hash.clone()));
+            stays
+        });
+        if !gone.is_empty() {
+            self.forget(gone);
         }
         self.streams.end_unless(honours);
     }
@@ -169,6 +303,8 @@ impl Sessions {
 
     /// Ends those that nobody used for long. One whose client holds a standing stream is asked for a sign of life first.
     pub fn sweep(&self) {
+        // The database forgets these by itself.
+        self.kept.retain(|_, kept| kept.unused() < self.limits.idle);
         let idle_ms = u64::try_from(self.limits.idle.as_millis()).unwrap_or(u64::MAX);
         let unused: Vec<Arc<SessionHandle>> = self
             .by_id
@@ -216,7 +352,10 @@ impl Sessions {
 #[cfg(test)]
 mod tests {
     use super::super::super::supervision::Roster;
+    use super::super::kept;
     use super::*;
+    use crate::protocol::legacy::handshake::Agreed;
+    use crate::protocol::{ClientCapabilities, Revision};
 
     fn sessions(most: usize, most_of_one: usize) -> Arc<Sessions> {
         let limits =
@@ -266,6 +405,42 @@ mod tests {
         sessions.end_unless(&|principal| principal == "stays");
         assert!(first.has_ended() && !second.has_ended() && sessions.count() == 1);
         assert!(sessions.find(&first.id, &gone, "/mcp", &ViewName::MAIN).is_none());
+    }
+
+    #[test]
+    fn a_session_of_a_server_before_this_one_goes_on_for_its_caller_alone_until_it_ends() {
+        let (before, now) = (sessions(9, 9), sessions(9, 9));
+        let (owner, view) = (caller("a"), ViewName::MAIN);
+        let old = before.open(&owner, "/mcp", &view).unwrap();
+        assert!(
+            before.unsaved(9, Duration::ZERO).is_empty(),
+            "before its handshake there is nothing to keep"
+        );
+        old.agree(Agreed {
+            revision: Revision::NEWEST_LEGACY,
+            client: ClientCapabilities::default(),
+            client_name: None,
+        });
+        let unsaved = before.unsaved(9, Duration::from_secs(9));
+        let (session, as_of) = unsaved.first().unwrap();
+        session.saved(*as_of);
+        assert!(before.unsaved(9, Duration::from_secs(9)).is_empty());
+        before.note_change(&old);
+        assert_eq!(before.unsaved(9, Duration::from_secs(9)).len(), 1);
+        let keep = || vec![Kept::read(kept::row(&old, Duration::from_secs(1)).unwrap()).unwrap()];
+        now.remember(keep());
+        assert!(now.find(&old.id, &caller("b"), "/mcp", &view).is_none());
+        assert!(now.find(&old.id, &owner, "/sse", &view).is_none());
+        assert!(now.find("another", &owner, "/mcp", &view).is_none());
+        let session = now.find(&old.id, &owner, "/mcp", &view).unwrap();
+        assert_eq!((session.agreed().is_some(), &session.label, now.count()), (true, &old.label, 1));
+        // Read once more before it was written here, it ends all the same.
+        now.remember(keep());
+        now.end(&session);
+        assert!(now.find(&old.id, &owner, "/mcp", &view).is_none());
+        now.remember(keep());
+        assert!(now.find(&old.id, &owner, "/mcp", &view).is_none(), "it ended while it was read");
+        assert_eq!(now.take_ended(9), [session_hash(&old.id)]);
     }
 
     #[test]

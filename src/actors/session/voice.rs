@@ -31,6 +31,13 @@ impl Voice {
         }
     }
 
+    /// Notes that a session's client watches a resource, or does not any more; a listen stream ends with its connection.
+    pub(super) fn note_watch(&self, uri: &Arc<str>, watches: bool) {
+        if let Self::Session(session) = self {
+            session.note_watch(uri, watches);
+        }
+    }
+
     /// Gives a sign of life.
     pub(super) fn keep_alive(&self) {
         if let Self::Listen(feed) = self {

@@ -1,14 +1,16 @@
 //! What a check finds: what is amiss, why that matters, and the command that mends it. Must not know checks.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
 use crate::app::Stray;
+use crate::storage::{DataFolder, socket};
 
 /// How long an orphan may take to end.
 const END_WITHIN: Duration = Duration::from_secs(15);
@@ -37,8 +39,10 @@ impl Severity {
 pub enum Mend {
     /// Gives a file or folder this mode.
     Mode(PathBuf, u32),
-    /// Removes a file that nobody uses.
-    Remove(PathBuf),
+    /// Removes a file that nobody has written to since then.
+    Remove(PathBuf, SystemTime),
+    /// Removes a socket that nobody listens on.
+    RemoveSocket(PathBuf),
     /// Removes a folder that nobody uses.
     RemoveFolder(PathBuf),
     /// Ends a guard without a server, and all that it guards.
@@ -56,18 +60,51 @@ impl Mend {
             Self::Mode(path, mode) => fs::set_permissions(path, fs::Permissions::from_mode(*mode))
                 .map(|()| format!("gave {} the mode {mode:04o}", path.display()))
                 .map_err(|error| failed(path, error)),
-            Self::Remove(path) => fs::remove_file(path)
+            Self::Remove(path, written) => fs::metadata(path)
+                .and_then(|about| about.modified())
+                .and_then(|now| if now == *written { fs::remove_file(path) } else { Err(in_use()) })
                 .map(|()| format!("removed {}", path.display()))
                 .map_err(|error| failed(path, error)),
-            Self::RemoveFolder(path) => fs::remove_dir_all(path)
-                .map(|()| format!("removed {}", path.display()))
-                .map_err(|error| failed(path, error)),
+            Self::RemoveSocket(path) => remove_socket(path),
+            Self::RemoveFolder(path) => {
+                let is_left =
+                    path.parent().is_some_and(|above| DataFolder::left_behind(above).contains(path));
+                // Whoever takes the folder above it, as the mend of a socket does, removes it, too.
+                let is_gone =
+                    path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+                let removed = match (is_left, is_gone) {
+                    (_, true) => Ok(()),
+                    (true, false) => fs::remove_dir_all(path),
+                    (false, false) => Err(in_use()),
+                };
+                removed.map(|()| format!("removed {}", path.display())).map_err(|error| failed(path, error))
+            }
             Self::End(stray) if stray.end(END_WITHIN) => {
                 Ok(format!("ended process {} and all that it guarded", stray.pid()))
             }
             Self::End(stray) => Err(format!("process {} does not end", stray.pid())),
         }
     }
+}
+
+fn in_use() -> io::Error {
+    io::Error::other("somebody uses it by now")
+}
+
+/// Whoever looked saw nobody, and that was a while ago: it is looked at again, and as the owner of the folder, so that no server
+/// begins meanwhile.
+fn remove_socket(path: &Path) -> Result<String, String> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(OsStr::to_str)) else {
+        return Err(format!("{} has no name", path.display()));
+    };
+    let _owned = DataFolder::own(folder).map_err(|error| error.to_string())?;
+    let gone = match socket::connect(folder, name) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        Err(error) => Err(error),
+        Ok(_somebody) => Err(in_use()),
+    };
+    gone.map(|()| format!("removed {}", path.display()))
+        .map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// One thing that is amiss.
@@ -171,7 +208,8 @@ mod tests {
         let mut ours = finding.mended_by(Mend::Mode(path.clone(), 0o600));
         ours.fix();
         assert!(!ours.stands() && fs::metadata(&path).unwrap().permissions().mode() & 0o777 == 0o600);
-        ours.mend = Some(Mend::Remove(path.clone()));
+        let written = fs::metadata(&path).unwrap().modified().unwrap();
+        ours.mend = Some(Mend::Remove(path.clone(), written));
         ours.fix();
         assert!(!path.exists() && !ours.stands());
         ours.fix();
@@ -182,5 +220,28 @@ mod tests {
     fn a_path_is_one_word_for_a_shell() {
         assert_eq!(quoted(Path::new("/a/b-c.d")), "/a/b-c.d");
         assert_eq!(quoted(Path::new("/a b/c'd")), "'/a b/c'\\''d'");
+    }
+
+    #[test]
+    fn what_somebody_uses_by_now_is_not_removed() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = place.path().join("data");
+        let path = folder.join(socket::SERVER);
+        let mend = Mend::RemoveSocket(path.clone());
+        let owned = DataFolder::own(&folder).unwrap();
+        let (listener, name) = socket::bind(&folder, socket::SERVER).unwrap();
+        assert!(mend.carry_out().unwrap_err().contains("process"), "a server owns the folder");
+        drop(owned);
+        assert!(mend.carry_out().unwrap_err().contains("by now"), "somebody listens");
+        drop(listener);
+        assert!(mend.carry_out().is_ok() && !path.exists());
+        drop(name);
+        let half = place.path().join("half");
+        fs::write(&half, "").unwrap();
+        let written = fs::metadata(&half).unwrap().modified().unwrap();
+        assert!(Mend::Remove(half.clone(), SystemTime::UNIX_EPOCH).carry_out().is_err() && half.exists());
+        assert!(Mend::Remove(half.clone(), written).carry_out().is_ok() && !half.exists());
+        let nook = DataFolder::nook(&folder, "1").unwrap();
+        assert!(Mend::RemoveFolder(nook.path().to_owned()).carry_out().is_err() && nook.path().exists());
     }
 }

@@ -56,6 +56,7 @@ impl Report {
         });
         let server = match &patient.server {
             Server::Stopped => "stopped",
+            Server::Barred { .. } => "barred",
             Server::Silent { .. } => "silent",
             Server::Running(_) => "running",
         };

@@ -53,7 +53,7 @@ impl Check {
 #[rustfmt::skip] // a table: one check a line
 pub const CHECKS: &[Check] = &[
     check("config", config::look, "TOML files, `.env`, variables and flags, as `serve` reads them: unknown names, wrong values, files that are never read; a restore that was cut off").in_any_case(),
-    check("server", server::look, "whether the server that owns the data folder answers, and what its health says").in_any_case(),
+    check("server", server::look, "whether the data folder is this user's, whether the server that owns it answers, and what its health says").in_any_case(),
     check("port", port::look, "whether somebody else listens where the server is to listen, and who"),
     check("permissions", permissions::look, "who may read and write the data folder, database, sealing key, `.env`, files of configuration and plugins, log, backups; files that belong to another user").fixing("modes"),
     check("disk", disk::look, "free space and inodes where the data and the backups lie"),
@@ -63,7 +63,7 @@ pub const CHECKS: &[Check] = &[
     check("ulimits", ulimits::look, "limits of file size, processes and address space"),
     check("plugins", plugins::look, "every plugin's file, and its state; while no server runs, each server is started and asked what it offers").taking(LONG),
     check("orphans", orphans::look, "guards of child processes whose server is gone").fixing("ends them, with what they guard").in_any_case(),
-    check("tls", tls::look, "certificates, keys and authorities that are configured: there, readable, for 14 days yet"),
+    check("tls", tls::look, "the certificate of the server, judged as a start judges it; certificates, keys and authorities of plugins: there, readable, for 14 days yet"),
     check("logs", logs::look, "the folder and the file of the log: there, writable, not grown beyond a gigabyte"),
     check("stale", stale::look, "sockets, folders and half-made files that a server or a backup left behind when it was killed").fixing("removes them").in_any_case(),
     check("crashes", crashes::look, "servers that ended without stopping, parts of the running one that crashed"),

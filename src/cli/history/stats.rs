@@ -62,6 +62,7 @@ fn text(stats: &Stats) -> String {
     let statuses = stats.statuses.iter().map(|(status, calls)| vec![status.clone(), calls.to_string()]);
     text.push_str(&columns(&["STATUS", "CALLS"], statuses.collect()));
     text.push_str(&names(&stats.names));
+    text.push_str(&callers(&stats.callers));
     text.push_str(&chart(&stats.hours));
     text
 }
@@ -90,6 +91,20 @@ fn names(names: &BTreeMap<String, Named>) -> String {
     let mut text = columns(&["NAME", "CALLS", "ERRORS", "P50", "P95", "P99"], lines);
     if left > 0 {
         let _infallible = writeln!(text, "and {left} more names; --json shows all");
+    }
+    text
+}
+
+fn callers(callers: &BTreeMap<String, Tally>) -> String {
+    let mut sorted: Vec<(&String, &Tally)> = callers.iter().collect();
+    sorted.sort_by_key(|(_, tally)| std::cmp::Reverse(tally.calls));
+    let left = sorted.len().saturating_sub(NAMES_SHOWN);
+    let line =
+        |(caller, tally): (&String, &Tally)| vec![shown(caller), tally.calls.to_string(), share(tally)];
+    let mut text =
+        columns(&["CALLER", "CALLS", "ERRORS"], sorted.into_iter().take(NAMES_SHOWN).map(line).collect());
+    if left > 0 {
+        let _infallible = writeln!(text, "and {left} more callers; --json shows all");
     }
     text
 }
@@ -187,6 +202,15 @@ mod tests {
         assert_eq!(text(&Stats::default()), "no calls");
         assert_eq!(text(&Stats { gaps: 2, ..Stats::default() }), "no calls; gaps where rows are missing: 2");
         assert_eq!((share(&Tally::default()), milliseconds(None)), ("-".to_owned(), "-".to_owned()));
+    }
+
+    #[test]
+    fn of_many_callers_those_who_call_most_are_shown() {
+        let tally = |calls| Tally { calls, ended: calls, errors: 0 };
+        let many = (0..30).map(|number| (format!("key-{number:02}"), tally(number))).collect();
+        let text = callers(&many);
+        assert!(text.contains("and 10 more callers") && !text.contains("key-09"), "{text}");
+        assert!(text.lines().nth(2).is_some_and(|line| line.starts_with("key-29")), "{text}");
     }
 
     #[test]

@@ -189,6 +189,7 @@ fn set_level(request: &Request) -> Result<Answer, Fault> {
         )
     })?;
     request.session.set_log_level(level);
+    request.door.frame.house.sessions.note_change(&request.session);
     Ok(Answer::Result(Raw::trusted("{}")))
 }
 
@@ -216,7 +217,10 @@ async fn subscribe(request: &Request) -> Result<Answer, Fault> {
     })?;
     let actor = request.session.actor(&house.streams)?;
     match ask(&actor, Subscribe { watching, most }, ANSWER_WITHIN).await {
-        Ok(()) => Ok(Answer::Result(Raw::trusted("{}"))),
+        Ok(()) => {
+            house.sessions.note_change(&request.session);
+            Ok(Answer::Result(Raw::trusted("{}")))
+        }
         Err(crate::actors::ask::AskError::Reply(fault)) => Err(fault),
         Err(error) => Err(no_actor(&error)),
     }
@@ -224,6 +228,9 @@ async fn subscribe(request: &Request) -> Result<Answer, Fault> {
 
 async fn unsubscribe(request: &Request) -> Result<Answer, Fault> {
     let uri = uri(request)?;
+    // It may be one of a server before this one, which nobody watches yet.
+    request.session.note_watch(&uri, false);
+    request.door.frame.house.sessions.note_change(&request.session);
     if let Some(actor) = request.session.actor_if_any() {
         ask(&actor, Unsubscribe(uri), ANSWER_WITHIN).await.map_err(|error| no_actor(&error))?;
     }

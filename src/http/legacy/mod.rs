@@ -20,6 +20,7 @@
 mod answers;
 mod batch;
 mod conversation;
+mod renewal;
 pub mod sse;
 mod streams;
 mod voice;
@@ -77,6 +78,7 @@ fn session_of(
     let session = door.frame.house.sessions.find(id, caller, PATH, view).ok_or_else(session_unknown)?;
     check_version(&session, headers)?;
     session.touch();
+    renewal::renew(door, &session);
     Ok(session)
 }
 
@@ -177,6 +179,7 @@ fn initialize(
     session.touch();
     let welcome = welcome(&call.door, &call.view, agreed.revision);
     session.agree(agreed);
+    house.sessions.note_change(&session);
     METRICS.requests.with_label_values(&["initialize", "ok"]).inc();
     asked.span.ended("ok");
     let answer = legacy::result(&asked.id, &welcome);

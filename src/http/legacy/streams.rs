@@ -18,9 +18,9 @@ use super::super::door::Door;
 use super::super::quotas::{self, Payer};
 use super::super::{caller, limits, mcp, reply, route};
 use super::sse::Ends;
-use super::{events_required, session_of};
+use super::{events_required, renewal, session_of};
 use crate::actors::session::SessionHandle;
-use crate::actors::session::outbox::{Hold, LaneKind, LaneNumber, Said};
+use crate::actors::session::outbox::{Hold, LaneKind, LaneNumber, Outbox, ResumeError, Said};
 use crate::error::{ErrorCode, Fault};
 use crate::protocol::headers::Header;
 use crate::protocol::{MODERN, render};
@@ -59,9 +59,9 @@ fn open(request: &HttpRequest, door: &Door, request_id: &Arc<str>) -> Result<Htt
     quotas::charge(&door.frame, &payer)?;
     let session = session_of(door, &caller, &view, &headers)?;
     events_required(limits::accepts(request.headers()))?;
-    let hold = match lost {
+    let (hold, is_new) = match lost {
         Some(id) => resume(&session, id)?,
-        None => session.outbox.open(LaneKind::Standing),
+        None => (session.outbox.open(LaneKind::Standing), true),
     };
     // From now on it is told of changes, and a view is compared with what it becomes from when it was looked at.
     let told = session.actor(&door.frame.house.streams);
@@ -70,11 +70,13 @@ fn open(request: &HttpRequest, door: &Door, request_id: &Arc<str>) -> Result<Htt
         session.outbox.release(hold);
         return Err(fault);
     }
-    Ok(respond(session, hold, door.frame.limits.stream_keep_alive, lost.is_none()))
+    renewal::tell(door, &session);
+    Ok(respond(session, hold, door.frame.limits.stream_keep_alive, is_new))
 }
 
-/// Takes up the stream that the client lost, behind the last event that it saw.
-fn resume(session: &SessionHandle, id: &HeaderValue) -> Result<Hold, Fault> {
+/// Takes up the stream that the client lost, behind the last event that it saw; whether it is a new one. One of a server before
+/// this one, on which no request is answered, is as good as new: its client is told that it may have missed something.
+fn resume(session: &SessionHandle, id: &HeaderValue) -> Result<(Hold, bool), Fault> {
     let refuse = |why: String| {
         Fault::new(
             ErrorCode::InvalidRequest,
@@ -88,7 +90,13 @@ fn resume(session: &SessionHandle, id: &HeaderValue) -> Result<Hold, Fault> {
         .and_then(|id| id.split_once('-'))
         .and_then(|(lane, number)| Some((lane.parse().ok()?, number.parse().ok()?)))
         .ok_or_else(|| refuse("it is no id of an event of this server".to_owned()))?;
-    session.outbox.resume(lane, number).map_err(|error| refuse(error.to_string()))
+    match session.outbox.resume(lane, number) {
+        Ok(hold) => Ok((hold, false)),
+        Err(ResumeError::Unknown) if session.is_renewed() && Outbox::is_standing(lane) => {
+            Ok((session.outbox.open(LaneKind::Standing), true))
+        }
+        Err(error) => Err(refuse(error.to_string())),
+    }
 }
 
 /// A connection's hold on a lane; dropping it lets go.

@@ -63,12 +63,19 @@ impl Stray {
 pub fn strays() -> Vec<Stray> {
     let user = rustix::process::geteuid().as_raw();
     let found = all_processes().into_iter().flatten().flatten().filter_map(|process| {
-        let (server, program) = guarded(&process.cmdline().ok()?)?;
+        let (server, program) = guarded(&process.cmdline().ok()?).filter(|_| counts_as_we_do(&process))?;
         let kin = Kin::of(&process).filter(|kin| !kin.has_ended() && kin.parent() != server)?;
         let is_ours = user == 0 || process.uid().is_ok_and(|owner| owner == user);
         is_ours.then_some(Stray { kin, program })
     });
     found.collect()
+}
+
+/// Whether a number is the same process to it as to this one. In a container the server has another number, often 1, than it has
+/// here, so that none of its guards would seem to have one.
+fn counts_as_we_do(process: &Process) -> bool {
+    let space = |of: &str| std::fs::read_link(format!("/proc/{of}/ns/pid")).ok();
+    space("self").is_some_and(|own| space(&process.pid().to_string()) == Some(own))
 }
 
 /// Whose guard it is, and of what, as its command line says; none when it is no guard's.
@@ -110,6 +117,53 @@ mod tests {
             &["waygate-mcp", "guard", "--", "x", "--server", "7"],
         ] {
             assert_eq!(line(other), None, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn a_guard_in_a_container_has_not_lost_its_server_because_numbers_are_others_there() {
+        // What looks like a guard, and ends with its input.
+        let place = tempfile::tempdir().unwrap();
+        std::fs::write(place.path().join("guard"), "read line").unwrap();
+        let guard = "exec -a waygate-mcp sh guard --server 1 -- /usr/bin/npx";
+        let begin = |before: &[&str]| {
+            let words = [before, &["bash", "-c", guard]].concat();
+            let mut command = std::process::Command::new(words[0]);
+            command.args(&words[1..]).current_dir(place.path()).stdin(std::process::Stdio::piped());
+            command.spawn().unwrap()
+        };
+        let children = |of: u32| {
+            let all = all_processes().unwrap().flatten();
+            all.filter_map(|process| Kin::of(&process)).filter(move |kin| kin.parent() == of.cast_signed())
+        };
+        let is_stray = |pid: i32| strays().iter().any(|stray| stray.pid() == pid);
+        let looks_so = |pid: i32| {
+            Process::new(pid).is_ok_and(|it| it.cmdline().is_ok_and(|line| guarded(&line).is_some()))
+        };
+        let until = Instant::now() + Duration::from_secs(20);
+        let mut here = begin(&[]);
+        while !is_stray(here.id().cast_signed()) {
+            assert!(Instant::now() < until, "one that has another parent than its server has lost it");
+            std::thread::yield_now();
+        }
+        let mut there = begin(&["unshare", "--pid", "--fork"]);
+        let inner = loop {
+            if let Some(inner) = children(there.id()).map(Kin::pid).find(|pid| looks_so(*pid)) {
+                break Some(inner);
+            }
+            if there.try_wait().unwrap().is_some() {
+                break None;
+            }
+            assert!(Instant::now() < until, "it begins");
+            std::thread::yield_now();
+        };
+        match inner {
+            Some(inner) => assert!(!is_stray(inner)),
+            None => eprintln!("skipped: this user may make no namespace of processes"),
+        }
+        for child in [&mut here, &mut there] {
+            drop(child.stdin.take());
+            child.wait().unwrap();
         }
     }
 }

@@ -36,6 +36,7 @@ struct Told {
     created_at: NaiveDateTime,
     method: Option<String>,
     tool: Option<String>,
+    caller: Option<String>,
     status: String,
     duration_us: Option<i64>,
 }
@@ -162,6 +163,8 @@ pub struct Stats {
     pub statuses: BTreeMap<String, u64>,
     /// By tool, prompt or URI; calls without one stand under their method.
     pub names: BTreeMap<String, Named>,
+    /// By who called.
+    pub callers: BTreeMap<String, Tally>,
     /// By the hour in which they were written, told by its beginning in UTC.
     #[serde(serialize_with = "by_hour")]
     pub hours: BTreeMap<NaiveDateTime, Tally>,
@@ -203,7 +206,10 @@ impl Stats {
         self.first = self.first.or(Some(told.created_at));
         self.last = Some(told.created_at);
         self.hours.entry(hour_of(told.created_at)).or_default().add(&told.status);
-        let named = self.named(told.tool.or(told.method).unwrap_or_default());
+        if let Some(caller) = told.caller {
+            within_limits(&mut self.callers, caller).add(&told.status);
+        }
+        let named = within_limits(&mut self.names, told.tool.or(told.method).unwrap_or_default());
         named.tally.add(&told.status);
         if let Some(us) = told.duration_us {
             let us = u64::try_from(us).unwrap_or_default();
@@ -212,11 +218,12 @@ impl Stats {
         }
         *self.statuses.entry(told.status).or_default() += 1;
     }
+}
 
-    fn named(&mut self, name: String) -> &mut Named {
-        let is_known = self.names.len() < NAMES_MAX || self.names.contains_key(&name);
-        self.names.entry(if is_known { name } else { OTHER_NAMES.to_owned() }).or_default()
-    }
+/// What is counted under a name, or under all that are too many.
+fn within_limits<T: Default>(counted: &mut BTreeMap<String, T>, name: String) -> &mut T {
+    let is_known = counted.len() < NAMES_MAX || counted.contains_key(&name);
+    counted.entry(if is_known { name } else { OTHER_NAMES.to_owned() }).or_default()
 }
 
 fn hour_of(at: NaiveDateTime) -> NaiveDateTime {
@@ -254,6 +261,7 @@ mod tests {
             created_at: DateTime::from_timestamp(second, 0).unwrap().naive_utc(),
             method: Some("tools/call".to_owned()),
             tool: Some(tool.to_owned()).filter(|tool| !tool.is_empty()),
+            caller: Some("local".to_owned()),
             status: status.name().to_owned(),
             duration_us: Some(us),
         }
@@ -307,7 +315,10 @@ mod tests {
         }
         assert_eq!(stats.names.get("tools/call").map(|named| named.tally.calls), Some(1));
         assert_eq!(stats.names.get(OTHER_NAMES).map(|named| named.tally.calls), Some(501));
+        stats.add(Told { caller: Some("key-a".to_owned()), ..told(3_600, "a", Status::Failed, 1) });
+        assert_eq!(stats.callers.get("local").map(|tally| (tally.calls, tally.errors)), Some((1_501, 0)));
+        assert_eq!(stats.callers.get("key-a").map(|tally| (tally.calls, tally.errors)), Some((1, 1)));
         let hours: Vec<u64> = stats.hours.values().map(|tally| tally.calls).collect();
-        assert_eq!(hours, [1, 1_500]);
+        assert_eq!(hours, [1, 1_501]);
     }
 }

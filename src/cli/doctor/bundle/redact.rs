@@ -2,6 +2,8 @@
 //! like one. Must not know what a bundle holds.
 
 use std::fs;
+use std::ops::Range;
+use std::path::Path;
 
 use toml::{Table, Value};
 
@@ -10,7 +12,7 @@ use crate::cli::doctor::patient::Patient;
 use crate::config::plugin::{Credential, Piece, PluginKind, Reach, read_folder};
 use crate::config::settings::by_variable;
 use crate::config::{Config, MASK, Secret};
-use crate::telemetry::redaction::{is_secret_name, mask};
+use crate::telemetry::redaction::{is_secret_name, mask, secrets};
 
 /// What is shorter stands by chance in too many places.
 const SECRET_MIN_BYTES: usize = 5;
@@ -24,27 +26,26 @@ impl Redactor {
     /// Of all that the configuration, its files and the environment say.
     pub fn of(patient: &Patient) -> Self {
         let mut known = Vec::new();
-        for (name, value) in &patient.environment {
+        if let Some(config) = patient.config() {
+            known.extend(of_config(config));
+        }
+        // What a configuration says that makes no sense is a secret all the same.
+        known.extend(patient.secrets.iter().map(Secret::expose).map(str::to_owned));
+        let variables = variables_in(patient.env_file.as_deref());
+        let environment: Vec<(String, String)> =
+            patient.environment.iter().chain(&variables).cloned().collect();
+        for (name, value) in &environment {
             let is_secret = by_variable(name).is_some_and(|setting| setting.is_secret());
             if is_secret || name == "DATABASE_URL" || is_secret_name(name, &[]) {
                 known.push(value.clone());
             }
         }
-        if let Some(config) = patient.config() {
-            known.extend(of_config(config));
-            known.extend(of_plugins(patient, config));
+        if let Some(root) = &patient.root {
+            known.extend(of_plugins(root, &environment));
         }
         if let Some(folder) = patient.data_folder() {
             known.extend(lines_of(&folder.join("sealing.key")));
         }
-        // One that the configuration refuses is a secret all the same.
-        known.extend(lines_of(std::path::Path::new(".env")).into_iter().filter_map(|line| {
-            let (name, value) = line.split_once('=')?;
-            let name = name.trim().trim_start_matches("export ").trim();
-            let is_secret =
-                by_variable(name).is_some_and(|setting| setting.is_secret()) || is_secret_name(name, &[]);
-            is_secret.then(|| value.trim().trim_matches(['"', '\'']).to_owned())
-        }));
         let passwords: Vec<String> = known.iter().filter_map(|secret| password_in(secret)).collect();
         known.extend(passwords);
         let escaped = known.iter().map(|secret| serde_json::Value::from(secret.as_str()).to_string());
@@ -58,17 +59,32 @@ impl Redactor {
 
     /// The text without secrets.
     pub fn text(&self, text: &str) -> String {
-        let mut plain = text.to_owned();
-        for secret in &self.0 {
-            if plain.contains(secret.as_str()) {
-                plain = plain.replace(secret.as_str(), MASK);
+        // Both kinds are looked for in the text as it is: where one were taken out first, the other might not be known again.
+        let mut hidden: Vec<Range<usize>> = Vec::new();
+        if text.contains("-----BEGIN ") {
+            hidden.extend(secrets(text));
+        } else {
+            let mut at = 0;
+            for line in text.split_inclusive('\n') {
+                let bare = line.strip_suffix('\n').unwrap_or(line);
+                hidden.extend(secrets(bare).map(|secret| at + secret.start..at + secret.end));
+                at += line.len();
             }
         }
-        if plain.contains("-----BEGIN ") {
-            return mask(&plain).into_owned();
+        for secret in &self.0 {
+            hidden.extend(text.match_indices(secret.as_str()).map(|(at, _)| at..at + secret.len()));
         }
-        let lines: Vec<_> = plain.split('\n').map(mask).collect();
-        lines.join("\n")
+        hidden.sort_unstable_by_key(|secret| secret.start);
+        let (mut plain, mut from) = (String::with_capacity(text.len()), 0);
+        for secret in hidden {
+            // One that begins within the last, or right behind it, goes on with it.
+            if from == 0 || secret.start > from {
+                plain.push_str(text.get(from..secret.start).unwrap_or_default());
+                plain.push_str(MASK);
+            }
+            from = from.max(secret.end);
+        }
+        plain + text.get(from..).unwrap_or_default()
     }
 
     /// A plugin's file without secrets and without comments; none when it is no TOML.
@@ -88,8 +104,8 @@ fn of_config(config: &Config) -> Vec<String> {
 }
 
 /// What stands in plugins' files, and what they take from variables and other files.
-fn of_plugins(patient: &Patient, config: &Config) -> Vec<String> {
-    let folder = read_folder(&config.server.data_dir.join("plugins")).unwrap_or_default();
+fn of_plugins(root: &Path, environment: &[(String, String)]) -> Vec<String> {
+    let folder = read_folder(&root.join("plugins")).unwrap_or_default();
     let mut known = Vec::new();
     for (_, file) in folder.files {
         let Ok(file) = file else { continue };
@@ -102,10 +118,12 @@ fn of_plugins(patient: &Patient, config: &Config) -> Vec<String> {
             known.push(credential.0.clone());
             for piece in credential.pieces().unwrap_or_default() {
                 match piece {
-                    Piece::Text(text) => known.push(text.to_owned()),
+                    // Beside a variable it is a scheme or the like, which stands everywhere.
+                    Piece::Text(text) if credential.is_literal() => known.push(text.to_owned()),
+                    Piece::Text(_) => {}
                     Piece::Variable(name) => {
-                        let value = patient.environment.iter().find(|(other, _)| other == name);
-                        known.extend(value.map(|(_, value)| value.clone()));
+                        let values = environment.iter().filter(|(other, _)| other == name);
+                        known.extend(values.map(|(_, value)| value.clone()));
                     }
                     Piece::File(path) => known.extend(lines_of(path)),
                 }
@@ -119,7 +137,18 @@ fn of_plugins(patient: &Patient, config: &Config) -> Vec<String> {
     known
 }
 
-fn lines_of(path: &std::path::Path) -> Vec<String> {
+/// What a file of variables says, whether or not it is sound.
+fn variables_in(file: Option<&Path>) -> Vec<(String, String)> {
+    let lines = file.map(lines_of).unwrap_or_default();
+    let variables = lines.iter().filter_map(|line| {
+        let (name, value) = line.split_once('=')?;
+        let name = name.trim().trim_start_matches("export ").trim();
+        Some((name.to_owned(), value.trim().trim_matches(['"', '\'']).to_owned()))
+    });
+    variables.collect()
+}
+
+fn lines_of(path: &Path) -> Vec<String> {
     let is_small = fs::metadata(path).is_ok_and(|about| about.is_file() && about.len() <= FILE_MAX_BYTES);
     let text = if is_small { fs::read_to_string(path).unwrap_or_default() } else { String::new() };
     text.lines().map(|line| line.trim().to_owned()).collect()
@@ -198,5 +227,18 @@ X-Anything = "hunter6"
             redactor.text("a thirteen b\nAuthorization: Bearer 0123456789"),
             format!("a {MASK} b\nAuthorization: Bearer {MASK}")
         );
+    }
+
+    #[test]
+    fn what_is_known_does_not_hide_what_only_looks_like_a_secret() {
+        let redactor = Redactor(["Bearer ", "https://", "one two", "two three"].map(str::to_owned).to_vec());
+        let shown = redactor.text(
+            "Authorization: Bearer abc123def456\nGET https://ada:hunter2@a.example/\none two three\nlast\n",
+        );
+        for secret in ["abc123", "hunter2", "three"] {
+            assert!(!shown.contains(secret), "{shown}");
+        }
+        assert!(shown.contains("@a.example/\n") && shown.ends_with("\nlast\n"), "{shown}");
+        assert_eq!(Redactor(vec!["thirteen".to_owned()]).text("thirteen"), MASK);
     }
 }

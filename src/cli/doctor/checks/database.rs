@@ -1,6 +1,9 @@
 //! Whether the database can be opened, is whole and of this version. Must not change it.
 
-use crate::cli::doctor::finding::Finding;
+use std::path::Path;
+
+use crate::backup::Places;
+use crate::cli::doctor::finding::{Finding, quoted};
 use crate::cli::doctor::patient::Patient;
 use crate::storage::{Storage, StorageError, migrations, upkeep};
 
@@ -11,7 +14,10 @@ pub fn look(patient: &Patient) -> Vec<Finding> {
         None => return Vec::new(),
         Some(opened) => opened.and_then(|storage| examine(&storage)),
     };
-    found.unwrap_or_else(|error| vec![unusable(&error)])
+    found.unwrap_or_else(|error| {
+        let file = patient.config().and_then(|config| Places::of(config).database_file().ok().flatten());
+        vec![unusable(&error, file.as_deref())]
+    })
 }
 
 fn examine(storage: &Storage) -> Result<Vec<Finding>, StorageError> {
@@ -32,7 +38,7 @@ fn damaged(place: &str, fault: &str) -> Finding {
     Finding::error("database.damaged", what, why, "waygate-mcp backup restore latest --yes")
 }
 
-fn unusable(error: &StorageError) -> Finding {
+fn unusable(error: &StorageError, file: Option<&Path>) -> Finding {
     let why = "calls are answered and not recorded, or no server starts";
     match error {
         StorageError::Corrupt { place, cause } => damaged(place, cause),
@@ -43,7 +49,11 @@ fn unusable(error: &StorageError) -> Finding {
             "waygate-mcp backup restore latest --yes",
         ),
         StorageError::Locked(_) => {
-            Finding::error("database.locked", error.to_string(), why, "fuser -v data/waygate.db")
+            let command = file.map_or_else(
+                || "waygate-mcp db check".to_owned(),
+                |file| format!("fuser -v {}", quoted(file)),
+            );
+            Finding::error("database.locked", error.to_string(), why, command)
         }
         _ => Finding::error("database.unusable", error.to_string(), why, "waygate-mcp db check"),
     }

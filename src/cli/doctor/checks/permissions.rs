@@ -4,11 +4,15 @@ use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Access, access};
+use rustix::io::Errno;
+use rustix::process::geteuid;
+
 use crate::backup::{Places, shelf};
 use crate::cli::doctor::finding::{Finding, Mend, quoted};
 use crate::cli::doctor::patient::Patient;
-use crate::config::Config;
 use crate::config::plugin::read_folder;
+use crate::config::{Config, forbidden_mode};
 use crate::storage::DataFolder;
 use crate::telemetry::logging::FILE_NAME;
 
@@ -26,11 +30,13 @@ pub fn look(patient: &Patient) -> Vec<Finding> {
     if !folder.exists() {
         return Vec::new();
     }
-    let mut found: Vec<Finding> = folder_of(&folder).into_iter().collect();
+    // That it is another user's is told by the check of the server.
+    let looked = if patient.foreign.is_some() { None } else { folder_of(&folder) };
+    let mut found: Vec<Finding> = looked.into_iter().collect();
     let owner = fs::metadata(&folder).map(|about| about.uid()).ok();
     for own in all(config) {
         let Ok(about) = fs::symlink_metadata(&own.path) else { continue };
-        found.extend(judge(&own, &about, owner, &folder));
+        found.extend(judge(&own, &about, owner, &config.server.data_dir));
     }
     found
 }
@@ -40,19 +46,18 @@ fn folder_of(folder: &Path) -> Option<Finding> {
     let why = "whoever writes there could read keys and history, and no server starts on it";
     if let Err(error) = DataFolder::look(folder) {
         let about = fs::metadata(folder).ok()?;
-        let is_ours = about.uid() == rustix::process::geteuid().as_raw();
+        let is_ours = about.uid() == geteuid().as_raw();
         let mode = about.mode() & 0o7777 & !0o022;
-        let command = if is_ours || about.uid() == 0 {
-            format!("chmod go-w {}", quoted(folder))
-        } else {
-            format!("chown -R \"$(id -u)\" {}", quoted(folder))
-        };
+        let command = format!("chmod go-w {}", quoted(folder));
         let finding = Finding::error("permissions.folder", error.to_string(), why, command);
         return Some(if is_ours { finding.mended_by(Mend::Mode(folder.to_owned(), mode)) } else { finding });
     }
-    rustix::fs::access(folder, rustix::fs::Access::WRITE_OK).err().map(|error| {
+    access(folder, Access::WRITE_OK).err().map(|error| {
         let what = format!("{} cannot be written: {error}", folder.display());
-        let command = format!("chown -R \"$(id -u)\" {}", quoted(folder));
+        let command = match error {
+            Errno::ROFS => format!("findmnt -T {}", quoted(folder)),
+            _ => format!("chmod u+rwx {}", quoted(folder)),
+        };
         Finding::error("permissions.read_only", what, "nothing can be recorded", command)
     })
 }
@@ -82,7 +87,7 @@ fn all(config: &Config) -> Vec<Own> {
         "who reads it sees who calls what",
     ));
     let of_config = config.read_from.iter().filter(|path| holds_secrets(config, path));
-    all.extend(of_config.map(|path| file(path.clone(), 0o077, SECRET)));
+    all.extend(of_config.map(|path| file(path.clone(), of_secrets(path), SECRET)));
     let backups = shelf::list(&places.backups).unwrap_or_default();
     all.extend(backups.into_iter().map(|listed| file(listed.path, 0o007, HISTORY)));
     let folder = read_folder(&places.plugins).unwrap_or_default();
@@ -91,7 +96,7 @@ fn all(config: &Config) -> Vec<Own> {
         let open =
             folder.notes.iter().any(|note| note.starts_with(&format!("{} holds secrets", path.display())));
         // It says what is run.
-        let forbidden = if open { 0o077 } else { 0o002 };
+        let forbidden = if open { of_secrets(&path) } else { 0o002 };
         all.push(file(
             path,
             forbidden,
@@ -99,6 +104,10 @@ fn all(config: &Config) -> Vec<Own> {
         ));
     }
     all
+}
+
+fn of_secrets(path: &Path) -> u32 {
+    fs::metadata(path).map_or(0o077, |about| forbidden_mode(&about))
 }
 
 /// Whether a setting that is secret stands in this file.
@@ -111,11 +120,11 @@ fn holds_secrets(config: &Config, path: &Path) -> bool {
         .any(|shown| shown.origin.as_ref().is_some_and(|origin| origin.place.starts_with(&begins)))
 }
 
-fn judge(own: &Own, about: &Metadata, owner: Option<u32>, folder: &Path) -> Option<Finding> {
-    let path = &own.path;
-    let is_ours = about.uid() == rustix::process::geteuid().as_raw();
-    let is_below = path.starts_with(folder);
-    if let Some(owner) = owner.filter(|owner| is_below && about.uid() != *owner) {
+fn judge(own: &Own, about: &Metadata, owner: Option<u32>, root: &Path) -> Option<Finding> {
+    let (path, folder) = (&own.path, &root.join("data"));
+    // What lies elsewhere, as `/etc/waygate` does, has its owner and mode so that others can read it: whoever gave them mends them.
+    let is_ours = about.uid() == geteuid().as_raw() && owner == Some(about.uid()) && path.starts_with(root);
+    if let Some(owner) = owner.filter(|owner| path.starts_with(folder) && about.uid() != *owner) {
         let what =
             format!("{} belongs to user {}, and its folder to user {owner}", path.display(), about.uid());
         let why = "the server cannot write it, as after a verb was run by another user";
@@ -129,6 +138,43 @@ fn judge(own: &Own, about: &Metadata, owner: Option<u32>, folder: &Path) -> Opti
     let mode = about.mode() & 0o7777;
     let verb = if open & 0o022 != 0 { "written" } else { "read" };
     let what = format!("{} may be {verb} by others (mode {mode:04o})", path.display());
-    let finding = Finding::error("permissions.open", what, own.why, format!("chmod 600 {}", quoted(path)));
-    Some(if is_ours { finding.mended_by(Mend::Mode(path.clone(), 0o600)) } else { finding })
+    // No more than that is taken away: whom the rest is for is not known here.
+    let closed = mode & !own.forbidden;
+    let command = format!("chmod {closed:o} {}", quoted(path));
+    let finding = Finding::error("permissions.open", what, own.why, command);
+    Some(if is_ours { finding.mended_by(Mend::Mode(path.clone(), closed)) } else { finding })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn what_is_not_the_data_folders_own_is_not_mended_and_no_more_than_must_be_is_taken_away() {
+        let place = tempfile::tempdir().unwrap();
+        let root = place.path().join("root");
+        fs::create_dir_all(root.join("data")).unwrap();
+        let user = geteuid().as_raw();
+        let mended = |path: PathBuf, mode: u32, forbidden: u32, owner: u32| {
+            fs::write(&path, "").unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let about = fs::symlink_metadata(&path).unwrap();
+            let own = Own { path, forbidden, why: "so it is" };
+            let finding = judge(&own, &about, Some(owner), &root).unwrap();
+            let mode = match finding.mend {
+                Some(Mend::Mode(_, mode)) => Some(mode),
+                _ => None,
+            };
+            (mode, finding.command.split(' ').nth(1).unwrap().to_owned())
+        };
+        assert_eq!(mended(root.join("log"), 0o646, 0o007, user), (Some(0o640), "640".to_owned()));
+        assert_eq!(mended(root.join("key"), 0o644, 0o077, user), (Some(0o600), "600".to_owned()));
+        assert_eq!(
+            mended(place.path().join("production.toml"), 0o644, 0o027, user),
+            (None, "640".to_owned())
+        );
+        assert_eq!(mended(root.join("other"), 0o644, 0o077, user + 1), (None, "600".to_owned()));
+    }
 }

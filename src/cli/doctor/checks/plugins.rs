@@ -2,6 +2,8 @@
 //!
 //! Must not know how a server is spoken to.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +14,9 @@ use crate::app::plugins::check::check_plugin;
 use crate::app::plugins::make::Maker;
 use crate::cli::doctor::finding::{Finding, quoted};
 use crate::cli::doctor::patient::Patient;
+use crate::config::Faults;
 use crate::config::plugin::{McpServer, PluginFile, PluginKind, path_of, read_folder};
+use crate::storage::DataFolder;
 
 /// Servers that are tried at once.
 const AT_ONCE: usize = 4;
@@ -25,6 +29,8 @@ pub fn look(patient: &Patient) -> Vec<Finding> {
     let folder = config.server.data_dir.join("plugins");
     let read = match read_folder(&folder) {
         Ok(read) => read,
+        // That it is another user's is told by the check of the server.
+        Err(_) if patient.foreign.is_some() => return Vec::new(),
         Err(why) => {
             let command = format!("chmod u+rwx {}", quoted(&folder));
             return vec![Finding::error("plugins.folder", why, "no plugin is served", command)];
@@ -43,20 +49,13 @@ pub fn look(patient: &Patient) -> Vec<Finding> {
     for (name, outcome) in &read.files {
         if let Err(faults) = outcome {
             let why = "it is not served, or as it was before the file was changed";
-            found.push(Finding::error(
-                "plugins.file",
-                faults.on_one_line(),
-                why,
-                format!("waygate-mcp plugins check {name}"),
-            ));
+            found.push(Finding::error("plugins.file", faults.on_one_line(), why, tries(&folder, name)));
         }
     }
     match patient.page("/plugins") {
         Some(shown) => found.extend(states(shown)),
         None if patient.is_running() => {}
-        None => found.extend(
-            patient.maker.as_ref().into_iter().flat_map(|maker| try_all(maker, &folder, &read.files)),
-        ),
+        None => found.extend(try_ours(patient, &folder, &read.files)),
     }
     found.extend(patient.page("/bundles").into_iter().flat_map(bundles));
     found
@@ -97,12 +96,26 @@ fn bundles(shown: &Value) -> Vec<Finding> {
     found.collect()
 }
 
-/// Starts each server, outside of any server of ours, and sees whether it shakes hands.
-fn try_all(
-    maker: &Arc<dyn Maker>,
-    folder: &Path,
-    files: &[(String, Result<PluginFile, crate::config::Faults>)],
-) -> Vec<Finding> {
+/// A file, or all that is wrong with it.
+type Read = (String, Result<PluginFile, Faults>);
+
+/// The command that looks at one more closely; a file's name may be anything.
+fn tries(folder: &Path, name: &str) -> String {
+    let word = quoted(Path::new(name));
+    let is_plain = word == name && !name.starts_with('-');
+    let word = if is_plain { word } else { quoted(&path_of(folder, name)) };
+    format!("waygate-mcp plugins check {word}")
+}
+
+/// Tries those that a server of this user would start. Whoever could write what is started there could do as this user does, who
+/// may be root: no server starts on a folder of another user, and no file of another user is tried.
+fn try_ours(patient: &Patient, folder: &Path, files: &[Read]) -> Vec<Finding> {
+    let Some(maker) = &patient.maker else { return Vec::new() };
+    // That it is so is told by the checks of the server and of permissions.
+    let data = patient.data_folder().filter(|data| data.exists());
+    if patient.foreign.is_some() || data.is_some_and(|data| DataFolder::look(&data).is_err()) {
+        return Vec::new();
+    }
     let servers = files.iter().filter_map(|(name, file)| match file {
         Ok(PluginFile { enabled: true, kind: PluginKind::Mcp(server), .. }) => {
             Some((name.as_str(), &**server))
@@ -110,15 +123,37 @@ fn try_all(
         _ => None,
     });
     let servers: Vec<(&str, &McpServer)> = servers.collect();
+    let strange =
+        |(name, _): &(&str, &McpServer)| stranger(folder).or_else(|| stranger(&path_of(folder, name)));
+    let (ours, others): (Vec<_>, Vec<_>) = servers.into_iter().partition(|server| strange(server).is_none());
+    let mut found = try_all(maker, folder, &ours);
+    if let Some(user) = others.first().and_then(strange) {
+        let names: Vec<&str> = others.iter().map(|(name, _)| *name).collect();
+        let what = format!(
+            "not tried, since user {user} could have this user run anything by their files: {}",
+            names.join(", ")
+        );
+        let why = "whether their tools will be served is not known";
+        found.push(Finding::warning("plugins.foreign", what, why, patient.as_user(user)));
+    }
+    found
+}
+
+/// Whose it is, if it is neither this user's nor root's.
+fn stranger(path: &Path) -> Option<u32> {
+    let owner = fs::metadata(path).ok()?.uid();
+    (owner != rustix::process::geteuid().as_raw() && owner != 0).then_some(owner)
+}
+
+/// Starts each server, outside of any server of ours, and sees whether it shakes hands.
+fn try_all(maker: &Arc<dyn Maker>, folder: &Path, servers: &[(&str, &McpServer)]) -> Vec<Finding> {
     let until = Instant::now() + ALL_WITHIN;
     let mut found = Vec::new();
     for some in servers.chunks(AT_ONCE) {
         std::thread::scope(|scope| {
             let tries: Vec<_> = some
                 .iter()
-                .map(|&(name, server)| {
-                    scope.spawn(move || try_one(&**maker, name, &path_of(folder, name), server, until))
-                })
+                .map(|&(name, server)| scope.spawn(move || try_one(&**maker, name, folder, server, until)))
                 .collect();
             found.extend(tries.into_iter().filter_map(|tried| tried.join().ok().flatten()));
         });
@@ -129,16 +164,16 @@ fn try_all(
 fn try_one(
     maker: &dyn Maker,
     name: &str,
-    file: &Path,
+    folder: &Path,
     server: &McpServer,
     until: Instant,
 ) -> Option<Finding> {
     let why = "its tools will not be served";
-    let command = format!("waygate-mcp plugins check {name}");
+    let (command, file) = (tries(folder, name), path_of(folder, name));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
     let left = until.saturating_duration_since(Instant::now());
-    let tried =
-        runtime.block_on(async { tokio::time::timeout(left, check_plugin(maker, name, file, server)).await });
+    let tried = runtime
+        .block_on(async { tokio::time::timeout(left, check_plugin(maker, name, &file, server)).await });
     match tried {
         Ok(Ok(checked)) => checked.trouble.map(|trouble| {
             let what = format!("the plugin {name} starts, and is in trouble: {trouble}");
@@ -149,5 +184,18 @@ fn try_one(
             let what = format!("the plugin {name} was not tried, since the others took too long");
             Some(Finding::warning("plugins.untried", what, why, command))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_files_name_is_one_word_and_no_flag() {
+        let tried = |name: &str| tries(Path::new("/srv/plugins"), name);
+        assert_eq!(tried("time"), "waygate-mcp plugins check time");
+        assert_eq!(tried("a; rm b"), "waygate-mcp plugins check '/srv/plugins/a; rm b.toml'");
+        assert_eq!(tried("--json"), "waygate-mcp plugins check /srv/plugins/--json.toml");
     }
 }

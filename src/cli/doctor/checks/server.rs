@@ -1,31 +1,47 @@
 //! Whether the server that owns the data folder answers, and what its own health says. Must not ask anew.
 
+use std::path::Path;
+
 use serde_json::Value;
 
-use crate::cli::doctor::finding::Finding;
+use super::tls;
+use crate::cli::doctor::finding::{Finding, quoted};
 use crate::cli::doctor::patient::{Patient, Server};
+use crate::telemetry::logging::FILE_NAME;
 
 /// Checks of the health that checks here look at more closely.
 const ELSEWHERE: [&str; 4] = ["backup", "database", "filesystem", "plugins"];
 
 /// Looks.
 pub fn look(patient: &Patient) -> Vec<Finding> {
+    if let Some(owner) = patient.foreign {
+        let root = patient.root.as_deref().unwrap_or_else(|| Path::new("/"));
+        let what = format!(
+            "{} belongs to user {owner}, and this process runs as another: no server there is asked, no plugin tried, and \
+             nothing of its mended",
+            root.display()
+        );
+        let why = "what this user sees of it is not what a server there sees";
+        return vec![Finding::warning("server.foreign", what, why, patient.as_user(owner))];
+    }
     match &patient.server {
         Server::Stopped => Vec::new(),
-        Server::Silent { pid, why } => {
-            let who = pid.map_or_else(|| "a process".to_owned(), |pid| format!("process {pid}"));
-            let what = format!("{who} owns the data folder, and does not answer: {why}");
-            let command = pid.map_or_else(
-                || "fuser -k data/waygate.lock".to_owned(),
-                |pid| format!("kill -9 {pid} && waygate-mcp serve"),
-            );
-            let why = "nobody is served, and no other server can start on the folder";
-            vec![Finding::error("server.silent", what, why, command)]
+        Server::Barred { by, why } => {
+            let what = format!("the server on the data folder may not be asked by this user: {why}");
+            let folder = patient.data_folder().unwrap_or_default();
+            let command =
+                by.map_or_else(|| format!("ls -la {}", quoted(&folder)), |user| patient.as_user(user));
+            let why = "whether it works is not known";
+            vec![Finding::error("server.barred", what, why, command)]
         }
+        Server::Silent { pid, listens, why } => vec![silent(patient, *pid, *listens, why)],
         Server::Running(_) => {
             let problems = patient.page("/health").and_then(|health| health.get("problems"));
             let problems = problems.and_then(Value::as_object).into_iter().flatten();
-            let others = problems.filter(|(check, _)| !ELSEWHERE.contains(&check.as_str()));
+            // What is amiss with the files of the certificate is told there; that it was not read again, only here.
+            let is_told = |check: &str| check == "certificate" && !tls::of_server(patient).is_empty();
+            let others = problems
+                .filter(|(check, _)| !ELSEWHERE.contains(&check.as_str()) && !is_told(check.as_str()));
             others
                 .map(|(check, why)| {
                     let what = format!("the health's check {check}: {}", why.as_str().unwrap_or_default());
@@ -33,6 +49,78 @@ pub fn look(patient: &Patient) -> Vec<Finding> {
                     Finding::warning("server.health", what, why, "waygate-mcp health")
                 })
                 .collect()
+        }
+    }
+}
+
+/// It may only be slow, or wait for something that its log names: nobody is told to kill it before they have looked.
+fn silent(patient: &Patient, pid: Option<i32>, listens: bool, heard: &str) -> Finding {
+    let root = patient.root.as_deref().unwrap_or_else(|| Path::new("/"));
+    let log = root.join("logs").join(FILE_NAME);
+    let command = format!("waygate-mcp status --data-dir {}; tail -n 50 {}", quoted(root), quoted(&log));
+    let who = pid.map_or_else(|| "a process".to_owned(), |pid| format!("process {pid}"));
+    if !listens {
+        let what = format!(
+            "{who} owns the data folder, and does not listen yet: it starts, or waits for its database"
+        );
+        let why = "nobody is served until it has started";
+        return Finding::warning("server.starting", what, why, command);
+    }
+    let last = pid.map_or_else(String::new, |pid| {
+        format!("; if it stays so, and its log does not say why, `kill -9 {pid}` ends it without harm to what is on disk")
+    });
+    let what = format!("{who} owns the data folder, and does not answer: {heard}{last}");
+    let why = "nobody is served, and no other server can start on the folder";
+    Finding::error("server.silent", what, why, command)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::config::{Sources, load};
+
+    fn patient(server: Server, foreign: Option<u32>) -> Patient {
+        let folder = PathBuf::from("/nowhere");
+        let (home, working_folder, system_folder) = (Some(folder.clone()), folder.clone(), folder);
+        let sources = Sources { home, working_folder, system_folder, ..Sources::default() };
+        Patient {
+            root: Some(PathBuf::from("/srv/way gate")),
+            foreign,
+            env_file: None,
+            named_env_file: Some(PathBuf::from("/etc/waygate/waygate.env")),
+            secrets: Vec::new(),
+            loaded: load(&sources),
+            maker: None,
+            server,
+            url: None,
+            environment: Vec::new(),
+            now: SystemTime::now(),
+        }
+    }
+
+    #[test]
+    fn nobody_is_told_to_kill_a_server_that_starts_or_that_they_may_not_ask() {
+        let silent = |listens| Server::Silent { pid: Some(7), listens, why: "it takes long".to_owned() };
+        let barred = |by| Server::Barred { by, why: "user 9 listens there".to_owned() };
+        let as_nine =
+            "sudo -u '#9' waygate-mcp doctor --env-file /etc/waygate/waygate.env --data-dir '/srv/way gate'";
+        let looks =
+            "waygate-mcp status --data-dir '/srv/way gate'; tail -n 50 '/srv/way gate/logs/waygate.log'";
+        for (server, foreign, id, command) in [
+            (silent(false), None, "server.starting", looks),
+            (silent(true), None, "server.silent", looks),
+            (barred(Some(9)), None, "server.barred", as_nine),
+            (barred(None), None, "server.barred", "ls -la '/srv/way gate/data'"),
+            (barred(None), Some(9), "server.foreign", as_nine),
+            (silent(true), Some(9), "server.foreign", as_nine),
+        ] {
+            let found = look(&patient(server, foreign));
+            let [finding] = &found[..] else { panic!("{found:?}") };
+            assert_eq!((finding.id, finding.command.as_str()), (id, command));
+            assert_eq!(finding.what.contains("kill"), id == "server.silent", "{}", finding.what);
         }
     }
 }

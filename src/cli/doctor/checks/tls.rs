@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::app::try_certificate;
 use crate::cli::doctor::certificate::ends;
 use crate::cli::doctor::finding::{Finding, quoted};
 use crate::cli::doctor::patient::Patient;
@@ -34,10 +35,34 @@ enum Kind {
 /// Looks.
 pub fn look(patient: &Patient) -> Vec<Finding> {
     let now = Timestamp::try_from(patient.now).unwrap_or_else(|_| Timestamp::now());
-    all(patient)
+    let others = all(patient);
+    let others = others
         .iter()
-        .filter_map(|needed| if needed.kind == Kind::Key { key(needed) } else { certificate(needed, now) })
-        .collect()
+        .filter_map(|needed| if needed.kind == Kind::Key { key(needed) } else { certificate(needed, now) });
+    of_server(patient).into_iter().chain(others).collect()
+}
+
+/// The certificate that the server itself shows, read and judged as a start does it.
+pub fn of_server(patient: &Patient) -> Vec<Finding> {
+    let Some(config) = patient.config() else { return Vec::new() };
+    let Some(path) = &config.tls.cert else { return Vec::new() };
+    let shows = format!("openssl x509 -noout -subject -dates -in {}", quoted(path));
+    let found = match try_certificate(&config.tls) {
+        Ok(None) => None,
+        Ok(Some(what)) => {
+            let why = "clients refuse a certificate that has ended";
+            Some(Finding::warning("tls.server_ends", what, why, shows))
+        }
+        Err(what) => {
+            let why = "no server starts with it, and one that runs does not take it";
+            // A key has no dates: where the fault is with it, its file is what to look at.
+            let key =
+                config.tls.key.as_ref().filter(|key| what.contains(&format!("tls.key {}", key.display())));
+            let command = key.map_or(shows, |key| format!("ls -l {}", quoted(key)));
+            Some(Finding::error("tls.server", what, why, command))
+        }
+    };
+    found.into_iter().collect()
 }
 
 fn all(patient: &Patient) -> Vec<Needed> {
