@@ -342,7 +342,6 @@ impl App {
         if !late.is_empty() {
             cut.push(format!("plugins did not end in time: {}", late.join(", ")));
         }
-        self.collecting.end().await;
         if let Err(why) = sightings::save(&self.house.shelf, &self.house.db, SIGHTINGS_WITHIN).await {
             cut.push(format!("what tools look like could not be saved: {why}"));
         }
@@ -362,6 +361,8 @@ impl App {
         }
         drop((self.socket, self.offer));
         drop(self.ground);
+        // Last of all: neither the history nor a server that takes over waits for who collects traces.
+        self.collecting.end().await;
         if cut.is_empty() { Ended::Clean } else { Ended::Cut(cut.join("; ")) }
     }
 }

@@ -136,10 +136,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ("history", "The record of all calls."),
     ("backup", "Copies of all that matters."),
     ("log", "The log."),
-    (
-        "telemetry",
-        "Traces for a collector of OpenTelemetry; the build has them with the feature `otlp` only.",
-    ),
+    ("telemetry", "Traces for a collector of OpenTelemetry."),
     ("health", "Health checks."),
 ];
 

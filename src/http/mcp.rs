@@ -131,7 +131,7 @@ pub async fn answer(call: &Call<'_>, body: Bytes) -> HttpResponse {
         }
         Ok(Message::Request { id, method, params }) => {
             // What the server asks itself, to see whether it is ready, is nobody's trace.
-            let begin = || spans::begin(Some(call.headers), (&id, &call.request_id), &method, &params);
+            let begin = || spans::begin(call.headers, (&id, &call.request_id), &method, &params);
             let span = if call.is_own { Span::NONE } else { begin() };
             request(call, &Asked { id, method, accepts, span }, params).await
         }

@@ -8,7 +8,7 @@ use crate::actors::executor::messages::Task;
 use crate::error::Fault;
 use crate::protocol::modern::Params;
 use crate::protocol::{Id, Method, Trace};
-use crate::telemetry::traces::Span;
+use crate::telemetry::traces::{self, Span};
 
 /// The longest id of a request that is repeated.
 const ID_MAX: usize = 64;
@@ -20,19 +20,16 @@ const OF_SESSIONS: [&str; 5] =
     ["initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"];
 
 /// Begins the span of a request.
-pub fn begin(
-    headers: Option<&HeaderMap>,
-    (id, request_id): (&Id, &str),
-    method: &str,
-    params: &Params,
-) -> Span {
-    let span = Span::serve(known(method), || {
-        let said = params.trace();
-        match (said.parent, headers) {
-            (None, Some(headers)) => of_headers(headers),
-            (parent, _) => (parent, said.state),
-        }
-    });
+pub fn begin(headers: &HeaderMap, (id, request_id): (&Id, &str), method: &str, params: &Params) -> Span {
+    if !traces::is_on() {
+        return Span::NONE;
+    }
+    let said = params.trace();
+    let parent = match said.parent {
+        Some(parent) => (Some(parent), said.state),
+        None => of_headers(headers),
+    };
+    let span = Span::serve(known(method), parent);
     if span.is_collected() {
         let id = id.as_str().trim_matches('"');
         if id.len() <= ID_MAX {
@@ -67,8 +64,15 @@ fn known(method: &str) -> &'static str {
 }
 
 fn of_headers(headers: &HeaderMap) -> (Option<String>, Option<String>) {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let parent = text("traceparent").filter(|parent| Trace::is_parent(parent));
-    let state = parent.as_ref().and_then(|_| text("tracestate")).filter(|state| state.len() <= STATE_MAX);
-    (parent, state)
+    let texts = |name: &str| -> Vec<&str> {
+        headers.get_all(name).filter_map(|value| value.to_str().ok()).map(str::trim).collect()
+    };
+    // Two parents are none; the state may come in several lines.
+    let parents = texts("traceparent");
+    let [parent] = parents.as_slice() else { return (None, None) };
+    if !Trace::is_parent(parent) {
+        return (None, None);
+    }
+    let state = texts("tracestate").join(",");
+    (Some((*parent).to_owned()), Some(state).filter(|state| (1..=STATE_MAX).contains(&state.len())))
 }

@@ -91,8 +91,7 @@ fn enter(
     (id, method, params): (Id, String, Box<Params>),
 ) -> Result<Request, Vec<u8>> {
     let request_id = call.door.frame.house.ids.next();
-    // The headers are those of the whole batch: no request of it is told by them which trace it is part of.
-    let span = spans::begin(None, (&id, &request_id), &method, &params);
+    let span = spans::begin(call.headers, (&id, &request_id), &method, &params);
     let label = Some(&session.label);
     let payer = Payer { session: label, request_id: &request_id, span: Some(&span), ..call.payer() };
     let places = quotas::enter(&call.door.frame, &payer, &method, &params).map_err(|fault| {

@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use actix_web::http::header::HeaderMap;
 use actix_web::web::{Bytes, Data, Payload, Query};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Deserialize;
@@ -99,7 +100,14 @@ pub async fn post(
     let whose = whose.as_ref().map(|whose| whose.session_id.as_str()).unwrap_or_default();
     let accepted = find(&request, &door, &caller, whose).and_then(|session| {
         let address = door.frame.quotas.origin(&request, &door.frame, &caller);
-        let from = From { door: &door, caller: &caller, request_id: &request_id, session: &session, address };
+        let from = From {
+            door: &door,
+            headers: request.headers(),
+            caller: &caller,
+            request_id: &request_id,
+            session: &session,
+            address,
+        };
         from.accept(body)
     });
     match accepted {
@@ -129,6 +137,7 @@ fn find(
 /// Where a message comes from.
 struct From<'a> {
     door: &'a Data<Door>,
+    headers: &'a HeaderMap,
     caller: &'a Caller,
     request_id: &'a Arc<str>,
     session: &'a Arc<SessionHandle>,
@@ -166,7 +175,7 @@ impl From<'_> {
         method: String,
         params: Box<Params>,
     ) -> Result<(), Box<Malformed>> {
-        let span = spans::begin(None, (&id, self.request_id), &method, &params);
+        let span = spans::begin(self.headers, (&id, self.request_id), &method, &params);
         let payer = Payer {
             caller: self.caller,
             from: self.address,

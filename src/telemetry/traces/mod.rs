@@ -97,15 +97,12 @@ impl Span {
     pub const NONE: Self = Self(None);
 
     /// For a request that came in, below the `traceparent` and `tracestate` that came with it; without, a new trace begins.
-    pub fn serve(method: &'static str, parent: impl FnOnce() -> (Option<String>, Option<String>)) -> Self {
+    pub fn serve(method: &'static str, (parent, state): (Option<String>, Option<String>)) -> Self {
         if !is_on() {
             return Self::NONE;
         }
-        let (parent, state) = parent();
         match parent.as_deref().and_then(Parent::read) {
-            Some(above) if above.is_sampled => {
-                Self::begin(Side::Server, method, above.trace, Some(above.span), state)
-            }
+            Some(above) if above.is_sampled() => Self::begin(Side::Server, method, &above, state),
             // Whoever began the trace does not collect it: what is done here is a part of it all the same.
             Some(_) => Self(parent.map(|parent| Arc::new(Open::uncollected((parent, state))))),
             None => Self::root(method),
@@ -117,10 +114,8 @@ impl Span {
         if !is_on() {
             return Self::NONE;
         }
-        match parent.and_then(Parent::read).filter(|above| above.is_sampled) {
-            Some(above) => {
-                Self::begin(Side::Client, method, above.trace, Some(above.span), state.map(str::to_owned))
-            }
+        match parent.and_then(Parent::read).filter(Parent::is_sampled) {
+            Some(above) => Self::begin(Side::Client, method, &above, state.map(str::to_owned)),
             None => Self::NONE,
         }
     }
@@ -130,26 +125,26 @@ impl Span {
         let trace = format!("{high:016x}{low:016x}");
         let per_mille = QUEUE.load().as_ref().map_or(0, |queue| queue.sample_per_mille);
         if is_chosen(low, per_mille) {
-            return Self::begin(Side::Server, method, &trace, None, None);
+            return Self::begin(
+                Side::Server,
+                method,
+                &Parent { trace: &trace, span: None, flags: SAMPLED },
+                None,
+            );
         }
         // Servers behind are told not to collect it either.
         let Some(id) = number() else { return Self::NONE };
         Self(Some(Arc::new(Open::uncollected((format!("00-{trace}-{id:016x}-00"), None)))))
     }
 
-    fn begin(
-        side: Side,
-        method: &'static str,
-        trace: &str,
-        parent: Option<&str>,
-        state: Option<String>,
-    ) -> Self {
+    fn begin(side: Side, method: &'static str, above: &Parent<'_>, state: Option<String>) -> Self {
         let Some(id) = number() else { return Self::NONE };
-        let onward = (format!("00-{trace}-{id:016x}-01"), state);
+        let flags = above.flags & (SAMPLED | RANDOM);
+        let onward = (format!("00-{}-{id:016x}-{flags:02x}", above.trace), state);
         let work = Work {
-            trace: trace.to_owned(),
+            trace: above.trace.to_owned(),
             id,
-            parent: parent.map(str::to_owned),
+            parent: above.span.map(str::to_owned),
             side,
             method,
             target: None,
@@ -252,11 +247,17 @@ impl Drop for Open {
     }
 }
 
+/// The flag of a `traceparent` that says that its trace is collected.
+const SAMPLED: u8 = 1;
+/// The flag that says that the trace's id is random: whoever goes on with the trace hands it on.
+const RANDOM: u8 = 2;
+
 /// What a `traceparent` says; its form was checked before.
 struct Parent<'a> {
     trace: &'a str,
-    span: &'a str,
-    is_sampled: bool,
+    /// None at the root of a trace.
+    span: Option<&'a str>,
+    flags: u8,
 }
 
 impl<'a> Parent<'a> {
@@ -264,7 +265,11 @@ impl<'a> Parent<'a> {
         let mut fields = text.split('-').skip(1);
         let (trace, span, flags) = (fields.next()?, fields.next()?, fields.next()?);
         let flags = u8::from_str_radix(flags, 16).ok()?;
-        Some(Self { trace, span, is_sampled: flags & 1 == 1 })
+        Some(Self { trace, span: Some(span), flags })
+    }
+
+    fn is_sampled(&self) -> bool {
+        self.flags & SAMPLED != 0
     }
 }
 
@@ -278,7 +283,8 @@ fn number() -> Option<u64> {
     getrandom::u64().ok().filter(|number| *number != 0)
 }
 
-fn is_on() -> bool {
+/// Whether anybody collects spans; asked before anything is found out for one.
+pub fn is_on() -> bool {
     cfg!(feature = "otlp") && IS_ON.load(Ordering::Relaxed)
 }
 
@@ -363,9 +369,10 @@ mod tests {
     fn a_parent_says_whether_its_trace_is_collected() {
         let read = |flags: &str| {
             let text = format!("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-{flags}");
-            Parent::read(&text).map(|parent| (parent.trace.len(), parent.span.to_owned(), parent.is_sampled))
+            Parent::read(&text)
+                .map(|parent| (parent.trace.len(), parent.span.map(str::to_owned), parent.is_sampled()))
         };
-        assert_eq!(read("01"), Some((32, "b7ad6b7169203331".to_owned(), true)));
+        assert_eq!(read("01"), Some((32, Some("b7ad6b7169203331".to_owned()), true)));
         assert!(read("03").is_some_and(|(_, _, is_sampled)| is_sampled));
         assert!(read("02").is_some_and(|(_, _, is_sampled)| !is_sampled));
         assert!(Parent::read("nonsense").is_none());
@@ -382,7 +389,8 @@ mod tests {
 
     #[test]
     fn while_nobody_collects_a_span_is_nothing() {
-        let span = Span::serve("tools/call", || panic!("nobody looks for a parent"));
+        let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned();
+        let span = Span::serve("tools/call", (Some(parent), None));
         span.about(&"echo".into());
         assert_eq!((span.onward(), span.trace_id(), span.is_collected()), (None, None, false));
     }

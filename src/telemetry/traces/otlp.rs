@@ -1,15 +1,17 @@
 //! OTLP over HTTP: spans in the JSON of OpenTelemetry, sent in batches by a thread of its own.
 //!
-//! A batch that the collector does not take in time is lost and counted: what waits meanwhile has a limit, and no call waits.
+//! A batch that the collector does not take in time is lost and counted, and so is one that breaks the sending: what waits
+//! meanwhile has a limit, and no call waits.
 //! OpenTelemetry Protocol 1.x, OTLP/HTTP. Must not know what spans are about.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value as Json, json};
 
 use super::{End, Side, Work};
-use crate::config::{Secret, Telemetry};
+use crate::config::{Secret, Telemetry, is_loopback};
 use crate::telemetry::metrics::METRICS;
 use crate::telemetry::trust;
 
@@ -19,6 +21,8 @@ const BATCH_MAX: usize = 512;
 const LINGER: Duration = Duration::from_secs(1);
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// The longest answer of a collector that is read.
+const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 /// Where a collector takes spans, below its address.
 const PATH: &str = "/v1/traces";
 
@@ -38,21 +42,25 @@ impl Exporter {
     /// A sentence, when its headers are none.
     pub fn of(config: &Telemetry, instance: &str) -> Result<Option<Self>, String> {
         let Some(endpoint) = &config.otlp_endpoint else { return Ok(None) };
-        let agent = ureq::Agent::config_builder()
+        let url = url_of(endpoint);
+        let mut agent = ureq::Agent::config_builder()
             .tls_config(trust::of(endpoint))
             .http_status_as_error(false)
             .max_redirects(0)
             .timeout_connect(Some(CONNECT_WITHIN))
-            .timeout_global(Some(ANSWER_WITHIN))
-            .build()
-            .new_agent();
+            .timeout_global(Some(ANSWER_WITHIN));
+        // What is shown to a collector on this machine in the clear is shown to no proxy.
+        if url.parse::<ureq::http::Uri>().is_ok_and(|uri| uri.host().is_some_and(is_loopback)) {
+            agent = agent.proxy(None);
+        }
+        let agent = agent.build().new_agent();
         let resource = json!({"attributes": [
             attribute("service.name", "waygate-mcp"),
             attribute("service.version", env!("CARGO_PKG_VERSION")),
             attribute("service.instance.id", instance),
         ]});
         let headers = config.headers()?;
-        Ok(Some(Self { agent, url: url_of(endpoint), headers, resource }))
+        Ok(Some(Self { agent, url, headers, resource }))
     }
 
     /// Sends what comes until nobody sends any more.
@@ -68,23 +76,33 @@ impl Exporter {
                     Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
                 }
             }
-            let outcome = self.send(&batch);
-            let word = if outcome.is_ok() { "sent" } else { "failed" };
-            METRICS.spans.with_label_values(&[word]).inc_by(batch.len() as u64);
+            let sent = catch_unwind(AssertUnwindSafe(|| self.send(&batch)));
+            let outcome = sent.unwrap_or_else(|_| Err("what sends them panicked".to_owned()));
+            let all = batch.len() as u64;
             batch.clear();
-            tell(&mut trouble, outcome.err());
+            let (lost, why) = match outcome {
+                Ok(0) => (0, None),
+                Ok(refused) => (refused.min(all), Some("it refuses some of them".to_owned())),
+                Err(why) => (all, Some(why)),
+            };
+            METRICS.spans.with_label_values(&["sent"]).inc_by(all - lost);
+            METRICS.spans.with_label_values(&["failed"]).inc_by(lost);
+            tell(&mut trouble, why);
         }
     }
 
-    fn send(&self, batch: &[Box<Work>]) -> Result<(), String> {
+    /// How many of them the collector took, and refused all the same.
+    fn send(&self, batch: &[Box<Work>]) -> Result<u64, String> {
         let mut request = self.agent.post(&self.url).header("Content-Type", "application/json");
         request = request.header("User-Agent", concat!("waygate-mcp/", env!("CARGO_PKG_VERSION")));
         for (name, value) in &self.headers {
             request = request.header(name, value.expose());
         }
-        let answer = request.send(self.body(batch).to_string()).map_err(|error| error.to_string())?;
+        let mut answer = request.send(self.body(batch).to_string()).map_err(|error| error.to_string())?;
         let status = answer.status();
-        if status.is_success() { Ok(()) } else { Err(format!("it answers {status}")) }
+        // Read in either case: the next batch then goes over the same connection.
+        let said = answer.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec().unwrap_or_default();
+        if status.is_success() { Ok(refused(&said)) } else { Err(format!("it answers {status}")) }
     }
 
     fn body(&self, batch: &[Box<Work>]) -> Json {
@@ -92,6 +110,15 @@ impl Exporter {
         let spans: Vec<Json> = batch.iter().map(|work| span(work)).collect();
         json!({"resourceSpans": [{"resource": self.resource, "scopeSpans": [{"scope": scope, "spans": spans}]}]})
     }
+}
+
+/// How many spans a collector says that it did not take; what is no such answer says nothing.
+fn refused(answer: &[u8]) -> u64 {
+    let answer: Json = serde_json::from_slice(answer).unwrap_or_default();
+    // A number of 64 bits is a text in this JSON, and a number to many who write it.
+    answer.pointer("/partialSuccess/rejectedSpans").map_or(0, |count| {
+        count.as_u64().or_else(|| count.as_str().and_then(|text| text.parse().ok())).unwrap_or(0)
+    })
 }
 
 /// Where spans are sent, given the address of a collector or the whole URL.
@@ -187,6 +214,15 @@ mod tests {
         let good = span(&Work { end: End::Good, parent: None, target: None, ..work });
         assert_eq!((&good["status"], &good["name"]), (&json!({}), &json!("tools/call")));
         assert!(good.get("parentSpanId").is_none());
+    }
+
+    #[test]
+    fn what_a_collector_refuses_in_good_order_is_counted() {
+        assert_eq!(refused(br#"{"partialSuccess": {"rejectedSpans": "3"}}"#), 3);
+        assert_eq!(refused(br#"{"partialSuccess": {"rejectedSpans": 2}}"#), 2);
+        for none in [&b""[..], b"{}", b"[]", b"ok", br#"{"partialSuccess": {"rejectedSpans": "-1"}}"#] {
+            assert_eq!(refused(none), 0);
+        }
     }
 
     #[test]
