@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::legacy::{NEWEST, Session};
+use crate::legacy::{NEWEST, Session, request};
 use crate::scripted::{Answer, Asked, Scripted, http, read, result};
 use crate::support::{Http, Reply, Server, eventually};
 
@@ -240,6 +240,36 @@ fn otlp_the_header_is_a_parent_where_the_message_names_none_and_whoever_names_no
     let refused = hop.call("w__none", json!({})).json();
     let trace = refused["error"]["data"]["traceId"].as_str().expect("a trace").to_owned();
     assert_eq!(collector.trace(&trace, 1)[0]["parentSpanId"], Value::Null);
+}
+
+#[test]
+fn otlp_what_w3c_has_handed_on_is_handed_on_and_two_parents_are_none() {
+    let collector = Collector::start();
+    let hop = Hop::start(&collector.url(), false, &[]);
+    let call = Http::tool("w__look", json!({})).header("traceparent", &parent("03"));
+    let call = call.header("tracestate", "a=1").header("tracestate", "b=2");
+    assert_eq!(call.send(hop.server.address).status, 200);
+    assert_eq!(collector.trace(TRACE, 2)[0]["parentSpanId"], CLIENT);
+    let told = hop.told()["traceparent"].as_str().expect("a parent").to_owned();
+    assert!(told.contains(TRACE) && told.ends_with("-03"), "the id stays a random one: {told}");
+    assert_eq!(hop.told()["tracestate"], "a=1,b=2");
+    let call = Http::tool("w__look", json!({})).header("traceparent", &parent("01"));
+    let call = call.header("traceparent", &parent("01")).header("tracestate", "a=1");
+    assert_eq!(call.send(hop.server.address).status, 200);
+    assert!(!hop.told().to_string().contains(TRACE), "{}", hop.told());
+    assert_eq!(hop.told()["tracestate"], Value::Null, "a state without its parent");
+}
+
+#[test]
+fn otlp_the_headers_of_a_batch_are_the_parent_of_all_in_it() {
+    let collector = Collector::start();
+    let hop = Hop::start(&collector.url(), false, &[]);
+    let session = Session::open(&hop.server, "2025-03-26", json!({}));
+    let call = |id: u64| request(id, "tools/call", json!({"name": "w__look", "arguments": {}}));
+    let batch = session.request(&json!([call(1), call(2)])).header("traceparent", &parent("01"));
+    assert_eq!(batch.send(hop.server.address).status, 200);
+    let spans = collector.trace(TRACE, 4);
+    assert_eq!(spans.iter().filter(|span| span["parentSpanId"] == CLIENT).count(), 2, "{spans:#?}");
 }
 
 #[test]
