@@ -14,6 +14,7 @@ mod mcp;
 mod notices;
 mod openapi;
 mod ops;
+mod profile;
 mod quotas;
 mod reply;
 mod route;

@@ -57,6 +57,8 @@ mod operations;
 #[cfg(feature = "otlp")]
 mod otlp;
 #[cfg(test)]
+mod profile;
+#[cfg(test)]
 #[cfg(feature = "redis")]
 mod replicas;
 #[cfg(test)]
