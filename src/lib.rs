@@ -21,7 +21,7 @@
 //! | [`plugins`] | the seam, the plugins of the binary, MCP servers behind us (`upstream`), child processes | `protocol` |
 //! | [`backup`] | copies of all that matters, and the way back | `storage`, `config` |
 //! | [`storage`] | the database: SQLite and PostgreSQL | `protocol`, `config` |
-//! | [`telemetry`] | logs, metrics, redaction, recent errors | `config` |
+//! | [`telemetry`] | logs, metrics, redaction, recent errors, traces, profiles | `config` |
 //! | [`config`] | one table of settings, layered | – |
 //! | [`error`] | the closed set of error codes | – |
 //!

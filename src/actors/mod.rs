@@ -26,6 +26,7 @@ pub mod keys;
 pub mod metrics;
 pub mod phase;
 pub mod plugin;
+pub mod profiling;
 pub mod session;
 pub mod sightings;
 pub mod supervision;

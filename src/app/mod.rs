@@ -42,6 +42,7 @@ use crate::http::door::Connections;
 use crate::storage::socket::{self, Socket};
 use crate::storage::{DataFolder, Instance, Nook, Owned, Storage, StorageError, acts};
 use crate::telemetry::metrics::METRICS;
+use crate::telemetry::traces::Collecting;
 
 pub use crate::plugins::child::confine::enter as enter_confinement;
 pub use crate::plugins::child::guard::keep as keep_guard;
@@ -121,6 +122,7 @@ pub struct App {
     is_shared: bool,
     drain: Duration,
     doom: watch::Receiver<Option<String>>,
+    collecting: Collecting,
     ground: Ground,
 }
 
@@ -222,6 +224,7 @@ impl App {
         owners::count_together(&frame);
         let connections = Arc::clone(&frame.connections);
         let offer = offer(network.as_ref(), &ground);
+        let collecting = Collecting::begin(&config.telemetry, &instance.id).map_err(StartError::Part)?;
         // One client needs no more than one worker, and a second one beside a call that computes.
         let most = if network.is_some() { usize::MAX } else { 2 };
         let manners = http::Manners {
@@ -249,6 +252,7 @@ impl App {
             is_shared: false,
             drain: Duration::from_secs(config.server.drain_seconds),
             doom,
+            collecting,
             ground,
         })
     }
@@ -311,7 +315,7 @@ impl App {
     /// Stops: refuses new requests, ends the listen streams with their result, lets calls in flight finish within
     /// the drain deadline, and writes out the history. Where others listen at the same address, whoever is connected is
     /// first served once more, and nobody is refused.
-    pub async fn stop(self) -> Ended {
+    pub async fn stop(mut self) -> Ended {
         let mut cut = Vec::new();
         let deadline = Instant::now() + self.drain;
         if self.is_shared || self.offer.as_ref().is_some_and(Offer::is_taken) {
@@ -359,6 +363,8 @@ impl App {
         }
         drop((self.socket, self.offer));
         drop(self.ground);
+        // Last of all: neither the history nor a server that takes over waits for who collects traces.
+        self.collecting.end().await;
         if cut.is_empty() { Ended::Clean } else { Ended::Cut(cut.join("; ")) }
     }
 }

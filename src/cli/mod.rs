@@ -25,7 +25,6 @@ mod status;
 mod stdio;
 mod tools;
 mod tree;
-mod trust;
 mod version;
 
 use std::ffi::OsString;

@@ -7,8 +7,9 @@ use std::time::Duration;
 use base64::Engine as _;
 use serde_json::{Map, Value, json};
 
-use super::{Exit, local, trust};
+use super::{Exit, local};
 use crate::config::{Config, Secret};
+use crate::telemetry::trust;
 
 /// The revision that is spoken.
 pub const REVISION: &str = "2026-07-28";

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::faults::Faults;
 use super::layers::{Given, last_words};
-use super::{CacheKind, Config, CountIn, Environment};
+use super::{CacheKind, Config, CountIn, Environment, collector};
 
 /// Checks a configuration whose values all have the right types. Whether there are keys at all, only the database knows.
 pub fn check(config: &Config, given: &[Given], faults: &mut Faults) {
@@ -21,10 +21,11 @@ pub fn check(config: &Config, given: &[Given], faults: &mut Faults) {
     check_database(config, &mut refuse);
     check_limits(config, &mut refuse);
     check_redis(config, &mut refuse);
+    collector::check(config, &mut refuse);
     check_together(config, &mut refuse);
 }
 
-type Refuse<'a> = dyn FnMut(&str, String) + 'a;
+pub(super) type Refuse<'a> = dyn FnMut(&str, String) + 'a;
 
 fn check_server(config: &Config, refuse: &mut Refuse<'_>) {
     let server = &config.server;

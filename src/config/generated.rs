@@ -226,6 +226,7 @@ fn default_in_words(setting: &Setting) -> String {
 fn sample(setting: &Setting, form: fn(&str) -> String) -> String {
     let example = match setting.key {
         "server.public_url" => "\"https://mcp.example.org\"",
+        "telemetry.otlp_endpoint" => "\"http://127.0.0.1:4318\"",
         "tls.cert" => "\"/etc/waygate/tls/cert.pem\"",
         "tls.key" => "\"/etc/waygate/tls/key.pem\"",
         "tls.client_ca" => "\"/etc/waygate/tls/clients.pem\"",
@@ -314,6 +315,7 @@ mod tests {
             "/backup/dir",
             "/backup/passphrase",
             "/cache/redis_url",
+            "/telemetry/otlp_headers",
         ];
         assert_eq!(errors, wanted);
         assert!(

@@ -2,6 +2,7 @@
 //! the table of settings, and how files, variables and flags become these values.
 
 mod checks;
+mod collector;
 mod faults;
 mod files;
 pub mod generated;
@@ -100,6 +101,8 @@ pub struct Config {
     pub backup: Backup,
     /// The log.
     pub log: Log,
+    /// Traces.
+    pub telemetry: Telemetry,
     /// Health checks.
     pub health: Health,
 }
@@ -422,6 +425,20 @@ pub enum LogFormat {
     Text,
     /// For collectors.
     Json,
+}
+
+/// `[telemetry]`: traces for a collector.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Telemetry {
+    /// Where it is.
+    pub otlp_endpoint: Option<String>,
+    /// What it wants to be shown.
+    pub otlp_headers: Option<Secret>,
+    /// Of traces that begin here, so many are collected.
+    pub sample_per_mille: u32,
+    /// Spans that may wait to be sent.
+    pub queue_max: usize,
 }
 
 /// `[health]`: when a part counts as stuck.

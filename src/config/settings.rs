@@ -136,6 +136,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ("history", "The record of all calls."),
     ("backup", "Copies of all that matters."),
     ("log", "The log."),
+    ("telemetry", "Traces for a collector of OpenTelemetry."),
     ("health", "Health checks."),
 ];
 
@@ -347,6 +348,15 @@ pub const SETTINGS: &[Setting] = &[
         "`text` for people, in local time; `json` for collectors, in UTC."),
     setting("log.file", "WAYGATE_LOG_FILE", Bool, ByMode { local_vm: "true", container: "false" },
         "Whether `<data root>/logs/waygate.log` is written too."),
+
+    setting("telemetry.otlp_endpoint", "WAYGATE_OTLP_ENDPOINT", Text, Unset,
+        "The collector that takes traces over OTLP/HTTP, as `http://127.0.0.1:4318`; with none, no traces are made."),
+    setting("telemetry.otlp_headers", "WAYGATE_OTLP_HEADERS", Secret, Unset,
+        "Headers that it wants, as `name=value,name=value`."),
+    setting("telemetry.sample_per_mille", "WAYGATE_TRACE_SAMPLE_PER_MILLE", from_to(0, 1000), Is("1000"),
+        "How many of a thousand traces that begin here are collected; one that a client began is if the client says so.").unit("traces"),
+    setting("telemetry.queue_max", "WAYGATE_TRACE_QUEUE_MAX", from_to(1, 1_000_000), Is("2048"),
+        "Spans that may wait to be sent; more are dropped and counted.").unit("spans"),
 
     setting("health.beat_seconds", "WAYGATE_HEALTH_BEAT_SECONDS", from_to(1, 3600), Is("1"),
         "Time between two health checks.").unit("seconds"),

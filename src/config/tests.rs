@@ -255,6 +255,34 @@ fn whoever_asks_for_redis_says_where_it_is_and_that_is_never_repeated() {
 }
 
 #[test]
+fn a_collector_of_traces_needs_the_build_for_it_and_its_headers_are_never_repeated() {
+    let faults = |endpoint: &str, headers: &str| {
+        let machine = Machine::new().variable("WAYGATE_OTLP_ENDPOINT", endpoint);
+        let machine =
+            if headers.is_empty() { machine } else { machine.variable("WAYGATE_OTLP_HEADERS", headers) };
+        load(&machine.sources).map_or_else(|faults| faults.to_string(), |_| String::new())
+    };
+    let well = faults("https://collector.example:4318", "authorization=Bearer hidden");
+    assert_eq!(well.contains("build with the feature otlp"), cfg!(not(feature = "otlp")), "{well}");
+    for (endpoint, headers, said) in [
+        ("collector:4318", "", "takes a URL"),
+        ("http://user:hidden@collector:4318", "", "without a password"),
+        ("http://collector:4318/?key=hidden", "", "without a password"),
+        ("http://collector:4318", "authorization=hidden", "in the clear"),
+        ("http://[::1]:4318", "hidden", "no headers"),
+    ] {
+        let found = faults(endpoint, headers);
+        assert!(found.contains(said) && !found.contains("hidden"), "{endpoint}: {found}");
+    }
+    if cfg!(feature = "otlp") {
+        assert_eq!(faults("http://[::1]:4318", "authorization=hidden"), "");
+        assert_eq!(faults("http://127.0.0.1:4318/v1/traces", "authorization=hidden"), "");
+    }
+    let alone = Machine::new().variable("WAYGATE_OTLP_HEADERS", "a=hidden").faults();
+    assert!(alone.iter().any(|(_, text)| text.contains("which is not set")), "{alone:?}");
+}
+
+#[test]
 fn broken_toml_is_named_by_its_line() {
     let machine = Machine::new().file("etc/default.toml", "[server]\nport = 1\nhost = \n");
     assert!(

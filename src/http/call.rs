@@ -12,13 +12,14 @@ use actix_web::{HttpRequest, HttpResponse};
 use super::door::{Connection, Door};
 use super::limits::Accepts;
 use super::quotas::Payer;
-use super::{reply, route};
+use super::{reply, route, spans};
 use crate::access::Caller;
 use crate::catalog::ViewName;
 use crate::error::{ErrorCode, Fault};
 use crate::protocol::headers::{Header, Headers};
 use crate::protocol::{Id, Method};
 use crate::telemetry::metrics::METRICS;
+use crate::telemetry::traces::Span;
 
 /// One POST, with all that was settled before its body is read.
 pub struct Call<'a> {
@@ -44,7 +45,7 @@ impl<'a> Call<'a> {
     /// Who is charged for what it asks.
     pub fn payer(&self) -> Payer<'_> {
         let Self { caller, from, view, request_id, is_own, .. } = self;
-        Payer { caller, from: *from, view, request_id, session: None, is_free: *is_own }
+        Payer { caller, from: *from, view, request_id, session: None, span: None, is_free: *is_own }
     }
 
     /// Its headers that repeat the body.
@@ -62,6 +63,8 @@ pub struct Asked {
     pub method: String,
     /// What the client takes.
     pub accepts: Accepts,
+    /// Its place in the trace that it is part of.
+    pub span: Span,
 }
 
 /// What of the catalog a request is about: out of its path, as its caller sees it.
@@ -96,6 +99,7 @@ pub fn view_at(bundle: Option<&str>, caller: &Caller) -> Result<ViewName, Fault>
 pub fn refuse(call: &Call<'_>, asked: &Asked, fault: &Fault) -> HttpResponse {
     let known = Method::parse(&asked.method).map_or("unknown", Method::name);
     METRICS.requests.with_label_values(&[known, fault.code.name()]).inc();
+    spans::refused(&asked.span, fault);
     reply::rpc_error(Some(&asked.id), fault, known, &call.request_id)
 }
 

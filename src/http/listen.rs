@@ -60,6 +60,7 @@ pub async fn open(call: &Call<'_>, asked: &Asked, wanted: &Wanted) -> Result<Htt
     // A view is compared with what it becomes from when it was looked at.
     drop(house.shelf.view(&call.view));
     tally::ended(Method::Listen, "ok");
+    asked.span.ended("ok");
     let body = Body {
         first: Some(first),
         feed: opened.feed,

@@ -15,9 +15,10 @@ use super::call::{self, Asked, Busy, Call, Mirrors, SESSION_ID};
 use super::caller::Wants;
 use super::door::{Connection, Door};
 use super::limits;
+use super::quotas::Payer;
 use super::route::{self, Routed, Wanted};
 use super::stream::Performing;
-use super::{caller, legacy, listen, quotas, reply, stream, tally};
+use super::{caller, legacy, listen, quotas, reply, spans, stream, tally};
 use crate::access::Caller;
 use crate::access::keys::Scope;
 use crate::actors::supervision::message_of;
@@ -25,6 +26,7 @@ use crate::error::{ErrorCode, Fault};
 use crate::protocol::headers::{self, Header, Headers};
 use crate::protocol::modern::{self, Member, Meta, Params};
 use crate::protocol::{Eras, Id, MODERN, Message, Method, Revision, render};
+use crate::telemetry::traces::Span;
 
 /// What all URLs of MCP ask for.
 pub const MCP: Wants = Wants::Scope(Scope::Mcp);
@@ -128,31 +130,41 @@ pub async fn answer(call: &Call<'_>, body: Bytes) -> HttpResponse {
             Box::pin(legacy::batch(call, accepts, &whole)).await.unwrap_or_else(|fault| refuse(None, &fault))
         }
         Ok(Message::Request { id, method, params }) => {
-            let asked = Asked { id, method, accepts };
-            let eras = call.door.frame.eras;
-            // Who speaks no stateless revision takes all for a request of a session.
-            let is_modern = eras != Eras::Legacy && is_modern(&call.mirrors(), &asked.method, &params);
-            speaks(call, if is_modern { 1 } else { 2 });
-            let refuse = |fault: Fault| call::refuse(call, &asked, &fault.traced(params.trace().id()));
-            if !is_modern {
-                if eras == Eras::Modern {
-                    let revision = params.revision().and_then(Member::text).unwrap_or_default();
-                    return refuse(headers::unsupported(&revision));
-                }
-                if let Some(fault) = refuse_legacy(&call.mirrors(), &asked.method) {
-                    return refuse(fault);
-                }
-                let served = Box::pin(legacy::request(call, &asked, params)).await;
-                return served.unwrap_or_else(|fault| call::refuse(call, &asked, &fault));
-            }
-            let _busy = Busy::begin();
-            let served = AssertUnwindSafe(serve(call, &asked, &params)).catch_unwind().await;
-            let served = served.unwrap_or_else(|panic| {
-                Err(Fault::internal(format!("a handler panicked: {}", message_of(panic.as_ref()))))
-            });
-            served.unwrap_or_else(refuse)
+            // What the server asks itself, to see whether it is ready, is nobody's trace.
+            let begin = || spans::begin(call.headers, (&id, &call.request_id), &method, &params);
+            let span = if call.is_own { Span::NONE } else { begin() };
+            request(call, &Asked { id, method, accepts, span }, params).await
         }
     }
+}
+
+/// Answers one request.
+async fn request(call: &Call<'_>, asked: &Asked, params: Box<Params>) -> HttpResponse {
+    let eras = call.door.frame.eras;
+    // Who speaks no stateless revision takes all for a request of a session.
+    let is_modern = eras != Eras::Legacy && is_modern(&call.mirrors(), &asked.method, &params);
+    speaks(call, if is_modern { 1 } else { 2 });
+    let refuse = |fault: Fault| {
+        let trace = params.trace().under(&asked.span);
+        call::refuse(call, asked, &fault.traced(trace.id()))
+    };
+    if !is_modern {
+        if eras == Eras::Modern {
+            let revision = params.revision().and_then(Member::text).unwrap_or_default();
+            return refuse(headers::unsupported(&revision));
+        }
+        if let Some(fault) = refuse_legacy(&call.mirrors(), &asked.method) {
+            return refuse(fault);
+        }
+        let served = Box::pin(legacy::request(call, asked, params)).await;
+        return served.unwrap_or_else(|fault| call::refuse(call, asked, &fault));
+    }
+    let _busy = Busy::begin();
+    let served = AssertUnwindSafe(serve(call, asked, &params)).catch_unwind().await;
+    let served = served.unwrap_or_else(|panic| {
+        Err(Fault::internal(format!("a handler panicked: {}", message_of(panic.as_ref()))))
+    });
+    served.unwrap_or_else(refuse)
 }
 
 /// What is answered to a body that nobody can read: it is charged like a request.
@@ -196,20 +208,24 @@ impl Served {
 
 /// All that is done with a request before anything of it is awaited.
 fn begin(call: &Call<'_>, asked: &Asked, params: &Params) -> Result<(Method, Served), Fault> {
-    let places = quotas::enter(&call.door.frame, &call.payer(), &asked.method, params)?;
+    let payer = Payer { span: Some(&asked.span), ..call.payer() };
+    let places = quotas::enter(&call.door.frame, &payer, &asked.method, params)?;
     let headers = call.mirrors();
     let meta = Meta::open(params)?;
     headers::check_version(&headers, &meta.version)?;
+    asked.span.say("mcp.protocol.version", MODERN);
     headers::check_method(&headers, &asked.method)?;
     let method = Method::parse(&asked.method).ok_or_else(|| unknown_method(&asked.method))?;
     headers::check_name(&headers, method, params.target(method).as_deref())?;
     let served = match route::find(&call.door.frame.house, &call.view, method, params, Some(&headers))? {
         Routed::Page(page) => {
             tally::ended(method, "ok");
+            asked.span.ended("ok");
             Served::Ready(stream::send(render::result(&asked.id, page.finished()), asked.accepts))
         }
         Routed::Listen(wanted) => Served::Listen(wanted),
         Routed::Perform(task) => {
+            spans::about(&asked.span, &task);
             Served::Performing(stream::perform(call, asked, params, meta, (task, places))?)
         }
     };

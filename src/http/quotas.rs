@@ -21,6 +21,7 @@ use crate::config::{Limits, Quota};
 use crate::error::Fault;
 use crate::protocol::Method;
 use crate::protocol::modern::Params;
+use crate::telemetry::traces::Span;
 
 /// Between two lines in the log that say that calls are refused since there are too many.
 const SAID_EVERY_SECONDS: u64 = 10;
@@ -47,6 +48,8 @@ pub struct Payer<'a> {
     pub request_id: &'a Arc<str>,
     /// What logs and history call their session, if they have one.
     pub session: Option<&'a Arc<str>>,
+    /// The request's place in its trace, if it has one.
+    pub span: Option<&'a Span>,
     /// Whether nobody is charged.
     pub is_free: bool,
 }
@@ -233,8 +236,9 @@ pub fn enter(frame: &Frame, payer: &Payer<'_>, method: &str, params: &Params) ->
         if let Some(method) = method {
             let catalog = frame.house.shelf.view(payer.view);
             let target = catalog.and_then(|catalog| target(&catalog, method, params));
-            let Payer { caller, session, request_id, .. } = *payer;
-            let trace_id = params.trace().id().map(Arc::from);
+            let Payer { caller, session, request_id, span, .. } = *payer;
+            let said = params.trace();
+            let trace_id = span.and_then(Span::trace_id).or(said.id()).map(Arc::from);
             let code = fault.code;
             let refused = Refused { caller, method, target, session, request_id, trace_id, detail, code };
             limited::record(&frame.house.bench, refused);

@@ -18,7 +18,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::call::{Asked, Busy, Call};
 use super::limits::Accepts;
-use super::{notices, reply, tally};
+use super::{notices, reply, spans, tally};
 use crate::access::limits::Places;
 use crate::actors::executor::CommandExecutor;
 use crate::actors::executor::messages::{Done, Listener, Notice, Perform, Task};
@@ -26,6 +26,7 @@ use crate::actors::supervision::Waits;
 use crate::error::{ErrorCode, Fault};
 use crate::protocol::modern::{Meta, Params};
 use crate::protocol::{Id, Method, Raw, Revision, render};
+use crate::telemetry::traces::Span;
 
 /// Notices that may wait for a slow reader; beyond, progress and log lines are lost.
 const NOTICES_MAX: usize = 256;
@@ -75,7 +76,7 @@ pub fn perform(
         state: params.state()?,
         client: meta.client,
         client_name: meta.client_name,
-        trace: meta.trace,
+        trace: meta.trace.under(&asked.span),
         foreign: params.foreign(),
         wants_progress: wants && token.is_some(),
         notices: sender.map(|sender| Arc::new(sender) as Arc<dyn Listener>),
@@ -141,6 +142,7 @@ async fn speak(
             id: asked.id.clone(),
             during: method,
             request_id: Arc::clone(&call.request_id),
+            span: asked.span.clone(),
             keep_alive: call.door.frame.limits.stream_keep_alive,
             _guard: guard,
             _busy: Busy::begin(),
@@ -168,6 +170,7 @@ pub fn lost(error: &MailboxError) -> Fault {
 
 fn finish(asked: &Asked, method: Method, done: Done) -> Result<HttpResponse, Fault> {
     tally::ended(method, done.outcome);
+    asked.span.ended(done.outcome);
     Ok(send(render::result(&asked.id, &done.result), asked.accepts))
 }
 
@@ -180,6 +183,7 @@ struct Speaking {
     id: Id,
     during: Method,
     request_id: Arc<str>,
+    span: Span,
     keep_alive: Duration,
     _guard: DropGuard,
     _busy: Busy,
@@ -213,8 +217,12 @@ impl Speaking {
         }
         self.answer = None;
         let (message, outcome) = match done {
-            Ok(done) => (render::result(&self.id, &done.result), done.outcome),
+            Ok(done) => {
+                self.span.ended(done.outcome);
+                (render::result(&self.id, &done.result), done.outcome)
+            }
             Err(fault) => {
+                spans::refused(&self.span, &fault);
                 reply::note(&fault, self.during.name(), &self.request_id);
                 (render::error(Some(&self.id), &fault, &self.request_id), fault.code.name())
             }

@@ -11,7 +11,7 @@ use actix_web::{HttpRequest, HttpResponse, Resource, Route};
 
 use super::caller::Wants;
 use super::door::Door;
-use super::{MCP, admin, explain, legacy, mcp, openapi, ops};
+use super::{MCP, admin, explain, legacy, mcp, openapi, ops, profile};
 use crate::access::keys::Scope;
 
 /// By whom a method is served; each worker makes its own.
@@ -62,6 +62,16 @@ pub static URLS: &[Url] = &[
     Url { path: "/diagnostics/cache", wants: READ, methods: &[(Method::GET, || web::to(ops::cache))] },
     Url { path: "/diagnostics/actors", wants: READ, methods: &[(Method::GET, || web::to(ops::actors))] },
     Url { path: explain::PATH, wants: READ, methods: &[(Method::GET, || web::to(explain::explain))] },
+    Url {
+        path: profile::CPU,
+        wants: profile::OPERATOR,
+        methods: &[(Method::POST, || web::to(profile::cpu))],
+    },
+    Url {
+        path: profile::HEAP,
+        wants: profile::OPERATOR,
+        methods: &[(Method::POST, || web::to(profile::heap))],
+    },
     Url {
         path: "/diagnostics/actors/{name}/crash",
         wants: Wants::Operator,

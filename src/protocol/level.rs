@@ -4,6 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::telemetry::traces::Span;
+
 /// The levels of RFC 5424, in rising gravity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -26,7 +28,7 @@ pub enum LogLevel {
     Emergency,
 }
 
-/// W3C trace context as it came in `_meta`, handed on unchanged.
+/// W3C trace context as it came in `_meta`; handed on unchanged, unless this hop has a span of its own.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Trace {
     /// `traceparent`, checked.
@@ -41,6 +43,17 @@ impl Trace {
     /// The 32 hexadecimal digits of the trace id.
     pub fn id(&self) -> Option<&str> {
         self.parent.as_deref()?.split('-').nth(1)
+    }
+
+    /// The same within `span`, if that is anything: what is done there is told of it and not of what is above.
+    #[must_use]
+    pub fn under(self, span: &Span) -> Self {
+        match span.onward() {
+            Some((parent, state)) => {
+                Self { parent: Some(parent.to_owned()), state: state.map(str::to_owned), ..self }
+            }
+            None => self,
+        }
     }
 
     /// Whether `text` is a `traceparent`: `00-{32 hex}-{16 hex}-{2 hex}`, ids not all zero.

@@ -30,6 +30,8 @@ pub const TLS_RELOAD: &str = "tls/reload";
 pub const KEYS_REFUSE: &str = "keys/refuse";
 /// Answers that were kept were forgotten.
 pub const CACHE_CLEAR: &str = "cache/clear";
+/// The processor's time was sampled.
+pub const PROFILE_CPU: &str = "profile/cpu";
 /// Old rows were deleted.
 pub const HISTORY_PRUNE: &str = "history/prune";
 /// A backup was made.

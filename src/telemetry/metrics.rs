@@ -98,6 +98,8 @@ metrics! {
     cache_evictions: IntCounter = "waygate_cache_evictions_total";
     /// Times that Redis gave no answer, or none in time, to a call.
     cache_failures: IntCounter = "waygate_cache_failures_total";
+    /// Spans of traces, by what became of them (`sent`, `dropped` since too many waited, `failed` since the collector did not take them).
+    spans: IntCounterVec = "waygate_trace_spans_total", "outcome";
     /// Actors alive, by kind.
     actors: IntGaugeVec = "waygate_actors", "kind";
     /// Restarts after a panic, by kind.

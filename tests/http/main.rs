@@ -54,6 +54,11 @@ mod openapi;
 #[cfg(test)]
 mod operations;
 #[cfg(test)]
+#[cfg(feature = "otlp")]
+mod otlp;
+#[cfg(test)]
+mod profile;
+#[cfg(test)]
 #[cfg(feature = "redis")]
 mod replicas;
 #[cfg(test)]

@@ -123,7 +123,11 @@ fn each_operation_says_who_may_have_it_what_it_takes_and_what_it_answers() {
             (everybody, !everybody),
             "{what}"
         );
-        let scope = if path.starts_with("/admin") || path.ends_with("/crash") || path == "/plugins/reload" {
+        let scope = if path.starts_with("/admin")
+            || path.ends_with("/crash")
+            || path.starts_with("/diagnostics/profile")
+            || path == "/plugins/reload"
+        {
             json!(["admin"])
         } else if ["/metrics", "/plugins", "/bundles", "/diagnostics"]
             .iter()
@@ -312,6 +316,9 @@ fn what_the_admin_api_takes_and_answers_is_what_is_described() {
         assert_eq!(reply.status, 404, "{method} {path}");
     }
     assert_eq!(act("POST", "/plugins/reload", "/plugins/reload", None).status, 200);
+    let (heap, cpu) = ("/diagnostics/profile/heap", "/diagnostics/profile/cpu");
+    assert_eq!(act("POST", heap, heap, None).status, 200);
+    assert_eq!(act("POST", cpu, &format!("{cpu}?seconds=0"), None).status, 400);
     let clear = "/admin/api/cache/clear";
     assert_eq!(act("POST", clear, clear, None).status, 200);
     assert_eq!(act("POST", clear, &format!("{clear}?plugin=nobody"), None).status, 404);

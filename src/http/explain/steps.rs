@@ -264,6 +264,7 @@ fn limit(
         view,
         request_id: &Arc::default(),
         session: None,
+        span: None,
         is_free: false,
     };
     let found = frame.quotas.foresee(&payer, bundle.as_deref()).and_then(|()| limited::look(entry));

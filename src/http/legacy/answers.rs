@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::super::call::Busy;
 use super::super::door::Door;
 use super::super::route::{self, Routed};
-use super::super::{listen, reply, tally};
+use super::super::{listen, reply, spans, tally};
 use super::conversation::Conversation;
 use super::voice::Voice;
 use crate::access::Caller;
@@ -32,6 +32,7 @@ use crate::protocol::legacy::{self};
 use crate::protocol::modern::Params;
 use crate::protocol::{Id, Method, Raw, render};
 use crate::telemetry::metrics::METRICS;
+use crate::telemetry::traces::Span;
 
 /// One request of a session, with all that is needed to answer it wherever it is carried on.
 pub struct Request {
@@ -51,6 +52,8 @@ pub struct Request {
     pub params: Box<Params>,
     /// Its places with all whose calls are limited, held until it is answered.
     pub places: Places,
+    /// Its place in the trace that it is part of.
+    pub span: Span,
 }
 
 /// What answers a request.
@@ -89,10 +92,12 @@ fn word(request: &Request, answer: Answer) -> Result<Option<Vec<u8>>, Fault> {
         Answer::Result(result) => {
             // Only methods that there are have results.
             METRICS.requests.with_label_values(&[request.method.as_str(), "ok"]).inc();
+            request.span.ended("ok");
             Some(legacy::result(&request.id, &result))
         }
         Answer::Done(method, done) => {
             tally::ended(method, done.outcome);
+            request.span.ended(done.outcome);
             let agreed = agreed(request)?;
             let answer = convert::answer(&request.id, method, &done.result, agreed.revision);
             Some(answer.map_err(|error| Fault::internal(error.to_string()))?)
@@ -114,6 +119,7 @@ fn note(method: Option<Method>, fault: &Fault, request_id: &str) {
 
 fn refuse(request: &Request, method: Option<Method>, fault: Fault) -> Vec<u8> {
     note(method, &fault, &request.request_id);
+    spans::refused(&request.span, &fault);
     // A tool that needs what the client cannot do has failed: a model can read that, and try another way.
     if fault.code == ErrorCode::MissingCapability && method == Some(Method::ToolsCall) {
         let says =
@@ -134,6 +140,10 @@ async fn carry_out(request: &Request, method: Option<Method>, voice: &Arc<Voice>
         ("ping", _) => return Ok(Answer::Result(Raw::trusted("{}"))),
         (_, agreed) => agreed?,
     };
+    if request.span.is_collected() {
+        request.span.say("mcp.protocol.version", agreed.revision.name());
+        request.span.say("mcp.session.id", request.session.label.to_string());
+    }
     match (request.method.as_str(), method) {
         ("logging/setLevel", _) => set_level(request),
         ("resources/subscribe", _) => subscribe(request).await,
@@ -151,6 +161,7 @@ async fn carry_out(request: &Request, method: Option<Method>, voice: &Arc<Voice>
                     result.map(Answer::Result).map_err(|error| Fault::internal(error.to_string()))
                 }
                 Routed::Perform(task) => {
+                    spans::about(&request.span, &task);
                     let done = Conversation::new(request, agreed, voice).run(method, task).await?;
                     Ok(done.map_or(Answer::Nothing, |done| Answer::Done(method, done)))
                 }

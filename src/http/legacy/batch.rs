@@ -12,14 +12,15 @@ use serde_json::value::RawValue;
 use super::super::call::Call;
 use super::super::limits::Accepts;
 use super::super::quotas::{self, Payer};
-use super::super::reply;
+use super::super::{reply, spans};
 use super::answers::{self, Request};
 use super::voice::Voice;
 use super::{answered, notice, session_of, streams};
 use crate::actors::session::SessionHandle;
 use crate::actors::session::outbox::LaneKind;
 use crate::error::{ErrorCode, Fault};
-use crate::protocol::{Message, Raw, Revision, modern, render};
+use crate::protocol::modern::{self, Params};
+use crate::protocol::{Id, Message, Raw, Revision, render};
 
 /// Messages of one batch.
 const BATCH_MAX: usize = 100;
@@ -56,25 +57,10 @@ pub async fn batch(call: &Call<'_>, accepts: Accepts, whole: &Raw) -> Result<Htt
     for item in items {
         match Message::parse(whole.part(item).bytes().clone()) {
             Ok(Message::Request { id, method, params }) => {
-                let request_id = call.door.frame.house.ids.next();
-                let payer = Payer { session: Some(&session.label), request_id: &request_id, ..call.payer() };
-                let places = match quotas::enter(&call.door.frame, &payer, &method, &params) {
-                    Ok(places) => places,
-                    Err(fault) => {
-                        refused.push(answers::limited(&id, &method, &fault, &request_id));
-                        continue;
-                    }
-                };
-                requests.push(Request {
-                    door: call.door.clone(),
-                    caller: call.caller.clone(),
-                    request_id,
-                    session: Arc::clone(&session),
-                    id,
-                    method,
-                    params,
-                    places,
-                });
+                match enter(call, &session, (id, method, params)) {
+                    Ok(request) => requests.push(request),
+                    Err(answer) => refused.push(answer),
+                }
             }
             Ok(Message::Notification { method, params }) => notice(&session, &method, &params),
             // An answer to nothing is no reason to refuse the rest.
@@ -95,6 +81,33 @@ pub async fn batch(call: &Call<'_>, accepts: Accepts, whole: &Raw) -> Result<Htt
         on_a_stream(session, requests, refused, call)
     } else {
         as_an_array(session, requests, refused).await
+    })
+}
+
+/// Charges one request of a batch; what is answered to it when a limit was reached.
+fn enter(
+    call: &Call<'_>,
+    session: &Arc<SessionHandle>,
+    (id, method, params): (Id, String, Box<Params>),
+) -> Result<Request, Vec<u8>> {
+    let request_id = call.door.frame.house.ids.next();
+    let span = spans::begin(call.headers, (&id, &request_id), &method, &params);
+    let label = Some(&session.label);
+    let payer = Payer { session: label, request_id: &request_id, span: Some(&span), ..call.payer() };
+    let places = quotas::enter(&call.door.frame, &payer, &method, &params).map_err(|fault| {
+        spans::refused(&span, &fault);
+        answers::limited(&id, &method, &fault, &request_id)
+    })?;
+    Ok(Request {
+        door: call.door.clone(),
+        caller: call.caller.clone(),
+        request_id,
+        session: Arc::clone(session),
+        id,
+        method,
+        params,
+        places,
+        span,
     })
 }
 

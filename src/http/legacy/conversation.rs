@@ -108,7 +108,7 @@ impl<'a> Conversation<'a> {
             wants_progress: meta.progress_token()?.is_some(),
             client: meta.client,
             client_name: meta.client_name,
-            trace: meta.trace,
+            trace: meta.trace.under(&request.span),
             foreign: request.params.foreign(),
             notices: Some(Arc::clone(self.voice) as Arc<dyn Listener>),
             log_level: request.session.log_level(),

@@ -34,7 +34,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use super::call::{Asked, Call, Mirrors, SESSION_ID, view_of};
 use super::door::Door;
 use super::quotas::{self, Payer};
-use super::{caller, limits, mcp, reply};
+use super::{caller, limits, mcp, reply, spans};
 use crate::access::Caller;
 use crate::actors::session::SessionHandle;
 use crate::actors::session::messages::Answered;
@@ -130,12 +130,13 @@ pub async fn request(call: &Call<'_>, asked: &Asked, params: Box<Params>) -> Res
     }
     let session = session_of(&call.door, &call.caller, &call.view, &headers);
     let label = session.as_ref().ok().map(|session| &session.label);
-    let payer = Payer { session: label, ..call.payer() };
+    let payer = Payer { session: label, span: Some(&asked.span), ..call.payer() };
     let entered = quotas::enter(&call.door.frame, &payer, &asked.method, &params);
     let session = session?;
     let places = match entered {
         Ok(places) => places,
         Err(fault) => {
+            spans::refused(&asked.span, &fault);
             let answer = answers::limited(&asked.id, &asked.method, &fault, &call.request_id);
             let mut response = super::stream::send(answer, asked.accepts);
             reply::say_limit(response.headers_mut(), &fault);
@@ -151,6 +152,7 @@ pub async fn request(call: &Call<'_>, asked: &Asked, params: Box<Params>) -> Res
         method: asked.method.clone(),
         params,
         places,
+        span: asked.span.clone(),
     };
     Ok(waiting::answer(request, asked.accepts).await)
 }
@@ -179,6 +181,7 @@ fn initialize(
     session.agree(agreed);
     house.sessions.note_change(&session);
     METRICS.requests.with_label_values(&["initialize", "ok"]).inc();
+    asked.span.ended("ok");
     let answer = legacy::result(&asked.id, &welcome);
     let mut response = super::stream::send(answer, asked.accepts);
     if let Ok(id) = HeaderValue::from_str(&session.id) {

@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use actix_web::http::header::HeaderMap;
 use actix_web::web::{Bytes, Data, Payload, Query};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Deserialize;
@@ -13,7 +14,7 @@ use serde::Deserialize;
 use super::super::call::{Busy, Mirrors, view_of};
 use super::super::door::Door;
 use super::super::quotas::{self, Payer};
-use super::super::{caller, limits, mcp, reply};
+use super::super::{caller, limits, mcp, reply, spans};
 use super::answers::{self, Request};
 use super::voice::Voice;
 use super::{answered, check_version, events_required, notice, session_unknown, streams};
@@ -26,6 +27,7 @@ use crate::protocol::legacy::{self, handshake};
 use crate::protocol::modern::{self, Params};
 use crate::protocol::{Id, Malformed, Message, Revision, render};
 use crate::telemetry::metrics::METRICS;
+use crate::telemetry::traces::Span;
 
 /// The path that sessions of this transport are bound to.
 const PATH: &str = "/sse";
@@ -43,7 +45,8 @@ fn begin(request: &HttpRequest, door: &Door, request_id: &Arc<str>) -> Result<Ht
     events_required(limits::accepts(request.headers()))?;
     let view = view_of(request, &caller)?;
     let from = door.frame.quotas.origin(request, &door.frame, &caller);
-    let payer = Payer { caller: &caller, from, view: &view, request_id, session: None, is_free: false };
+    let payer =
+        Payer { caller: &caller, from, view: &view, request_id, session: None, span: None, is_free: false };
     quotas::charge(&door.frame, &payer)?;
     let session = door.frame.house.sessions.open(&caller, PATH, &view)?;
     session.touch();
@@ -97,7 +100,14 @@ pub async fn post(
     let whose = whose.as_ref().map(|whose| whose.session_id.as_str()).unwrap_or_default();
     let accepted = find(&request, &door, &caller, whose).and_then(|session| {
         let address = door.frame.quotas.origin(&request, &door.frame, &caller);
-        let from = From { door: &door, caller: &caller, request_id: &request_id, session: &session, address };
+        let from = From {
+            door: &door,
+            headers: request.headers(),
+            caller: &caller,
+            request_id: &request_id,
+            session: &session,
+            address,
+        };
         from.accept(body)
     });
     match accepted {
@@ -127,6 +137,7 @@ fn find(
 /// Where a message comes from.
 struct From<'a> {
     door: &'a Data<Door>,
+    headers: &'a HeaderMap,
     caller: &'a Caller,
     request_id: &'a Arc<str>,
     session: &'a Arc<SessionHandle>,
@@ -164,23 +175,33 @@ impl From<'_> {
         method: String,
         params: Box<Params>,
     ) -> Result<(), Box<Malformed>> {
+        let span = spans::begin(self.headers, (&id, self.request_id), &method, &params);
         let payer = Payer {
             caller: self.caller,
             from: self.address,
             view: self.session.view(),
             request_id: self.request_id,
             session: Some(&self.session.label),
+            span: Some(&span),
             is_free: false,
         };
         match quotas::enter(&self.door.frame, &payer, &method, &params) {
             Err(fault) => {
+                spans::refused(&span, &fault);
                 let answer = answers::limited(&id, &method, &fault, self.request_id);
                 self.session.outbox.put(lane, answer, false);
                 Ok(())
             }
-            Ok(_) if method == "initialize" => self.initialize(lane, id, &params),
+            Ok(_) if method == "initialize" => {
+                let begun = self.initialize(lane, id, &params);
+                match &begun {
+                    Ok(()) => span.ended("ok"),
+                    Err(malformed) => spans::refused(&span, &malformed.fault),
+                }
+                begun
+            }
             Ok(places) => {
-                self.answer(lane, (id, method, params), places);
+                self.answer(lane, (id, method, params), (places, span));
                 Ok(())
             }
         }
@@ -201,7 +222,12 @@ impl From<'_> {
         Ok(())
     }
 
-    fn answer(&self, lane: LaneNumber, (id, method, params): (Id, String, Box<Params>), places: Places) {
+    fn answer(
+        &self,
+        lane: LaneNumber,
+        (id, method, params): (Id, String, Box<Params>),
+        (places, span): (Places, Span),
+    ) {
         let revision = self.session.agreed().map_or(Revision::V20241105, |agreed| agreed.revision);
         let voice = Voice::on(
             Arc::clone(self.session),
@@ -218,6 +244,7 @@ impl From<'_> {
             method,
             params,
             places,
+            span,
         };
         // Dropped after the answer was said: the stream may end then, and the server stop.
         let guards = (self.session.begin_answer(), Busy::begin());

@@ -54,7 +54,8 @@ fn open(request: &HttpRequest, door: &Door, request_id: &Arc<str>) -> Result<Htt
         door.frame.house.phase.admits()?;
     }
     let from = door.frame.quotas.origin(request, &door.frame, &caller);
-    let payer = Payer { caller: &caller, from, view: &view, request_id, session: None, is_free: false };
+    let payer =
+        Payer { caller: &caller, from, view: &view, request_id, session: None, span: None, is_free: false };
     quotas::charge(&door.frame, &payer)?;
     let session = session_of(door, &caller, &view, &headers)?;
     events_required(limits::accepts(request.headers()))?;

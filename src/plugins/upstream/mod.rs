@@ -4,7 +4,7 @@
 //! `speaker`, what is said to a server of one era; `modern`, what is said to one of 2026-07-28; `legacy`, what is said to
 //! one with sessions; `inventory`, what it offers; `uris`, a prefix for its resources; `failures`, what its errors mean to
 //! callers; `compose` and `exchange`, messages as they are written and answered; `ways` and `link`, how it is reached;
-//! `credentials`, what its file names but does not hold.
+//! `credentials`, what its file names but does not hold; `spans`, what collectors of traces see of a call.
 //! Must not know clients' eras, callers' identities, or HTTP's other side.
 
 pub mod compose;
@@ -19,6 +19,7 @@ pub mod link;
 pub mod modern;
 pub mod probe;
 pub mod server;
+pub mod spans;
 pub mod speaker;
 #[cfg(test)]
 pub mod testing;

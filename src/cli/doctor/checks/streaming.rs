@@ -10,8 +10,8 @@ use ureq::http::Response;
 use crate::cli::doctor::finding::Finding;
 use crate::cli::doctor::patient::Patient;
 use crate::cli::remote::{REVISION, meta};
-use crate::cli::trust;
 use crate::config::Config;
+use crate::telemetry::trust;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// The first event is written at once: what takes longer was held back.

@@ -10,8 +10,8 @@ use std::time::Duration;
 use ureq::http::{StatusCode, Uri};
 
 use super::super::follow::reader_leaves;
-use crate::cli::trust;
 use crate::config::{Secret, is_loopback};
+use crate::telemetry::trust;
 
 /// How long a URL may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);

@@ -20,11 +20,13 @@ use super::words::{self, Call};
 use crate::plugins::upstream::compose::{self, Era, Wishes};
 use crate::plugins::upstream::exchange::{METHOD_NOT_FOUND, is_mine, veiled};
 use crate::plugins::upstream::link::{Flow, LinkError, Outgoing};
+use crate::plugins::upstream::spans;
 use crate::plugins::{Context, Hop};
 use crate::protocol::modern::Foreign;
 use crate::protocol::{
     Answers, ClientCapabilities, Incoming, InputMethod, InputRequest, Object, Raw, RpcError,
 };
+use crate::telemetry::traces::Span;
 
 /// How long further asks are waited for after the first, so that the client gets them in one round.
 const GATHER: Duration = Duration::from_millis(50);
@@ -51,6 +53,8 @@ pub struct Errand {
     session: Arc<Session>,
     lease: Option<Lease>,
     id: u64,
+    /// Its method, and of what.
+    said: (&'static str, Arc<str>),
     channel: Channel,
     inbox: mpsc::Receiver<Incoming>,
     client: ClientCapabilities,
@@ -90,18 +94,16 @@ struct Trip {
     began: Instant,
     bytes_out: u64,
     bytes_in: u64,
+    span: Span,
 }
 
 impl Trip {
-    fn begin(context: &Context, session: &Session, bytes_out: usize) -> Self {
+    fn begin(context: &Context, session: &Session, said: &(&'static str, Arc<str>)) -> Self {
+        let (method, name) = said;
+        let span = spans::begin(method, Some(name), context);
+        spans::goes_to(&span, session.name(), session.handshake().revision.name(), &**session.link());
         let instance = Arc::clone(session.name());
-        Self {
-            context: context.clone(),
-            instance,
-            began: Instant::now(),
-            bytes_out: size(bytes_out),
-            bytes_in: 0,
-        }
+        Self { context: context.clone(), instance, began: Instant::now(), bytes_out: 0, bytes_in: 0, span }
     }
 }
 
@@ -124,13 +126,15 @@ impl Errand {
     pub fn begin(session: Arc<Session>, lease: Option<Lease>, call: &Call, context: &Context) -> Self {
         let (id, inbox) = session.enter(call.may_ask && !session.is_shared());
         let foreign = context.foreign();
-        let wishes =
-            Wishes { progress: context.wants_progress(), level: None, trace: Some(context.trace()), foreign };
+        let said = (call.method, Arc::clone(&call.name));
+        let mut trip = Trip::begin(context, &session, &said);
+        let trace = spans::onward(&trip.span, context);
+        let wishes = Wishes { progress: context.wants_progress(), level: None, trace: Some(&trace), foreign };
         let mut members: Vec<(&str, &str)> =
             call.members.iter().map(|(key, json)| (*key, json.as_str())).collect();
         members.extend(foreign.into_iter().flat_map(Foreign::members));
         let body = compose::request(id, call.method, Era::Legacy, &wishes, &members);
-        let trip = Trip::begin(context, &session, body.len());
+        trip.bytes_out = size(body.len());
         let version = session.handshake().header();
         let name = Some(Arc::clone(&call.name));
         let asked = Outgoing { id, body, method: call.method, name, params: Vec::new(), version };
@@ -139,6 +143,7 @@ impl Errand {
             session,
             lease,
             id,
+            said,
             inbox,
             client: context.client().clone(),
             may_ask: call.may_ask,
@@ -182,7 +187,7 @@ impl Errand {
     /// Somebody waits for it again.
     pub fn attach(&mut self, context: &Context) {
         self.session.park(self.id, false);
-        self.trip = Some(Trip::begin(context, &self.session, 0));
+        self.trip = Some(Trip::begin(context, &self.session, &self.said));
     }
 
     /// Keeps what it came to for whoever comes back.
@@ -198,6 +203,7 @@ impl Errand {
     /// Goes on until the server answered or waits for answers. May be dropped and called again at any time.
     pub async fn drive(&mut self, context: Option<&Context>) -> Step {
         if let Some(step) = self.came_to.take() {
+            self.tell_span(&step);
             return step;
         }
         loop {
@@ -215,10 +221,12 @@ impl Errand {
                 Some(stray) = self.inbox.recv() => self.take(stray, context),
                 () = at(gathered) => {
                     self.gathered = None;
+                    self.tell_span(&Step::Asks);
                     return Step::Asks;
                 }
             };
             let Some(step) = step else { continue };
+            self.tell_span(&step);
             self.over = true;
             self.channel = Channel::Closed;
             self.session.leave(self.id);
@@ -226,6 +234,17 @@ impl Errand {
                 self.session.learn(error);
             }
             return step;
+        }
+    }
+
+    /// Says in the trace what this round came to.
+    fn tell_span(&self, step: &Step) {
+        let Some(Trip { span, .. }) = &self.trip else { return };
+        match step {
+            Step::Done(Ok(result)) => spans::answered(span, result),
+            Step::Done(Err(error)) => span.refused(error.code, "refused"),
+            Step::Failed(error) => spans::broke(span, error),
+            Step::Asks => span.ended("input_required"),
         }
     }
 

@@ -20,9 +20,11 @@ use crate::plugins::upstream::failures::{
 };
 use crate::plugins::upstream::link::{Link, LinkError, Outgoing};
 use crate::plugins::upstream::probe::speaks_modern;
+use crate::plugins::upstream::spans;
 use crate::plugins::{Context, Hop, Outcome, PluginError, Reference, Request};
 use crate::protocol::modern::Foreign;
 use crate::protocol::{Answers, Incoming, InputRequest, LogLevel, MODERN, Object, Raw, RpcError};
+use crate::telemetry::traces::Span;
 
 /// Requests that one result may hold.
 const ASKS_MAX: usize = 100;
@@ -88,6 +90,7 @@ struct Meter<'a> {
     context: &'a Context,
     began: Instant,
     hop: Hop,
+    span: Span,
 }
 
 impl Drop for Meter<'_> {
@@ -108,13 +111,18 @@ impl Modern {
         // Whoever calls in a session speaks an older revision, which was translated at the door.
         let bridged = context.conversation().is_some().then_some("legacy-modern");
         let hop = Hop { instance: Some(Arc::clone(&self.instance)), bridged, ..Hop::default() };
-        let mut meter = Meter { context, began: Instant::now(), hop };
+        let (method, name) = spans::named(request);
+        let span = spans::begin(method, name, context);
+        spans::goes_to(&span, &self.instance, MODERN, &*self.link);
+        let mut meter = Meter { context, began: Instant::now(), hop, span };
         let (mut listed_anew, mut said_anew) = (false, false);
         loop {
             let composed = Instant::now();
-            let reply = self.exchange(request, context, &mut meter.hop).await;
+            let reply = self.exchange(request, &mut meter).await;
+            let reply = reply.inspect_err(|error| spans::broke(&meter.span, error));
             let error = match reply.map_err(|error| self.broke(&error))? {
                 Reply::Result(result) => {
+                    spans::answered(&meter.span, &result);
                     self.doubts.store(0, Ordering::Relaxed);
                     return self.outcome(result);
                 }
@@ -135,17 +143,14 @@ impl Modern {
                 METHOD_NOT_FOUND => self.doubt_it(),
                 _ => self.doubts.store(0, Ordering::Relaxed),
             }
+            meter.span.refused(error.code, "refused");
             return Err(refused(&self.plugin, request, &error));
         }
     }
 
-    async fn exchange(
-        &self,
-        request: &Request,
-        context: &Context,
-        hop: &mut Hop,
-    ) -> Result<Reply, LinkError> {
-        let asked = self.compose(request, context);
+    async fn exchange(&self, request: &Request, meter: &mut Meter<'_>) -> Result<Reply, LinkError> {
+        let Meter { context, hop, span, .. } = meter;
+        let asked = self.compose(request, context, span);
         let own = asked.id;
         hop.bytes_out += length(asked.body.len());
         let mut cancel = Cancel::new(&self.link, own);
@@ -180,14 +185,15 @@ impl Modern {
     }
 
     /// The request in the server's words, with the headers that its own body and the tool's schema want.
-    fn compose(&self, request: &Request, context: &Context) -> Outgoing {
+    fn compose(&self, request: &Request, context: &Context, span: &Span) -> Outgoing {
         let id = self.ids.next();
         let capabilities = compose::capabilities_of(context.client());
         let foreign = context.foreign();
+        let trace = spans::onward(span, context);
         let wishes = Wishes {
             progress: context.wants_progress(),
             level: context.log_level(),
-            trace: Some(context.trace()),
+            trace: Some(&trace),
             foreign,
         };
         let said = Said::of(request);

@@ -1,4 +1,4 @@
-//! Whom the verbs trust over https: the certificate authorities of the system, as plugins do. Must not know who is spoken to.
+//! Whom clients of https trust here: the certificate authorities of the system, as plugins do. Must not know who is spoken to.
 
 use std::sync::Arc;
 
