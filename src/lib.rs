@@ -8,10 +8,11 @@
 //!
 //! | room | what it is for | what it may use |
 //! |---|---|---|
-//! | [`cli`] | what an operator can type | `app`, `stdio`, `backup`, `config`, `storage` |
+//! | [`cli`] | what an operator can type | `app`, `stdio`, `loadtest`, `backup`, `config`, `storage` |
 //! | [`app`] | builds the house bottom-up, stops it top-down | everything |
 //! | [`http`] | the door: bytes to protocol and back | `actors`, `access`, `catalog`, `protocol` |
 //! | [`stdio`] | MCP on standard streams: lines to HTTP and back | `protocol` |
+//! | [`loadtest`] | many clients of one server, and what they see of it | `config` |
 //! | [`protocol`] | MCP as data: no I/O, no clock | – |
 //! | [`access`] | who may do what, and how much; pure decisions | `protocol`, `config` |
 //! | [`actors`] | who does what, when | `access`, `backup`, `cache`, `catalog`, `plugins`, `protocol`, `replicas`, `storage` |
@@ -95,6 +96,7 @@ pub mod cli;
 pub mod config;
 pub mod error;
 pub mod http;
+pub mod loadtest;
 pub mod plugins;
 pub mod protocol;
 pub mod replicas;

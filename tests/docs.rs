@@ -96,6 +96,7 @@ fn every_link_to_a_file_or_a_heading_leads_to_one() {
         "docs/backup.md",
         "docs/keys.md",
         "docs/limits.md",
+        "docs/loadtest.md",
         "docs/protocol.md",
         "docs/plugins.md",
         "docs/plugin-files.md",

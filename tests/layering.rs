@@ -17,7 +17,7 @@ const FILE_LINES_MAX: usize = 500;
 const ARROWS: &[(&str, &[&str])] = &[
     // The binary is the smallest embedder: it names its plugins and hands over.
     ("main", &["app", "cli"]),
-    ("cli", &["app", "stdio", "backup", "config", "storage", "error", "telemetry"]),
+    ("cli", &["app", "stdio", "loadtest", "backup", "config", "storage", "error", "telemetry"]),
     (
         "app",
         &[
@@ -55,6 +55,8 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("stdio", &["protocol", "telemetry", "error"]),
+    // A client as any other: of the house it knows the door alone.
+    ("loadtest", &["config", "telemetry", "error"]),
     // Of `access`, the limits that tools and bundles have.
     ("catalog", &["access", "plugins", "protocol", "config", "telemetry", "error"]),
     ("plugins", &["protocol", "config", "telemetry", "error"]),

@@ -13,6 +13,7 @@ use crate::actors::db::Render;
 use crate::config::plugin::{BundleFile, Curation};
 use crate::config::{self, Capture, Config, PROGRAM_FOLDERS, find_program};
 use crate::plugins::Plugin;
+use crate::plugins::builtin::echo::Echo;
 use crate::plugins::builtin::files::{Files, Options, Root};
 use crate::plugins::builtin::system::{Options as SystemOptions, Program, System, interpreters};
 use crate::plugins::builtin::waygate::Waygate;
@@ -90,6 +91,11 @@ impl Builder {
     pub fn curated(mut self, name: &str, plugin: Arc<dyn Plugin>, curation: Curation) -> Self {
         self.plugins.push((name.to_owned(), plugin, Some(curation)));
         self
+    }
+
+    /// Adds a tool that gives back what it is given, as `load__echo`, for a server that is started to be measured.
+    pub(crate) fn measured(self) -> Self {
+        self.curated("load", Echo::new(), Curation { front: true, ..Curation::default() })
     }
 
     /// Adds a bundle: a part of all that is offered, served at a path of its own.

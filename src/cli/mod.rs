@@ -14,6 +14,7 @@ mod explain;
 mod guard;
 mod history;
 mod keys;
+mod loadtest;
 mod local;
 mod output;
 mod plugins;
@@ -60,6 +61,7 @@ Examples:
   waygate-mcp history tail --follow                what is called, as it happens
   waygate-mcp explain --tool files__read_file      what would become of that call, and what decides it
   waygate-mcp doctor                               what is amiss on this machine, and what mends it
+  waygate-mcp loadtest --connections 64            how it bears so many clients at once
   waygate-mcp backup create                        a copy of database, configuration and plugins
   waygate-mcp config show                          what holds, and where each value comes from
   waygate-mcp help tools call                      everything about one verb
@@ -126,6 +128,9 @@ enum Verb {
     },
     /// Print what connects an MCP client to this server
     Client(clients::ClientArgs),
+    /// Load a server as many clients at once do, and tell how it bears it
+    #[command(after_long_help = loadtest::EXAMPLES)]
+    Loadtest(Box<loadtest::LoadtestArgs>),
     /// Show and check the configuration
     Config {
         #[command(subcommand)]
@@ -266,6 +271,7 @@ fn run(mut line: Line, builder: Builder) -> ExitCode {
             let typed = flags.clone();
             with_config(flags, true, |loaded| clients::run(&args, &loaded, &typed, json))
         }
+        Verb::Loadtest(args) => with_config(flags, false, |loaded| loadtest::run(&args, &loaded, json)),
         Verb::Config { command } => config::run(command, flags, json),
         Verb::Version => version::run(json),
         Verb::Guard(guard) => Ok(guard::run(&guard)),

@@ -43,6 +43,17 @@ impl Line {
                 format!("{}: {} %", state.doing, done.saturating_mul(100).checked_div(all).unwrap_or(100))
             }
         };
+        Self::write(&mut state, &text);
+    }
+
+    /// Shows this.
+    pub fn show(&self, text: &str) {
+        if self.is_shown {
+            Self::write(&mut self.state.borrow_mut(), text);
+        }
+    }
+
+    fn write(state: &mut State, text: &str) {
         if state.said_at.is_none_or(|at| at.elapsed() >= SAY_EVERY) {
             state.said_at = Some(Instant::now());
             // Nobody can be told when that fails.

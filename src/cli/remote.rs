@@ -96,6 +96,11 @@ impl Client {
     /// socket in its data folder: the certificate holds for the name that others call it by, and not for this machine's own.
     pub fn new(config: &Config, url: Option<&str>) -> Self {
         let patience = Duration::from_secs(config.server.timeout_seconds.saturating_add(PATIENCE_SECONDS));
+        Self::within(patience, config, url)
+    }
+
+    /// The same for who waits no longer than this.
+    pub fn within(patience: Duration, config: &Config, url: Option<&str>) -> Self {
         let is_near = url.is_none() && config.tls.cert.is_some();
         let url = url.map_or_else(|| url_of(config), str::to_owned);
         let to = if is_near { local::URL.to_owned() } else { url.clone() };

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+use rustix::process::{DumpableBehavior, Signal, getpid, kill_process, set_dumpable_behavior};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Exit, output};
@@ -19,6 +19,9 @@ pub struct ServeArgs {
     /// refused in between
     #[arg(long)]
     take_over: bool,
+    /// Have a tool to be measured with, and end when stdin does: how `loadtest` starts it
+    #[arg(long, hide = true)]
+    measured: bool,
 }
 
 /// Runs the server until it is told to stop, or another one has taken over.
@@ -38,6 +41,12 @@ pub fn run(args: &ServeArgs, builder: Builder, loaded: &Loaded) -> ExitCode {
     if let Err(error) = hide_memory() {
         log::warn!("other programs of this user can look into this process, and see its key: {error}");
     }
+    let builder = if args.measured {
+        end_with_stdin();
+        builder.measured()
+    } else {
+        builder
+    };
     let entry = match given {
         Ok(Some(socket)) => Entry::Given(socket),
         Ok(None) if args.take_over => Entry::TakeOver,
@@ -51,6 +60,21 @@ pub fn run(args: &ServeArgs, builder: Builder, loaded: &Loaded) -> ExitCode {
 /// plugin is one, and Landlock is not everywhere.
 fn hide_memory() -> std::io::Result<()> {
     Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
+}
+
+/// Stops as a signal would have it stop when whoever started this holds its stdin no longer, as when that process was killed.
+fn end_with_stdin() {
+    let waiting = std::thread::Builder::new().name("stdin".to_owned());
+    let waits = waiting.spawn(|| {
+        // However reading ends, nobody is there any more.
+        drop(std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink()));
+        if kill_process(getpid(), Signal::TERM).is_err() {
+            std::process::exit(i32::from(Exit::Internal.code()));
+        }
+    });
+    if let Err(error) = waits {
+        log::warn!("it does not end with whoever started it: {error}");
+    }
 }
 
 async fn live(builder: Builder, loaded: &Loaded, entry: Entry, log: &LogHandle) -> ExitCode {

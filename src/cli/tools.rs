@@ -1,6 +1,6 @@
 //! `tools list | call`: the tools of a running server, as a client sees them. Must not know HTTP.
 
-mod arguments;
+pub(super) mod arguments;
 
 use std::fmt::Write as _;
 use std::process::ExitCode;

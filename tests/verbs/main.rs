@@ -1,5 +1,5 @@
 //! What an operator types, as the built program answers it: the verbs of the history and of plugins, and the snippets for
-//! clients; what is explained, and what the doctor finds.
+//! clients; what is explained, and what the doctor finds; how a server bears load.
 
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
@@ -23,6 +23,8 @@ mod explain;
 mod history;
 #[cfg(test)]
 mod install;
+#[cfg(test)]
+mod loadtest;
 #[cfg(test)]
 mod plugins;
 #[cfg(test)]
