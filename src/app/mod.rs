@@ -43,6 +43,7 @@ use crate::storage::socket::{self, Socket};
 use crate::storage::{DataFolder, Instance, Nook, Owned, Storage, StorageError, acts};
 use crate::telemetry::metrics::METRICS;
 
+pub use crate::actors::certificate::validity::of as validity_of;
 pub use crate::plugins::child::confine::enter as enter_confinement;
 pub use crate::plugins::child::guard::keep as keep_guard;
 pub use crate::plugins::child::strays::{Stray, strays};
