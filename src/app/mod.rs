@@ -9,6 +9,7 @@ mod house;
 pub mod keys;
 mod listener;
 mod means;
+pub mod own_key;
 mod owners;
 pub mod plugins;
 mod sealing;
@@ -432,6 +433,9 @@ async fn open_storage(
     doorstep: Option<Doorstep<'_>>,
 ) -> Result<(Storage, Arc<Keys>), StorageError> {
     let own = config.access.api_key.clone();
+    if let Some(key) = &own {
+        own_key::note(&data_folder(config), key);
+    }
     let (database, default) = (config.database.clone(), data_folder(config).join("waygate.db"));
     let opening = actix_web::web::block(move || {
         let storage = waiting::until_present(&database, || crate::storage::open(&database, &default))?;
