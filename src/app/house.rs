@@ -141,9 +141,9 @@ async fn keep_watch(
     arbiter.spawn(keep_up("how tools look", move || sightings::keep(Arc::clone(&seen), at.clone())));
     let (keys, used, at) = (Arc::clone(keys), Arc::clone(sessions), db.clone());
     arbiter.spawn(keep_up("the keys", move || keys::keep(Arc::clone(&keys), at.clone(), Arc::clone(&used))));
-    keeping::load(sessions, db).await;
+    let more = keeping::load(sessions, db).await;
     let (sessions, at) = (Arc::clone(sessions), db.clone());
-    arbiter.spawn(keep_up("the sessions", move || keeping::keep(Arc::clone(&sessions), at.clone())));
+    arbiter.spawn(keep_up("the sessions", move || keeping::keep(Arc::clone(&sessions), at.clone(), more)));
 }
 
 /// The listen streams, none of them open.

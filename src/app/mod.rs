@@ -9,6 +9,7 @@ mod house;
 pub mod keys;
 mod listener;
 mod means;
+pub mod own_key;
 mod owners;
 pub mod plugins;
 mod sealing;
@@ -44,6 +45,7 @@ use crate::storage::{DataFolder, Instance, Nook, Owned, Storage, StorageError, a
 use crate::telemetry::metrics::METRICS;
 use crate::telemetry::traces::Collecting;
 
+pub use crate::actors::certificate::validity::of as validity_of;
 pub use crate::plugins::child::confine::enter as enter_confinement;
 pub use crate::plugins::child::guard::keep as keep_guard;
 pub use crate::plugins::child::strays::{Stray, strays};
@@ -447,6 +449,9 @@ async fn open_storage(
     doorstep: Option<Doorstep<'_>>,
 ) -> Result<(Storage, Arc<Keys>), StorageError> {
     let own = config.access.api_key.clone();
+    if let Some(key) = &own {
+        own_key::note(&data_folder(config), key);
+    }
     let (database, default) = (config.database.clone(), data_folder(config).join("waygate.db"));
     let opening = actix_web::web::block(move || {
         let storage = waiting::until_present(&database, || crate::storage::open(&database, &default))?;

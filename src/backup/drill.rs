@@ -26,7 +26,7 @@ pub fn drill(places: &Places, passphrase: Option<&Secret>, told: Told<'_>) -> Re
     let path = shelf::find(&places.backups, "latest")?;
     let folder = scratch(places, "drill")?;
     let into = Passing::new(folder.path().join("restored"));
-    let request = Request { archive: &path, only: None, passphrase, foreign: true };
+    let request = Request { archive: &path, only: None, passphrase, foreign: true, revive_keys: true };
     let verified = unpack(places, &request, into.path(), told)?;
     told(Progress::Doing("asking the restored database"));
     let file = into.path().join("data").join("waygate.db");

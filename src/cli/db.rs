@@ -130,6 +130,10 @@ fn take_back(sure: Sure, config: &Config, json: bool) -> anyhow::Result<ExitCode
     restore::recover(&places, alone.owned())?;
     let storage = places.storage()?;
     let mut connection = storage.connect()?;
+    // Without tables there is nobody to look for, and nothing to save.
+    if migrations::is_blank(&mut connection, storage.place())? {
+        return told_taken_back(&storage, None, None, json);
+    }
     let running = instances::running(&mut connection).map_err(|error| storage.failed(&error))?;
     if let Some(known) = running.first() {
         let who = format!("process {} on {} says that it runs on it", known.pid, known.host);
@@ -137,6 +141,15 @@ fn take_back(sure: Sure, config: &Config, json: bool) -> anyhow::Result<ExitCode
     }
     let saved = save(sure, &places, config)?;
     let taken = migrations::take_back(&mut connection, storage.place())?;
+    told_taken_back(&storage, taken, saved, json)
+}
+
+fn told_taken_back(
+    storage: &Storage,
+    taken: Option<String>,
+    saved: Option<String>,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
     output::print(&if json {
         json!({"database": storage.place(), "takenBack": taken, "backup": saved}).to_string()
     } else {

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
+use super::output;
 use crate::backup::Progress;
 
 /// Between two looks of a person.
@@ -25,6 +26,18 @@ impl Line {
     pub fn new() -> Self {
         let state = RefCell::new(State { doing: "", said_at: None });
         Self { is_shown: io::stderr().is_terminal(), state }
+    }
+
+    /// Says something that stays, in the line's place.
+    pub fn say(&self, text: &str) {
+        self.clear();
+        output::say(text);
+    }
+
+    fn clear(&self) {
+        if self.is_shown && self.state.borrow().said_at.is_some() {
+            drop(write!(io::stderr(), "\r\x1b[K"));
+        }
     }
 
     /// Shows how far it is.
@@ -64,8 +77,6 @@ impl Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
-        if self.is_shown && self.state.borrow().said_at.is_some() {
-            drop(write!(io::stderr(), "\r\x1b[K"));
-        }
+        self.clear();
     }
 }

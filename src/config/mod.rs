@@ -224,6 +224,8 @@ pub struct Limits {
     pub burst: u32,
     /// Calls at once of all callers together.
     pub calls_max: u32,
+    /// Bytes of answers that nobody has taken yet.
+    pub answers_max_bytes: u64,
     /// Of one address without a key.
     pub address_requests_per_minute: u32,
     /// How many of them at once.

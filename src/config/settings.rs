@@ -256,6 +256,8 @@ pub const SETTINGS: &[Setting] = &[
         "How many of them may come at once; 0 is as many as a minute gives.").unit("requests"),
     setting("limits.calls_max", "WAYGATE_LIMITS_CALLS_MAX", from_to(1, 1_000_000), Is("10000"),
         "Calls at once of all callers together; more are refused with 503 before their bodies are read.").unit("calls"),
+    setting("limits.answers_max_bytes", "WAYGATE_LIMITS_ANSWERS_MAX_BYTES", from_to(1 << 20, 1 << 40), Is("268435456"),
+        "Bytes of answers that their clients have not taken yet; while there are more, calls are refused with 503.").unit("bytes"),
     setting("limits.address_requests_per_minute", "WAYGATE_LIMITS_ADDRESS_REQUESTS_PER_MINUTE", from_to(0, 1_000_000), Is("0"),
         "MCP requests a minute of one address without a key; more are refused with 429, and 0 is no limit.").unit("requests"),
     setting("limits.address_burst", "WAYGATE_LIMITS_ADDRESS_BURST", from_to(0, 1_000_000), Is("0"),

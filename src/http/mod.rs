@@ -3,6 +3,7 @@
 //! Must not touch storage or plugins.
 
 mod admin;
+mod answer;
 mod call;
 mod caller;
 pub mod door;

@@ -286,7 +286,13 @@ async fn reload_for(house: &House, by: &Arc<str>) -> Result<Value, Fault> {
         None => None,
     };
     let reloaded = match &house.reload {
-        Some(reload) => reload.reload(by).await?,
+        // What became of the certificate is told where the plugins' reload failed, too.
+        Some(reload) => reload.reload(by).await.map_err(|mut fault| {
+            if let Some(certificate) = &certificate {
+                fault.message = format!("{}; {}", fault.message, certificate.sentence()).into();
+            }
+            fault
+        })?,
         None if certificate.is_some() => Reloaded::default(),
         None => {
             return Err(Fault::new(

@@ -7,29 +7,36 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix_web::HttpRequest;
 
-use super::caller;
 use super::door::Frame;
+use super::{answer, caller};
 use crate::access::Caller;
-use crate::access::limits::{Addresses, Allowance, Excess, Of, Places, Running, Steady};
+use crate::access::limits::{Addresses, Allowance, Excess, LIMIT, Of, Places, Running, Steady};
 use crate::actors::executor::limited::{self, Refused};
 use crate::catalog::{Snapshot, ViewName};
 use crate::config::{Limits, Quota};
-use crate::error::Fault;
+use crate::error::{ErrorCode, Fault};
 use crate::protocol::Method;
 use crate::protocol::modern::Params;
+use crate::telemetry::metrics::METRICS;
 use crate::telemetry::traces::Span;
 
 /// Between two lines in the log that say that calls are refused since there are too many.
 const SAID_EVERY_SECONDS: u64 = 10;
 
+/// What its refusals are called when answers are not read.
+const ANSWERS: &str = "answers";
+/// When it is worth coming back then.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+
 /// The limits that are not of a key, a bundle or a tool.
 pub struct Quotas {
     server: Option<Arc<Allowance>>,
     addresses: Option<Addresses>,
+    answers_max_bytes: u64,
     began: Instant,
     /// When it was said last that there is too much to do, in seconds since then.
     said: AtomicU64,
@@ -60,6 +67,7 @@ impl Quotas {
         Self {
             server: Allowance::new(Of::Server, "all callers", limits.of_all(), None),
             addresses: Addresses::new(limits.of_one_address(), Steady),
+            answers_max_bytes: limits.answers_max_bytes,
             began: Instant::now(),
             said: AtomicU64::new(0),
         }
@@ -86,15 +94,38 @@ impl Quotas {
     /// # Errors
     /// 503 while there is none.
     pub fn look(&self) -> Result<(), Fault> {
-        self.has_room().map_err(|excess| self.refuse(excess))
+        self.has_place().map_err(|excess| self.refuse(excess))?;
+        self.are_read().inspect_err(|_| {
+            METRICS.limited.with_label_values(&[Of::Server.name(), ANSWERS]).inc();
+            self.say("answers wait for their clients with as many bytes as limits.answers_max_bytes lets; who reads so slowly?");
+        })
     }
 
     /// The same, and neither counted nor said.
     ///
     /// # Errors
     /// There is none.
-    pub fn has_room(&self) -> Result<(), Excess> {
+    pub fn has_room(&self) -> Result<(), Fault> {
+        self.has_place().map_err(Fault::from)?;
+        self.are_read()
+    }
+
+    fn has_place(&self) -> Result<(), Excess> {
         self.server.as_ref().map_or(Ok(()), |server| server.look())
+    }
+
+    /// Looks whether clients take their answers: what they leave waits in memory, long after its call.
+    fn are_read(&self) -> Result<(), Fault> {
+        if answer::unread_bytes() <= self.answers_max_bytes {
+            return Ok(());
+        }
+        Err(Fault::new(
+            ErrorCode::Unavailable,
+            "answers that their clients have not read yet take all the memory that they may",
+            "retry after a moment; if it lasts, the operator finds more under limits.answers_max_bytes",
+        )
+        .with(LIMIT, ANSWERS)
+        .retry_after(AGAIN_AFTER))
     }
 
     /// Charges one request to an address that nobody is known by.
@@ -108,17 +139,20 @@ impl Quotas {
 
     fn refuse(&self, excess: Excess) -> Fault {
         if excess.is_overload() {
-            let now = self.began.elapsed().as_secs() + SAID_EVERY_SECONDS;
-            let said = self.said.load(Ordering::Relaxed);
-            let is_first = now >= said + SAID_EVERY_SECONDS
-                && self.said.compare_exchange(said, now, Ordering::Relaxed, Ordering::Relaxed).is_ok();
-            if is_first {
-                log::warn!(
-                    "calls are refused with 503, since as many run as limits.calls_max lets; see what takes so long under /plugins"
-                );
-            }
+            self.say("as many run as limits.calls_max lets; see what takes so long under /plugins");
         }
         limited::refuse(excess)
+    }
+
+    /// Says now and then why there is too much to do.
+    fn say(&self, why: &str) {
+        let now = self.began.elapsed().as_secs() + SAID_EVERY_SECONDS;
+        let said = self.said.load(Ordering::Relaxed);
+        let is_first = now >= said + SAID_EVERY_SECONDS
+            && self.said.compare_exchange(said, now, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if is_first {
+            log::warn!("calls are refused with 503, since {why}");
+        }
     }
 
     /// Who is charged for a request, the narrowest first: its key or address, its bundle, the server.

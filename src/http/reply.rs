@@ -5,6 +5,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
 
+use super::answer;
 use crate::access::limits::{LIMIT, Limit, OF, QUOTA};
 use crate::error::{ErrorCode, Fault, RETRY_AFTER, TRACE_ID};
 use crate::protocol::{Id, render};
@@ -50,7 +51,7 @@ pub const fn status(code: ErrorCode) -> StatusCode {
 
 /// A JSON body.
 pub fn json(body: impl Into<actix_web::web::Bytes>) -> HttpResponse {
-    HttpResponse::Ok().insert_header((header::CONTENT_TYPE, JSON)).body(body.into())
+    answer::carry(HttpResponse::Ok().insert_header((header::CONTENT_TYPE, JSON)), body.into())
 }
 
 /// An error answer at the MCP endpoint.

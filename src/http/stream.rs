@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use actix::MailboxError;
 use actix_web::HttpResponse;
-use actix_web::body::MessageBody;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::web::Bytes;
 use futures_util::stream;
@@ -18,7 +17,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::call::{Asked, Busy, Call};
 use super::limits::Accepts;
-use super::{notices, reply, spans, tally};
+use super::{answer, notices, reply, spans, tally};
 use crate::access::limits::Places;
 use crate::actors::executor::CommandExecutor;
 use crate::actors::executor::messages::{Done, Listener, Notice, Perform, Task};
@@ -247,8 +246,8 @@ pub fn head() -> actix_web::HttpResponseBuilder {
 }
 
 /// An event stream that is ready whole.
-pub fn events(frame: impl MessageBody + 'static) -> HttpResponse {
-    head().body(frame)
+pub fn events(frame: impl Into<Bytes>) -> HttpResponse {
+    answer::carry(&mut head(), frame.into())
 }
 
 /// A message as the whole answer.

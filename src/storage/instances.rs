@@ -1,5 +1,6 @@
 //! `instances`: every process that writes history, and which of them are dead. Must not know what they wrote.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use chrono::NaiveDateTime;
@@ -9,7 +10,7 @@ use diesel::{
 };
 
 use super::DbConnection;
-use super::acts::{SERVER_START, SERVER_STOP};
+use super::acts::{BACKUP_RESTORE, SERVER_START, SERVER_STOP};
 use super::history::{Kind, moment};
 use super::schema::{command_history, instances};
 
@@ -109,6 +110,15 @@ pub fn stopped_ones(connection: &mut DbConnection) -> QueryResult<Vec<String>> {
         .load(connection)
 }
 
+/// All instances that ever wrote.
+///
+/// # Errors
+/// What the database says.
+pub fn all_ids(connection: &mut DbConnection) -> QueryResult<BTreeSet<String>> {
+    let all: Vec<String> = instances::table.select(instances::instance_id).load(connection)?;
+    Ok(all.into_iter().collect())
+}
+
 /// Instances beside `own` that did not stop and yet do not run.
 ///
 /// # Errors
@@ -167,6 +177,28 @@ pub fn cut_off(connection: &mut DbConnection, since: SystemTime) -> QueryResult<
         }
     }
     Ok(cut_off)
+}
+
+/// Of these, who crashed as far as anybody can know. What ran when a backup was made runs in its copy for ever: it seems dead once
+/// that is restored, between when it was last seen and when it was found, and may have stopped as it should.
+///
+/// # Errors
+/// What the database says.
+pub fn not_by_restore(connection: &mut DbConnection, known: Vec<Known>) -> QueryResult<Vec<Known>> {
+    // Nothing of ours is from a time to come.
+    let end = moment(SystemTime::now() + DEAD_AFTER);
+    let mut left = Vec::new();
+    for known in known {
+        let restored = command_history::table
+            .filter(command_history::kind.eq(Kind::Admin.name()))
+            .filter(command_history::method.eq(BACKUP_RESTORE))
+            .filter(command_history::created_at.ge(known.seen_at))
+            .filter(command_history::created_at.le(known.stopped_at.unwrap_or(end)));
+        if restored.select(command_history::id).first::<i64>(connection).optional()?.is_none() {
+            left.push(known);
+        }
+    }
+    Ok(left)
 }
 
 /// When this process of this host began to serve, as the wall's clock said then; none when it is not known.

@@ -155,6 +155,21 @@ pub fn revoke(connection: &mut DbConnection, prefix: &str, at: NaiveDateTime) ->
     diesel::update(key).set(api_keys::revoked_at.eq(Some(at))).execute(connection).map(drop)
 }
 
+/// Has a key end as this row says that it has ended.
+///
+/// # Errors
+/// What the database says.
+pub fn end_as(connection: &mut DbConnection, row: &KeyRow) -> QueryResult<()> {
+    diesel::update(api_keys::table.filter(api_keys::prefix.eq(&row.prefix)))
+        .set((
+            api_keys::revoked_at.eq(row.revoked_at),
+            api_keys::replaced_by.eq(&row.replaced_by),
+            api_keys::grace_until.eq(row.grace_until),
+        ))
+        .execute(connection)
+        .map(drop)
+}
+
 /// Forgets a key.
 ///
 /// # Errors

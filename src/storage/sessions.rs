@@ -9,8 +9,8 @@ use diesel::{
     Selectable, SelectableHelper as _,
 };
 
-use super::DbConnection;
 use super::schema::sessions;
+use super::{DbConnection, instances};
 
 /// Rows that are read at most, those that were used last: no server has as many sessions.
 const ROWS_MAX: i64 = 100_000;
@@ -52,6 +52,15 @@ pub struct SessionRow {
     pub expires_at: NaiveDateTime,
 }
 
+/// What servers other than the one that asks have written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OfOthers {
+    /// How their sessions stand, the one that was used last first.
+    pub rows: Vec<SessionRow>,
+    /// Whether no other server runs: nothing more will come.
+    pub is_final: bool,
+}
+
 /// Those of servers other than `own` that have not expired `now`, and were used at `since` or later.
 ///
 /// # Errors
@@ -61,15 +70,18 @@ pub fn load(
     own: &str,
     now: NaiveDateTime,
     since: NaiveDateTime,
-) -> QueryResult<Vec<SessionRow>> {
-    sessions::table
+) -> QueryResult<OfOthers> {
+    // Looked at first: one that stops between the two has written all before it did.
+    let is_final = instances::running(connection)?.iter().all(|known| known.instance_id == own);
+    let rows = sessions::table
         .filter(sessions::expires_at.gt(now))
         .filter(sessions::used_at.ge(since))
         .filter(sessions::instance_id.ne(own))
         .order(sessions::used_at.desc())
         .limit(ROWS_MAX)
         .select(SessionRow::as_select())
-        .load(connection)
+        .load(connection)?;
+    Ok(OfOthers { rows, is_final })
 }
 
 /// Writes how sessions stand, and forgets those that `ended` and those that have expired `now`; all or nothing.

@@ -52,8 +52,10 @@ metrics! {
     in_flight: IntGauge = "waygate_requests_in_flight";
     /// Requests refused before they were parsed, by reason.
     refused: IntCounterVec = "waygate_refused_total", "reason";
-    /// Requests that were refused since a limit was reached, by whose it was (`server`, `address`, `key`, `bundle`, `tool`) and which (`requests`, `concurrent`).
+    /// Requests that were refused since a limit was reached, by whose it was (`server`, `address`, `key`, `bundle`, `tool`) and which (`requests`, `concurrent`, `answers`).
     limited: IntCounterVec = "waygate_limited_total", "of", "limit";
+    /// Bytes of answers that their clients have not taken yet; small ones, of up to 64 KiB, do not count.
+    unread: IntGauge = "waygate_answers_unread_bytes";
     /// Addresses whose limits are remembered.
     limited_addresses: IntGauge = "waygate_limited_addresses";
     /// Keys, by whether they are `taken` or `over` (revoked, expired, replaced); the operator's own counts.

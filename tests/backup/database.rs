@@ -78,3 +78,34 @@ fn migrations_are_told_taken_back_and_run_again() {
         assert!(code != 0 && why.contains("newer version"), "{code} {why}");
     }
 }
+
+/// Takes back one migration after the other, each with its backup, until there is none, and restores one of those backups.
+pub fn all_migrations_are_taken_back(home: &Home) {
+    let status = home.json(&["db", "migrate", "status"]);
+    let count = status["migrations"].as_array().unwrap().len();
+    let mut saved = Vec::new();
+    for _ in 0..count {
+        let taken = home.json(&["db", "migrate", "down", "--yes"]);
+        assert!(taken["takenBack"].is_string(), "{taken}");
+        saved.push(taken["backup"].as_str().unwrap().to_owned());
+    }
+    // Nothing is left to take back, nor to save.
+    for _ in 0..2 {
+        let taken = home.json(&["db", "migrate", "down", "--yes"]);
+        assert!(taken["takenBack"].is_null() && taken["backup"].is_null(), "{taken}");
+    }
+    let up = home.json(&["db", "migrate", "up"]);
+    assert_eq!(up["migrated"].as_array().unwrap().len(), count);
+    // Made when three had gone.
+    let restored = home.json(&["backup", "restore", &saved[3], "--yes"]);
+    assert_eq!(restored["migrated"].as_array().unwrap().len(), 3, "{restored}");
+    assert_eq!(home.json(&["db", "check"])["status"], "ok");
+}
+
+#[test]
+fn migrations_are_taken_back_one_after_the_other() {
+    let home = Home::filled("a");
+    let calls = home.calls();
+    all_migrations_are_taken_back(&home);
+    assert_eq!(home.calls(), calls);
+}

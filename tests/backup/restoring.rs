@@ -147,3 +147,99 @@ fn a_folder_with_something_in_it_is_not_restored_into() {
     let (code, why) = home.refused(&["backup", "restore", "latest", "--into", home.root().to_str().unwrap()]);
     assert!(code == 1 && why.contains("not empty"), "{code} {why}");
 }
+
+/// What `keys list` says of each key.
+fn standings(home: &Home) -> Vec<(String, String)> {
+    let listed = home.json(&["keys", "list"]);
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    let all = listed["keys"].as_array().unwrap().iter();
+    all.map(|key| (text(&key["name"]), text(&key["standing"]))).collect()
+}
+
+/// Two of each, as `standings` gives them.
+fn pairs<const N: usize>(of: [(&str, &str); N]) -> Vec<(String, String)> {
+    of.map(|(name, status)| (name.to_owned(), status.to_owned())).to_vec()
+}
+
+/// Names and what became of them.
+fn ended(keys: &serde_json::Value) -> Vec<(String, String)> {
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    let ended = keys["ended"].as_array().unwrap().iter();
+    ended.map(|key| (text(&key["name"]), text(&key["since"]))).collect()
+}
+
+/// A home whose keys changed after its backup.
+fn with_keys_that_ended(home: Home) -> Home {
+    for name in ["kept", "leaked", "forgotten", "old"] {
+        home.said(&["keys", "create", name]);
+    }
+    home.backup();
+    home.said(&["keys", "revoke", "leaked"]);
+    home.said(&["keys", "delete", "forgotten"]);
+    home.said(&["keys", "rotate", "old", "--grace", "0"]);
+    home.said(&["keys", "create", "made since"]);
+    home
+}
+
+/// Holds a restore to what it says of keys, whichever database it is.
+pub fn keys_that_ended_stay_so(home: &Home) {
+    let wanted = pairs([("leaked", "revoked"), ("forgotten", "deleted"), ("old", "replaced")]);
+    // Asked first.
+    let asked = home.run(&["backup", "restore", "latest", "--json"]);
+    assert_eq!(asked.status.code(), Some(2));
+    let told: serde_json::Value = serde_json::from_slice(&asked.stdout).unwrap();
+    assert_eq!((ended(&told["keys"]), &told["keys"]["revived"]), (wanted.clone(), &json!(false)));
+    let said = String::from_utf8(asked.stderr).unwrap();
+    assert!(said.contains("\"leaked\", revoked") && said.contains("made since"), "{said}");
+    // As it is done, it is said again, and it is so.
+    let done = home.run(&["backup", "restore", "latest", "--yes"]);
+    for said in [&done.stdout, &done.stderr].map(|said| String::from_utf8_lossy(said)) {
+        assert!(said.contains("stay so") && said.contains("\"forgotten\", deleted"), "{said}");
+    }
+    let after = pairs([("kept", "active"), ("leaked", "revoked"), ("old", "replaced")]);
+    assert_eq!(standings(home), after);
+    // The same once more: what was deleted is not forgotten to be so.
+    let restored = home.json(&["backup", "restore", "latest", "--yes"]);
+    assert_eq!((ended(&restored["keys"]), standings(home)), (wanted.clone(), after));
+    // Unless it is wanted.
+    let restored = home.json(&["backup", "restore", "latest", "--yes", "--revive-keys"]);
+    assert_eq!((ended(&restored["keys"]), &restored["keys"]["revived"]), (wanted, &json!(true)));
+    let all = pairs([("kept", "active"), ("leaked", "active"), ("forgotten", "active"), ("old", "active")]);
+    assert_eq!(standings(home), all);
+}
+
+#[test]
+fn keys_that_were_revoked_since_the_backup_stay_so_and_it_is_said() {
+    let home = Home::new();
+    home.said(&["db", "migrate"]);
+    keys_that_ended_stay_so(&with_keys_that_ended(home));
+}
+
+#[test]
+#[cfg(feature = "postgres")]
+fn keys_that_were_revoked_since_stay_so_on_postgresql_too() {
+    let Some(url) = crate::support::postgres::schema_for("keys that ended") else { return };
+    let home = Home::on(url);
+    home.said(&["db", "migrate"]);
+    keys_that_ended_stay_so(&with_keys_that_ended(home));
+}
+
+#[test]
+fn where_nobody_knows_what_became_of_keys_that_is_said() {
+    let home = Home::new();
+    home.said(&["db", "migrate"]);
+    let home = with_keys_that_ended(home);
+    let unknown = |restored: &serde_json::Value, against: &str| {
+        assert_eq!(restored["keys"]["against"], against, "{restored}");
+        let all = restored["keys"]["unknown"].as_array().unwrap().iter();
+        all.map(|key| key["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let all = ["kept", "leaked", "forgotten", "old"];
+    home.said(&["db", "reset", "--yes", "--no-backup"]);
+    assert_eq!(unknown(&home.json(&["backup", "restore", "latest", "--yes"]), "other"), all);
+    fs::write(home.database_file(), "this is no database, whoever says so".repeat(500)).unwrap();
+    assert_eq!(unknown(&home.json(&["backup", "restore", "latest", "--yes"]), "unreadable"), all);
+    // Of files alone, nothing is said of keys.
+    let restored = home.json(&["backup", "restore", "latest", "--yes", "--only", "plugins"]);
+    assert!(restored["keys"].is_null());
+}

@@ -2,7 +2,7 @@
 //! request fails and no record is missing.
 
 use std::collections::BTreeSet;
-use std::fs::Permissions;
+use std::fs::{self, Permissions};
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
@@ -220,6 +220,11 @@ fn the_service_manager_hears_that_it_serves_that_it_lives_and_that_it_stops() {
 
 /// What `waygate-ctl` ends with and says, with `name` for the program and `own` below `folder` for its data.
 fn ctl(name: &str, folder: &Path, words: &[&str]) -> (Option<i32>, String) {
+    ctl_with(name, folder, words, &[])
+}
+
+/// The same with more variables.
+fn ctl_with(name: &str, folder: &Path, words: &[&str], variables: &[(&str, &str)]) -> (Option<i32>, String) {
     let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/waygate-ctl"));
     let own = folder.join("own");
     command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", folder).envs(database_of(&own));
@@ -227,7 +232,7 @@ fn ctl(name: &str, folder: &Path, words: &[&str]) -> (Option<i32>, String) {
         .env("WAYGATE_BIN", program(name))
         .env("WAYGATE_PORT", "0")
         .env("WAYGATE_HISTORY_ARGUMENTS", "full");
-    command.env("WAYGATE_DATA_DIR", &own).current_dir(folder);
+    command.env("WAYGATE_DATA_DIR", &own).current_dir(folder).envs(variables.iter().copied());
     let done = command.args(words).stdin(Stdio::null()).output().expect("it runs");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (done.status.code(), text(&done.stdout) + &text(&done.stderr))
@@ -303,4 +308,44 @@ fn waygate_ctl_starts_restarts_and_stops_a_server_and_says_how_it_is() {
     eventually("it is gone", || (!Path::new(&format!("/proc/{second}")).exists()).then_some(()));
     let (code, said) = ctl(&["stat"]);
     assert!(code == Some(2) && said.contains("--help"), "{said}");
+}
+
+#[test]
+fn waygate_ctl_keeps_what_a_server_said_last_and_no_more_than_it_may() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let most = 4000;
+    let ctl = |words: &[&str], more: &[(&str, &str)]| {
+        let more = [&[("WAYGATE_CONSOLE_BYTES", "4000"), ("WAYGATE_LOG_LEVEL", "DEBUG")], more].concat();
+        ctl_with("echo", folder.path(), words, &more)
+    };
+    let logs = folder.path().join("own/logs");
+    let text = |name: &str| fs::read_to_string(logs.join(name)).unwrap_or_default();
+    let (code, said) = ctl(&["start"], &[]);
+    assert_eq!(code, Some(0), "{said}");
+    let status: serde_json::Value = serde_json::from_str(&ctl(&["status", "--json"], &[]).1).expect("JSON");
+    let url = status["listeners"][0].as_str().expect("an address");
+    let address: SocketAddr = url.trim_start_matches("http://").parse().expect("an address");
+    eventually("it has said more than one file holds", || {
+        // Each is told of in a line.
+        assert_eq!(Http::get("/nowhere").send(address).status, 404);
+        logs.join("console.log.1").exists().then_some(())
+    });
+    assert_eq!(ctl(&["kill"], &[]).0, Some(0));
+    // Who writes it has seen the end once nothing comes any more.
+    let last = eventually("all of it is written", || {
+        let (said, log) = (text("console.log"), text("waygate.log"));
+        let end = log.lines().last().unwrap_or_default().to_owned();
+        said.contains(&end).then_some(said)
+    });
+    assert!(last.len() <= most && text("console.log.1").len() <= most);
+    // However often a start fails, it is kept.
+    for _ in 0..2 {
+        let (code, said) = ctl(&["start"], &[("WAYGATE_PORT", "nonsense")]);
+        assert!(code != Some(0) && said.contains("it does not start"), "{code:?} {said}");
+        assert_eq!(text("console.log.1"), last);
+        assert!(text("console.log.failed").contains("WAYGATE_PORT"));
+    }
+    let (code, said) = ctl(&["start"], &[]);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(ctl(&["stop"], &[]).0, Some(0));
 }

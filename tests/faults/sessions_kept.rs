@@ -180,3 +180,32 @@ fn a_session_that_nobody_used_for_long_is_gone_in_the_next_server_and_from_the_d
     });
     unknown(&session.at(&server).call("ping", json!({})));
 }
+
+#[test]
+fn a_session_that_ended_at_the_server_before_after_it_was_read_is_gone_once_that_server_is() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut server = Server::on("faulty_server", folder.path(), &[]);
+    let (stays, ends) = (Session::newest(&server), Session::newest(&server));
+    written(folder.path(), "1 = 1", 2);
+    server.signal("-KILL");
+    server.wait();
+    let sql = |statement: &str| {
+        diesel::sql_query(statement).execute(&mut open(folder.path())).expect("it is done");
+    };
+    // A server elsewhere that still runs.
+    let now = jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M:%S");
+    sql(&format!(
+        "INSERT INTO instances (instance_id, started_at, seen_at, host, pid, version) \
+         VALUES ('before', '{now}', '{now}', 'elsewhere', 7, '0')"
+    ));
+    let server = Server::on("faulty_server", folder.path(), &[("WAYGATE_LOG_LEVEL", "DEBUG")]);
+    // There one ends, and then that server.
+    let hash = waygate_mcp::access::session_hash(&ends.id);
+    sql(&format!("DELETE FROM sessions WHERE id_hash = '{hash}'"));
+    let said = || server.log().contains("all sessions of the server before this one are known");
+    assert!(!said(), "it is followed");
+    sql(&format!("UPDATE instances SET stopped_at = '{now}' WHERE instance_id = 'before'"));
+    eventually("nobody is followed any more", || said().then_some(()));
+    unknown(&ends.at(&server).call("ping", json!({})));
+    stays.at(&server).call("ping", json!({})).result();
+}

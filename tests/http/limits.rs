@@ -252,6 +252,31 @@ fn a_full_server_sheds_calls_before_they_are_read_and_stays_open_to_its_operator
 }
 
 #[test]
+fn answers_that_nobody_reads_are_bounded_and_calls_are_shed_while_they_wait() {
+    let settings = [("WAYGATE_LIMITS_ANSWERS_MAX_BYTES", "1048576"), ("WAYGATE_BODY_MAX_BYTES", "33554432")];
+    let server = Server::with("echo", &settings);
+    // More than the kernel keeps of what nobody reads.
+    let large = Http::tool("echo", json!({"message": "x".repeat(16 << 20)}));
+    let small = Http::tool("echo", json!({"message": "hej"}));
+    let unread = large.open(server.address);
+    let refused = eventually("a call is shed", || {
+        // Whoever shares its thread waits while a debug build reads the large one.
+        let reply = small.send(server.address);
+        (reply.status == 503).then_some(reply)
+    });
+    assert_eq!((refused.status, refused.code()), (503, -31503), "{}", refused.text());
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    assert_eq!(refused.json()["error"]["data"]["limit"], "answers");
+    let metrics = Http::get("/metrics").send(server.address).text();
+    assert!(metrics.contains("waygate_limited_total{limit=\"answers\",of=\"server\"}"), "{metrics}");
+    eventually("it is said in the log", || server.log().contains("limits.answers_max_bytes").then_some(()));
+    // Who reads it after all has all of it.
+    let last = unread.finish();
+    assert!(last.status == 200 && last.body.len() > 16 << 20);
+    comes_back(&server, &small);
+}
+
+#[test]
 fn a_session_hears_of_a_limit_as_an_answer_and_a_batch_counts_each_of_its_requests() {
     let server = Server::with("faulty_server", &[("WAYGATE_API_KEY", OWN)]);
     let key = create(&server, &["old", "--rate", "6/min", "--burst", "3"]);

@@ -192,6 +192,27 @@ fn the_verbs_go_on_over_the_socket_in_the_folder() {
 }
 
 #[test]
+fn a_reload_tells_of_the_certificate_also_where_the_plugins_cannot_be_read() {
+    let authority = Authority::new();
+    authority.issue("server", HOST, 90);
+    let server = secured(&authority, "waygate-mcp", &[]);
+    let plugins = server.folder.join("plugins");
+    drop(fs::remove_dir_all(&plugins));
+    fs::write(&plugins, "").expect("a file in the folder's place");
+    let run = |wanted: &str| {
+        let output = verb(&server, &authority, &["plugins", "reload"]);
+        let says = said(&output);
+        assert!(output.status.code() == Some(75) && says.contains("could not be read"), "{says}");
+        assert!(says.contains(wanted), "{says}");
+    };
+    run("the certificate is the same");
+    authority.issue("server", HOST, 80);
+    run("a new certificate from ");
+    fs::remove_file(authority.path("server.pem")).expect("it was there");
+    run("server.pem is not there");
+}
+
+#[test]
 fn a_certificate_that_ends_soon_is_told_of() {
     let authority = Authority::new();
     authority.issue("server", HOST, 5);

@@ -429,6 +429,56 @@ fn an_orphaned_guard_is_found_and_ended_and_one_with_a_server_is_left_alone() {
 }
 
 #[test]
+fn a_restore_is_no_crash_of_the_server_that_ran_when_the_backup_was_made() {
+    if skips_on_postgres("a verb looks at the file in the data folder") {
+        return;
+    }
+    let home = tempfile::tempdir().unwrap();
+    let stop = |mut server: Server| {
+        server.signal("-TERM");
+        assert_eq!(server.wait(), Some(0));
+    };
+    let server = Server::on("echo", home.path(), &[]);
+    said(home.path(), &["backup", "create"]);
+    stop(server);
+    said(home.path(), &["backup", "restore", "latest", "--yes"]);
+    let crashes = || look(home.path(), &[], &[]).ids().contains(&"crashes.server");
+    assert!(!crashes(), "before the next start");
+    stop(Server::on("echo", home.path(), &[]));
+    assert!(!crashes(), "and after it");
+    // One that is killed is told still, once it is written that it ran.
+    let starts =
+        || said(home.path(), &["history", "export", "--kind", "admin"]).matches("server/start").count();
+    let before = starts();
+    let mut server = Server::on("echo", home.path(), &[]);
+    eventually("its start is written", || (starts() > before).then_some(()));
+    server.signal("-KILL");
+    server.wait();
+    assert!(crashes());
+    stop(Server::on("echo", home.path(), &[]));
+    assert!(crashes(), "also once another one found it dead");
+}
+
+#[test]
+fn the_operators_own_key_is_told_of_when_it_is_old() {
+    let home = tempfile::tempdir().unwrap();
+    let settings = [("WAYGATE_API_KEY", "0f1e2d3c4b5a69788796a5b4c3d2e1f0")];
+    let mut server = Server::on("echo", home.path(), &settings);
+    server.signal("-TERM");
+    assert_eq!(server.wait(), Some(0));
+    assert!(!look(home.path(), &settings, &[]).ids().contains(&"keys.old"), "it is new");
+    // As if it had been noted long ago.
+    let file = home.path().join("data/own_key.seen");
+    let noted = fs::read_to_string(&file).unwrap();
+    let fingerprint = noted.split(' ').next().unwrap();
+    fs::write(&file, format!("{fingerprint} 2026-01-01T00:00:00Z\n")).unwrap();
+    let seen = look(home.path(), &settings, &[]);
+    assert!(seen.find("keys.old")["what"].as_str().unwrap().contains("WAYGATE_API_KEY"), "{:#}", seen.told);
+    let another = [("WAYGATE_API_KEY", "1f1e2d3c4b5a69788796a5b4c3d2e1f1")];
+    assert!(!look(home.path(), &another, &[]).ids().contains(&"keys.old"), "no server has had that one");
+}
+
+#[test]
 fn a_server_that_does_not_answer_and_a_part_that_crashed_are_told() {
     let home = tempfile::tempdir().unwrap();
     let server = Server::on("waygate-mcp", home.path(), &[]);

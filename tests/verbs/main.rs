@@ -18,6 +18,8 @@ mod clients;
 #[cfg(feature = "sqlite")]
 mod doctor;
 #[cfg(test)]
+mod env_file;
+#[cfg(test)]
 mod explain;
 #[cfg(test)]
 mod history;

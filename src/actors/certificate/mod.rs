@@ -4,7 +4,7 @@
 //! change nothing but the health, which says what is wrong with them. Must not know HTTP, nor connections.
 
 mod files;
-mod validity;
+pub mod validity;
 
 #[cfg(test)]
 mod tests;
@@ -52,6 +52,21 @@ pub struct Reread {
     pub expires_at: String,
     /// Why the files were not taken, if they were not.
     pub failed: Option<String>,
+}
+
+impl Reread {
+    /// For people.
+    pub fn sentence(&self) -> String {
+        match &self.failed {
+            Some(why) => {
+                format!("the certificate was not renewed, and the one from before stays in use: {why}")
+            }
+            None if self.changed => {
+                format!("a new certificate from {}, which ends on {}, is shown", self.file, self.expires_at)
+            }
+            None => "the certificate is the same as before".to_owned(),
+        }
+    }
 }
 
 impl Certificate {
@@ -120,7 +135,7 @@ impl Certificate {
         let act = |told: String| Act::done(acts::TLS_RELOAD, Arc::clone(by), told);
         match &reread.failed {
             Some(why) => {
-                log::error!("the certificate was not renewed, and the one from before stays in use: {why}");
+                log::error!("{}", reread.sentence());
                 recorder.act(Act { refused: Some(ErrorCode::Unavailable), ..act(why.clone()) });
             }
             None if reread.changed => {

@@ -12,7 +12,7 @@ const GENERALIZED_TIME: u8 = 0x18;
 const VERSION: u8 = 0xa0;
 
 /// From when, and until when; none when these bytes are no certificate.
-pub(super) fn of(der: &[u8]) -> Option<(Timestamp, Timestamp)> {
+pub fn of(der: &[u8]) -> Option<(Timestamp, Timestamp)> {
     let (certificate, _signature) = part(der, SEQUENCE)?;
     let (body, _) = part(certificate, SEQUENCE)?;
     let body = part(body, VERSION).map_or(body, |(_, rest)| rest);

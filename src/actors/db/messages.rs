@@ -12,7 +12,7 @@
 //! | `LoadKeys`      | keys        | counter and `Vec<KeyRow>`  | yes         |
 //! | `ActOnKeys`     | keys        | `Acted`, or why not        | no          |
 //! | `SaveKeyUses`   | keys        | – once they are on disk    | yes         |
-//! | `LoadSessions` | sessions      | `Vec<SessionRow>`          | no          |
+//! | `LoadSessions` | sessions      | `OfOthers`                 | no          |
 //! | `SaveSessions` | sessions      | – once they are on disk    | no          |
 //! | `CheckDatabase` | health, http    | `Duration` of a small read | no          |
 //! | `GetPool`       | metrics         | `PoolState`                | yes         |
@@ -32,7 +32,7 @@ pub use crate::actors::supervision::{Crash, Ping};
 use crate::storage::definitions::ToolDefinition;
 use crate::storage::history::{Entry, Filter, Page};
 use crate::storage::keys::KeyRow;
-use crate::storage::sessions::SessionRow;
+use crate::storage::sessions::{OfOthers, SessionRow};
 use crate::storage::{PoolState, StorageError};
 
 /// Calls that a filter asks for, the newest first.
@@ -92,7 +92,7 @@ pub struct SaveKeyUses {
 
 /// Sessions with clients of other servers that have not expired, and were used at a moment or later.
 #[derive(Debug, Message)]
-#[rtype(result = "Result<Vec<SessionRow>, StorageError>")]
+#[rtype(result = "Result<OfOthers, StorageError>")]
 pub struct LoadSessions {
     /// What is now.
     pub now: NaiveDateTime,

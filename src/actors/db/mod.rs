@@ -36,7 +36,7 @@ use crate::storage::checkpoints::Mark;
 use crate::storage::definitions::ToolDefinition;
 use crate::storage::history::{self, Entry, Kind, Page, Status};
 use crate::storage::keys::KeyRow;
-use crate::storage::sessions::SessionRow;
+use crate::storage::sessions::OfOthers;
 use crate::storage::{
     DbConnection, Instance, Notary, PoolState, QueryResult, Storage, StorageError, definitions, instances,
     keys, sessions,
@@ -190,7 +190,7 @@ impl Handler<SaveKeyUses> for DbActor {
 }
 
 impl Handler<LoadSessions> for DbActor {
-    type Result = ResponseFuture<Result<Vec<SessionRow>, StorageError>>;
+    type Result = ResponseFuture<Result<OfOthers, StorageError>>;
     fn handle(&mut self, LoadSessions { now, since }: LoadSessions, _: &mut Context<Self>) -> Self::Result {
         let own = self.writer.instance.id.clone();
         self.read(move |connection| sessions::load(connection, &own, now, since))

@@ -4,6 +4,7 @@
 //! They live in memory. Those of a server before this one are known by the hashes of their ids ([`keeping`](super::keeping)),
 //! and go on when their clients show these. Must not know HTTP, nor when anything is written down.
 
+use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -197,8 +198,12 @@ impl Sessions {
         Some(session)
     }
 
-    /// Takes in what is known of sessions of other servers.
-    pub(super) fn remember(&self, sessions: Vec<(String, Kept)>) {
+    /// Takes in what is known of sessions of other servers. If these are `all` there are, others that were known have ended there.
+    pub(super) fn remember(&self, sessions: Vec<(String, Kept)>, all: bool) {
+        if all {
+            let there: HashSet<&String> = sessions.iter().map(|(hash, _)| hash).collect();
+            self.kept.retain(|hash, _| there.contains(hash));
+        }
         let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
         // One that ended here while they were read has ended.
         for (hash, kept) in sessions.into_iter().filter(|(hash, _)| !ended.contains(hash)) {
@@ -428,19 +433,42 @@ mod tests {
         before.note_change(&old);
         assert_eq!(before.unsaved(9, Duration::from_secs(9)).len(), 1);
         let keep = || vec![Kept::read(kept::row(&old, Duration::from_secs(1)).unwrap()).unwrap()];
-        now.remember(keep());
+        now.remember(keep(), false);
         assert!(now.find(&old.id, &caller("b"), "/mcp", &view).is_none());
         assert!(now.find(&old.id, &owner, "/sse", &view).is_none());
         assert!(now.find("another", &owner, "/mcp", &view).is_none());
         let session = now.find(&old.id, &owner, "/mcp", &view).unwrap();
         assert_eq!((session.agreed().is_some(), &session.label, now.count()), (true, &old.label, 1));
         // Read once more before it was written here, it ends all the same.
-        now.remember(keep());
+        now.remember(keep(), false);
         now.end(&session);
         assert!(now.find(&old.id, &owner, "/mcp", &view).is_none());
-        now.remember(keep());
+        now.remember(keep(), false);
         assert!(now.find(&old.id, &owner, "/mcp", &view).is_none(), "it ended while it was read");
         assert_eq!(now.take_ended(9), [session_hash(&old.id)]);
+    }
+
+    #[test]
+    fn a_session_that_ended_at_the_server_before_is_not_known_once_all_were_read() {
+        let (before, now) = (sessions(9, 9), sessions(9, 9));
+        let (owner, view) = (caller("a"), ViewName::MAIN);
+        let open = || {
+            let session = before.open(&owner, "/mcp", &view).unwrap();
+            session.agree(Agreed {
+                revision: Revision::NEWEST_LEGACY,
+                client: ClientCapabilities::default(),
+                client_name: None,
+            });
+            session
+        };
+        let (first, second) = (open(), open());
+        let keep = |session| vec![Kept::read(kept::row(session, Duration::from_secs(1)).unwrap()).unwrap()];
+        now.remember(keep(&first), true);
+        now.remember(keep(&second), false);
+        // The first has ended there.
+        now.remember(keep(&second), true);
+        assert!(now.find(&first.id, &owner, "/mcp", &view).is_none());
+        assert!(now.find(&second.id, &owner, "/mcp", &view).is_some());
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! The way back. Reading order: [`restore`](restore()), what happens when; [`stage`], the new state beside the old one;
-//! [`journal`], the moment from which on it counts, and how it is carried out, by whoever finds it.
+//! [`keys`], what becomes of keys that were revoked since; [`journal`], the moment from which on it counts, and how it is carried out, by whoever finds it.
 //!
 //! Everything is checked and laid ready before anything is touched; then the journal is written, by one rename, and what it
 //! says is done by renames that can be done again. Killed before the journal, the old state stands; after it, the next who
@@ -7,6 +7,7 @@
 //! finds a journal asks the server whether that transaction was done. Must not know verbs.
 
 mod journal;
+mod keys;
 mod stage;
 
 use std::path::{Path, PathBuf};
@@ -15,6 +16,8 @@ use jiff::Timestamp;
 
 pub use journal::is_pending;
 use journal::{Journal, Server};
+use keys::Now;
+pub use keys::{Against, Keys, Named, foresee_keys};
 use stage::Stage;
 
 use super::create::plugin_files;
@@ -50,6 +53,8 @@ pub struct Request<'a> {
     pub passphrase: Option<&'a Secret>,
     /// Whether a backup will do of which nobody knows whether it was changed.
     pub foreign: bool,
+    /// Whether keys are taken again that were revoked, deleted or replaced since.
+    pub revive_keys: bool,
 }
 
 /// What was done.
@@ -61,7 +66,12 @@ pub struct Restored {
     pub kept: Option<PathBuf>,
     /// The schema of the database server with what was there before.
     pub aside: Option<String>,
+    /// What became of keys; none when the database was not restored.
+    pub keys: Option<Keys>,
 }
+
+/// Who is told what becomes of keys, before anything is touched.
+pub type Foresee<'a> = &'a dyn Fn(&Keys);
 
 /// What is called between two steps: only to be cut off there by a test.
 pub type Step<'a> = &'a dyn Fn();
@@ -74,11 +84,12 @@ pub fn restore(
     places: &Places,
     request: &Request<'_>,
     told: Told<'_>,
+    foresee: Foresee<'_>,
     step: Step<'_>,
 ) -> Result<Restored, BackupError> {
     let alone = DataFolder::own_alone(&places.data_folder)?;
     recover(places, alone.owned())?;
-    let target = Target::of(places)?;
+    let (target, now) = Target::of(places)?;
     step();
     let stamp = format!("{}-{}", shelf::stamp(Timestamp::now()), files::chance(3)?);
     let mut stage = Stage::new(places, &stamp)?;
@@ -107,15 +118,18 @@ pub fn restore(
     told(Progress::Doing("looking through the database"));
     let migrated =
         examine(request.archive, &taken.manifest, &database, &stage.folder_for(&places.default_database())?)?;
+    let mut keys = None;
     if wants(Part::Database) {
+        keys = Some(now.settle(&database, request.revive_keys)?).inspect(|keys| foresee(keys));
         // Those that will be there.
         let restored = taken.secrets.as_ref().and_then(|secrets| secrets.sealing_key.as_deref());
-        let keys = match restored.filter(|_| request.only.is_none() && !places.has_own_sealing_key()) {
+        let sealing = match restored.filter(|_| request.only.is_none() && !places.has_own_sealing_key()) {
             Some(text) => keys_in(text),
             None => places.sealing_keys()?,
         };
-        let detail = format!("{} of {}", name_of(request.archive), taken.manifest.made_at);
-        note(&database, &keys, acts::BACKUP_RESTORE, &detail)?;
+        let ended = keys.as_ref().map(Keys::count).unwrap_or_default();
+        let detail = format!("{} of {}{ended}", name_of(request.archive), taken.manifest.made_at);
+        note(&database, &sealing, acts::BACKUP_RESTORE, &detail)?;
     }
     step();
     let server = match &target {
@@ -131,7 +145,7 @@ pub fn restore(
     let swap = server.zip(target.server());
     let kept = commit(places, stage, swap, &database, told, step)?;
     let verified = verified(request, taken.manifest, taken.authenticity, migrated);
-    Ok(Restored { verified, kept, aside })
+    Ok(Restored { verified, kept, aside, keys })
 }
 
 fn verified(
@@ -154,7 +168,7 @@ pub fn reset(
 ) -> Result<(Option<PathBuf>, Option<String>), BackupError> {
     let alone = DataFolder::own_alone(&places.data_folder)?;
     recover(places, alone.owned())?;
-    let target = Target::of(places)?;
+    let (target, _) = Target::of(places)?;
     let stamp = format!("{}-{}", shelf::stamp(Timestamp::now()), files::chance(3)?);
     let mut stage = Stage::new(places, &stamp)?;
     let path = match &target {
@@ -193,8 +207,8 @@ enum Target {
 }
 
 impl Target {
-    /// Refuses one that others use now.
-    fn of(places: &Places) -> Result<Self, BackupError> {
+    /// Refuses one that others use now. Gives the keys that are there, too.
+    fn of(places: &Places) -> Result<(Self, Now), BackupError> {
         let file = places.database_file()?;
         let storage = match &file {
             None => Some(storage::open(&places.database, &places.default_database())?),
@@ -209,14 +223,15 @@ impl Target {
                 return Err(BackupError::InUse(who));
             }
         }
+        let now = Now::at(file.as_deref(), storage.as_ref());
         match (file, storage) {
             (Some(path), storage) => {
                 if let Some(storage) = storage {
                     storage.close();
                 }
-                Ok(Self::File(path))
+                Ok((Self::File(path), now))
             }
-            (None, Some(storage)) => Ok(Self::Server(storage)),
+            (None, Some(storage)) => Ok((Self::Server(storage), now)),
             (None, None) => Err(BackupError::Refused("there is no database to restore to".to_owned())),
         }
     }

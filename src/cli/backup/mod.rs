@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use super::progress::Line;
 use super::{Exit, history, output, serve};
 use crate::app;
-use crate::backup::restore::{Part, Request, restore, unpack};
+use crate::backup::restore::{Keys, Part, Request, foresee_keys, restore, unpack};
 use crate::backup::{self, BackupError, Places, shelf};
 use crate::config::{Config, Environment, Secret};
 use crate::storage::acts::{self, Act};
@@ -101,6 +101,9 @@ pub struct RestoreArgs {
     /// Restore it although another server made it, or nobody knows whether it was changed
     #[arg(long)]
     foreign: bool,
+    /// Take keys again that were revoked, deleted or replaced since the backup was made
+    #[arg(long)]
+    revive_keys: bool,
     #[command(flatten)]
     secret: Passphrase,
     /// Be killed at so many steps, in the environment `test`
@@ -206,6 +209,7 @@ fn run_restore(args: &RestoreArgs, places: &Places, config: &Config, json: bool)
         only: args.only.map(Part::from),
         passphrase: passphrase.as_ref(),
         foreign: args.foreign,
+        revive_keys: args.revive_keys,
     };
     if let Some(into) = &args.into {
         let line = Line::new();
@@ -215,6 +219,15 @@ fn run_restore(args: &RestoreArgs, places: &Places, config: &Config, json: bool)
         return Ok(Exit::Ok.into());
     }
     if !args.yes {
+        let line = Line::new();
+        let keys = foresee_keys(places, &request, &|progress| line.tell(progress));
+        drop(line);
+        if let Some(keys) = keys? {
+            if json {
+                output::print(&show::foreseen(&keys, &archive))?;
+            }
+            show::keys(&keys).iter().for_each(|text| output::say(text));
+        }
         output::say(&format!(
             "waygate-mcp: {} would take the place of what is in {}; say --yes if it is to, or --into FOLDER to have a look first",
             archive.display(),
@@ -230,7 +243,8 @@ fn run_restore(args: &RestoreArgs, places: &Places, config: &Config, json: bool)
         left.set(left.get().map(|left| left.saturating_sub(1)));
     };
     let line = Line::new();
-    let restored = restore(places, &request, &|progress| line.tell(progress), &step);
+    let foresee = |keys: &Keys| show::keys(keys).iter().for_each(|text| line.say(text));
+    let restored = restore(places, &request, &|progress| line.tell(progress), &foresee, &step);
     drop(line);
     output::print(&show::restored(&restored?, places, json))?;
     Ok(Exit::Ok.into())

@@ -5,9 +5,12 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::backup::restore::Restored;
+use crate::backup::restore::{Against, Keys, Named, Restored};
 use crate::backup::shelf::Listed;
 use crate::backup::{Authenticity, Drilled, Made, Manifest, Places, Verified};
+
+/// Keys in one line.
+const KEYS_SHOWN: usize = 20;
 
 /// A backup that was made.
 pub fn made(made: &Made, json: bool) -> String {
@@ -94,6 +97,7 @@ pub fn restored(restored: &Restored, places: &Places, json: bool) -> String {
         put(&mut told, "into", shown(&places.data_root).into());
         put(&mut told, "kept", restored.kept.as_deref().map(shown).into());
         put(&mut told, "keptSchema", restored.aside.clone().into());
+        put(&mut told, "keys", restored.keys.as_ref().map(|keys| json!(keys)).into());
         return told.to_string();
     }
     let mut text =
@@ -108,7 +112,62 @@ pub fn restored(restored: &Restored, places: &Places, json: bool) -> String {
             "The tables that were there are in the schema {schema}; DROP SCHEMA {schema} CASCADE removes them"
         );
     }
+    for line in restored.keys.as_ref().map(keys).unwrap_or_default() {
+        let _infallible = writeln!(text, "{line}");
+    }
     text + "Start the server: waygate-mcp"
+}
+
+/// What a restore would do to keys, for a program that did not say `--yes`.
+pub fn foreseen(keys: &Keys, archive: &Path) -> String {
+    json!({"path": shown(archive), "status": "asked", "keys": keys}).to_string()
+}
+
+/// What a restore does to keys, a line for each thing that there is to say.
+pub fn keys(keys: &Keys) -> Vec<String> {
+    let mut lines = Vec::new();
+    let ended = keys.ended.iter().map(|ended| format!("{}, {}", named(&ended.key), ended.since.word()));
+    match (keys.ended.is_empty(), keys.is_revived) {
+        (true, _) => {}
+        (false, true) => {
+            lines.push(format!("Keys that ended since the backup and are taken again: {}", first(ended)));
+        }
+        (false, false) => lines.push(format!(
+            "Keys that ended since the backup and stay so (--revive-keys has them taken again): {}",
+            first(ended)
+        )),
+    }
+    if !keys.unknown.is_empty() {
+        let why = match keys.against {
+            Against::Unreadable => "the database in its place cannot be read",
+            _ => "the database in its place is not the one that it was made of",
+        };
+        lines.push(format!(
+            "Keys of the backup that are taken, and whether they were revoked since is not known, because {why} (look through \
+             `waygate-mcp keys list`): {}",
+            first(keys.unknown.iter().map(named))
+        ));
+    }
+    if !keys.gone.is_empty() {
+        let gone = first(keys.gone.iter().map(named));
+        lines.push(format!("Keys that were made since the backup and are gone with it: {gone}"));
+    }
+    lines
+}
+
+/// The name quoted: it is anybody's text.
+fn named(key: &Named) -> String {
+    format!("{} {:?}", key.id, key.name)
+}
+
+/// As many as a person reads; `--json` has all.
+fn first(all: impl ExactSizeIterator<Item = String>) -> String {
+    let more = all.len().saturating_sub(KEYS_SHOWN);
+    let mut text = all.take(KEYS_SHOWN).collect::<Vec<_>>().join("; ");
+    if more > 0 {
+        let _infallible = write!(text, "; and {more} more");
+    }
+    text
 }
 
 /// Backups that were removed, and those that are left.

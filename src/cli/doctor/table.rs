@@ -67,7 +67,7 @@ pub const CHECKS: &[Check] = &[
     check("logs", logs::look, "the folder and the file of the log: there, writable, not grown beyond a gigabyte"),
     check("stale", stale::look, "sockets, folders and half-made files that a server or a backup left behind when it was killed").fixing("removes them").in_any_case(),
     check("crashes", crashes::look, "servers that ended without stopping, parts of the running one that crashed"),
-    check("keys", keys::look, "keys that are older than 30 days, have expired, or will within a week"),
+    check("keys", keys::look, "keys that are older than 30 days, the operator's own too, have expired, or will within a week"),
     check("backups", backups::look, "the age of the newest backup against the schedule"),
     check("streaming", streaming::look, "with `--url`: whether an event stream comes through as it is written, or a proxy holds it back").taking(LONG),
 ];

@@ -176,8 +176,12 @@ fn auth(subject: &Subject, trail: &mut Trail, case: &Case<'_>) -> Result<Caller,
 fn server(case: &Case<'_>, trail: &mut Trail) -> Result<(), Refused> {
     let frame = &case.door.frame;
     let phase = &frame.house.phase;
-    let by = vec![By::server("phase", phase.name()), By::setting(&frame.settings, "limits.calls_max")];
-    let found = phase.admits().and_then(|()| frame.quotas.has_room().map_err(Fault::from));
+    let by = vec![
+        By::server("phase", phase.name()),
+        By::setting(&frame.settings, "limits.calls_max"),
+        By::setting(&frame.settings, "limits.answers_max_bytes"),
+    ];
+    let found = phase.admits().and_then(|()| frame.quotas.has_room());
     let advice = "see what takes so long by `waygate-mcp status` and `waygate-mcp plugins list`".to_owned();
     trail.settle("server", found, format!("it is {}, and has room", phase.name()), by, Some(advice))
 }

@@ -7,6 +7,8 @@ use diesel::{RunQueryDsl as _, sql_types};
 
 #[cfg(feature = "sqlite")]
 use crate::storage::DbConnection;
+#[cfg(all(feature = "sqlite", feature = "postgres"))]
+use crate::storage::migrations;
 use crate::storage::{Storage, StorageError};
 
 /// Writes a copy of the database to `path`, which must not be there yet: on SQLite by `VACUUM INTO`, which sees one moment
@@ -21,8 +23,11 @@ pub fn dump(storage: &Storage, path: &Path, told: &dyn Fn(u64)) -> Result<(), St
         let _unused = (storage, told);
         Err(super::without_sqlite(path))
     }
+    let mut connection = storage.connect()?;
+    #[cfg(all(feature = "sqlite", feature = "postgres"))]
+    let behind = behind(&mut connection, storage.place())?;
     #[cfg(feature = "sqlite")]
-    match storage.connect()? {
+    match connection {
         DbConnection::Sqlite(mut sqlite) => {
             let _not_by_rows = told;
             // Made here, so that it is nobody else's from its first byte on.
@@ -31,8 +36,16 @@ pub fn dump(storage: &Storage, path: &Path, told: &dyn Fn(u64)) -> Result<(), St
             into.execute(&mut sqlite).map(drop).map_err(|error| storage.failed(&error))
         }
         #[cfg(feature = "postgres")]
-        DbConnection::Postgres(mut postgres) => on_server::dump(storage, &mut postgres, path, told),
+        DbConnection::Postgres(mut postgres) => on_server::dump(storage, &mut postgres, behind, path, told),
     }
+}
+
+/// How many migrations the database has yet to see; 0 for one that has seen none, which nothing can be copied of.
+#[cfg(all(feature = "sqlite", feature = "postgres"))]
+fn behind(connection: &mut DbConnection, place: &str) -> Result<usize, StorageError> {
+    let known = migrations::standing(connection, place)?.known;
+    let count = known.iter().filter(|(_, is_done)| !is_done).count();
+    Ok(if count == known.len() { 0 } else { count })
 }
 
 #[cfg(all(feature = "sqlite", feature = "postgres"))]
@@ -46,7 +59,7 @@ mod on_server {
     use diesel::{PgConnection, QueryResult, RunQueryDsl as _, SqliteConnection};
 
     use super::super::tables::{self, Column, Holds, Tables, Texts, quoted};
-    use crate::storage::{Storage, StorageError};
+    use crate::storage::{Storage, StorageError, migrations};
 
     /// Rows that are fetched at once.
     const ROWS: usize = 1_000;
@@ -69,6 +82,7 @@ mod on_server {
     pub(super) fn dump(
         storage: &Storage,
         postgres: &mut PgConnection,
+        behind: usize,
         path: &Path,
         told: &dyn Fn(u64),
     ) -> Result<(), StorageError> {
@@ -77,6 +91,10 @@ mod on_server {
         let file = crate::storage::at_file(path)?;
         file.migrate()?;
         let mut connection = file.connect()?;
+        // A copy has the tables that the database has: a restore brings them up to date.
+        for _ in 0..behind {
+            drop(migrations::take_back(&mut connection, file.place())?);
+        }
         let crate::storage::DbConnection::Sqlite(sqlite) = &mut connection else {
             return Err(StorageError::Unsupported { place: shown, feature: "sqlite" });
         };

@@ -20,10 +20,15 @@ pub fn look(patient: &Patient) -> Vec<Finding> {
     let mut found = Vec::new();
     if let Some(Ok(storage)) = patient.storage() {
         let since = patient.now.checked_sub(RECENT).unwrap_or(SystemTime::UNIX_EPOCH);
-        let dead =
-            storage.run(CONNECTION_WAIT, |connection| instances::dead(connection, "")).unwrap_or_default();
-        let cut_off = storage.run(CONNECTION_WAIT, |connection| instances::cut_off(connection, since));
-        found.extend(dead.iter().map(|known| {
+        let dead = storage.run(CONNECTION_WAIT, |connection| {
+            let dead = instances::dead(connection, "")?;
+            instances::not_by_restore(connection, dead)
+        });
+        let cut_off = storage.run(CONNECTION_WAIT, |connection| {
+            let cut_off = instances::cut_off(connection, since)?;
+            instances::not_by_restore(connection, cut_off)
+        });
+        found.extend(dead.unwrap_or_default().iter().map(|known| {
             let why = "calls that ran then are open in the history until the next server closes them as interrupted";
             Finding::warning("crashes.server", told(patient, known), why, "waygate-mcp serve")
         }));

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use crate::app::keys::{KeyBook, Standing};
+use crate::app::own_key;
 use crate::cli::doctor::finding::Finding;
 use crate::cli::doctor::patient::Patient;
 use crate::cli::output;
+use crate::config::Config;
 
 const DAY: Duration = Duration::from_secs(86_400);
 /// A key that is older should be another.
@@ -16,9 +18,10 @@ const SOON: Duration = DAY.saturating_mul(7);
 /// Looks.
 pub fn look(patient: &Patient) -> Vec<Finding> {
     let Some(config) = patient.config() else { return Vec::new() };
+    let mut found: Vec<Finding> = own(patient, config).into_iter().collect();
     // That a database cannot be used, or is not there, is told elsewhere.
-    let Ok(all) = KeyBook::open(config, false).and_then(|book| book.all()) else { return Vec::new() };
-    let found = all.iter().filter_map(|key| {
+    let Ok(all) = KeyBook::open(config, false).and_then(|book| book.all()) else { return found };
+    found.extend(all.iter().filter_map(|key| {
         let named = format!("the key {} ({:?})", key.id, key.name);
         let age = patient.since(key.created_at);
         match key.standing(patient.now) {
@@ -54,6 +57,18 @@ pub fn look(patient: &Patient) -> Vec<Finding> {
             }
             Standing::Leaving | Standing::Replaced | Standing::Revoked => None,
         }
-    });
-    found.collect()
+    }));
+    found
+}
+
+/// The operator's own key, which is in no database, once a server has had it for long.
+fn own(patient: &Patient, config: &Config) -> Option<Finding> {
+    let key = config.access.api_key.as_ref()?;
+    let age = patient.since(own_key::since(&patient.data_folder()?, key)?);
+    (age > OLD).then(|| {
+        let age = output::duration(age.as_secs_f64());
+        let what = format!("WAYGATE_API_KEY has been the same for {age}");
+        let why = "it opens everything, and the longer it is used, the more places it may have leaked to";
+        Finding::warning("keys.old", what, why, "waygate-mcp keys create NAME --scope admin")
+    })
 }
