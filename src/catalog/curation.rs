@@ -151,6 +151,11 @@ impl Curator {
         }
     }
 
+    /// Pointers to what of this tool's arguments is recorded nowhere.
+    pub fn redact(&self, tool: &str) -> &[String] {
+        self.of(tool).map_or(&[], |tool| &tool.redact)
+    }
+
     /// Whether the contents of the plugin's resources are.
     pub fn caching_of_resources(&self) -> Caching {
         Caching::of(None, self.curation.cache_scope)

@@ -12,9 +12,10 @@ use super::caching::Caching;
 use super::schema::{self, Mirror, Schema};
 use super::seat::Seat;
 use super::template::Template;
-use super::{digest, names};
+use super::{digest, names, secrets};
 use crate::access::limits::Allowance;
 use crate::protocol::{Definition, Object, Raw};
+use crate::telemetry::redaction::places::Hidden;
 
 /// A tool.
 #[derive(Clone)]
@@ -31,6 +32,8 @@ pub struct ToolEntry {
     pub mirrors: Arc<[Mirror]>,
     /// What its arguments must be.
     pub input: Arc<Schema>,
+    /// What of them is recorded nowhere; none for nearly all.
+    pub hidden: Option<Arc<Hidden>>,
     /// What its structured result must be.
     pub output: Option<Arc<Schema>>,
     /// How long its calls took, from its first call on.
@@ -102,6 +105,7 @@ impl ToolEntry {
         let uncached = caching.as_ref().err().copied();
         Ok(Self {
             time: Arc::default(),
+            hidden: secrets::of_arguments(input, seat.curator.redact(&local)),
             input: Arc::new(compiled),
             output: output.map(Arc::new),
             mirrors,
@@ -130,6 +134,7 @@ impl ToolEntry {
             seat: Arc::clone(&self.seat),
             mirrors: Arc::clone(&self.mirrors),
             input: Arc::clone(&self.input),
+            hidden: self.hidden.clone(),
             output: self.output.clone(),
             time: Arc::clone(&self.time),
             timeout_seconds: self.timeout_seconds,

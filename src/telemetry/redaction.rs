@@ -8,6 +8,8 @@ use std::ops::Range;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+pub mod places;
+
 pub use crate::config::MASK;
 
 /// No redacted or shaped text is longer, in bytes.

@@ -54,6 +54,21 @@ pub fn messages(folder: &Path, status: &[&str]) -> BTreeSet<String> {
     found.into_iter().map(|found| found.message).collect()
 }
 
+/// What is recorded of the arguments of calls of this tool, in the order of their writing.
+pub fn arguments(folder: &Path, tool: &str) -> Vec<String> {
+    #[derive(diesel::QueryableByName)]
+    struct Arguments {
+        #[diesel(sql_type = sql_types::Text)]
+        arguments: String,
+    }
+    let query = format!(
+        "SELECT arguments FROM command_history WHERE tool = '{tool}' AND arguments IS NOT NULL ORDER BY id"
+    );
+    let found: Vec<Arguments> =
+        diesel::sql_query(query).load(&mut open(folder)).expect("the history is read");
+    found.into_iter().map(|found| found.arguments).collect()
+}
+
 /// What the chain says of the history: nothing when every row is as it was written, and none is gone.
 fn touched(folder: &Path) -> Vec<String> {
     let keys = std::fs::read_to_string(folder.join("data/sealing.key")).expect("the sealing key is read");

@@ -12,6 +12,7 @@ mod modern;
 mod old_transport;
 mod operator;
 mod processes;
+mod recording;
 mod reloading;
 mod remote_lists;
 mod scripted;

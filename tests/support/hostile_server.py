@@ -208,6 +208,12 @@ def listed():
     elif MODE == "remote_ref":
         tools = [definition("say", inputSchema={"type": "object", "properties": {"text": {"$ref": ARGUMENT}}}),
                  definition("pid")]
+    elif MODE == "secretive":
+        pin = {"type": "object", "properties": {"pin": {"writeOnly": True}, "below": {"$ref": "#/$defs/pin"}}}
+        code = {"type": "string", "format": "password"}
+        properties = {"text": {"type": "string"}, "chain": {"$ref": "#/$defs/pin"}, "codes": {"items": code}}
+        schema = {"type": "object", "properties": properties, "$defs": {"pin": pin}}
+        tools = [definition("say", inputSchema=schema)]
     return {"tools": tools}
 
 

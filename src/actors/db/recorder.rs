@@ -10,6 +10,7 @@ use crate::error::ErrorCode;
 use crate::plugins::Hop;
 use crate::protocol::Raw;
 use crate::storage::history::{Kind, Status};
+use crate::telemetry::redaction::places::Hidden;
 
 /// How long a record waits for room in a full buffer.
 pub const ROOM_WAIT: Duration = Duration::from_millis(50);
@@ -47,6 +48,8 @@ pub struct Record {
     pub duration_us: Option<u64>,
     /// Captured as far as the configuration says.
     pub arguments: Option<Raw>,
+    /// What of them is hidden however much is captured; none for nearly all.
+    pub hidden: Option<Arc<Hidden>>,
     /// Size of the result.
     pub result_bytes: Option<u64>,
     /// For finding it in the log.
@@ -86,6 +89,7 @@ impl Record {
             error_code: None,
             duration_us: None,
             arguments: None,
+            hidden: None,
             result_bytes: None,
             request_id: None,
             trace_id: None,

@@ -259,7 +259,12 @@ impl Writer {
     /// A redaction that panics must not cost the row.
     fn render(&self, row: &Queued) -> Option<String> {
         let arguments = row.record.arguments.as_ref()?;
-        catch_unwind(AssertUnwindSafe(|| (self.render)(arguments))).unwrap_or_else(|payload| {
+        // Here, so that no way of capturing can forget it.
+        let render = || match &row.record.hidden {
+            None => (self.render)(arguments),
+            Some(places) => (self.render)(&Raw::trusted(places.hide(arguments.as_str()))),
+        };
+        catch_unwind(AssertUnwindSafe(render)).unwrap_or_else(|payload| {
             log::error!(
                 "arguments could not be captured, and are left out: {}",
                 message_of(payload.as_ref())

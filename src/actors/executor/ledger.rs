@@ -16,7 +16,7 @@ use crate::storage::history::{Kind, Status};
 /// `Unavailable`: then the call must not run.
 pub async fn intend(recorder: &Recorder, perform: &Perform, round: &Round) -> Result<(), Fault> {
     let mut record = describe(Kind::Intent, perform, round);
-    record.arguments = perform.task.arguments().cloned();
+    capture(&mut record, perform);
     recorder.record_durably(record).await.map_err(|error| {
         if error == RecordError::Late {
             // The intent may land yet; the outcome behind it says that the call never ran.
@@ -71,7 +71,7 @@ pub async fn conclude(
         }
     }
     if !bench.strict {
-        record.arguments = perform.task.arguments().cloned();
+        capture(&mut record, perform);
         bench.recorder.record(record);
         return Ok(());
     }
@@ -83,6 +83,12 @@ pub async fn conclude(
         )
         .because(error)
     })
+}
+
+/// The arguments, and what of them is for nobody to read.
+fn capture(record: &mut Record, perform: &Perform) {
+    record.arguments = perform.task.arguments().cloned();
+    record.hidden = perform.task.hidden().cloned();
 }
 
 fn describe(kind: Kind, perform: &Perform, round: &Round) -> Record {

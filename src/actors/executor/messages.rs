@@ -28,6 +28,7 @@ use crate::protocol::render::Finished;
 use crate::protocol::{
     ClientCapabilities, InputRequest, LogLevel, Method, Object, Raw, Revision, RpcError, Trace,
 };
+use crate::telemetry::redaction::places::Hidden;
 
 /// One call to carry out; it travels in a box, since it is large and goes through several hands.
 #[derive(Message)]
@@ -238,6 +239,14 @@ impl Task {
         match self {
             Self::Tool { arguments, .. } | Self::Prompt { arguments, .. } => Some(arguments),
             Self::Read { .. } | Self::Complete { .. } => None,
+        }
+    }
+
+    /// What of them is hidden there; none for nearly all.
+    pub fn hidden(&self) -> Option<&Arc<Hidden>> {
+        match self {
+            Self::Tool { entry, .. } => entry.hidden.as_ref(),
+            Self::Prompt { .. } | Self::Read { .. } | Self::Complete { .. } => None,
         }
     }
 }

@@ -173,6 +173,7 @@ fn tools(said: &Said) -> BTreeMap<String, ToolCuration> {
             ("tools.*.cache_scope", Value::Plain(Plain::Text(word))) => {
                 tool.cache_scope = CacheScope::of(word);
             }
+            ("tools.*.redact", Value::Plain(Plain::List(pointers))) => tool.redact = pointers.clone(),
             _ => {}
         }
     }

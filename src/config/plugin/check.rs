@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 
 use super::fields::Of;
 use super::read::{Given, Said, Value};
-use super::{BUILT_INS, Credential, check_name, credential, is_name};
+use super::{BUILT_INS, Credential, check_name, credential, is_name, pointer};
 use crate::config::checks::is_network;
 use crate::config::faults::Faults;
 
@@ -282,6 +282,9 @@ fn check_curation(said: &Said, faults: &mut Faults) {
             faults,
         );
     }
+    for given in said.each("tools.*.redact") {
+        check_pointers(given, faults);
+    }
     let mut renamed = HashSet::new();
     for given in said.each("tools.*.rename") {
         let (key, name) = (given.key(), given.text());
@@ -301,6 +304,18 @@ fn check_curation(said: &Said, faults: &mut Faults) {
             } else if name == "title" && !value.is_string() {
                 faults.add(&given.place, format!("{}.title takes a text", given.key()));
             }
+        }
+    }
+}
+
+/// What is taken for a pointer and is none would hide nothing.
+fn check_pointers(given: &Given, faults: &mut Faults) {
+    for text in given.items() {
+        if let Err(why) = pointer::steps_of(text) {
+            let key = given.key();
+            let sentence =
+                format!("{key} has {text:?}, which is no JSON pointer: {why}; write one as /card/number");
+            faults.add(&given.place, sentence);
         }
     }
 }

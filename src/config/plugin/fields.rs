@@ -195,6 +195,8 @@ pub const FIELDS: &[Field] = &[
         "How long answers of the tool are kept, if it is read-only by its annotations; 0 is not at all.").unit("seconds"),
     field("tools.*.cache_scope", Server, CACHE_SCOPES, "`cache_scope`",
         "For whom they are kept."),
+    field("tools.*.redact", Server, LIST, "none",
+        "JSON pointers into its arguments, as `/card/number` or `/items/*/secret`, where `*` is every element or member: the history has `(hidden)` in place of what stands there, whatever it is."),
 
     field("args", Program, LIST, "`[]`",
         "What the program gets, word by word; nothing is expanded."),

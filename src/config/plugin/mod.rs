@@ -10,6 +10,7 @@ pub mod fields;
 mod folder;
 mod import;
 mod json;
+pub mod pointer;
 mod read;
 mod render;
 
@@ -291,6 +292,8 @@ pub struct ToolCuration {
     pub cache: Option<Duration>,
     /// For whom.
     pub cache_scope: Option<CacheScope>,
+    /// Pointers to what of its arguments is recorded nowhere.
+    pub redact: Vec<String>,
 }
 
 /// For whom answers are kept.

@@ -196,6 +196,7 @@ impl Text {
         self.quota(tool.quota);
         self.number("cache_seconds", tool.cache.map(|cache| cache.as_secs()));
         self.text("cache_scope", tool.cache_scope.map(CacheScope::name));
+        self.list("redact", &tool.redact);
     }
 }
 

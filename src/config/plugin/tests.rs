@@ -49,6 +49,7 @@ burst = 5
 concurrent = 2
 cache_seconds = 60
 cache_scope = "public"
+redact = ["/card/number", "/items/*/secret", "/a~1b"]
 "#,
     r#"
 command = "npx"
@@ -210,6 +211,13 @@ fn each_fault_says_what_to_write() {
         (URL, "tools.x.rename = \"a\"\ntools.y.rename = \"a\"", "another tool"),
         (URL, "tools.x.annotations = { readOnlyHint = \"yes\" }", "takes true or false"),
         (URL, "tools.x.annotations = { a = 1979-05-27 }", "a date"),
+        (
+            URL,
+            "tools.pay.redact = [\"card\"]",
+            "github.toml:2: tools.pay.redact has \"card\", which is no JSON pointer",
+        ),
+        (URL, "tools.pay.redact = [\"/a\", \"/b~\"]", "/ as ~1; write one as /card/number"),
+        (URL, "tools.pay.redact = \"/card\"", "tools.pay.redact is \"/card\", but takes a list of strings"),
         (URL, "tools = [\"x\"]", "says `allow`"),
         (URL, "plugins = [\"x\"]", "write kind = \"bundle\""),
         (URL, "uri_prefix = \"a b\"", "blanks"),
@@ -371,10 +379,10 @@ fn scope() -> impl Strategy<Value = Option<CacheScope>> {
 prop_compose! {
     fn tool()(rename in proptest::option::of("[a-z]{8}[A-Z0-9]{8}"), description in text(), hidden in proptest::option::of(any::<bool>()),
               seconds in proptest::option::of(1u64..86_400), limits in any::<[Option<u16>; 3]>(), hint in any::<bool>(), number in any::<i64>(), key in text(),
-              cached in proptest::option::of(0u64..86_400), cache_scope in scope()) -> ToolCuration {
+              cached in proptest::option::of(0u64..86_400), cache_scope in scope(), redact in proptest::collection::vec("(/[a-zü*]{0,3}(~[01])?){0,3}", 0..3)) -> ToolCuration {
         let annotations = Some(json!({"readOnlyHint": hint, "x": {key: [number, "a", {}]}}));
         ToolCuration { rename, description: Some(description), annotations, hidden, timeout: seconds.map(Duration::from_secs), quota: quota(limits),
-                       cache: cached.map(Duration::from_secs), cache_scope }
+                       cache: cached.map(Duration::from_secs), cache_scope, redact }
     }
 }
 
