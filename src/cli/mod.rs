@@ -267,7 +267,7 @@ fn run(mut line: Line, builder: Builder) -> ExitCode {
             let typed = flags.clone();
             with_config(flags, |loaded| clients::run(&args, &loaded, &typed, json))
         }
-        Verb::Loadtest(args) => with_config(flags, false, |loaded| loadtest::run(&args, &loaded, json)),
+        Verb::Loadtest(args) => with_config(flags, |loaded| loadtest::run(&args, &loaded, json)),
         Verb::Config { command } => config::run(command, flags, json),
         Verb::Version => version::run(json),
         Verb::Guard(guard) => Ok(guard::run(&guard)),
