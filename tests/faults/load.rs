@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -45,11 +46,17 @@ pub struct Load {
 impl Load {
     /// Begins `threads` threads; `name` tells the messages of this load from others.
     pub fn begin(address: SocketAddr, name: &str, threads: usize) -> Self {
+        Self::paced(address, name, threads, Duration::ZERO)
+    }
+
+    /// The same with a pause after each call, where no more may be asked than can be written down: an unoptimised server
+    /// answers faster than it records, and batched history then loses rows, as it should.
+    pub fn paced(address: SocketAddr, name: &str, threads: usize, pause: Duration) -> Self {
         let (over, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let begin = |thread: usize| {
             let (over, answered) = (Arc::clone(&over), Arc::clone(&answered));
             let name = format!("{name}-{thread}");
-            std::thread::spawn(move || run(address, &name, &over, &answered))
+            std::thread::spawn(move || run(address, &name, pause, &over, &answered))
         };
         Self { threads: (0..threads).map(begin).collect(), over, answered }
     }
@@ -78,12 +85,13 @@ impl Load {
     }
 }
 
-fn run(address: SocketAddr, name: &str, over: &AtomicBool, answered: &AtomicUsize) -> Tally {
+fn run(address: SocketAddr, name: &str, pause: Duration, over: &AtomicBool, answered: &AtomicUsize) -> Tally {
     let mut tally = Tally::default();
     for number in 0.. {
         if over.load(Ordering::Relaxed) {
             break;
         }
+        std::thread::park_timeout(pause);
         let message = format!("{name}-{number}");
         match echo(address, &message) {
             Ok((200, body)) => {

@@ -34,11 +34,11 @@ struct Kept {
 }
 
 impl Kept {
-    fn begin(address: SocketAddr, threads: usize) -> Self {
+    fn begin(address: SocketAddr, threads: usize, pause: Duration) -> Self {
         let (over, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let begin = |thread: usize| {
             let (over, answered) = (Arc::clone(&over), Arc::clone(&answered));
-            std::thread::spawn(move || keep_calling(address, thread, &over, &answered))
+            std::thread::spawn(move || keep_calling(address, (thread, pause), &over, &answered))
         };
         Self { threads: (0..threads).map(begin).collect(), over, answered }
     }
@@ -59,13 +59,14 @@ impl Kept {
 
 fn keep_calling(
     address: SocketAddr,
-    thread: usize,
+    (thread, pause): (usize, Duration),
     over: &AtomicBool,
     answered: &AtomicUsize,
 ) -> Vec<String> {
     let mut messages = Vec::new();
     let mut connection = None;
     while !over.load(Ordering::Relaxed) {
+        std::thread::park_timeout(pause);
         let message = format!("kept-{thread}-{}", messages.len());
         let mut stream = connection.take().unwrap_or_else(|| {
             let stream = TcpStream::connect(address).expect("the address is always listened at");
@@ -102,7 +103,8 @@ fn a_server_is_replaced_under_load_and_no_request_fails_and_no_record_is_missing
     // With nobody to take over from, it is a start like any other.
     let mut server = successor("echo", folder.path());
     let address = server.address;
-    let (load, kept) = (Load::begin(address, "once", 4), Kept::begin(address, 4));
+    let pause = Duration::from_millis(10);
+    let (load, kept) = (Load::paced(address, "once", 4, pause), Kept::begin(address, 4, pause));
     for _ in 0..restarts() {
         load.wait_for(50);
         kept.wait_for(50);
@@ -177,7 +179,7 @@ fn under_a_service_manager_that_keeps_the_socket_a_restart_fails_no_request() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let mut server = activated(&listener, folder.path(), None);
     assert_eq!(server.address, listener.local_addr().expect("an address"));
-    let kept = Kept::begin(server.address, 4);
+    let kept = Kept::begin(server.address, 4, Duration::from_millis(5));
     for _ in 0..restarts() {
         kept.wait_for(50);
         server.signal("-TERM");
@@ -253,8 +255,9 @@ fn waygate_ctl_restarts_in_a_loop_under_load_and_no_request_fails_and_no_record_
     // For a minute, with 64 connections: scripts/endurance.
     let seconds = std::env::var("WAYGATE_TEST_RESTART_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
     let until = Instant::now() + Duration::from_secs(seconds.unwrap_or(3));
-    let threads = if seconds.is_some() { 32 } else { 4 };
-    let (load, kept) = (Load::begin(address, "once", threads), Kept::begin(address, threads));
+    let (threads, pause) = if seconds.is_some() { (32, 100) } else { (4, 10) };
+    let pause = Duration::from_millis(pause);
+    let (load, kept) = (Load::paced(address, "once", threads, pause), Kept::begin(address, threads, pause));
     let mut done = 0;
     while done == 0 || Instant::now() < until {
         load.wait_for(50);
