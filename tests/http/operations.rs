@@ -102,9 +102,14 @@ fn every_metric_of_the_table_is_shown_and_no_other() {
     let text = reply.text();
     let shown: BTreeSet<&str> =
         text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
-    // What a plugin's processes use is shown where a plugin has processes, and what limits refused where there are limits.
-    let elsewhere =
-        ["waygate_plugin_cpu_seconds", "waygate_plugin_resident_memory_bytes", "waygate_limited_total"];
+    // What a plugin's processes use is shown where a plugin has processes, what limits refused where there are limits, and what
+    // became of spans where they are collected.
+    let elsewhere = [
+        "waygate_plugin_cpu_seconds",
+        "waygate_plugin_resident_memory_bytes",
+        "waygate_limited_total",
+        "waygate_trace_spans_total",
+    ];
     let known = TABLE.iter().map(|(name, ..)| *name).filter(|name| !elsewhere.contains(name));
     assert_eq!(shown, known.collect::<BTreeSet<_>>());
     for line in text.lines().filter(|line| !line.starts_with('#')) {
