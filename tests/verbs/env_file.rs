@@ -45,7 +45,7 @@ fn it_counts_for_no_other_verb_unless_it_is_named() {
         &["plugins", "list"],
         &["bundles", "list"],
         &["cache", "stats"],
-        &["loadtest", "http://127.0.0.1:1/mcp", "--seconds", "1"],
+        &["loadtest", "http://127.0.0.1:1/mcp"],
     ] {
         let run = |more: &[&str]| {
             let output = command(folder, words).args(more).env("WAYGATE_PORT", "1").output().unwrap();
