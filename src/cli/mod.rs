@@ -243,31 +243,35 @@ fn run(mut line: Line, builder: Builder) -> ExitCode {
     }
     let flags = line.globals.flags();
     let done = match line.verb.unwrap_or(Verb::Serve(serve::ServeArgs::default())) {
-        Verb::Serve(args) => with_config(flags, |loaded| Ok(serve::run(&args, builder, &loaded))),
-        Verb::Status => with_config(flags, |loaded| status::run(&loaded.config, json)),
-        Verb::Health => with_config(flags, |loaded| status::health(&loaded.config, json)),
+        Verb::Serve(args) => with_config(flags, true, |loaded| Ok(serve::run(&args, builder, &loaded))),
+        Verb::Status => with_config(flags, false, |loaded| status::run(&loaded.config, json)),
+        Verb::Health => with_config(flags, false, |loaded| status::health(&loaded.config, json)),
         // A configuration that makes no sense is what it may be asked about.
         Verb::Doctor(args) => doctor::run(args, &builder, flags, json),
-        Verb::Explain(args) => with_config(flags, |loaded| explain::run(&args, &loaded.config, json)),
-        Verb::Stdio => {
-            let sources = Sources::of_process(flags, false);
-            with_sources(&sources, |loaded| Ok(stdio::run(builder, &loaded)))
-        }
-        Verb::Tools { command } => with_config(flags, |loaded| tools::run(command, &loaded, json)),
+        Verb::Explain(args) => with_config(flags, false, |loaded| explain::run(&args, &loaded.config, json)),
+        Verb::Stdio => with_config(flags, false, |loaded| Ok(stdio::run(builder, &loaded))),
+        Verb::Tools { command } => with_config(flags, false, |loaded| tools::run(command, &loaded, json)),
         Verb::Plugins { command } => {
-            with_config(flags, |loaded| plugins::run(command, &variables, &builder, &loaded, json))
+            with_config(flags, false, |loaded| plugins::run(command, &variables, &builder, &loaded, json))
         }
-        Verb::Bundles { command } => with_config(flags, |loaded| bundles::run(command, &loaded, json)),
-        Verb::Cache { command } => with_config(flags, |loaded| cache::run(&command, &loaded.config, json)),
-        Verb::Backup { command } => with_config(flags, |loaded| backup::run(command, &loaded.config, json)),
-        Verb::History { command } => with_config(flags, |loaded| history::run(command, &loaded.config, json)),
-        Verb::Db { command } => with_config(flags, |loaded| db::run(command, &loaded.config, json)),
-        Verb::Keys { command } => with_config(flags, |loaded| keys::run(command, &loaded.config, json)),
+        Verb::Bundles { command } => with_config(flags, false, |loaded| bundles::run(command, &loaded, json)),
+        Verb::Cache { command } => {
+            with_config(flags, false, |loaded| cache::run(&command, &loaded.config, json))
+        }
+        Verb::Backup { command } => {
+            with_config(flags, true, |loaded| backup::run(command, &loaded.config, json))
+        }
+        // Of the same database as `serve`, whose `.env` may say which.
+        Verb::History { command } => {
+            with_config(flags, true, |loaded| history::run(command, &loaded.config, json))
+        }
+        Verb::Db { command } => with_config(flags, true, |loaded| db::run(command, &loaded.config, json)),
+        Verb::Keys { command } => with_config(flags, true, |loaded| keys::run(command, &loaded.config, json)),
         Verb::Client(args) => {
             let typed = flags.clone();
-            with_config(flags, |loaded| clients::run(&args, &loaded, &typed, json))
+            with_config(flags, true, |loaded| clients::run(&args, &loaded, &typed, json))
         }
-        Verb::Loadtest(args) => with_config(flags, |loaded| loadtest::run(&args, &loaded, json)),
+        Verb::Loadtest(args) => with_config(flags, false, |loaded| loadtest::run(&args, &loaded, json)),
         Verb::Config { command } => config::run(command, flags, json),
         Verb::Version => version::run(json),
         Verb::Guard(guard) => Ok(guard::run(&guard)),
@@ -283,29 +287,24 @@ fn exit_of(error: &anyhow::Error) -> Exit {
     error.downcast_ref().map(backup::exit_of).or_else(of_storage).unwrap_or(Exit::Failure)
 }
 
-/// Loads the configuration for a verb that somebody typed, who chose the working folder and so its `.env`: all of them see the
-/// same server. `stdio` alone does without: its client chooses the folder, and that may be anybody's project.
+/// Loads the configuration for a verb. `.env` of the working folder counts for `serve` and what looks after the same alone: the
+/// others are typed anywhere, and in a folder that somebody else wrote it could name the machine that their key is sent to.
+/// A restore that was cut off is finished first, since it may be of the configuration's own files.
 fn with_config(
     flags: Flags,
+    reads_env_file: bool,
     verb: impl FnOnce(Loaded) -> anyhow::Result<ExitCode>,
 ) -> anyhow::Result<ExitCode> {
-    with_sources(&Sources::of_process(flags, true), verb)
-}
-
-/// Loads the configuration. A restore that was cut off is finished first, since it may be of the configuration's own files.
-fn with_sources(
-    sources: &Sources,
-    verb: impl FnOnce(Loaded) -> anyhow::Result<ExitCode>,
-) -> anyhow::Result<ExitCode> {
-    if let Some(root) = find_data_root(sources) {
+    let sources = Sources::of_process(flags, reads_env_file);
+    if let Some(root) = find_data_root(&sources) {
         tell(restore::settle_files(&root)?);
     }
-    let mut loaded = load(sources);
+    let mut loaded = load(&sources);
     if let Ok(before) = &loaded
         && let Some(recovered) = restore::settle(&Places::of(&before.config))?
     {
         tell(Some(recovered));
-        loaded = load(sources);
+        loaded = load(&sources);
     }
     match loaded {
         Ok(loaded) => verb(loaded),

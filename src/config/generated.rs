@@ -74,7 +74,7 @@ pub fn settings_md() -> String {
          Later layers win, setting by setting: compiled-in defaults, `default.toml`, `<env>.toml`, `.env`, `WAYGATE_` variables, flags.\n\
          A list replaces the list of the layer below; in a variable its items are separated by commas. An empty variable sets nothing, but empties a list.\n\n\
          - The TOML files lie in the folder that `--config-dir` or `WAYGATE_CONFIG_DIR` names, else in `<data root>/config`, else in `/etc/waygate`.\n\
-         - A `.env` file is read from `--env-file`, or, by every verb but `stdio`, whose client chooses where it is started, from the working folder; only its `WAYGATE_` lines count.\n\
+         - A `.env` file is read from `--env-file`, or from the working folder by `serve`, by what looks after the same (`history`, `keys`, `backup`, `db`, `config`, `doctor`) and by `client`; only its `WAYGATE_` lines count. The other verbs do not look there: they are typed anywhere, and the `.env` of a folder that somebody else wrote could name the machine that the key is sent to.\n\
          - Secrets can be read from a file: `WAYGATE_API_KEY_FILE=/run/secrets/key`, and so for each secret.\n\
          - `DATABASE_URL` of the environment counts where nothing but a TOML file says what the database is.\n\
          - Unknown keys, variables and flags stop the start with exit code 78; so do settings that this version does not serve yet.\n",

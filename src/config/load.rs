@@ -26,7 +26,7 @@ pub struct Sources {
     pub system_folder: PathBuf,
     /// What `workers = "auto"` means.
     pub processors: usize,
-    /// Whether the `.env` of the working folder counts: for all that is typed there.
+    /// Whether the `.env` of the working folder counts: for `serve` and what looks after the same.
     pub reads_env_file: bool,
     /// What was typed.
     pub flags: Flags,

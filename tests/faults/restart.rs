@@ -290,6 +290,10 @@ fn waygate_ctl_starts_restarts_and_stops_a_server_and_says_how_it_is() {
     let (code, said) = ctl(&["start"]);
     assert_eq!(code, Some(0), "{said}");
     let first = pid();
+    let console = folder.path().join("own/logs/console.log");
+    eventually("its console holds while it runs what it said", || {
+        fs::read_to_string(&console).is_ok_and(|said| said.contains("serving http")).then_some(())
+    });
     assert_eq!(ctl(&["start"]).0, Some(0), "what runs is started");
     assert_eq!(pid(), first);
     let (code, said) = ctl(&["restart"]);
@@ -316,7 +320,7 @@ fn waygate_ctl_starts_restarts_and_stops_a_server_and_says_how_it_is() {
 #[test]
 fn waygate_ctl_keeps_what_a_server_said_last_and_no_more_than_it_may() {
     let folder = tempfile::tempdir().expect("a folder");
-    let most = 4000;
+    let most = 4000_u64;
     let ctl = |words: &[&str], more: &[(&str, &str)]| {
         let more = [&[("WAYGATE_CONSOLE_BYTES", "4000"), ("WAYGATE_LOG_LEVEL", "DEBUG")], more].concat();
         ctl_with("echo", folder.path(), words, &more)
@@ -331,8 +335,11 @@ fn waygate_ctl_keeps_what_a_server_said_last_and_no_more_than_it_may() {
     eventually("it has said more than one file holds", || {
         // Each is told of in a line.
         assert_eq!(Http::get("/nowhere").send(address).status, 404);
-        logs.join("console.log.1").exists().then_some(())
+        let file = fs::canonicalize(logs.join("console.log")).ok()?;
+        file.with_extension("log.1").exists().then_some(())
     });
+    let file = fs::canonicalize(logs.join("console.log")).expect("a file");
+    assert!(fs::metadata(file.with_extension("log.1")).expect("it is there").len() <= most);
     assert_eq!(ctl(&["kill"], &[]).0, Some(0));
     // Who writes it has seen the end once nothing comes any more.
     let last = eventually("all of it is written", || {
@@ -340,15 +347,55 @@ fn waygate_ctl_keeps_what_a_server_said_last_and_no_more_than_it_may() {
         let end = log.lines().last().unwrap_or_default().to_owned();
         said.contains(&end).then_some(said)
     });
-    assert!(last.len() <= most && text("console.log.1").len() <= most);
-    // However often a start fails, it is kept.
-    for _ in 0..2 {
+    assert!(last.len() as u64 <= most);
+    // However often a start fails, it is kept, and what failed is said.
+    for _ in 0..7 {
         let (code, said) = ctl(&["start"], &[("WAYGATE_PORT", "nonsense")]);
         assert!(code != Some(0) && said.contains("it does not start"), "{code:?} {said}");
-        assert_eq!(text("console.log.1"), last);
-        assert!(text("console.log.failed").contains("WAYGATE_PORT"));
+        assert!(said.contains("WAYGATE_PORT"), "{said}");
+        assert_eq!(text("console.log"), last);
     }
     let (code, said) = ctl(&["start"], &[]);
     assert_eq!(code, Some(0), "{said}");
+    assert_eq!(text("console.log.1"), last);
+    assert_ne!(text("console.log"), last);
+    let entries = fs::read_dir(&logs).expect("a folder").map(|entry| entry.expect("an entry").file_name());
+    let consoles = entries.filter(|name| name.to_string_lossy().starts_with("console-")).count();
+    assert!(consoles <= 2 * (5 + 2), "{consoles} files are kept");
     assert_eq!(ctl(&["stop"], &[]).0, Some(0));
+}
+
+#[test]
+fn waygate_ctl_leaves_the_console_to_the_server_that_runs_when_another_fails_to_take_over() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let ctl = |words: &[&str], more: &[(&str, &str)]| ctl_with("echo", folder.path(), words, more);
+    let console = folder.path().join("own/logs/console.log");
+    let (code, said) = ctl(&["start"], &[("WAYGATE_LOG_LEVEL", "DEBUG")]);
+    assert_eq!(code, Some(0), "{said}");
+    let file = fs::canonicalize(&console).expect("a file");
+    let (code, said) = ctl(&["restart"], &[("WAYGATE_PORT", "nonsense")]);
+    assert!(code != Some(0) && said.contains("WAYGATE_PORT"), "{code:?} {said}");
+    assert_eq!(fs::canonicalize(&console).expect("a file"), file);
+    let status: serde_json::Value = serde_json::from_str(&ctl(&["status", "--json"], &[]).1).expect("JSON");
+    let url = status["listeners"][0].as_str().expect("an address");
+    let address: SocketAddr = url.trim_start_matches("http://").parse().expect("an address");
+    let so_far = fs::metadata(&console).expect("it is there").len();
+    assert_eq!(Http::get("/nowhere").send(address).status, 404);
+    eventually("what it says now stands there, too", || {
+        (fs::metadata(&console).expect("it is there").len() > so_far).then_some(())
+    });
+    let (code, said) = ctl(&["restart"], &[]);
+    assert_eq!(code, Some(0), "{said}");
+    assert_ne!(fs::canonicalize(&console).expect("a file"), file);
+    assert_eq!(fs::canonicalize(console.with_extension("log.1")).expect("a file"), file);
+    assert_eq!(ctl(&["stop"], &[]).0, Some(0));
+}
+
+#[test]
+fn waygate_ctl_refuses_a_size_that_is_none() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for size in ["0", "00", "-1", "1k", "9999999999999999999"] {
+        let (code, said) = ctl_with("echo", folder.path(), &["start"], &[("WAYGATE_CONSOLE_BYTES", size)]);
+        assert!(code == Some(2) && said.contains("WAYGATE_CONSOLE_BYTES"), "{size}: {code:?} {said}");
+    }
 }

@@ -119,8 +119,12 @@ fn two_cpu_profiles_at_once_are_one_too_many_and_a_stop_waits_for_none() {
     let mut server = Server::with("faulty_server", &[("WAYGATE_API_KEY", OWN)]);
     let address = server.address;
     let first = std::thread::spawn(move || {
-        with(OWN, Http { head: format!("POST {CPU}?seconds=60&format=folded"), ..Http::get("/") })
-            .send(address)
+        // The other one may come before it, and be at it for its second.
+        eventually("it is its turn", || {
+            let head = format!("POST {CPU}?seconds=60&format=folded");
+            let reply = with(OWN, Http { head, ..Http::get("/") }).send(address);
+            (reply.status != 429).then_some(reply)
+        })
     });
     let refused = eventually("the first one is taken", || {
         let reply = ask(&server, OWN, &format!("{CPU}?seconds=1"));

@@ -677,7 +677,20 @@ fn a_bundle_lists_what_it_holds_and_holds_no_secret() {
     fs::write(folder.join(".env"), "WAYGATE_BACKUP_PASSPHRASE='planted-five'\nMY_API_TOKEN=planted-six\n")
         .unwrap();
     chmod(&folder.join(".env"), 0o600);
-    let settings = [("WAYGATE_API_KEY", KEY), ("TAKEN", "planted-seven"), ("HUB", "planted-nine")];
+    fs::write(folder.join("headers"), "x-one=planted-ten,authorization=Bearer planted-eleven\n").unwrap();
+    chmod(&folder.join("headers"), 0o600);
+    fs::write(folder.join("redis"), "redis://:planted-twelve@127.0.0.1:1/0\n").unwrap();
+    chmod(&folder.join("redis"), 0o600);
+    let at = |name: &str| folder.join(name).display().to_string();
+    let (headers, redis) = (at("headers"), at("redis"));
+    let settings = [
+        ("WAYGATE_API_KEY", KEY),
+        ("TAKEN", "planted-seven"),
+        ("HUB", "planted-nine"),
+        ("WAYGATE_OTLP_ENDPOINT", "http://127.0.0.1:1"),
+        ("WAYGATE_OTLP_HEADERS_FILE", &headers),
+        ("WAYGATE_REDIS_URL_FILE", &redis),
+    ];
     let server = Server::on("waygate-mcp", folder, &settings);
     eventually("its plugin is ready", || {
         let shown = Http::get("/plugins/small").header("X-API-Key", KEY).send(server.address).json();
@@ -686,7 +699,9 @@ fn a_bundle_lists_what_it_holds_and_holds_no_secret() {
     let made = said(folder, &["keys", "create", "one"]);
     let planted = "planted-eight";
     let log = folder.join("logs/waygate.log");
-    let line = format!("a line with {KEY}, planted-one, planted-nine and Authorization: Bearer {planted}\n");
+    let line = format!(
+        "a line with {KEY}, planted-one, planted-nine, planted-ten, planted-eleven, planted-twelve and Authorization: Bearer {planted}\n"
+    );
     fs::OpenOptions::new().append(true).open(&log).unwrap().write_all(line.as_bytes()).unwrap();
     let path = folder.join("report.tar.zst");
     let seen = look(folder, &settings, &["--bundle", path.to_str().unwrap()]);

@@ -44,8 +44,15 @@ fn waygate(folder: &Path, words: &[&str]) -> Output {
 }
 
 fn command(folder: &Path, words: &[&str]) -> Command {
+    let mut command = command_in(folder, words);
+    command.arg("--data-dir").arg(folder);
+    command
+}
+
+/// The same, which says nothing of where the data are.
+fn command_in(folder: &Path, words: &[&str]) -> Command {
     let mut command = Command::new(support::program("waygate-mcp"));
-    command.args(words).arg("--data-dir").arg(folder).stdin(Stdio::null());
+    command.args(words).stdin(Stdio::null());
     command.env_clear().env("HOME", folder).env("TZ", "UTC").current_dir(folder);
     command
 }

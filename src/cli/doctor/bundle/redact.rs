@@ -39,6 +39,9 @@ impl Redactor {
             if is_secret || name == "DATABASE_URL" || is_secret_name(name, &[]) {
                 known.push(value.clone());
             }
+            if name == "WAYGATE_OTLP_HEADERS" {
+                known.extend(values_in(value));
+            }
         }
         if let Some(root) = &patient.root {
             known.extend(of_plugins(root, &environment));
@@ -96,11 +99,25 @@ impl Redactor {
 }
 
 fn of_config(config: &Config) -> Vec<String> {
-    let secrets =
-        [&config.access.api_key, &config.access.sealing_key, &config.backup.passphrase, &config.database.url];
+    let secrets = [
+        &config.access.api_key,
+        &config.access.sealing_key,
+        &config.backup.passphrase,
+        &config.database.url,
+        &config.cache.redis_url,
+        &config.telemetry.otlp_headers,
+    ];
     let places = Places::of(config);
     let sealing = places.sealing_keys().unwrap_or_default();
-    secrets.into_iter().flatten().chain(&sealing).map(Secret::expose).map(str::to_owned).collect()
+    let secrets = secrets.into_iter().flatten().chain(&sealing).map(Secret::expose).map(str::to_owned);
+    let shown = config.telemetry.otlp_headers.iter().flat_map(|headers| values_in(headers.expose()));
+    secrets.chain(shown).collect()
+}
+
+/// The values of headers that are written as `name=value,name=value`, and what comes after a scheme as `Bearer`.
+fn values_in(headers: &str) -> Vec<String> {
+    let values = headers.split(',').filter_map(|pair| pair.split_once('=')).map(|(_, value)| value.trim());
+    values.flat_map(|value| [value].into_iter().chain(value.split(' ').skip(1))).map(str::to_owned).collect()
 }
 
 /// What stands in plugins' files, and what they take from variables and other files.
@@ -227,6 +244,16 @@ X-Anything = "hunter6"
             redactor.text("a thirteen b\nAuthorization: Bearer 0123456789"),
             format!("a {MASK} b\nAuthorization: Bearer {MASK}")
         );
+    }
+
+    #[test]
+    fn a_password_in_a_url_and_each_header_for_the_collector_are_secrets_alone_too() {
+        assert_eq!(
+            values_in("authorization=Bearer abc=, x-scope = a b"),
+            ["Bearer abc=", "abc=", "a b", "b"]
+        );
+        assert_eq!(values_in("nothing"), [""; 0]);
+        assert_eq!(password_in("redis://:hunter2@127.0.0.1:6379/0").as_deref(), Some("hunter2"));
     }
 
     #[test]
