@@ -179,10 +179,16 @@ impl Now {
     /// # Errors
     /// When it cannot be read, unless keys are to be taken all the same.
     pub fn at(places: &Places, is_revived: bool) -> Result<Self, BackupError> {
-        if places.database_file()?.is_some_and(|path| !path.exists()) {
+        let file = places.database_file()?;
+        if file.as_ref().is_some_and(|path| !path.exists()) {
             return Ok(Self::Nothing);
         }
-        let read = storage::open_existing(&places.database, &places.default_database()).and_then(|storage| {
+        let opened = match storage::open_existing(&places.database, &places.default_database()) {
+            // A server that is away is nothing to restore to either, and comes back.
+            Err(error) if file.is_none() => return Err(error.into()),
+            opened => opened,
+        };
+        let read = opened.and_then(|storage| {
             let now = Self::of(&storage);
             storage.close();
             now
