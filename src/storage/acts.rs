@@ -2,14 +2,20 @@
 //! when they are done.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use diesel::QueryResult;
+use chrono::NaiveDateTime;
+use diesel::dsl::min;
+use diesel::{
+    ExpressionMethods as _, QueryDsl as _, QueryResult, RunQueryDsl as _, TextExpressionMethods as _,
+};
 
 use super::DbConnection;
 use super::checkpoints::{Mark, Notary};
 use super::history::{self, Head, Kind, NewEntry, Status, moment};
 use super::instances::{self, Instance};
+use super::schema::command_history;
 use super::stamp::Stamp;
 
 /// A server serves.
@@ -98,4 +104,37 @@ pub fn record(connection: &mut DbConnection, notary: &Notary, act: Act<'_>) -> Q
         instances::stopped(connection, &instance.id)?;
     }
     Ok(())
+}
+
+/// What was done to keys, as far as the history still tells.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OfKeys {
+    /// When something was first done to a key, by what the history calls it.
+    pub first: BTreeMap<String, NaiveDateTime>,
+    /// How far back the history goes; none when it tells of no act.
+    pub since: Option<NaiveDateTime>,
+}
+
+/// What was done to keys, from the oldest act on that the history still has.
+///
+/// # Errors
+/// What the database says.
+pub fn of_keys(connection: &mut DbConnection) -> QueryResult<OfKeys> {
+    let outcome = Kind::Outcome.name();
+    // Said twice, since the index is of all that is no outcome.
+    let acts = || {
+        let others = command_history::table.filter(command_history::kind.ne(outcome));
+        others.filter(command_history::kind.eq(Kind::Admin.name()))
+    };
+    let since = acts().select(min(command_history::created_at)).first(connection)?;
+    let done: Vec<(Option<String>, NaiveDateTime)> = acts()
+        .filter(command_history::method.like("keys/%"))
+        .filter(command_history::status.eq(Status::Success.name()))
+        .filter(command_history::tool.is_not_null())
+        .order(command_history::created_at.desc())
+        .select((command_history::tool, command_history::created_at))
+        .load(connection)?;
+    // The oldest comes last, and so stays.
+    let first = done.into_iter().filter_map(|(key, at)| Some((key?, at))).collect();
+    Ok(OfKeys { first, since })
 }

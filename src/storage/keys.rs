@@ -56,6 +56,27 @@ pub struct KeyRow {
     pub last_used_at: Option<NaiveDateTime>,
 }
 
+impl KeyRow {
+    /// This key, ended as soon as either row says: nothing that ends it is ever taken off or put off.
+    #[must_use]
+    pub fn ended_as(&self, other: &Self) -> Self {
+        let is_sooner = match (&self.replaced_by, &other.replaced_by) {
+            (_, None) => false,
+            (None, Some(_)) => true,
+            (Some(_), Some(_)) => {
+                other.grace_until.zip(self.grace_until).is_some_and(|(other, own)| other < own)
+            }
+        };
+        let replaced = if is_sooner { other } else { self };
+        Self {
+            revoked_at: [self.revoked_at, other.revoked_at].into_iter().flatten().min(),
+            replaced_by: replaced.replaced_by.clone(),
+            grace_until: replaced.grace_until,
+            ..self.clone()
+        }
+    }
+}
+
 /// All keys, the oldest first.
 ///
 /// # Errors
@@ -155,16 +176,19 @@ pub fn revoke(connection: &mut DbConnection, prefix: &str, at: NaiveDateTime) ->
     diesel::update(key).set(api_keys::revoked_at.eq(Some(at))).execute(connection).map(drop)
 }
 
-/// Has a key end as this row says that it has ended.
+/// Has a key end as another row of the same key says that it has ended, and never later than its own says.
 ///
 /// # Errors
-/// What the database says.
+/// What the database says; when there is no such key.
 pub fn end_as(connection: &mut DbConnection, row: &KeyRow) -> QueryResult<()> {
-    diesel::update(api_keys::table.filter(api_keys::prefix.eq(&row.prefix)))
+    let key = api_keys::table.filter(api_keys::prefix.eq(&row.prefix));
+    let held: KeyRow = key.select(KeyRow::as_select()).first(connection)?;
+    let ended = held.ended_as(row);
+    diesel::update(key)
         .set((
-            api_keys::revoked_at.eq(row.revoked_at),
-            api_keys::replaced_by.eq(&row.replaced_by),
-            api_keys::grace_until.eq(row.grace_until),
+            api_keys::revoked_at.eq(ended.revoked_at),
+            api_keys::replaced_by.eq(ended.replaced_by),
+            api_keys::grace_until.eq(ended.grace_until),
         ))
         .execute(connection)
         .map(drop)
@@ -192,4 +216,48 @@ pub fn used(connection: &mut DbConnection, uses: &[(String, NaiveDateTime)]) -> 
         }
         Ok(())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{KeyRow, NaiveDateTime};
+
+    fn at(second: i64) -> Option<NaiveDateTime> {
+        chrono::DateTime::from_timestamp(second, 0).map(|at| at.naive_utc())
+    }
+
+    fn row(revoked: Option<i64>, replaced: Option<(&str, i64)>) -> KeyRow {
+        KeyRow {
+            name: "a".to_owned(),
+            prefix: "wg_a".to_owned(),
+            hash: String::new(),
+            scopes: String::new(),
+            created_at: at(0).unwrap(),
+            expires_at: None,
+            revoked_at: revoked.and_then(at),
+            owner: None,
+            tools_allow: String::new(),
+            tools_deny: String::new(),
+            bundles_allow: String::new(),
+            bundles_deny: String::new(),
+            requests_per_minute: None,
+            burst: None,
+            concurrent: None,
+            replaced_by: replaced.map(|(by, _)| by.to_owned()),
+            grace_until: replaced.and_then(|(_, until)| at(until)),
+            last_used_at: None,
+        }
+    }
+
+    #[test]
+    fn a_key_ends_as_soon_as_either_row_says() {
+        let replaced = |until| row(None, Some(("b", until)));
+        assert_eq!(replaced(5).ended_as(&row(None, None)), replaced(5), "it is not taken back");
+        assert_eq!(row(None, None).ended_as(&replaced(5)), replaced(5));
+        assert_eq!(replaced(5).ended_as(&row(None, Some(("c", 9)))), replaced(5), "it is not put off");
+        assert_eq!(replaced(5).ended_as(&replaced(3)), replaced(3));
+        assert_eq!(row(Some(4), None).ended_as(&row(None, None)), row(Some(4), None));
+        assert_eq!(row(Some(4), None).ended_as(&row(Some(6), Some(("b", 5)))), row(Some(4), Some(("b", 5))));
+        assert_eq!(replaced(5).ended_as(&row(Some(6), None)), row(Some(6), Some(("b", 5))));
+    }
 }

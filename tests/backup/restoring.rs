@@ -135,9 +135,19 @@ fn a_database_that_is_damaged_beyond_reading_is_restored() {
     fs::write(home.database_file(), "this is no database, whoever says so".repeat(500)).unwrap();
     let (code, why) = home.refused(&["db", "check"]);
     assert!(code != 0 && why.contains("damaged"), "{why}");
-    home.said(&["backup", "restore", "latest", "--yes"]);
+    // Which keys were revoked since, nobody can tell: that they are taken again is for a person to say.
+    for words in [&["backup", "restore", "latest"][..], &["backup", "restore", "latest", "--yes"]] {
+        let (code, why) = home.refused(words);
+        assert!(code == 1 && why.contains("--revive-keys") && why.contains("damaged"), "{code} {why}");
+    }
+    home.said(&["backup", "restore", "latest", "--yes", "--only", "plugins"]);
+    home.said(&["backup", "restore", "latest", "--yes", "--revive-keys"]);
     assert_eq!(home.calls(), calls);
     home.said(&["db", "check"]);
+    // One that is not there can have no keys that were revoked.
+    fs::remove_file(home.database_file()).unwrap();
+    home.said(&["backup", "restore", "latest", "--yes"]);
+    assert_eq!(home.calls(), calls);
 }
 
 #[test]
@@ -238,8 +248,75 @@ fn where_nobody_knows_what_became_of_keys_that_is_said() {
     home.said(&["db", "reset", "--yes", "--no-backup"]);
     assert_eq!(unknown(&home.json(&["backup", "restore", "latest", "--yes"]), "other"), all);
     fs::write(home.database_file(), "this is no database, whoever says so".repeat(500)).unwrap();
-    assert_eq!(unknown(&home.json(&["backup", "restore", "latest", "--yes"]), "unreadable"), all);
+    let restored = home.json(&["backup", "restore", "latest", "--yes", "--revive-keys"]);
+    assert_eq!(unknown(&restored, "unreadable"), all);
     // Of files alone, nothing is said of keys.
     let restored = home.json(&["backup", "restore", "latest", "--yes", "--only", "plugins"]);
     assert!(restored["keys"].is_null());
+}
+
+/// Holds restores of an older backup and then of a newer one to it that nothing between is taken for what came after.
+fn an_older_database_ends_no_keys(home: &Home) {
+    for name in ["kept", "old"] {
+        home.said(&["keys", "create", name]);
+    }
+    let older = home.backup();
+    home.said(&["keys", "create", "made between"]);
+    home.said(&["keys", "rotate", "old", "--grace", "1h"]);
+    let newer = home.backup();
+    let wanted = standings(home);
+    let names = |keys: &serde_json::Value| {
+        let all = keys["unknown"].as_array().unwrap().iter();
+        all.map(|key| key["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let restore =
+        |backup: &std::path::Path| home.json(&["backup", "restore", backup.to_str().unwrap(), "--yes"]);
+    home.said(&["backup", "restore", older.to_str().unwrap(), "--yes", "--revive-keys"]);
+    assert_eq!(standings(home), pairs([("kept", "active"), ("old", "active")]));
+    // More is done there than was done since, which proves nothing.
+    for name in ["x", "y", "z"] {
+        home.said(&["keys", "create", name]);
+    }
+    let restored = restore(&newer);
+    assert_eq!((ended(&restored["keys"]), standings(home)), (vec![], wanted.clone()));
+    assert_eq!(names(&restored["keys"]), ["made between", "old"]);
+    // Here it is known what became of them.
+    home.said(&["keys", "delete", "made between"]);
+    let restored = restore(&newer);
+    assert_eq!(ended(&restored["keys"]), pairs([("made between", "deleted")]));
+    let left = wanted.into_iter().filter(|(name, _)| name != "made between").collect::<Vec<_>>();
+    assert_eq!(standings(home), left);
+    assert!(left.contains(&("old".to_owned(), "leaving".to_owned())), "{left:?}");
+}
+
+#[test]
+fn a_key_that_an_older_database_does_not_know_is_not_taken_for_deleted_nor_its_grace_put_off() {
+    let home = Home::new();
+    home.said(&["db", "migrate"]);
+    an_older_database_ends_no_keys(&home);
+}
+
+#[test]
+#[cfg(feature = "postgres")]
+fn nor_is_it_on_postgresql() {
+    let Some(url) = crate::support::postgres::schema_for("older keys") else { return };
+    let home = Home::on(url);
+    home.said(&["db", "migrate"]);
+    an_older_database_ends_no_keys(&home);
+}
+
+#[test]
+fn keys_that_were_revoked_stay_so_in_a_database_of_a_newer_version() {
+    let home = Home::new();
+    home.said(&["db", "migrate"]);
+    home.said(&["keys", "create", "leaked"]);
+    home.backup();
+    home.said(&["keys", "revoke", "leaked"]);
+    home.sql("INSERT INTO __diesel_schema_migrations (version) VALUES ('99999999999999')");
+    home.said(&["backup", "restore", "latest", "--yes"]);
+    assert_eq!(standings(&home), pairs([("leaked", "revoked")]));
+    // One whose keys are not read so is no reason to take them.
+    home.sql("ALTER TABLE api_keys RENAME TO elsewhere");
+    let (code, why) = home.refused(&["backup", "restore", "latest", "--yes"]);
+    assert!(code == 1 && why.contains("--revive-keys"), "{code} {why}");
 }

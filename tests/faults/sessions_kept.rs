@@ -203,7 +203,6 @@ fn a_session_that_ended_at_the_server_before_after_it_was_read_is_gone_once_that
     let hash = waygate_mcp::access::session_hash(&ends.id);
     sql(&format!("DELETE FROM sessions WHERE id_hash = '{hash}'"));
     let said = || server.log().contains("all sessions of the server before this one are known");
-    assert!(!said(), "it is followed");
     sql(&format!("UPDATE instances SET stopped_at = '{now}' WHERE instance_id = 'before'"));
     eventually("nobody is followed any more", || said().then_some(()));
     unknown(&ends.at(&server).call("ping", json!({})));

@@ -89,7 +89,12 @@ pub fn restore(
 ) -> Result<Restored, BackupError> {
     let alone = DataFolder::own_alone(&places.data_folder)?;
     recover(places, alone.owned())?;
-    let (target, now) = Target::of(places)?;
+    let target = Target::of(places)?;
+    let wants = |part: Part| request.only.is_none_or(|only| only == part);
+    if wants(Part::Database) {
+        // Before anything is taken out, since it may well be refused.
+        drop(Now::at(places, request.revive_keys)?);
+    }
     step();
     let stamp = format!("{}-{}", shelf::stamp(Timestamp::now()), files::chance(3)?);
     let mut stage = Stage::new(places, &stamp)?;
@@ -98,7 +103,6 @@ pub fn restore(
         Target::Server(_) => stage.folder_for(&places.default_database())?.join("waygate.db"),
     };
     let secrets = stage.folder_for(&places.default_database())?.join("secrets");
-    let wants = |part: Part| request.only.is_none_or(|only| only == part);
     let taken = {
         let mut place = |entry: &Entry| match entry.what() {
             // Looked through in any case: a backup is sound as a whole.
@@ -120,14 +124,15 @@ pub fn restore(
         examine(request.archive, &taken.manifest, &database, &stage.folder_for(&places.default_database())?)?;
     let mut keys = None;
     if wants(Part::Database) {
-        keys = Some(now.settle(&database, request.revive_keys)?).inspect(|keys| foresee(keys));
+        let now = Now::at(places, request.revive_keys)?;
+        keys = Some((now.settle(&database, request.revive_keys)?, now)).inspect(|(keys, _)| foresee(keys));
         // Those that will be there.
         let restored = taken.secrets.as_ref().and_then(|secrets| secrets.sealing_key.as_deref());
         let sealing = match restored.filter(|_| request.only.is_none() && !places.has_own_sealing_key()) {
             Some(text) => keys_in(text),
             None => places.sealing_keys()?,
         };
-        let ended = keys.as_ref().map(Keys::count).unwrap_or_default();
+        let ended = keys.as_ref().map(|(keys, _)| keys.count()).unwrap_or_default();
         let detail = format!("{} of {}{ended}", name_of(request.archive), taken.manifest.made_at);
         note(&database, &sealing, acts::BACKUP_RESTORE, &detail)?;
     }
@@ -143,6 +148,8 @@ pub fn restore(
     }
     let aside = server.as_ref().map(|server| server.aside.clone());
     let swap = server.zip(target.server());
+    let keys =
+        keys.map(|(keys, now)| now.check_still(places, request.revive_keys).map(|()| keys)).transpose()?;
     let kept = commit(places, stage, swap, &database, told, step)?;
     let verified = verified(request, taken.manifest, taken.authenticity, migrated);
     Ok(Restored { verified, kept, aside, keys })
@@ -168,7 +175,7 @@ pub fn reset(
 ) -> Result<(Option<PathBuf>, Option<String>), BackupError> {
     let alone = DataFolder::own_alone(&places.data_folder)?;
     recover(places, alone.owned())?;
-    let (target, _) = Target::of(places)?;
+    let target = Target::of(places)?;
     let stamp = format!("{}-{}", shelf::stamp(Timestamp::now()), files::chance(3)?);
     let mut stage = Stage::new(places, &stamp)?;
     let path = match &target {
@@ -207,8 +214,8 @@ enum Target {
 }
 
 impl Target {
-    /// Refuses one that others use now. Gives the keys that are there, too.
-    fn of(places: &Places) -> Result<(Self, Now), BackupError> {
+    /// Refuses one that others use now.
+    fn of(places: &Places) -> Result<Self, BackupError> {
         let file = places.database_file()?;
         let storage = match &file {
             None => Some(storage::open(&places.database, &places.default_database())?),
@@ -223,15 +230,14 @@ impl Target {
                 return Err(BackupError::InUse(who));
             }
         }
-        let now = Now::at(file.as_deref(), storage.as_ref());
         match (file, storage) {
             (Some(path), storage) => {
                 if let Some(storage) = storage {
                     storage.close();
                 }
-                Ok((Self::File(path), now))
+                Ok(Self::File(path))
             }
-            (None, Some(storage)) => Ok((Self::Server(storage), now)),
+            (None, Some(storage)) => Ok(Self::Server(storage)),
             (None, None) => Err(BackupError::Refused("there is no database to restore to".to_owned())),
         }
     }

@@ -140,7 +140,10 @@ pub fn keys(keys: &Keys) -> Vec<String> {
     if !keys.unknown.is_empty() {
         let why = match keys.against {
             Against::Unreadable => "the database in its place cannot be read",
-            _ => "the database in its place is not the one that it was made of",
+            Against::Same => {
+                "the database in its place has none of them and does not tell that they were deleted"
+            }
+            Against::Other => "the database in its place is not the one that it was made of",
         };
         lines.push(format!(
             "Keys of the backup that are taken, and whether they were revoked since is not known, because {why} (look through \

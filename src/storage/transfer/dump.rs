@@ -17,17 +17,11 @@ use crate::storage::{Storage, StorageError};
 ///
 /// # Errors
 /// What the database says; where SQLite is not compiled in.
+#[cfg(feature = "sqlite")]
 pub fn dump(storage: &Storage, path: &Path, told: &dyn Fn(u64)) -> Result<(), StorageError> {
-    #[cfg(not(feature = "sqlite"))]
-    {
-        let _unused = (storage, told);
-        Err(super::without_sqlite(path))
-    }
-    let mut connection = storage.connect()?;
-    #[cfg(all(feature = "sqlite", feature = "postgres"))]
-    let behind = behind(&mut connection, storage.place())?;
-    #[cfg(feature = "sqlite")]
-    match connection {
+    #[cfg(feature = "postgres")]
+    let behind = behind(&mut storage.connect()?, storage.place())?;
+    match storage.connect()? {
         DbConnection::Sqlite(mut sqlite) => {
             let _not_by_rows = told;
             // Made here, so that it is nobody else's from its first byte on.
@@ -38,6 +32,15 @@ pub fn dump(storage: &Storage, path: &Path, told: &dyn Fn(u64)) -> Result<(), St
         #[cfg(feature = "postgres")]
         DbConnection::Postgres(mut postgres) => on_server::dump(storage, &mut postgres, behind, path, told),
     }
+}
+
+/// See the build with SQLite.
+///
+/// # Errors
+/// Always.
+#[cfg(not(feature = "sqlite"))]
+pub fn dump(_storage: &Storage, path: &Path, _told: &dyn Fn(u64)) -> Result<(), StorageError> {
+    Err(super::without_sqlite(path))
 }
 
 /// How many migrations the database has yet to see; 0 for one that has seen none, which nothing can be copied of.

@@ -69,6 +69,7 @@ fn own(patient: &Patient, config: &Config) -> Option<Finding> {
         let age = output::duration(age.as_secs_f64());
         let what = format!("WAYGATE_API_KEY has been the same for {age}");
         let why = "it opens everything, and the longer it is used, the more places it may have leaked to";
-        Finding::warning("keys.old", what, why, "waygate-mcp keys create NAME --scope admin")
+        let mend = "put another WAYGATE_API_KEY where it is set (openssl rand -hex 32 makes one), and restart the server";
+        Finding::warning("keys.old", what, why, mend)
     })
 }
