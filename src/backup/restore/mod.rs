@@ -91,17 +91,12 @@ pub fn restore(
     recover(places, alone.owned())?;
     let target = Target::of(places)?;
     let wants = |part: Part| request.only.is_none_or(|only| only == part);
-    if wants(Part::Database) {
-        // Before anything is taken out, since it may well be refused.
-        drop(Now::at(places, request.revive_keys)?);
-    }
+    // Before anything is taken out, since it may well be refused.
+    drop(wants(Part::Database).then(|| Now::at(places, request.revive_keys)).transpose()?);
     step();
     let stamp = format!("{}-{}", shelf::stamp(Timestamp::now()), files::chance(3)?);
     let mut stage = Stage::new(places, &stamp)?;
-    let database = match &target {
-        Target::File(path) => stage.folder_for(path)?.join(name_of(path)),
-        Target::Server(_) => stage.folder_for(&places.default_database())?.join("waygate.db"),
-    };
+    let database = target.beside(&mut stage, places)?;
     let secrets = stage.folder_for(&places.default_database())?.join("secrets");
     let taken = {
         let mut place = |entry: &Entry| match entry.what() {
@@ -240,6 +235,14 @@ impl Target {
             (None, Some(storage)) => Ok(Self::Server(storage)),
             (None, None) => Err(BackupError::Refused("there is no database to restore to".to_owned())),
         }
+    }
+
+    /// Where the database is laid ready.
+    fn beside(&self, stage: &mut Stage, places: &Places) -> Result<PathBuf, BackupError> {
+        Ok(match self {
+            Self::File(path) => stage.folder_for(path)?.join(name_of(path)),
+            Self::Server(_) => stage.folder_for(&places.default_database())?.join("waygate.db"),
+        })
     }
 
     fn server(&self) -> Option<&Storage> {
