@@ -9,8 +9,8 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.building import build_gateway, private_postgres
-from benchmarks.place import CannotMeasure, LOAD_CPU, ROOT, WAIT_SECONDS
+from benchmarks.building import private_postgres
+from benchmarks.place import CannotMeasure, LOAD_CPU, PROGRAMS, WAIT_SECONDS
 from benchmarks.servers import Hanging
 from benchmarks.wire import ask
 
@@ -77,7 +77,7 @@ def fill_history(database, rows):
 
 def measure_queries(bench):
     """What `history` takes of a large database, start of the process and all; each query is the worst of its kind here."""
-    program = build_gateway(bench) and ROOT / "target/release/waygate-mcp"
+    program = PROGRAMS / "waygate-mcp"
     data = Path(bench.folder) / "queries-data"
     with Hanging("queries", [str(program), "--data-dir", str(data)], bench.folder, cpu=LOAD_CPU):
         pass  # It makes the database.
