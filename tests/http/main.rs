@@ -62,6 +62,8 @@ mod profile;
 #[cfg(feature = "redis")]
 mod replicas;
 #[cfg(test)]
+mod revocation;
+#[cfg(test)]
 mod rmcp;
 #[cfg(test)]
 mod session_answers;
