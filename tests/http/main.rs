@@ -86,3 +86,5 @@ mod streams;
 mod system;
 #[cfg(test)]
 mod tls;
+#[cfg(test)]
+mod without_database;
