@@ -10,7 +10,7 @@ use crate::storage::StorageError;
 pub enum BackupError {
     /// The database or the data folder.
     #[error(transparent)]
-    Storage(#[from] StorageError),
+    Storage(StorageError),
     /// A file or folder cannot be read or written.
     #[error(
         "{path} cannot be used: {cause}; give the user that runs Waygate access to it, or name another place"
@@ -78,6 +78,15 @@ pub enum BackupError {
     /// It would not be right.
     #[error("{0}")]
     Refused(String),
+}
+
+impl From<StorageError> for BackupError {
+    fn from(error: StorageError) -> Self {
+        match error {
+            StorageError::Full(place) => Self::Full { path: place.into(), needs: String::new() },
+            other => Self::Storage(other),
+        }
+    }
 }
 
 impl BackupError {

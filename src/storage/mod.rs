@@ -143,7 +143,7 @@ fn make_file(path: &Path) -> Result<(), StorageError> {
     match fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(StorageError::Folder { path: path.to_owned(), cause: error.to_string() }),
+        Err(error) => Err(StorageError::of_folder(path, &error)),
     }
 }
 
