@@ -47,6 +47,17 @@ pub enum BackupError {
         /// How.
         what: String,
     },
+    /// It can be restored, and its ledger was tampered with before it was made, or in it.
+    #[error(
+        "the backup {name} can be restored, and its ledger does not hold ({what}); see by `waygate-mcp history verify` whether \
+         that of the database holds, and keep older backups until it is known since when"
+    )]
+    Ledger {
+        /// Which.
+        name: String,
+        /// The first row that is not as it was written.
+        what: String,
+    },
     /// Its seal does not fit.
     #[error(
         "the backup {0} was changed after it was made: its manifest does not bear the seal of this server's key; use \

@@ -50,6 +50,7 @@ fn the_newest_is_drilled_and_the_old_are_removed() {
     let drilled = home.json(&["backup", "drill"]);
     // And the row that tells of the first backup.
     assert_eq!((&drilled["status"], &drilled["callsRead"]), (&json!("drilled"), &json!(3)));
+    assert_eq!(drilled["ledger"]["broken"], json!([]), "{drilled}");
     assert_eq!(home.litter(), [""; 0]);
     let old = home.backups().join("waygate-20200101T000000Z-aaaaaa.tar.zst");
     fs::rename(&one, &old).unwrap();
@@ -58,6 +59,28 @@ fn the_newest_is_drilled_and_the_old_are_removed() {
     let pruned = home.json(&["backup", "prune"]);
     assert_eq!(pruned["removed"], json!(["waygate-20200101T000000Z-aaaaaa.tar.zst"]));
     assert!(two.exists() && !old.exists());
+}
+
+#[test]
+fn a_drill_walks_along_the_ledger_and_names_where_it_does_not_hold() {
+    let home = Home::new();
+    // Each of these leaves a row of a chain of its own, which ends with a checkpoint.
+    home.said(&["keys", "create", "one"]);
+    home.said(&["keys", "create", "two"]);
+    home.backup();
+    let drilled = home.json(&["backup", "drill"]);
+    let walked = &drilled["ledger"];
+    assert_eq!((&walked["rows"], &walked["broken"]), (&json!(2), &json!([])), "{drilled}");
+    assert!(walked["checkpoints"].as_u64() > Some(0) && walked["unproved"] == 0, "{drilled}");
+    let said = home.said(&["backup", "drill"]);
+    assert!(said.contains("rows of the ledger are as they were written"), "{said}");
+    home.sql("UPDATE command_history SET detail = 'somebody else' WHERE id = 2");
+    home.backup();
+    let (code, why) = home.refused(&["backup", "drill"]);
+    assert!(code == 1 && why.contains("its ledger does not hold") && why.contains("row 1"), "{code} {why}");
+    assert!(why.contains("it was changed") && why.contains("history verify"), "{why}");
+    assert_eq!(home.litter(), [""; 0]);
+    home.said(&["backup", "verify", "latest"]);
 }
 
 #[test]
