@@ -62,6 +62,8 @@ mod profile;
 #[cfg(feature = "redis")]
 mod replicas;
 #[cfg(test)]
+mod revocation;
+#[cfg(test)]
 mod rmcp;
 #[cfg(test)]
 mod session_answers;
@@ -84,3 +86,5 @@ mod streams;
 mod system;
 #[cfg(test)]
 mod tls;
+#[cfg(test)]
+mod without_database;

@@ -38,8 +38,8 @@ use crate::storage::history::{self, Entry, Kind, Page, Status};
 use crate::storage::keys::KeyRow;
 use crate::storage::sessions::OfOthers;
 use crate::storage::{
-    DbConnection, Instance, Notary, PoolState, QueryResult, Storage, StorageError, definitions, instances,
-    keys, sessions,
+    DbConnection, Instance, Notary, PoolState, QueryResult, Storage, StorageError, WATCHERS, definitions,
+    instances, keys, sessions,
 };
 
 /// From the question to the answer, the wait for a reader included.
@@ -60,8 +60,10 @@ pub struct DbActor {
     storage: Storage,
     recorder: Recorder,
     writer: Arc<Writer>,
-    /// As many as the pool has connections, so that no thread ever waits for one.
+    /// As many as the pool has connections for them, so that no thread ever waits for one.
     readers: Arc<Semaphore>,
+    /// A place that no reader of the history takes: that a key is revoked must be seen while they all wait.
+    watcher: Arc<Semaphore>,
     retention: Retention,
 }
 
@@ -91,7 +93,8 @@ pub fn start(
     });
     let readers = Arc::new(Semaphore::new(storage.pool_size() as usize));
     let retention = Retention::new(&storage, &recorder, &readers, &writer.notary, config);
-    let actor = DbActor { storage, recorder: recorder.clone(), writer, readers, retention };
+    let watcher = Arc::new(Semaphore::new(WATCHERS as usize));
+    let actor = DbActor { storage, recorder: recorder.clone(), writer, readers, watcher, retention };
     let terms = Terms { mailbox: 1024, may_end: false, vital: true };
     let (address, _part) = roster.start("db".to_owned(), "db", terms, |_context| actor);
     (address, recorder)
@@ -163,14 +166,14 @@ impl Handler<SaveDefinitions> for DbActor {
 impl Handler<LookAtKeys> for DbActor {
     type Result = ResponseFuture<Result<i64, StorageError>>;
     fn handle(&mut self, _: LookAtKeys, _: &mut Context<Self>) -> Self::Result {
-        Box::pin(read(self.storage.clone(), Arc::clone(&self.readers), CHECK_DEADLINE, keys::counter))
+        Box::pin(read(self.storage.clone(), Arc::clone(&self.watcher), CHECK_DEADLINE, keys::counter))
     }
 }
 
 impl Handler<LoadKeys> for DbActor {
     type Result = ResponseFuture<Result<(i64, Vec<KeyRow>), StorageError>>;
     fn handle(&mut self, _: LoadKeys, _: &mut Context<Self>) -> Self::Result {
-        self.read(keys::all_at)
+        Box::pin(read(self.storage.clone(), Arc::clone(&self.watcher), READ_DEADLINE, keys::all_at))
     }
 }
 
