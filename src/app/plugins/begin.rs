@@ -24,7 +24,7 @@ const RELOAD_WITHIN: Duration = Duration::from_secs(120);
 
 /// What carries out reloads, and how it is asked. It begins when the house stands.
 pub(in crate::app) fn reloading(
-    of_plugins: (Nursery, Builtins),
+    plugins: (Builtins, Nursery),
     maker: Arc<dyn Maker>,
     own_bundles: Vec<(String, BundleFile)>,
     config: &Config,
@@ -34,7 +34,7 @@ pub(in crate::app) fn reloading(
     builder::make_folder(&folder)
         .map_err(|error| StartError::Plugin(format!("{} cannot be made: {error}", folder.display())))?;
     let (handle, asks) = ReloadHandle::new(RELOAD_WITHIN);
-    let reloader = Reloader::new(of_plugins, maker, own_bundles, folder.clone(), Teller(recorder));
+    let reloader = Reloader::new(plugins, maker, own_bundles, folder.clone(), Teller(recorder));
     Ok((handle.clone(), Reloading { reloader, asks, handle, folder }))
 }
 

@@ -94,7 +94,7 @@ struct Candidate {
 
 impl Reloader {
     pub(super) fn new(
-        (nursery, builtins): (Nursery, Builtins),
+        (builtins, nursery): (Builtins, Nursery),
         maker: Arc<dyn Maker>,
         own_bundles: Vec<(String, BundleFile)>,
         folder: PathBuf,
@@ -196,6 +196,7 @@ impl Reloader {
                     }
                 }
                 Ok(_) if self.builtins.has(&name) => {
+                    kept.insert(name.clone());
                     let why = "a plugin of the program itself has this name; rename the file, or write kind = \"builtin\" to say \
                                how that one is used";
                     self.fail(&mut plan.report, &name, why.to_owned());
