@@ -22,6 +22,8 @@ mod behind_nginx;
 #[cfg(test)]
 mod bodies;
 #[cfg(test)]
+mod builtins;
+#[cfg(test)]
 mod bundles;
 #[cfg(test)]
 mod cache;
