@@ -296,7 +296,7 @@ const LOOKS: [&str; 12] = [
 ];
 
 /// Those whose command can be typed as it stands, by this user, and leaves nothing to be done.
-const TYPED: [&str; 9] = [
+const TYPED: [&str; 8] = [
     "config.unread",
     "permissions.open",
     "database.old",
@@ -304,7 +304,6 @@ const TYPED: [&str; 9] = [
     "logs.folder",
     "keys.old",
     "keys.expired",
-    "keys.ends",
     "backups.old",
 ];
 
