@@ -71,7 +71,7 @@ fn unusable(error: &StorageError, file: Option<&Path>) -> Finding {
             Finding::error("database.unusable", error.to_string(), why, command)
         }
         StorageError::ReadOnly(_) | StorageError::Folder { .. } => {
-            let command = file.map_or_else(|| NEXT.to_owned(), |file| writes(file));
+            let command = file.map_or_else(|| NEXT.to_owned(), writes);
             Finding::error("database.unusable", error.to_string(), why, command)
         }
         _ => Finding::error("database.unusable", error.to_string(), why, NEXT),
