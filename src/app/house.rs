@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use actix::Addr;
 use actix_rt::Arbiter;
+use tokio::sync::oneshot;
 
 use super::means::Means;
 use super::plugins::Nursery;
-use super::plugins::begin::reloading;
+use super::plugins::begin::{Reloading, reloading};
 use super::{StartError, builder, data_folder, on};
 use crate::access::Sealer;
 use crate::actors::House;
@@ -32,7 +33,7 @@ use crate::protocol::render::ServerInfo;
 use crate::replicas::Replicas;
 use crate::storage::{Instance, Notary, Storage};
 
-/// Everyone who works behind the door.
+/// Everyone who works behind the door, and when all plugins of the folder are starting, if there is one.
 pub(super) async fn build(
     means: Means,
     config: &Config,
@@ -40,7 +41,7 @@ pub(super) async fn build(
     instance: &Instance,
     phase: Arc<Phase>,
     began: Instant,
-) -> Result<Arc<House>, StartError> {
+) -> Result<(Arc<House>, Option<oneshot::Receiver<()>>), StartError> {
     let Means { info, host, guests, bundles, sealer, notary, certificate, maker, salt, .. } = means;
     let roster = Arc::new(Roster::default());
     let shelf = Arc::new(Shelf::new(manner(config, &info)));
@@ -97,10 +98,7 @@ pub(super) async fn build(
         began,
     });
     host.fill(&house);
-    if let Some(reloading) = reloading {
-        reloading.begin();
-    }
-    Ok(house)
+    Ok((house, reloading.map(Reloading::begin)))
 }
 
 /// What may lie in Redis: answers that are kept, tended on the thread of `arbiter`, and how much of the limits is used.

@@ -156,7 +156,8 @@ impl App {
         let (storage, keys) = open_storage(config, doorstep).await?;
         self::keys::guarded(config, &keys)?;
         let ground = Ground::Owned(folder);
-        let site = Site { ground, network: Some(listener), certificate, storage, keys, began };
+        let is_relieving = word.is_some();
+        let site = Site { ground, network: Some(listener), certificate, storage, keys, began, is_relieving };
         let mut app = Self::build(builder, config, Instance::begin(), site).await?;
         app.is_shared = is_shared;
         if let Some(word) = word {
@@ -196,7 +197,8 @@ impl App {
         }
         let (storage, keys) = open_storage(config, None).await?;
         let ground = Ground::Beside(nook);
-        let site = Site { ground, network: None, certificate: None, storage, keys, began };
+        let (network, certificate, is_relieving) = (None, None, false);
+        let site = Site { ground, network, certificate, storage, keys, began, is_relieving };
         Self::build(builder, config, instance, site).await
     }
 
@@ -206,16 +208,20 @@ impl App {
         instance: Instance,
         site: Site,
     ) -> Result<Self, StartError> {
-        let Site { ground, network, certificate, storage, keys, began } = site;
+        let Site { ground, network, certificate, storage, keys, began, is_relieving } = site;
         let address = network.as_ref().map(TcpListener::local_addr).transpose();
         let address = address.map_err(|error| StartError::Listen(error.to_string()))?;
         // Before the first thread runs: it may well fail, and `stdio` tries again.
         let means = Means::gather(builder, config, certificate.clone())?;
         let eras = means.eras;
-        let (user, socket) = entrance(&ground)?.unzip();
         let phase = Arc::new(Phase::default());
-        let house =
+        let (house, starting) =
             house::build(means, config, (storage, keys), &instance, Arc::clone(&phase), began).await?;
+        if let Some(starting) = starting.filter(|_| is_relieving) {
+            plugins::begin::settle(starting, &house.plugins).await;
+        }
+        // The other server's, if there is one, until now.
+        let (user, socket) = entrance(&ground)?.unzip();
         let frame = frame(config, &house, address, socket.as_ref(), eras);
         owners::count_together(&frame);
         let connections = Arc::clone(&frame.connections);
@@ -411,6 +417,8 @@ struct Site {
     storage: Storage,
     keys: Arc<Keys>,
     began: Instant,
+    /// Whether another server serves until this one does.
+    is_relieving: bool,
 }
 
 /// The socket for this user. A server of the network goes on without it, as on a file system that has no sockets.

@@ -139,6 +139,51 @@ fn a_call_in_flight_ends_where_it_began_and_its_connection_with_it() {
     assert_eq!(next.tool("repeat", json!({}))["isError"], serde_json::Value::Null);
 }
 
+/// A server on pipes that takes its time to start.
+const SLOW_TO_START: &str = r#"
+import json, sys, time
+time.sleep(2)
+for line in sys.stdin:
+    ask = json.loads(line)
+    if "id" not in ask: continue
+    results = {
+        "initialize": {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}, "serverInfo": {"name": "slow", "version": "1"}},
+        "tools/list": {"tools": [{"name": "hello", "inputSchema": {"type": "object"}}]},
+        "tools/call": {"content": [{"type": "text", "text": "hello"}]},
+    }
+    print(json.dumps({"jsonrpc": "2.0", "id": ask["id"], "result": results.get(ask["method"], {})}), flush=True)
+"#;
+
+#[test]
+fn a_successor_serves_when_its_plugins_do() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::create_dir_all(folder.path().join("plugins")).expect("a folder");
+    let file = format!("command = \"python3\"\nargs = [\"-c\", {}]\n", json!(SLOW_TO_START));
+    fs::write(folder.path().join("plugins/slow.toml"), file).expect("a file");
+    let path = [("PATH", "/usr/local/bin:/usr/bin:/bin")];
+    let mut server = Server::on("waygate-mcp", folder.path(), &path);
+    let hello = || Http::tool("slow__hello", json!({}));
+    eventually("the plugin is ready", || (hello().send(server.address).status == 200).then_some(()));
+    let (address, over) = (server.address, Arc::new(AtomicBool::new(false)));
+    let stop = Arc::clone(&over);
+    let caller = std::thread::spawn(move || {
+        let mut refused = Vec::new();
+        while !stop.load(Ordering::Relaxed) {
+            std::thread::park_timeout(Duration::from_millis(20));
+            let reply = Http::tool("slow__hello", json!({})).send(address);
+            if reply.status != 200 {
+                refused.push(reply.text());
+            }
+        }
+        refused
+    });
+    let next = successor_with("waygate-mcp", folder.path(), &path);
+    assert_eq!(server.wait(), Some(0));
+    assert_eq!(next.tool("slow__hello", json!({}))["content"][0]["text"], "hello");
+    over.store(true, Ordering::Relaxed);
+    assert_eq!(caller.join().expect("the address is always listened at"), [""; 0]);
+}
+
 #[test]
 fn a_server_that_fails_to_take_over_leaves_the_other_one_as_it_was() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::builtins::Builtins;
 use super::make::Maker;
@@ -104,12 +104,13 @@ impl Reloader {
         Self { nursery, builtins, maker, folder, servers, bundles, own_bundles, teller }
     }
 
-    /// Starts all that the folder describes, and then answers `asks` until nobody can ask any more.
-    pub(in crate::app) async fn run(mut self, mut asks: mpsc::Receiver<Asked>) {
+    /// Starts all that the folder describes, lets go of `starts`, and then answers `asks` until nobody can ask any more.
+    pub(in crate::app) async fn run(mut self, starts: oneshot::Sender<()>, mut asks: mpsc::Receiver<Asked>) {
         match self.reload_at_any_rate(true).await {
             Ok(first) => self.teller.started(&first),
             Err(why) => log::error!("no plugin was started: {why}"),
         }
+        drop(starts);
         while let Some(first) = asks.recv().await {
             let mut askers = vec![first];
             while let Ok(further) = asks.try_recv() {
