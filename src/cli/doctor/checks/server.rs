@@ -125,11 +125,12 @@ mod tests {
             "sudo -u '#9' waygate-mcp doctor --env-file /etc/waygate/waygate.env --data-dir '/srv/way gate'";
         let looks =
             "waygate-mcp status --data-dir '/srv/way gate'; tail -n 50 '/srv/way gate/logs/waygate.log'";
+        let who = "look as the user that `stat -c %U '/srv/way gate/data'` names";
         for (server, foreign, id, command) in [
             (silent(false), None, "server.starting", looks),
             (silent(true), None, "server.silent", looks),
             (barred(Some(9)), None, "server.barred", as_nine),
-            (barred(None), None, "server.barred", "ls -la '/srv/way gate/data'"),
+            (barred(None), None, "server.barred", who),
             (barred(None), Some(9), "server.foreign", as_nine),
             (silent(true), Some(9), "server.foreign", as_nine),
         ] {
