@@ -1,6 +1,6 @@
 //! What calls of one plugin failed of: how many, and the last of them, for the operator. Must not know what failing means.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 /// The calls of a plugin that failed.
@@ -12,9 +12,9 @@ pub struct Failed {
     pub last: Option<(String, SystemTime)>,
 }
 
-/// Where they are counted.
-#[derive(Debug, Default)]
-pub(super) struct Failures(Mutex<Failed>);
+/// Where they are counted; a clone counts the same.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Failures(Arc<Mutex<Failed>>);
 
 impl Failures {
     /// Counts one more of `plugin`; it is logged unless the one before failed in the same way.

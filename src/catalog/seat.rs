@@ -113,19 +113,28 @@ const STUCK: &str = "something holds up the thread that it lives on: calls may s
 /// For a plugin that is busy, or comes back at a moment that is not known.
 const SOON: Duration = Duration::from_secs(1);
 
+/// The limits of single tools, in the places of `before`.
+fn allowances(
+    plugin: &str,
+    curator: &Curator,
+    before: &HashMap<String, Arc<Allowance>>,
+) -> HashMap<String, Arc<Allowance>> {
+    let allowance = |(local, quota): (&String, Quota)| {
+        let published = curator.publish(plugin, curator.name_alone(local));
+        Some((local.clone(), Allowance::new(Of::Tool, &published, quota, before.get(local))?))
+    };
+    curator.quotas().filter_map(allowance).collect()
+}
+
 impl Seat {
     /// A seat for `plugin`.
     pub fn new(name: &str, curation: Arc<Curation>, plugin: Arc<dyn Plugin>, limits: SeatLimits) -> Self {
         let breaker = limits.breaker.map(|rule| Arc::new(Breaker::new(rule, Instant::now())));
         let curator = Curator::new(curation);
-        let allowance = |(local, quota): (&String, Quota)| {
-            let published = curator.publish(name, curator.name_alone(local));
-            Some((local.clone(), Allowance::new(Of::Tool, &published, quota, None)?))
-        };
         Self {
             number: uuid::Uuid::now_v7().as_u64_pair().1,
             name: name.into(),
-            allowances: curator.quotas().filter_map(allowance).collect(),
+            allowances: allowances(name, &curator, &HashMap::new()),
             reads: curator.caching_of_resources(),
             definition: Arc::default(),
             curator,
@@ -152,11 +161,21 @@ impl Seat {
     }
 
     /// A seat for the plugin on `old`, which lives on and is offered otherwise from now on. It is the same plugin: clients come back to
-    /// it with the states of their calls, and the threads that it lost are its own.
+    /// it with the states of their calls, the threads that it lost are its own, and what was used up of its limits stays so.
     pub fn anew(old: &Self, curation: Arc<Curation>, limits: SeatLimits) -> Self {
-        let blocking = Arc::clone(&old.blocking);
         let seat = Self::new(&old.name, curation, Arc::clone(&old.plugin), limits);
-        Self { number: old.number, registered: old.registered, blocking, ..seat }
+        // Calls that run on the old seat take up as many places as before.
+        let same = limits.concurrency == old.limits.concurrency;
+        let permits = if same { Arc::clone(&old.permits) } else { seat.permits };
+        Self {
+            number: old.number,
+            registered: old.registered,
+            blocking: Arc::clone(&old.blocking),
+            allowances: allowances(&old.name, &seat.curator, &old.allowances),
+            permits,
+            failed: old.failed.clone(),
+            ..seat
+        }
     }
 
     /// Stands as `old` does, whose plugin it has.

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use serde_json::json;
+use tokio::time::{Duration, Instant};
 
 use super::*;
-use crate::config::Selection;
-use crate::config::plugin::{BundleFile, Curation, PluginLimits};
+use crate::config::plugin::{BundleFile, Curation, PluginLimits, ToolCuration};
+use crate::config::{Quota, Selection};
 use crate::plugins::{Context, Inventory, Outcome, Plugin, PluginError, Request};
 use crate::protocol::Definition;
 use crate::telemetry::metrics::METRICS;
@@ -424,4 +425,26 @@ fn a_list_holds_no_longer_than_the_shortest_that_it_is_made_of() {
     assert_eq!(shown(), (json!(7), json!(7)), "the same tools, rendered anew");
     shelf.rearrange(vec![Arrangement::Remove(brief)]);
     assert_eq!(shown(), (json!(60_000), json!(60_000)));
+}
+
+#[tokio::test]
+async fn a_plugin_that_is_offered_otherwise_has_no_more_to_give_than_it_had() {
+    let quota = Quota { requests_per_minute: Some(1), burst: Some(1), concurrent: None };
+    let said = |description: &str| {
+        let tool =
+            ToolCuration { description: Some(description.to_owned()), quota, ..ToolCuration::default() };
+        Curation { tools: [("t".to_owned(), tool)].into(), ..Curation::default() }
+    };
+    let old = seat_with("p", said("one"));
+    old.allowance("t").unwrap().spend().unwrap();
+    let mut place = old.enter(Instant::now() + Duration::from_secs(1)).await.unwrap();
+    let new = Seat::anew(&old, Arc::new(said("two")), limits());
+    assert!(new.allowance("t").unwrap().spend().is_err());
+    assert_eq!(new.running(), 1, "the only place is taken");
+    old.judge(&mut place, Verdict::Failed, || "it broke".to_owned());
+    assert_eq!(new.failed().count, 1);
+    let wider = Seat::anew(&new, Arc::new(said("two")), SeatLimits { concurrency: 2, ..limits() });
+    assert_eq!((wider.limits.concurrency, wider.running(), wider.failed().count), (2, 0, 1));
+    drop(place);
+    assert_eq!(new.running(), 0);
 }

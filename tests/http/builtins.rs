@@ -128,6 +128,26 @@ fn what_changes_of_a_plugin_that_an_embedder_brings_changes_while_it_lives() {
     eventually("the file is gone", || has(&server, "repeat").then_some(()));
     assert!(has(&server, "steps") && !has(&server, "faulty__steps"));
     assert_eq!(lives(), life, "it lives on");
+    let warned =
+        || server.log().contains("the file of plugin faulty is gone: what it denied is offered again");
+    eventually("it is told", || warned().then_some(()));
+}
+
+#[test]
+fn what_is_denied_is_not_offered_until_a_slow_server_of_the_same_reload_is_ready() {
+    let folder = Folder::with("files", "[tools.list_directory]\nrequests_per_minute = 1\nburst = 1\n");
+    let server = Server::on("waygate-mcp", folder.path(), &[]);
+    assert_eq!(call(&server, "files__list_directory", json!({"path": "/"})).status, 200);
+    let text = "deny = [\"write_*\"]\n[tools.list_directory]\ndescription = \"Lists\"\nrequests_per_minute = 1\nburst = 1\n";
+    folder.write("files", text);
+    let mute = "command = \"/bin/sh\"\nargs = [\"-c\", \"while read -r l; do :; done\"]\nstart_timeout_seconds = 600\n";
+    fs::write(folder.file("mute"), mute).expect("a file");
+    eventually("it is denied", || (!has(&server, "files__write_file")).then_some(()));
+    eventually("the other one starts", || {
+        (server.get("/plugins/mute").1["state"] == "starting").then_some(())
+    });
+    let refused = call(&server, "files__list_directory", json!({"path": "/"}));
+    assert_eq!(refused.status, 429, "what was used up stays so: {}", refused.text());
 }
 
 #[test]
@@ -139,7 +159,9 @@ fn who_watches_a_built_in_plugin_goes_on_when_its_file_changes() {
     let mut stream = Http::modern("subscriptions/listen", listens).open(server.address);
     assert!(stream.event().is_some(), "it is acknowledged");
     folder.write("faulty", "deny = [\"repeat\"]\n");
-    assert_eq!(reload(&server)["changed"], json!(["faulty"]));
+    // The watched folder may have been read before.
+    assert_eq!(reload(&server)["failed"], json!([]));
+    assert!(!has(&server, "repeat"));
     let told = stream.event().expect("news");
     assert_eq!(told["method"], "notifications/tools/list_changed", "{told}");
     call(&server, "touch", json!({}));
@@ -166,6 +188,21 @@ fn a_plugin_of_which_it_cannot_be_told_what_is_denied_offers_nothing_until_its_f
 }
 
 #[test]
+fn a_plugin_whose_file_is_of_another_kind_or_leads_nowhere_offers_nothing_either() {
+    let folder = Folder::with("many", "");
+    fs::write(folder.file("faulty"), "command = \"/bin/true\"\nenabled = false\n").expect("a file");
+    folder.remove("many");
+    std::os::unix::fs::symlink(folder.file("nowhere"), folder.file("many")).expect("a link");
+    let server = Server::on("faulty_server", folder.path(), &[]);
+    for name in ["faulty", "many"] {
+        assert_eq!(server.get(&format!("/plugins/{name}")).1["state"], "quarantined", "{name}");
+    }
+    assert!(tools(&server).is_empty());
+    let told = reload(&server);
+    assert_eq!(told["failed"].as_array().map(Vec::len), Some(2), "{told:#}");
+}
+
+#[test]
 fn a_file_of_a_built_in_plugin_that_is_not_there_is_an_error_that_lists_those_that_are() {
     let folder = Folder::with("nobody", "deny = [\"x\"]\n");
     let server = Server::on("faulty_server", folder.path(), &[]);
@@ -176,5 +213,8 @@ fn a_file_of_a_built_in_plugin_that_is_not_there_is_an_error_that_lists_those_th
     let told = reload(&server);
     let why = told["failed"][0]["why"].as_str().expect("why");
     assert!(why.contains("kind = \"builtin\""), "{told:#}");
+    fs::write(folder.file("many"), "enabled = false\ncommand = \"/bin/true\"\n").expect("a file");
+    let told = reload(&server);
+    assert_eq!(told["failed"][0]["name"], "many", "{told:#}");
     assert!(server.get("/plugins/many").1["state"] == "ready");
 }

@@ -2,6 +2,7 @@
 //! when a file changes. Must not know how a reload is carried out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use crate::app::builder::Guest;
 use crate::catalog::{Seat, SeatLimits};
 use crate::config::plugin::{Curation, PluginFile, PluginKind, Tuning, path_of, read_file, render};
 
-/// What a plugin's file says; or what is wrong with it; none where there is no file of the kind.
+/// What a plugin's file says; or what is wrong with it; none where there is no file.
 pub(in crate::app) type Told = Option<Result<Box<Tuning>, String>>;
 
 /// What the program says of a plugin of its own.
@@ -31,14 +32,21 @@ pub(in crate::app) struct Builtins {
     said: BTreeMap<String, Option<Box<Tuning>>>,
 }
 
-/// Reads the file of one; a file of another kind says nothing of it, and is told of by the first reload.
+/// A file of another kind that has the name of a built-in plugin.
+pub(super) const OF_ANOTHER_KIND: &str = "a plugin of the program itself has this name; rename the file, or write kind = \"builtin\" to say \
+                                          how that one is used";
+
+/// Reads the file of one. Only where there surely is none nothing is said of it: one that cannot be looked at may deny something.
 pub(in crate::app) fn read(folder: &Path, name: &str) -> Told {
     // Of a name that is no file's there is none.
     let is_file_name = Path::new(name).file_name().is_some_and(|file| file == name);
-    let path = is_file_name.then(|| path_of(folder, name)).filter(|path| path.exists())?;
+    let path = is_file_name.then(|| path_of(folder, name))?;
+    if std::fs::symlink_metadata(&path).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+        return None;
+    }
     match read_file(&path, name) {
         Ok(PluginFile { kind: PluginKind::Builtin(tuning), .. }) => Some(Ok(tuning)),
-        Ok(_) => None,
+        Ok(_) => Some(Err(OF_ANOTHER_KIND.to_owned())),
         Err(faults) => Some(Err(faults.on_one_line())),
     }
 }
@@ -149,4 +157,33 @@ pub(super) fn definition(name: &str, tuning: Option<&Tuning>) -> String {
 /// Where the file of one is, if it was read.
 pub(super) fn origin(folder: &Path, name: &str, told: &Told) -> Option<PathBuf> {
     told.as_ref().map(|_| path_of(folder, name))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn only_where_there_is_no_file_at_all_is_nothing_said_of_a_plugin() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| path_of(folder.path(), name);
+        fs::write(path("said"), "kind = \"builtin\"\ndeny = [\"x\"]").unwrap();
+        symlink(path("nowhere"), path("dangling")).unwrap();
+        symlink(path("circle"), path("circle")).unwrap();
+        fs::create_dir(path("folder")).unwrap();
+        for (name, text) in
+            [("server", "command = \"/bin/true\""), ("off", "enabled = false\ncommand = \"/bin/true\"")]
+        {
+            fs::write(path(name), text).unwrap();
+        }
+        let read = |name: &str| read(folder.path(), name);
+        assert!(read("none").is_none() && read("a/said").is_none());
+        assert!(read("said").is_some_and(|told| told.is_ok_and(|tuning| tuning.deny == ["x"])));
+        for name in ["dangling", "circle", "folder", "server", "off"] {
+            assert!(read(name).is_some_and(|told| told.is_err()), "{name}");
+        }
+    }
 }

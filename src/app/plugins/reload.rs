@@ -1,4 +1,5 @@
-//! Carries out reloads, one at a time: what files describe now is built beside what runs, waited for, and swapped in whole.
+//! Carries out reloads, one at a time: what files describe now is built beside what runs, waited for, and swapped in whole;
+//! what is said of built-in plugins holds before that is waited for.
 //!
 //! A bad file, or a plugin that does not become ready, costs nothing that runs. Must not know who asked.
 
@@ -12,7 +13,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot};
 
-use super::builtins::Builtins;
+use super::builtins::{Builtins, OF_ANOTHER_KIND};
 use super::make::Maker;
 use super::teller::Teller;
 use super::{Newcomer, Nursery};
@@ -154,6 +155,8 @@ impl Reloader {
             log::warn!("{note}");
         }
         let mut plan = self.plan(found, &fingerprints);
+        // Before anything is waited for: what is denied now must not be offered until a slow server is ready.
+        self.tune(&mut plan).await;
         let candidates = self.make(&mut plan, at_start).await;
         let ready = if at_start { Vec::new() } else { join_all(candidates.iter().map(is_ready)).await };
         let mut put = Vec::new();
@@ -162,9 +165,9 @@ impl Reloader {
         {
             self.settle(candidate, trouble, !at_start, &mut plan.report, &mut put);
         }
-        self.tune(&mut plan, &mut put).await;
         let bundles = (plan.bundles != self.bundles).then_some(&plan.bundles);
-        self.swap(&put, &plan.remove, bundles).await;
+        // That it was not published is in the log.
+        drop(self.swap(&put, &plan.remove, bundles).await);
         for name in &plan.remove {
             self.servers.remove(name);
         }
@@ -187,6 +190,13 @@ impl Reloader {
                     self.fail(&mut plan.report, &name, faults.on_one_line());
                     kept.insert(name);
                 }
+                // Be it enabled or not: it stands where what the plugin is denied would.
+                Ok(PluginFile { kind: PluginKind::Mcp(_) | PluginKind::Bundle(_), .. })
+                    if self.builtins.has(&name) =>
+                {
+                    self.fail(&mut plan.report, &name, OF_ANOTHER_KIND.to_owned());
+                    kept.insert(name);
+                }
                 Ok(PluginFile { enabled: false, .. }) => {}
                 Ok(PluginFile { kind: PluginKind::Builtin(tuning), .. }) => {
                     kept.insert(name.clone());
@@ -195,12 +205,6 @@ impl Reloader {
                         Ok(false) => plan.report.unchanged.push(name),
                         Err(why) => self.fail(&mut plan.report, &name, why),
                     }
-                }
-                Ok(_) if self.builtins.has(&name) => {
-                    kept.insert(name.clone());
-                    let why = "a plugin of the program itself has this name; rename the file, or write kind = \"builtin\" to say \
-                               how that one is used";
-                    self.fail(&mut plan.report, &name, why.to_owned());
                 }
                 Ok(PluginFile { kind: PluginKind::Mcp(server), .. }) => {
                     kept.insert(name.clone());
@@ -251,17 +255,34 @@ impl Reloader {
     }
 
     /// Has built-in plugins be offered as is said of them now; their lives go on.
-    async fn tune(&mut self, plan: &mut Plan, put: &mut Vec<Arc<Member>>) {
+    async fn tune(&mut self, plan: &mut Plan) {
+        let (mut put, mut said) = (Vec::new(), Vec::new());
         for (name, tuning) in std::mem::take(&mut plan.tune) {
-            let said = (&*name, tuning.as_deref());
-            match self.builtins.reseat(&self.nursery, &self.folder, said, BEGIN_WITHIN).await {
+            let reseated =
+                self.builtins.reseat(&self.nursery, &self.folder, (&name, tuning.as_deref()), BEGIN_WITHIN);
+            match reseated.await {
                 Ok(member) => {
                     put.push(member);
-                    plan.report.changed.push(name.clone());
-                    self.builtins.hold(name, tuning);
+                    said.push((name, tuning));
                 }
                 Err(why) => self.fail(&mut plan.report, &name, why),
             }
+        }
+        if put.is_empty() {
+            return;
+        }
+        let published = self.swap(&put, &[], None).await;
+        for (name, tuning) in said {
+            if let Err(why) = &published {
+                // It is not held, and so is news to the next reload.
+                self.fail(&mut plan.report, &name, why.clone());
+                continue;
+            }
+            if tuning.is_none() {
+                log::warn!(plugin = &*name; "the file of plugin {name} is gone: what it denied is offered again");
+            }
+            plan.report.changed.push(name.clone());
+            self.builtins.hold(name, tuning);
         }
     }
 
@@ -367,12 +388,15 @@ impl Reloader {
     }
 
     /// Puts the new ones in the places of the old, takes away what is to go, all at once, and sees the old ones off.
+    ///
+    /// # Errors
+    /// Why what they offer was not published; all else was done.
     async fn swap(
         &self,
         put: &[Arc<Member>],
         removed: &[String],
         bundles: Option<&BTreeMap<String, BundleFile>>,
-    ) {
+    ) -> Result<(), String> {
         let Nursery { roll, shelf, streams, cache, .. } = &self.nursery;
         let names = put.iter().map(|member| &*member.seat.name).chain(removed.iter().map(String::as_str));
         let leaves = |old: &Arc<Member>| !put.iter().any(|member| Arc::ptr_eq(member, old));
@@ -396,9 +420,10 @@ impl Reloader {
         let (arranging, telling) = (Arc::clone(shelf), Arc::clone(streams));
         let arranged =
             tokio::task::spawn_blocking(move || telling.tell_changes(&arranging.rearrange(changes)));
-        if let Err(error) = arranged.await {
+        let published = arranged.await.map_err(|error| {
             log::error!("what the plugins offer could not be published: {error}");
-        }
+            format!("what it offers could not be published: {error}")
+        });
         let removed: Vec<Arc<str>> = removed.iter().map(|name| name.as_str().into()).collect();
         // Their answers may have come until now.
         for old in &leaving {
@@ -423,6 +448,7 @@ impl Reloader {
                 log::warn!(plugin = &*member.seat.name; "plugin {} did not publish what changed meanwhile: {error}", member.seat.name);
             }
         }
+        published
     }
 }
 
