@@ -149,10 +149,14 @@ pub fn run(args: &ClientArgs, loaded: &Loaded, typed: &Flags, json: bool) -> any
             "{} starts its servers itself and knows no URLs in its file; leave --transport http out",
             client.title
         )),
-        Transport::Http if args.url.is_none() && here.url().is_none() => Some(format!(
-            "no server runs on {}, and server.port is 0, so that its port is not known; start one, or name it with --url",
-            loaded.config.server.data_dir.display()
-        )),
+        Transport::Http if args.url.is_none() && here.url().is_none() => {
+            Some(here.why_no_url(&loaded.config.server.data_dir))
+        }
+        Transport::Http
+            if args.show_key && loaded.config.access.api_key.is_some() && args.url.is_none() =>
+        {
+            here.why_no_key(&loaded.config.server.data_dir)
+        }
         Transport::Http
             if args.show_key
                 && loaded.config.access.api_key.is_some()

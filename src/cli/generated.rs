@@ -16,8 +16,9 @@ const HEAD: &str = "\
 Made from the command line itself; `waygate-mcp help VERB` tells the same, and `waygate-mcp --help` what there is. When to type
 what: [the runbook](runbook.md). What an operator does for a whole machine are scripts: [`waygate-ctl`](operations.md#without-a-service-manager), [`backup.sh`](backup.md).
 
-Without a verb it is `serve`. The verbs find the server that runs on the data folder by themselves, over the socket in it, which
-needs no key. Results go to stdout, all else to stderr; with `--json` results are for programs.
+Without a verb it is `serve`. The verbs find the server that runs on the data folder by themselves, and ask it over the socket in
+it, which needs no key; `loadtest`, and `tools` where a key is set, go to its address, and both, where `--host` or `--port` is typed,
+to that one. Results go to stdout, all else to stderr; with `--json` results are for programs.
 ";
 
 /// `docs/cli.md`.

@@ -103,9 +103,10 @@ pub struct Client {
 }
 
 impl Client {
-    /// To the server at `url`, or to that of this configuration: the one that runs on the data folder, else the one at the
-    /// configured address. The first is asked over the socket in the folder, which needs no key; with a key that shall be shown it is
-    /// asked at its address, as others ask it, but not where it speaks TLS: the certificate holds for the name that others call it by.
+    /// To the server at `url`, or to that of this configuration: at the address that is typed, else the one that runs on the data
+    /// folder, else the one at the configured address. That of the folder is asked over the socket in it, which needs no key; with a
+    /// key that shall be shown it is asked where others ask it, if that is the configured address and does not speak TLS: this
+    /// client does not know who signed that certificate, and no key goes where nobody said.
     ///
     /// # Errors
     /// When a server owns the data folder and does not answer; when none runs there, and no address is configured that it could be
@@ -117,12 +118,11 @@ impl Client {
         }
         let root = config.server.data_dir.display().to_string();
         match Whereabouts::of(config)? {
-            Whereabouts::Here(Some(url))
-                if config.access.api_key.is_some() && !url.starts_with("https://") =>
-            {
+            Whereabouts::Named(url) => Ok(Self::at(patience, config, &url)),
+            Whereabouts::Here(url) if config.access.api_key.is_some() && !url.starts_with("https://") => {
                 Ok(Self::at(patience, config, &url))
             }
-            Whereabouts::Here(_) => Ok(Self::over_socket(patience, config)),
+            Whereabouts::Here(_) | Whereabouts::Elsewhere(_) => Ok(Self::over_socket(patience, config)),
             Whereabouts::Perhaps(Some(url)) if config.tls.cert.is_none() => {
                 Ok(Self { root: Some(root), ..Self::at(patience, config, &url) })
             }

@@ -1,5 +1,8 @@
 //! Verbs that ask a server find the one that runs on the data folder, whatever address is configured, and say so where none does.
 
+use std::fs;
+use std::process::Output;
+
 use serde_json::Value;
 
 use super::support::Server;
@@ -12,8 +15,20 @@ fn asked(server: &Server, words: &[&str], key: Option<&str>) -> (Option<i32>, St
     let mut command = command(&server.folder, words);
     let output =
         command.env("WAYGATE_PORT", "1").envs(key.map(|key| ("WAYGATE_API_KEY", key))).output().unwrap();
+    heard(output)
+}
+
+fn heard(output: Output) -> (Option<i32>, String, String) {
     let [told, why] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
     (output.status.code(), told, why)
+}
+
+/// The same where the port is the server's own, by this name.
+fn asked_there(server: &Server, words: &[&str], host: &str, key: &str) -> (Option<i32>, String, String) {
+    let mut command = command(&server.folder, words);
+    let port = server.address.port().to_string();
+    command.env("WAYGATE_HOST", host).env("WAYGATE_PORT", port).env("WAYGATE_API_KEY", key);
+    heard(command.output().unwrap())
 }
 
 #[test]
@@ -27,7 +42,7 @@ fn a_server_is_found_by_its_data_folder_whatever_port_is_configured() {
     let address = server.address.to_string();
     let (code, told, why) = asked(&server, &["client", "cursor", "--json"], None);
     assert!(code == Some(0) && told.contains(&format!("http://{address}/mcp")), "{code:?}: {told}{why}");
-    let load = ["loadtest", "-c", "1", "-d", "200ms", "--warm-up", "0s", "--json"];
+    let load = ["loadtest", "-c", "1", "-d", "1s", "--warm-up", "0s", "--json"];
     let (code, told, why) = asked(&server, &load, None);
     assert!(code == Some(0) && told.contains(&address), "{code:?}: {told}{why}");
 }
@@ -37,13 +52,66 @@ fn a_key_that_is_shown_is_tried_as_others_show_it_and_without_one_the_folder_ope
     let server = Server::with("echo", &[("WAYGATE_API_KEY", KEY)]);
     let list = ["tools", "list"];
     assert_eq!(asked(&server, &list, None).0, Some(0), "over the socket in the folder");
-    assert_eq!(asked(&server, &list, Some(KEY)).0, Some(0));
-    let (code, _, why) = asked(&server, &list, Some("another-key-of-thirty-two-letters-or-more"));
+    assert_eq!(asked_there(&server, &list, "127.0.0.1", KEY).0, Some(0));
+    let another = "another-key-of-thirty-two-letters-or-more";
+    let (code, _, why) = asked_there(&server, &list, "127.0.0.1", another);
     assert!(code == Some(77) && why.contains("key"), "{code:?}: {why}");
+    // Where nobody configured its address, the folder opens all the same.
+    assert_eq!(asked(&server, &list, Some(another)).0, Some(0));
     // It is this server's own, at whatever port.
     let shown = ["client", "cursor", "--show-key", "--json", "--url", &server.url("/mcp")];
     let (code, told, why) = asked(&server, &shown, Some(KEY));
     assert!(code == Some(0) && told.contains(KEY), "{code:?}: {told}{why}");
+}
+
+#[test]
+fn a_server_goes_by_the_name_that_is_configured() {
+    let server = Server::with("echo", &[("WAYGATE_API_KEY", KEY)]);
+    let url = format!("http://localhost:{}/mcp", server.address.port());
+    assert_eq!(asked_there(&server, &["tools", "list"], "localhost", KEY).0, Some(0));
+    for words in [
+        &["client", "cursor", "--show-key", "--json"][..],
+        &["loadtest", "-c", "1", "-d", "1s", "--warm-up", "0s", "--json"],
+    ] {
+        let (code, told, why) = asked_there(&server, words, "localhost", KEY);
+        assert!(code == Some(0) && told.contains(&url), "{words:?}, {code:?}: {told}{why}");
+    }
+}
+
+#[test]
+fn a_key_goes_to_no_address_that_only_the_folder_names() {
+    let server = Server::with("echo", &[("WAYGATE_API_KEY", KEY)]);
+    for words in [&["client", "cursor", "--show-key"][..], &["loadtest"]] {
+        let (code, told, why) = asked(&server, words, Some(KEY));
+        assert!(code == Some(2) && told.is_empty() && why.contains(&server.url("/mcp")), "{words:?}: {why}");
+    }
+    let named = ["loadtest", &server.url("/mcp"), "-c", "1", "-d", "1s", "--warm-up", "0s"];
+    let (code, _, why) = asked(&server, &named, Some(KEY));
+    assert_eq!(code, Some(0), "{why}");
+}
+
+#[test]
+fn an_address_that_is_typed_is_gone_to_whoever_runs_on_the_folder() {
+    let server = Server::start("echo");
+    for words in [&["tools", "call", "echo", "--arg", "message=hello"][..], &["tools", "list"], &["loadtest"]]
+    {
+        let (code, told, why) = asked(&server, &[words, &["--port", "2"]].concat(), None);
+        assert!(code == Some(69) && told.is_empty() && why.contains("127.0.0.1:2"), "{words:?}: {why}");
+    }
+    let (code, told, _) = asked(&server, &["client", "cursor", "--json", "--host", "localhost"], None);
+    assert!(code == Some(0) && told.contains("http://localhost:1/mcp"), "{told}");
+    let port = server.address.port().to_string();
+    assert_eq!(asked(&server, &["tools", "list", "--port", &port], None).0, Some(0));
+}
+
+#[test]
+fn one_that_has_no_socket_is_asked_at_the_configured_address() {
+    let server = Server::start("echo");
+    fs::remove_file(server.folder.join("data/waygate.sock")).unwrap();
+    let mut command = command(&server.folder, &["tools", "list"]);
+    let port = server.address.port().to_string();
+    let (code, told, why) = heard(command.env("WAYGATE_PORT", port).output().unwrap());
+    assert!(code == Some(0) && told.contains("echo message"), "{code:?}: {told}{why}");
 }
 
 #[test]
@@ -52,8 +120,10 @@ fn where_none_runs_the_folder_and_the_address_are_named() {
     let folder = home.path();
     let none = format!("no server runs on {}", folder.display());
     for words in [&["tools", "list"][..], &["tools", "call", "echo"]] {
-        let (code, why) = refused(folder, &[words, &["--port", "1"]].concat());
-        assert!(code == 69 && why.contains(&none) && why.contains("http://127.0.0.1:1/mcp"), "{code}: {why}");
+        let mut command = command(folder, words);
+        let (code, _, why) = heard(command.env("WAYGATE_PORT", "1").output().unwrap());
+        let is_told = why.contains(&none) && why.contains("http://127.0.0.1:1/mcp");
+        assert!(code == Some(69) && is_told, "{code:?}: {why}");
         let (code, why) = refused(folder, &[words, &["--port", "0"]].concat());
         assert!(code == 69 && why.contains(&none) && why.contains("--url"), "{code}: {why}");
     }

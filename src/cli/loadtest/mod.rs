@@ -177,16 +177,17 @@ fn load(
     if !args.sweep_workers.is_empty() {
         return sweep::run(args, config, runtime, json);
     }
-    let Some(url) = args.url.clone().map_or_else(|| url_here(config), |url| Ok(Some(url)))? else {
-        let root = config.server.data_dir.display();
-        return Err(usage(&format!(
-            "no server runs on {root}, and server.port is 0, so that its port is not known; start one, or name its URL"
-        )));
-    };
+    let here = args.url.clone().map_or_else(|| Whereabouts::of(config), |url| Ok(Whereabouts::Named(url)))?;
+    let root = &config.server.data_dir;
+    let url = here.url().ok_or_else(|| usage(&here.why_no_url(root)))?;
+    let shows_key = args.key_file.is_some() || config.access.api_key.is_some();
+    if let Some(why) = here.why_no_key(root).filter(|_| shows_key) {
+        return Err(usage(&why));
+    }
     let sheets = [sheet::Sheet::new(args.csv.as_deref())?, sheet::Sheet::new(args.report.as_deref())?];
-    let target = runtime.block_on(Target::find(&url, args.allow_remote))?;
-    let key = key_of(args, config, &url, target.is_near())?;
-    let calls = calls::of(args, config, key.as_ref(), &url)?;
+    let target = runtime.block_on(Target::find(url, args.allow_remote))?;
+    let key = key_of(args, config, url, target.is_near())?;
+    let calls = calls::of(args, config, key.as_ref(), url)?;
     let plan = plan_of(args, target, key, calls);
     let line = progress::Line::new();
     let stop = stop_at_a_signal(runtime)?;
@@ -204,11 +205,6 @@ fn load(
         output::print(&output::for_stdout(&show::table(&results)))?;
     }
     Ok(if results.is_well() { Exit::Ok } else { Exit::Failure })
-}
-
-/// Where the server of the data folder is, or else would be.
-fn url_here(config: &Config) -> Result<Option<String>, ClientError> {
-    Ok(Whereabouts::of(config)?.url().map(str::to_owned))
 }
 
 fn usage(why: &str) -> anyhow::Error {

@@ -149,6 +149,19 @@ pub const LIMIT_DEFAULT: u32 = 50;
 pub const LIMIT_MAX: u32 = 1_000;
 
 impl Filter {
+    /// Whether an index finds few rows by what is named, of which those that were slow are picked. Without statistics a database
+    /// may else take the index of slow ones, and where most calls are slow, that is a walk through nearly all rows.
+    pub(super) fn names_few(&self) -> bool {
+        let is_one = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.contains('*'));
+        is_one(&self.tool)
+            || is_one(&self.session)
+            || is_one(&self.caller) && self.caller.as_deref() != Some(ANONYMOUS)
+            || self.call_id.is_some()
+            || self.status.is_some_and(|status| status != Status::Success)
+            || self.kind.is_some_and(|kind| kind != Kind::Outcome)
+            || self.method.as_deref().is_some_and(is_rare)
+    }
+
     fn limit(&self) -> u32 {
         if self.limit == 0 { LIMIT_DEFAULT } else { self.limit.min(LIMIT_MAX) }
     }
@@ -316,7 +329,7 @@ macro_rules! wanted {
         }
         if let Some(us) = filter.slower_than_us {
             query = query.filter($table::duration_us.gt(us));
-            if us >= SLOW_US {
+            if us >= SLOW_US && !filter.names_few() {
                 query = query.filter(said!("duration_us >= 100000 AND (duration_us >= 100000) = TRUE"));
             }
         }
