@@ -13,6 +13,7 @@ mod insert;
 pub mod instances;
 pub mod keys;
 pub mod migrations;
+mod place;
 pub mod schema;
 pub mod sessions;
 pub mod socket;
@@ -38,6 +39,8 @@ pub use diesel::QueryResult;
 pub use error::StorageError;
 pub use folder::{DataFolder, Nook, Owned, Sole};
 pub use instances::Instance;
+pub use place::Mended;
+use place::Site;
 
 use crate::config;
 
@@ -70,6 +73,8 @@ struct Inner {
     /// None once closed.
     pool: RwLock<Option<Pool>>,
     place: String,
+    /// Which file it is, if it is one.
+    site: Option<Site>,
     size: u32,
 }
 
@@ -116,10 +121,9 @@ pub fn at_file(path: &Path) -> Result<Storage, StorageError> {
     let path = std::path::absolute(path)
         .map_err(|error| StorageError::Folder { path: path.to_owned(), cause: error.to_string() })?;
     make_file(&path)?;
-    let name = path.to_string_lossy().into_owned();
     let database =
         config::Database { url: None, pool_size: 1, busy_timeout_ms: FILE_BUSY_MS, wait_seconds: 0 };
-    Storage::on(Target::Sqlite { path, name }, &database)
+    Storage::on(Target::at(path, None), &database)
 }
 
 /// Where the database is, if it is a file.
@@ -153,16 +157,14 @@ impl Storage {
         // Opened at once, so that what is wrong is said in the database's own words, not as a pool's timeout.
         let mut first = connector.open().map_err(|error| StorageError::of_either(&place, &error))?;
         touch(&mut first, &place)?;
+        let site = match &connector.target {
+            Target::Sqlite { path, .. } => Some(Site::of(path)?),
+            Target::Postgres { .. } => None,
+        };
         drop(first);
         let size = database.pool_size.max(1);
-        let pool = r2d2::Pool::builder()
-            .max_size(size)
-            .min_idle(Some(0))
-            .connection_timeout(RETRY_WITHIN)
-            .error_handler(Box::new(r2d2::NopErrorHandler))
-            .build_unchecked(connector.clone());
-        let pool = RwLock::new(Some(pool));
-        Ok(Self { inner: Arc::new(Inner { connector, pool, place, size }) })
+        let pool = RwLock::new(Some(pool_of(&connector, size)));
+        Ok(Self { inner: Arc::new(Inner { connector, pool, place, site, size }) })
     }
 
     /// Where it is, for people: a path, or a URL without secrets.
@@ -193,21 +195,24 @@ impl Storage {
     /// A connection of its own, outside the pool.
     ///
     /// # Errors
-    /// As [`open`].
+    /// As [`open`], and when the file is not at its path any more.
     pub fn connect(&self) -> Result<DbConnection, StorageError> {
+        self.look()?;
         self.inner.connector.open().map_err(|error| StorageError::of_either(self.place(), &error))
     }
 
     /// Runs `work` on a pooled connection, waiting `wait` at most to get one. Blocks.
     ///
     /// # Errors
-    /// When no connection is free, when the storage is closed, when `work` fails.
+    /// When no connection is free, when the storage is closed, when the file is not at its path any more, when `work` fails.
     pub fn run<T>(
         &self,
         wait: Duration,
         work: impl FnOnce(&mut DbConnection) -> diesel::QueryResult<T>,
     ) -> Result<T, StorageError> {
         let pool = self.pool().ok_or_else(|| StorageError::Closed(self.place().to_owned()))?;
+        // What was written into a file that is nobody's any more would be lost.
+        self.look()?;
         let mut pooled = pool.get_timeout(wait).map_err(|error| self.no_connection(&error.to_string()))?;
         let done = work(&mut pooled.connection).map_err(|error| self.failed(&error));
         // A session of PostgreSQL keeps what it was told when it began, and stays read-only when its database no longer is.
@@ -244,6 +249,15 @@ impl Storage {
             None => StorageError::Busy(self.place().to_owned()),
         }
     }
+}
+
+fn pool_of(connector: &Connector, size: u32) -> Pool {
+    r2d2::Pool::builder()
+        .max_size(size)
+        .min_idle(Some(0))
+        .connection_timeout(RETRY_WITHIN)
+        .error_handler(Box::new(r2d2::NopErrorHandler))
+        .build_unchecked(connector.clone())
 }
 
 /// Reads one page, since SQLite notices only then that a file is no database; asks PostgreSQL whether it can hold every

@@ -3,12 +3,14 @@
 
 mod batch;
 pub mod messages;
+mod place;
 mod queue;
 mod recorder;
 mod retention;
 mod writer;
 
 use std::borrow::Cow;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -87,6 +89,7 @@ pub fn start(
         linger,
         render,
         notary,
+        counter: Arc::default(),
         thread: Mutex::new(None),
     });
     let readers = Arc::new(Semaphore::new(storage.pool_size() as usize));
@@ -163,14 +166,26 @@ impl Handler<SaveDefinitions> for DbActor {
 impl Handler<LookAtKeys> for DbActor {
     type Result = ResponseFuture<Result<i64, StorageError>>;
     fn handle(&mut self, _: LookAtKeys, _: &mut Context<Self>) -> Self::Result {
-        Box::pin(read(self.storage.clone(), Arc::clone(&self.readers), CHECK_DEADLINE, keys::counter))
+        let seen = Arc::clone(&self.writer.counter);
+        let looked = self.check(keys::counter);
+        Box::pin(async move {
+            let counter = looked.await?;
+            seen.fetch_max(counter, Ordering::Relaxed);
+            Ok(counter)
+        })
     }
 }
 
 impl Handler<LoadKeys> for DbActor {
     type Result = ResponseFuture<Result<(i64, Vec<KeyRow>), StorageError>>;
     fn handle(&mut self, _: LoadKeys, _: &mut Context<Self>) -> Self::Result {
-        self.read(keys::all_at)
+        let seen = Arc::clone(&self.writer.counter);
+        let read = self.read(keys::all_at);
+        Box::pin(async move {
+            let (counter, rows) = read.await?;
+            seen.fetch_max(counter, Ordering::Relaxed);
+            Ok((counter, rows))
+        })
     }
 }
 
@@ -210,11 +225,11 @@ impl Handler<SaveSessions> for DbActor {
 impl Handler<CheckDatabase> for DbActor {
     type Result = ResponseFuture<Result<Duration, StorageError>>;
     fn handle(&mut self, _: CheckDatabase, _: &mut Context<Self>) -> Self::Result {
-        Box::pin(read(self.storage.clone(), Arc::clone(&self.readers), CHECK_DEADLINE, |connection| {
+        self.check(|connection| {
             let began = Instant::now();
             crate::storage::ask(connection)?;
             Ok(began.elapsed())
-        }))
+        })
     }
 }
 
@@ -251,6 +266,22 @@ impl DbActor {
         work: impl FnOnce(&mut DbConnection) -> QueryResult<T> + Send + 'static,
     ) -> ResponseFuture<Result<T, StorageError>> {
         Box::pin(read(self.storage.clone(), Arc::clone(&self.readers), READ_DEADLINE, work))
+    }
+
+    /// A small read. One that finds the file not at its path wakes the writer, which sees to it.
+    fn check<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut DbConnection) -> QueryResult<T> + Send + 'static,
+    ) -> ResponseFuture<Result<T, StorageError>> {
+        let read = read(self.storage.clone(), Arc::clone(&self.readers), CHECK_DEADLINE, work);
+        let recorder = self.recorder.clone();
+        Box::pin(async move {
+            let done = read.await;
+            if let Err(StorageError::Moved { .. } | StorageError::Foreign { .. }) = &done {
+                recorder.shared().rouse();
+            }
+            done
+        })
     }
 
     /// Closes the calls of dead instances, beside everything else.
