@@ -134,6 +134,9 @@ impl Storage {
     /// Why not; then all is as it was, and it may be tried again.
     pub fn mend(&self, mut held: Option<&mut DbConnection>, seen: i64) -> Result<Mended, StorageError> {
         let Some(site) = &self.inner.site else { return Ok(Mended::Adopted(None)) };
+        // A server that has just begun has seen what no look of it told of yet.
+        let counter = held.as_deref_mut().and_then(|held| keys::counter(held).ok());
+        let seen = seen.max(counter.unwrap_or_default());
         // Who moved it away has a whole file then: nobody will look for what is beside it.
         if let Some(held) = held.as_deref_mut()
             && let Err(error) = held.checkpoint()

@@ -366,10 +366,9 @@ impl Writer {
             hand.head = None;
         }
         if let Err(error) = self.storage.look() {
-            // All that was said to be on disk goes with the connection.
-            log::error!("all history of this server is lost: {error}");
+            // It may have a name elsewhere, and is ended there; here it is missing.
+            log::error!("what this server recorded is not where the database should be: {error}");
             self.shared.lose(hand.kept.map_or(0, |(seq, _)| u64::try_from(seq).unwrap_or_default()));
-            return;
         }
         let finished = self.connect(&mut link).and_then(|connection| {
             let head = self.head(connection, &hand)?;
