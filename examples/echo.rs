@@ -10,22 +10,14 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use serde::Deserialize;
 use serde_json::json;
-use tokio::sync::broadcast;
 use waygate_mcp::app::Builder;
-use waygate_mcp::plugins::{Change, Context, Inventory, Outcome, Plugin, PluginError, Request};
+use waygate_mcp::plugins::{Context, Inventory, Outcome, Plugin, PluginError, Request};
 use waygate_mcp::protocol::{Definition, content};
 
 /// Gives back what it is given.
-struct Echo {
-    /// Never used: this plugin offers the same for as long as it lives.
-    changes: broadcast::Sender<Change>,
-}
+struct Echo;
 
 impl Echo {
-    fn new() -> Self {
-        Self { changes: broadcast::Sender::new(1) }
-    }
-
     fn answer(request: &Request, context: &Context) -> Result<Outcome, PluginError> {
         match request {
             Request::Call { tool, arguments, .. } if &**tool == "echo" => {
@@ -61,10 +53,6 @@ impl Plugin for Echo {
         Inventory { tools: vec![echo], ..Inventory::default() }
     }
 
-    fn changes(&self) -> broadcast::Receiver<Change> {
-        self.changes.subscribe()
-    }
-
     fn handle(
         self: Arc<Self>,
         request: Request,
@@ -75,7 +63,7 @@ impl Plugin for Echo {
 }
 
 fn main() -> ExitCode {
-    waygate_mcp::cli::main(Builder::new("echo").plain_names().plugin("echo", Arc::new(Echo::new())))
+    waygate_mcp::cli::main(Builder::new("echo").plain_names().plugin("echo", Arc::new(Echo)))
 }
 
 #[cfg(test)]

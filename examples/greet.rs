@@ -7,13 +7,12 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
-use tokio::sync::broadcast;
 use waygate_mcp::app::Builder;
-use waygate_mcp::plugins::{Change, Context, Inventory, Outcome, Plugin, PluginError, Request};
+use waygate_mcp::plugins::{Context, Inventory, Outcome, Plugin, PluginError, Request};
 use waygate_mcp::protocol::{Answers, Definition, InputRequest, content};
 
 /// Greets by the name that the user types.
-struct Greeter(broadcast::Sender<Change>);
+struct Greeter;
 
 /// The key of the question, for the answer to be found under.
 const NAME: &str = "name";
@@ -45,10 +44,6 @@ impl Plugin for Greeter {
         Inventory { tools: vec![greet], ..Inventory::default() }
     }
 
-    fn changes(&self) -> broadcast::Receiver<Change> {
-        self.0.subscribe()
-    }
-
     fn handle(
         self: Arc<Self>,
         request: Request,
@@ -63,6 +58,5 @@ impl Plugin for Greeter {
 }
 
 fn main() -> ExitCode {
-    let greeter = Greeter(broadcast::Sender::new(1));
-    waygate_mcp::cli::main(Builder::new("greet").plain_names().plugin("greet", Arc::new(greeter)))
+    waygate_mcp::cli::main(Builder::new("greet").plain_names().plugin("greet", Arc::new(Greeter)))
 }

@@ -1,6 +1,7 @@
 //! What the documents list is what there is: every metric, every error code, every setting's page that is pointed at.
 //!
-//! `WAYGATE_BLESS=1 cargo test --test docs` writes the tables of metrics, of the doctor's checks and of acts anew.
+//! `WAYGATE_BLESS=1 cargo test --test docs` writes anew the tables of metrics, of the doctor's checks and of acts, and the page of the
+//! command line.
 
 #[cfg(test)]
 #[path = "support/mod.rs"]
@@ -40,6 +41,16 @@ fn metrics_table() -> String {
 #[test]
 fn every_metric_is_documented() {
     hold("docs/operations.md", (BEGIN, END), &metrics_table());
+}
+
+#[test]
+fn the_page_of_the_command_line_is_made_from_it() {
+    let (page, made) = (path("docs/cli.md"), waygate_mcp::cli::cli_md());
+    if std::env::var_os("WAYGATE_BLESS").is_some() {
+        fs::write(&page, &made).unwrap();
+    }
+    let there = fs::read_to_string(&page).unwrap_or_default();
+    assert!(there == made, "docs/cli.md is out of date: run this test with WAYGATE_BLESS=1");
 }
 
 #[test]
@@ -152,6 +163,7 @@ fn every_link_to_a_file_or_a_heading_leads_to_one() {
         "docs/protocol.md",
         "docs/plugins.md",
         "docs/plugin-files.md",
+        "docs/cli.md",
         "docs/clients.md",
         "docs/tls.md",
         "docs/behind-a-proxy.md",

@@ -15,11 +15,10 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
-use tokio::sync::broadcast;
 use waygate_mcp::access::{SealError, Sealed, Sealer};
 use waygate_mcp::catalog::{Manner, Seat, SeatLimits, Shelf};
 use waygate_mcp::config::plugin::Curation;
-use waygate_mcp::plugins::{Change, Context, Inventory, Outcome, Plugin, PluginError, Request};
+use waygate_mcp::plugins::{Context, Inventory, Outcome, Plugin, PluginError, Request};
 use waygate_mcp::protocol::headers::{Header, Headers, check_method, check_name, check_param, check_version};
 use waygate_mcp::protocol::modern::{Member, Meta};
 use waygate_mcp::protocol::render::ServerInfo;
@@ -239,14 +238,11 @@ fn a_seal_opens_for_its_own_and_for_nothing_else() {
 }
 
 /// Offers, and does nothing.
-struct Idle(broadcast::Sender<Change>);
+struct Idle;
 
 impl Plugin for Idle {
     fn inventory(&self) -> Inventory {
         Inventory::default()
-    }
-    fn changes(&self) -> broadcast::Receiver<Change> {
-        self.0.subscribe()
     }
     fn handle(self: Arc<Self>, _: Request, _: Context) -> BoxFuture<'static, Result<Outcome, PluginError>> {
         Box::pin(std::future::ready(Err(PluginError::Unknown("anything".to_owned()))))
@@ -266,7 +262,7 @@ fn seat() -> Arc<Seat> {
         own: waygate_mcp::config::plugin::PluginLimits::default(),
     };
     let plain = Arc::new(Curation { plain: true, ..Curation::default() });
-    Arc::new(Seat::new("idle", plain, Arc::new(Idle(broadcast::Sender::new(1))), limits))
+    Arc::new(Seat::new("idle", plain, Arc::new(Idle), limits))
 }
 
 #[test]

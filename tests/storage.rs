@@ -450,7 +450,7 @@ async fn a_locked_database_is_waited_for_and_loses_nothing() {
     let state = house.recorder.state();
     assert_eq!((state.degraded, state.dropped, state.rows), (false, 0, 50));
     let pool = ask(&house.db, GetPool, DEADLINE).await.unwrap();
-    assert!(pool.max == 2 && pool.open >= 1, "{pool:?}");
+    assert!(pool.max == 3 && pool.open >= 1, "{pool:?}");
     house.close().await;
 }
 

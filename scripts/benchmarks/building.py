@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.place import CannotMeasure, ROOT
+from benchmarks.place import CannotMeasure, PROGRAMS, ROOT
 
 PROXY, PROXY_CONNECTIONS = "mcp-proxy==0.13.0", 16
 
@@ -22,16 +22,32 @@ def build_peer(folder):
     cargo(["--manifest-path", f"benches/{folder}/Cargo.toml", "--target-dir", "target/peers"])
 
 
-def build(names, skip):
+def build_waygate(plain):
+    """The server and its echo, as they are shipped or as `cargo build --release` makes them, into one place."""
+    if plain:
+        cargo(["--bin", "waygate-mcp", "--example", "echo"])
+        built = [ROOT / "target/release/waygate-mcp", ROOT / "target/release/examples/echo"]
+    else:
+        env = os.environ | {"CARGO_TARGET_DIR": str(ROOT / "target")}
+        done = subprocess.run([str(ROOT / "scripts/release"), "--example", "echo"], cwd=ROOT, env=env)
+        if done.returncode != 0:
+            raise CannotMeasure("scripts/release failed: see above; --plain measures what `cargo build --release` builds")
+        built = [ROOT / "target/shipped/waygate-mcp", ROOT / "target/shipped/echo"]
+    PROGRAMS.mkdir(parents=True, exist_ok=True)
+    for program in built:
+        shutil.copy2(program, PROGRAMS)
+
+
+def build(names, skip, plain):
     """The command of each named server; built first unless `skip`."""
     if not skip:
         if "waygate" in names:
-            cargo(["--example", "echo"])
+            build_waygate(plain)
         for name in names:
             if name != "waygate":
                 build_peer({"rmcp": "rmcp-echo"}.get(name, name))
     built = {
-        "waygate": ROOT / "target/release/examples/echo",
+        "waygate": PROGRAMS / "echo",
         "rmcp": ROOT / "target/peers/release/rmcp-echo",
         "floor": ROOT / "target/peers/release/floor",
     }
@@ -81,7 +97,6 @@ def build_gateway(bench):
     """What stands behind and beside the gateway; gives the folder of it."""
     if not bench.built:
         build_peer("gateway-floor")
-        cargo(["--bin", "waygate-mcp"])
         bench.built = True
     return ROOT / "target/peers/release"
 

@@ -24,6 +24,7 @@ def parse_options(doc):
     parser.add_argument("--only", default=",".join(MEASURES), help=f"comma-separated measures ({known})")
     parser.add_argument("--servers", default="waygate,rmcp,floor", help="comma-separated (waygate,rmcp,floor)")
     parser.add_argument("--no-build", action="store_true", help="take what target/ holds")
+    parser.add_argument("--plain", action="store_true", help="measure what `cargo build --release` builds, not scripts/release")
     parser.add_argument("--json", action="store_true", help="print figures as JSON instead of tables")
     parser.add_argument("--matrix", action="store_true", help="measure the rows of docs/benchmarks.md and write it")
     parser.add_argument("--growth", action="store_true", help="measure the curves of docs/benchmarks.md and write it")
@@ -104,7 +105,7 @@ def main(doc):
         return 0
     if not {SERVER_CPU, LOAD_CPU} <= os.sched_getaffinity(0):
         raise CannotMeasure("two processors are needed: one for the server, one for the load")
-    commands = build(options.servers, options.no_build)
+    commands = build(options.servers, options.no_build, options.plain)
     os.sched_setaffinity(0, {LOAD_CPU})
     if is_for_page:
         return measure_for_page(options, commands)

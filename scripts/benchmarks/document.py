@@ -75,6 +75,7 @@ def machine():
         f"Linux {platform.release()}, {system[1] if system else 'an unnamed system'}",
         f"- {said(['rustc', '--version'])}; Python {platform.python_version()}; Node.js {said(['node', '--version'])}; "
         f"nginx {said([nginx, '-v'], r'nginx/(.+)') if nginx else 'not there'}; wrk {said(['wrk', '-v'], r'wrk (.+?) ')}",
+        "- Waygate is built by `scripts/release`, or, where `--plain` stands, by `cargo build --release` as all others are",
         f"- Beside it: {', '.join(f'`{pinned}`' for pinned in [rmcp(), *peers.versions(), PROXY])}",
     ]
     return "\n".join(lines) + "\n\n"
@@ -96,6 +97,7 @@ def picture(name, svg, says):
 
 
 def how(kept, words):
+    words += " --plain" * kept["plain"]
     return f"{kept['rounds']} rounds of {kept['seconds']} s, {kept['taken']}, at {kept['commit']}: `{words}`\n\n"
 
 

@@ -9,8 +9,8 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.building import build_gateway, private_postgres
-from benchmarks.place import CannotMeasure, LOAD_CPU, ROOT, WAIT_SECONDS
+from benchmarks.building import private_postgres
+from benchmarks.place import CannotMeasure, LOAD_CPU, PROGRAMS, WAIT_SECONDS
 from benchmarks.servers import Hanging
 from benchmarks.wire import ask
 
@@ -65,7 +65,7 @@ def fill_history(database, rows):
                    'p' || n % 20 || '__tool' || n % 200, 'key:' || (n * 7) % 1000, 'client/1.0',
                    CASE n % 10 WHEN 0 THEN 's' || n / 100 % 5000 END, '2025-11-25',
                    CASE n % 50 WHEN 0 THEN 'failed' ELSE 'success' END, CASE n % 50 WHEN 0 THEN 'tool_error' END,
-                   n % 90000, '{"path": "/srv/data/file-' || n || '"}', 512, printf('%016x', n)
+                   CASE n % 1000 WHEN 11 THEN 1500000 ELSE n % 90000 END, '{"path": "/srv/data/file-' || n || '"}', 512, printf('%016x', n)
             FROM number
             """,
             {"rows": rows},
@@ -77,7 +77,7 @@ def fill_history(database, rows):
 
 def measure_queries(bench):
     """What `history` takes of a large database, start of the process and all; each query is the worst of its kind here."""
-    program = build_gateway(bench) and ROOT / "target/release/waygate-mcp"
+    program = PROGRAMS / "waygate-mcp"
     data = Path(bench.folder) / "queries-data"
     with Hanging("queries", [str(program), "--data-dir", str(data)], bench.folder, cpu=LOAD_CPU):
         pass  # It makes the database.
@@ -91,6 +91,9 @@ def measure_queries(bench):
         "caller": ["list", "--caller", "key:7"],
         "failed": ["list", "--status", "failed", "--until", began[:17] + "59Z"],
         "session": ["list", "--session", "s7"],
+        "client": ["list", "--client", "nobody"],
+        "method": ["list", "--method", "prompts/get"],
+        "slower": ["list", "--slower-than", "2s"],
         "call": ["show", f"{QUERY_ROWS // 2:032x}"],
         "of_all": ["list", "--tool", "p7__tool7", "--caller", "key:7", "--status", "failed"],
     }

@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks import peers
 from benchmarks.building import PROXY_CONNECTIONS, build_gateway, find_mcp_proxy
 from benchmarks.load import medians, run_by_turns
-from benchmarks.place import CONNECTIONS, LOAD_CPU, ROOT, SERVER_CPU
+from benchmarks.place import CONNECTIONS, LOAD_CPU, PROGRAMS, SERVER_CPU
 from benchmarks.servers import Gateway, Interpreted, Proxy, Server, at_url, move_to_load, on_pipes
 from benchmarks.wire import (
     MESSAGE,
@@ -183,7 +183,7 @@ def starts(bench, count=5, slow_count=3):
     with contextlib.ExitStack() as stack:
         upstream = upstream_of(bench, stack)
         # The program was built with the server behind it, if it was not there.
-        rows["waygate"]["binary_mb"] = (ROOT / "target/release/waygate-mcp").stat().st_size / 1e6
+        rows["waygate"]["binary_mb"] = (PROGRAMS / "waygate-mcp").stat().st_size / 1e6
         url = f"http://127.0.0.1:{upstream.port}/mcp"
         chained = [str(find_mcp_proxy(bench)), "--transport", "streamablehttp", "--log-level", "ERROR", url]
         slow = {

@@ -54,7 +54,7 @@ class Bench:
     def __init__(self, options, commands, folder):
         self.rounds, self.seconds = options.rounds, options.seconds
         self.commands, self.folder = commands, folder
-        self.built = options.no_build
+        self.built, self.plain = options.no_build, options.plain
         self.load = Load(folder)
 
     def server(self, name, env=None, data=None):

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+# Waygate's own, as they were built to be measured.
+PROGRAMS = ROOT / "target/bench/programs"
 SERVER_CPU, LOAD_CPU = 0, 1
 CONNECTIONS = 64
 WAIT_SECONDS = 30

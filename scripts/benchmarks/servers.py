@@ -7,7 +7,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from benchmarks.place import CannotMeasure, LOAD_CPU, ROOT, SERVER_CPU, WAIT_SECONDS
+from benchmarks.place import CannotMeasure, LOAD_CPU, PROGRAMS, ROOT, SERVER_CPU, WAIT_SECONDS
 from benchmarks.processes import free_port, pinned_child, read_first_number, rss_kb_of, tasks_of, tree_of
 from benchmarks.wire import CALL, CALL_HEADERS, MESSAGE, ask, body_of, headers_of, open_session
 
@@ -113,7 +113,7 @@ class Gateway(Server):
         self.plugins.mkdir(parents=True, mode=0o700)
         for plugin, text in plugins.items():
             self.describe(plugin, text)
-        super().__init__(name, [str(ROOT / "target/release/waygate-mcp"), "--data-dir", str(data)], folder, env, path)
+        super().__init__(name, [str(PROGRAMS / "waygate-mcp"), "--data-dir", str(data)], folder, env, path)
 
     def describe(self, plugin, text):
         """A file appears whole: the folder is watched."""

@@ -12,7 +12,8 @@ FOLDER = ROOT / "target/bench/figures"
 def put(kind, name, figures, bench):
     """Keeps the figures of a row, with how they were taken."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
-    taken = {"taken": time.strftime("%Y-%m-%d", time.gmtime()), "commit": commit, "rounds": bench.rounds, "seconds": bench.seconds}
+    taken = {"taken": time.strftime("%Y-%m-%d", time.gmtime()), "commit": commit, "rounds": bench.rounds, "seconds": bench.seconds,
+             "plain": bench.plain}
     FOLDER.mkdir(parents=True, exist_ok=True)
     (FOLDER / f"{kind}-{name}.json").write_text(json.dumps(taken | {"figures": figures}, indent=1))
 

@@ -68,7 +68,8 @@ BARS = [
     *[("queries", f"{name}_ms", f"history: {what}", "ms", 1000, False) for name, what in (
         ("newest", "the newest calls"), ("oldest", "the oldest calls"), ("tool", "of one tool"),
         ("no_tool", "of a tool that is not there"), ("caller", "of one caller"), ("failed", "the oldest that failed"),
-        ("session", "of one session"), ("call", "all of one call"), ("of_all", "by tool, caller and status"))],
+        ("session", "of one session"), ("client", "of a client that is not there"), ("method", "of a method that nobody called"),
+        ("slower", "that took longer than any did"), ("call", "all of one call"), ("of_all", "by tool, caller and status"))],
     ("queries", "size_gb", "history: its size", "GB", None, False),
     ("strict", "batched_rps", "batched history", "/s", None, True),
     ("strict", "strict_rps", "strict history", "/s", None, True),

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use super::StartError;
 use super::host::Slot;
+use super::plugins::builtins::Told;
 use super::plugins::make::Maker;
 use super::plugins::servers::Servers;
 use crate::actors::db::Render;
-use crate::config::plugin::{BundleFile, Curation};
+use crate::config::plugin::{BUILT_INS, BundleFile, Curation};
 use crate::config::{self, Capture, Config, PROGRAM_FOLDERS, find_program};
 use crate::plugins::Plugin;
 use crate::plugins::builtin::echo::Echo;
@@ -29,6 +30,8 @@ pub(super) struct Guest {
     pub(super) plugin: Arc<dyn Plugin>,
     /// The deadline of its calls, where it is not the one of all.
     pub(super) timeout_seconds: Option<u64>,
+    /// What its file says.
+    pub(super) told: Told,
 }
 
 /// A server to be: its name, its plugins, how their names are published.
@@ -134,6 +137,15 @@ impl Builder {
         &self.name
     }
 
+    /// The names of the plugins that it brings, those that are built in first.
+    pub(crate) fn plugin_names<'a>(&'a self, config: &Config) -> impl Iterator<Item = &'a str> {
+        let [files, system, waygate] = BUILT_INS;
+        let granted = !config.system.programs.is_empty();
+        let all = [(files, config.files.enabled), (system, granted), (waygate, true)];
+        let builtins = all.into_iter().filter(|(_, is_there)| self.builtins && *is_there);
+        builtins.map(|(name, _)| name).chain(self.plugins.iter().map(|(name, ..)| name.as_str()))
+    }
+
     /// Its bundles.
     pub(super) fn bundles(&self) -> &[(String, BundleFile)] {
         &self.bundles
@@ -147,6 +159,7 @@ impl Builder {
             curation: Arc::clone(&curation),
             plugin,
             timeout_seconds: None,
+            told: None,
         };
         let mut all = Vec::new();
         if self.builtins {
@@ -286,6 +299,9 @@ mod tests {
         let why = names(Builder::new("embedded")).unwrap_err();
         assert!(why.contains("cli::main") && why.contains("Builder::guarded_by"), "{why}");
         let wanted = ["files", "system", "waygate"].map(str::to_owned);
+        let told: Vec<String> =
+            Builder::new("p").with_builtins().plugin_names(&config).map(str::to_owned).collect();
+        assert_eq!(told, wanted);
         assert_eq!(names(Builder::new("embedded").guarded_by("/usr/bin/waygate-mcp")), Ok(wanted.to_vec()));
         assert_eq!(names(Builder::new("whole").or_guarded_here()), Ok(wanted.to_vec()));
     }

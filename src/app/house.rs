@@ -70,11 +70,10 @@ pub(super) async fn build(
     // Before anything is published: what it is compared with.
     keep_watch(&house_arbiter, &shelf, &db, (&keys, &sessions)).await;
     let nursery = Nursery::new(config, &roster, &shelf, &streams, &roll, cache.as_ref());
-    nursery.seat_guests(guests).await?;
+    let plugins = (nursery.seat_guests(guests).await?, nursery);
     drop(shelf.set_bundles(bundles.clone()));
-    let reloading =
-        maker.map(|maker| reloading(nursery, maker, bundles, config, recorder.clone())).transpose()?;
-    let (reload, reloading) = reloading.unzip();
+    let reloading = maker.map(|maker| reloading(plugins, maker, bundles, config, recorder.clone()));
+    let (reload, reloading) = reloading.transpose()?.unzip();
     // Last, so that its first judgement finds the plugins published; on a thread of its own, so that no other can block it.
     let health = start_health(&Arbiter::new(), &roster, watchlist);
     drop(keeper.await?);

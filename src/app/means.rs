@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::builder::{Builder, Guest};
 use super::plugins::make::Maker;
-use super::{StartError, data_folder, host, sealing};
+use super::{StartError, data_folder, host, plugins, sealing};
 use crate::access::Sealer;
 use crate::actors::certificate::Certificate;
 use crate::config::plugin::BundleFile;
@@ -57,7 +57,12 @@ impl Means {
         let salt = secrets().next().map(salt_of).unwrap_or_default();
         let (eras, maker) = (builder.spoken(), builder.maker(config));
         let bundles = builder.bundles().to_vec();
-        let guests = builder.plugins(config, &host)?;
+        let mut guests = builder.plugins(config, &host)?;
+        if maker.is_some() {
+            // Now, and not with the other files: what is denied must not be offered for a moment.
+            let folder = plugins::folder_of(config);
+            guests.iter_mut().for_each(|guest| guest.told = plugins::builtins::read(&folder, &guest.name));
+        }
         Ok(Self { info, host, guests, bundles, sealer, notary, salt, eras, certificate, maker })
     }
 }

@@ -1,6 +1,7 @@
 //! The composition root: builds the house bottom-up and stops it top-down. The only room that knows everyone.
 
 mod builder;
+mod ending;
 mod entry;
 mod front;
 mod handover;
@@ -50,6 +51,7 @@ pub use crate::plugins::child::confine::enter as enter_confinement;
 pub use crate::plugins::child::guard::keep as keep_guard;
 pub use crate::plugins::child::strays::{Stray, strays};
 pub use builder::Builder;
+use ending::{AFTER_DRAIN, CLOSE_WITHIN, PLUGINS_WITHIN, SESSIONS_WITHIN, SIGHTINGS_WITHIN};
 pub use entry::Entry;
 use entry::{Entered, enter};
 pub use front::try_certificate;
@@ -60,18 +62,10 @@ use means::Means;
 pub use means::{new_notary, notary};
 use waiting::Doorstep;
 
-/// How long plugins may take to end, even if nothing is left of the time to drain.
-const PLUGINS_WITHIN: Duration = Duration::from_secs(5);
 /// How long nobody may have come, after that was asked for, until it is certain that nobody will.
 const QUIET_FOR: Duration = Duration::from_millis(100);
-/// How long the database may take for what was seen of tools last.
-const SIGHTINGS_WITHIN: Duration = Duration::from_secs(3);
-/// … and for how sessions stand.
-const SESSIONS_WITHIN: Duration = Duration::from_secs(3);
 /// How long a connection is waited for to read the keys at start.
 const KEYS_WITHIN: Duration = Duration::from_secs(10);
-/// How long the database may take to close.
-const CLOSE_WITHIN: Duration = Duration::from_secs(15);
 
 /// Why the server does not start.
 #[derive(Debug, thiserror::Error)]
@@ -490,8 +484,8 @@ where
 fn watch_for_doom(mut doom: watch::Receiver<Option<String>>, drain_seconds: u64) {
     Arbiter::new().spawn(async move {
         if doom.wait_for(Option::is_some).await.is_ok() {
-            tokio::time::sleep(Duration::from_secs(drain_seconds) + CLOSE_WITHIN + Duration::from_secs(5))
-                .await;
+            let longest = Duration::from_secs(drain_seconds) + AFTER_DRAIN;
+            tokio::time::sleep(longest + Duration::from_secs(5)).await;
             std::process::exit(70);
         }
     });

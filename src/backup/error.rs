@@ -10,7 +10,7 @@ use crate::storage::StorageError;
 pub enum BackupError {
     /// The database or the data folder.
     #[error(transparent)]
-    Storage(#[from] StorageError),
+    Storage(StorageError),
     /// A file or folder cannot be read or written.
     #[error(
         "{path} cannot be used: {cause}; give the user that runs Waygate access to it, or name another place"
@@ -47,6 +47,17 @@ pub enum BackupError {
         /// How.
         what: String,
     },
+    /// It can be restored, and its ledger was tampered with before it was made, or in it.
+    #[error(
+        "the backup {name} can be restored, and its ledger does not hold ({what}); see by `waygate-mcp history verify` whether \
+         that of the database holds, and keep older backups until it is known since when"
+    )]
+    Ledger {
+        /// Which.
+        name: String,
+        /// The first row that is not as it was written.
+        what: String,
+    },
     /// Its seal does not fit.
     #[error(
         "the backup {0} was changed after it was made: its manifest does not bear the seal of this server's key; use \
@@ -78,6 +89,15 @@ pub enum BackupError {
     /// It would not be right.
     #[error("{0}")]
     Refused(String),
+}
+
+impl From<StorageError> for BackupError {
+    fn from(error: StorageError) -> Self {
+        match error {
+            StorageError::Full(place) => Self::Full { path: place.into(), needs: String::new() },
+            other => Self::Storage(other),
+        }
+    }
 }
 
 impl BackupError {

@@ -196,6 +196,6 @@ pub fn settle(path: &Path) -> Result<Vec<String>, StorageError> {
     connection.leave_alone().map_err(|error| file.failed(&error))?;
     drop(connection);
     let synced = File::open(path).and_then(|file| file.sync_all());
-    synced.map_err(|error| StorageError::Folder { path: path.to_owned(), cause: error.to_string() })?;
+    synced.map_err(|error| StorageError::of_folder(path, &error))?;
     Ok(migrated)
 }

@@ -151,6 +151,24 @@ impl Seat {
         }
     }
 
+    /// A seat for the plugin on `old`, which lives on and is offered otherwise from now on. It is the same plugin: clients come back to
+    /// it with the states of their calls, and the threads that it lost are its own.
+    pub fn anew(old: &Self, curation: Arc<Curation>, limits: SeatLimits) -> Self {
+        let blocking = Arc::clone(&old.blocking);
+        let seat = Self::new(&old.name, curation, Arc::clone(&old.plugin), limits);
+        Self { number: old.number, registered: old.registered, blocking, ..seat }
+    }
+
+    /// Stands as `old` does, whose plugin it has.
+    pub fn stand_as(&self, old: &Self) {
+        let standing = old.standing.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        *self.standing.lock().unwrap_or_else(PoisonError::into_inner) = standing;
+        self.state.store(old.state.load(Ordering::Acquire), Ordering::Release);
+        self.early.store(old.early.load(Ordering::Acquire), Ordering::Release);
+        self.stuck.store(old.is_stuck(), Ordering::Relaxed);
+        self.turned.notify_waiters();
+    }
+
     /// What all calls of this tool, by the plugin's name of it, may use up together; none means all.
     pub fn allowance(&self, tool: &str) -> Option<Arc<Allowance>> {
         self.allowances.get(tool).cloned()

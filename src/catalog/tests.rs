@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use serde_json::json;
-use tokio::sync::broadcast;
 
 use super::*;
 use crate::config::Selection;
 use crate::config::plugin::{BundleFile, Curation, PluginLimits};
-use crate::plugins::{Change, Context, Inventory, Outcome, Plugin, PluginError, Request};
+use crate::plugins::{Context, Inventory, Outcome, Plugin, PluginError, Request};
 use crate::protocol::Definition;
 use crate::telemetry::metrics::METRICS;
 
@@ -18,9 +17,6 @@ struct Idle;
 impl Plugin for Idle {
     fn inventory(&self) -> Inventory {
         Inventory::default()
-    }
-    fn changes(&self) -> broadcast::Receiver<Change> {
-        broadcast::Sender::new(1).subscribe()
     }
     fn handle(self: Arc<Self>, _: Request, _: Context) -> BoxFuture<'static, Result<Outcome, PluginError>> {
         Box::pin(std::future::ready(Err(PluginError::Unknown("anything".to_owned()))))

@@ -9,7 +9,8 @@ use std::process::ExitCode;
 use anyhow::{Context as _, anyhow};
 use clap::{Args, ValueEnum};
 
-use super::remote::{is_own, url_of};
+use super::remote::is_own;
+use super::whereabouts::Whereabouts;
 use super::{Exit, output};
 use crate::config::{Flags, Loaded, Secret};
 use snippet::{Key, Snippet, Way};
@@ -124,7 +125,7 @@ pub struct ClientArgs {
     /// What the server is called in the client
     #[arg(long, value_name = "NAME", default_value = "waygate", value_parser = read_name)]
     name: String,
-    /// The URL of the server as the client sees it, in place of the one that the configuration starts
+    /// The URL of the server as the client sees it, in place of where it runs, or else is to run, on this machine
     #[arg(long, value_name = "URL", value_parser = read_url)]
     url: Option<String>,
     /// Write the configured key into the snippet
@@ -139,6 +140,8 @@ pub struct ClientArgs {
 pub fn run(args: &ClientArgs, loaded: &Loaded, typed: &Flags, json: bool) -> anyhow::Result<ExitCode> {
     let client = CLIENTS.iter().find(|client| client.name == args.client);
     let client = client.ok_or_else(|| anyhow!("this client is in no table"))?;
+    // One that does not answer now is to be found where the configuration says.
+    let here = Whereabouts::of(&loaded.config).unwrap_or_else(|_| Whereabouts::configured(&loaded.config));
     let wished =
         args.transport.unwrap_or(if client.speaks_http { Transport::Http } else { Transport::Stdio });
     let refusal = match wished {
@@ -146,13 +149,14 @@ pub fn run(args: &ClientArgs, loaded: &Loaded, typed: &Flags, json: bool) -> any
             "{} starts its servers itself and knows no URLs in its file; leave --transport http out",
             client.title
         )),
-        Transport::Http if args.url.is_none() && loaded.config.server.port == 0 => {
-            Some("server.port is 0, so the port is not known; name the server with --url".to_owned())
-        }
+        Transport::Http if args.url.is_none() && here.url().is_none() => Some(format!(
+            "no server runs on {}, and server.port is 0, so that its port is not known; start one, or name it with --url",
+            loaded.config.server.data_dir.display()
+        )),
         Transport::Http
             if args.show_key
                 && loaded.config.access.api_key.is_some()
-                && args.url.as_ref().is_some_and(|url| !is_own(url, &loaded.config)) =>
+                && args.url.as_ref().is_some_and(|url| !is_own(url, &loaded.config, here.url())) =>
         {
             Some(
                 "the key of this server is not shown to another one; leave --show-key out, or, if that URL is this \
@@ -171,7 +175,7 @@ pub fn run(args: &ClientArgs, loaded: &Loaded, typed: &Flags, json: bool) -> any
     }
     let way = match wished {
         Transport::Http => Way::Http {
-            url: args.url.clone().unwrap_or_else(|| url_of(&loaded.config)),
+            url: args.url.as_deref().or(here.url()).unwrap_or_default().to_owned(),
             key: key_of(loaded.config.access.api_key.as_ref(), args.show_key),
         },
         Transport::Stdio => stdio(&loaded.config.server.data_dir, typed)?,

@@ -11,6 +11,7 @@ mod db;
 mod doctor;
 mod exit;
 mod explain;
+mod generated;
 mod guard;
 mod history;
 mod keys;
@@ -27,6 +28,7 @@ mod stdio;
 mod tools;
 mod tree;
 mod version;
+mod whereabouts;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -40,6 +42,7 @@ use crate::backup::restore::{self, Recovered};
 use crate::config::{Flags, Loaded, Sources, find_data_root, load};
 pub use doctor::checks as doctor_checks;
 pub use exit::{Exit, codes as exit_codes};
+pub use generated::cli_md;
 pub use tree::{read as read_line, verbs};
 
 const ABOUT: &str = "An MCP server and gateway that is operated the way a database is.";

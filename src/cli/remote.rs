@@ -7,6 +7,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use serde_json::{Map, Value, json};
 
+use super::whereabouts::Whereabouts;
 use super::{Exit, local};
 use crate::config::{Config, Secret};
 use crate::telemetry::trust;
@@ -31,6 +32,14 @@ pub enum ClientError {
         url: String,
         /// What the network says.
         why: String,
+    },
+    /// None runs on the data folder, nor is one where the configuration says.
+    #[error("no server runs on {root}{tried}; start one with `waygate-mcp`, or name another with --url")]
+    Absent {
+        /// The data folder.
+        root: String,
+        /// Where it was looked for beside, and what the network says; empty when nowhere.
+        tried: String,
     },
     /// It took too long.
     #[error("the server at {0} did not answer in time; try again, or look at its log")]
@@ -57,7 +66,7 @@ impl ClientError {
     /// The exit code for it.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Unreachable { .. } => Exit::Unreachable,
+            Self::Unreachable { .. } | Self::Absent { .. } => Exit::Unreachable,
             Self::TooSlow(_) | Self::Refused { status: 408 | 429 | 503 | 504, .. } => Exit::Temporary,
             Self::Refused { status: 401 | 403, .. } => Exit::NotPermitted,
             Self::Refused { .. } | Self::Strange { .. } => Exit::Failure,
@@ -87,37 +96,55 @@ pub struct Client {
     to: String,
     /// What people are told of where.
     url: String,
+    /// The data folder that no server runs on, where it was looked for there first.
+    root: Option<String>,
     key: Option<Secret>,
     last_id: Cell<u64>,
 }
 
 impl Client {
-    /// To the server at `url`, or to the one that this configuration starts. Where that one speaks TLS, it is reached over the
-    /// socket in its data folder: the certificate holds for the name that others call it by, and not for this machine's own.
-    pub fn new(config: &Config, url: Option<&str>) -> Self {
+    /// To the server at `url`, or to that of this configuration: the one that runs on the data folder, else the one at the
+    /// configured address. The first is asked over the socket in the folder, which needs no key; with a key that shall be shown it is
+    /// asked at its address, as others ask it, but not where it speaks TLS: the certificate holds for the name that others call it by.
+    ///
+    /// # Errors
+    /// When a server owns the data folder and does not answer; when none runs there, and no address is configured that it could be
+    /// reached at.
+    pub fn of(config: &Config, url: Option<&str>) -> Result<Self, ClientError> {
         let patience = Duration::from_secs(config.server.timeout_seconds.saturating_add(PATIENCE_SECONDS));
-        Self::within(patience, config, url)
+        if let Some(url) = url {
+            return Ok(Self::at(patience, config, url));
+        }
+        let root = config.server.data_dir.display().to_string();
+        match Whereabouts::of(config)? {
+            Whereabouts::Here(Some(url))
+                if config.access.api_key.is_some() && !url.starts_with("https://") =>
+            {
+                Ok(Self::at(patience, config, &url))
+            }
+            Whereabouts::Here(_) => Ok(Self::over_socket(patience, config)),
+            Whereabouts::Perhaps(Some(url)) if config.tls.cert.is_none() => {
+                Ok(Self { root: Some(root), ..Self::at(patience, config, &url) })
+            }
+            Whereabouts::Perhaps(_) => Err(ClientError::Absent { root, tried: String::new() }),
+        }
     }
 
-    /// The same for who waits no longer than this.
-    pub fn within(patience: Duration, config: &Config, url: Option<&str>) -> Self {
-        let is_near = url.is_none() && config.tls.cert.is_some();
-        let url = url.map_or_else(|| url_of(config), str::to_owned);
-        let to = if is_near { local::URL.to_owned() } else { url.clone() };
-        let agent = ureq::Agent::config_builder()
-            .tls_config(trust::of(&to))
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .proxy(None)
-            .timeout_connect(Some(Duration::from_secs(CONNECT_SECONDS)))
-            .timeout_global(Some(patience))
-            .build();
-        let agent = if is_near {
-            local::agent(agent, config.server.data_dir.join("data"))
-        } else {
-            agent.new_agent()
-        };
-        Self { agent, to, url, key: config.access.api_key.clone(), last_id: Cell::new(0) }
+    /// To the server at `url`, for who waits no longer than this.
+    pub fn at(patience: Duration, config: &Config, url: &str) -> Self {
+        let agent = manners(patience, url).new_agent();
+        Self::by(agent, config, url, url.to_owned())
+    }
+
+    fn over_socket(patience: Duration, config: &Config) -> Self {
+        let root = &config.server.data_dir;
+        let agent = local::agent(manners(patience, local::URL), root.join("data"));
+        Self::by(agent, config, local::URL, format!("the socket in {}", root.display()))
+    }
+
+    fn by(agent: ureq::Agent, config: &Config, to: &str, url: String) -> Self {
+        let (to, key) = (to.to_owned(), config.access.api_key.clone());
+        Self { agent, to, url, root: None, key, last_id: Cell::new(0) }
     }
 
     /// Sends a request and waits for its result; `hear` is told every notification meanwhile.
@@ -208,18 +235,30 @@ impl Client {
         ClientError::Strange { url: self.url.clone(), what: what.to_owned() }
     }
 
-    fn failed(&self, error: &ureq::Error) -> ClientError {
+    fn unreachable(&self, why: String) -> ClientError {
         let url = self.url.clone();
+        match &self.root {
+            Some(root) => {
+                let tried = format!(", and none answers at {url} ({why})");
+                ClientError::Absent { root: root.clone(), tried }
+            }
+            None => ClientError::Unreachable { url, why },
+        }
+    }
+
+    fn failed(&self, error: &ureq::Error) -> ClientError {
         match error {
             ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve)
             | ureq::Error::HostNotFound
-            | ureq::Error::ConnectionFailed => ClientError::Unreachable { url, why: error.to_string() },
-            ureq::Error::Timeout(_) => ClientError::TooSlow(url),
-            ureq::Error::Io(why) if why.kind() == std::io::ErrorKind::TimedOut => ClientError::TooSlow(url),
+            | ureq::Error::ConnectionFailed => self.unreachable(error.to_string()),
+            ureq::Error::Timeout(_) => ClientError::TooSlow(self.url.clone()),
+            ureq::Error::Io(why) if why.kind() == std::io::ErrorKind::TimedOut => {
+                ClientError::TooSlow(self.url.clone())
+            }
             ureq::Error::Io(why) if why.kind() == std::io::ErrorKind::InvalidData => {
                 self.strange(&why.to_string())
             }
-            ureq::Error::Io(why) => ClientError::Unreachable { url, why: why.to_string() },
+            ureq::Error::Io(why) => self.unreachable(why.to_string()),
             ureq::Error::TlsRequired => {
                 self.strange("this client speaks http:// only; name the server's own address")
             }
@@ -228,29 +267,47 @@ impl Client {
     }
 }
 
-/// Where the server of this configuration listens, as seen from this machine.
-pub fn url_of(config: &Config) -> String {
-    let host = match config.server.host.as_str() {
-        "0.0.0.0" => "127.0.0.1".to_owned(),
-        "::" => "[::1]".to_owned(),
-        v6 if v6.contains(':') => format!("[{v6}]"),
-        host => host.to_owned(),
-    };
-    format!("{}://{host}:{}/mcp", config.scheme(), config.server.port)
+fn manners(patience: Duration, to: &str) -> ureq::config::Config {
+    ureq::Agent::config_builder()
+        .tls_config(trust::of(to))
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .proxy(None)
+        .timeout_connect(Some(Duration::from_secs(CONNECT_SECONDS)))
+        .timeout_global(Some(patience))
+        .build()
 }
 
-/// Whether a URL leads to the server of this configuration: to its `public_url`, or to where it listens on this machine.
-pub fn is_own(url: &str, config: &Config) -> bool {
+/// Where the server of this configuration is to listen, as seen from this machine.
+pub fn url_of(config: &Config) -> String {
+    format!("{}://{}:{}/mcp", config.scheme(), reachable(&config.server.host), config.server.port)
+}
+
+/// The host in a URL by which this machine reaches who listens there.
+pub fn reachable(host: &str) -> String {
+    match host {
+        "0.0.0.0" => "127.0.0.1".to_owned(),
+        "::" | "[::]" => "[::1]".to_owned(),
+        v6 if v6.contains(':') && !v6.starts_with('[') => format!("[{v6}]"),
+        host => host.to_owned(),
+    }
+}
+
+/// Whether a URL leads to the server of this configuration: to its `public_url`, or to where on this machine it runs or is to run.
+pub fn is_own(url: &str, config: &Config, runs_at: Option<&str>) -> bool {
     let Some(asked) = origin_of(url) else { return false };
-    let listening = origin_of(&url_of(config));
-    let by_name = listening.clone().filter(|(_, host, _)| matches!(host.as_str(), "127.0.0.1" | "[::1]"));
-    let by_name = by_name.map(|(scheme, _, port)| (scheme, "localhost".to_owned(), port));
-    let public = config.server.public_url.as_deref().and_then(origin_of);
-    [listening, by_name, public].into_iter().flatten().any(|own| own == asked)
+    let configured = url_of(config);
+    let near = [Some(&*configured), runs_at].into_iter().flatten().filter_map(origin_of).collect::<Vec<_>>();
+    let is_near = |(scheme, host, port): (String, String, u16)| {
+        let by_name = matches!(host.as_str(), "127.0.0.1" | "[::1]").then(|| "localhost".to_owned());
+        [Some(host), by_name].into_iter().flatten().any(|host| asked == (scheme.clone(), host, port))
+    };
+    near.into_iter().any(is_near)
+        || config.server.public_url.as_deref().and_then(origin_of).as_ref() == Some(&asked)
 }
 
 /// Scheme, host and port; none when a user stands before the host, whom people read for the host.
-fn origin_of(url: &str) -> Option<(String, String, u16)> {
+pub fn origin_of(url: &str) -> Option<(String, String, u16)> {
     let uri: ureq::http::Uri = url.parse().ok()?;
     let scheme = uri.scheme_str()?.to_ascii_lowercase();
     let authority = uri.authority().filter(|authority| !authority.as_str().contains('@'))?;
@@ -364,7 +421,7 @@ mod tests {
         let (home, working_folder, system_folder) = (Some(folder.clone()), folder.clone(), folder);
         let sources =
             crate::config::Sources { environment, home, working_folder, system_folder, ..Default::default() };
-        Client::new(&crate::config::load(&sources).unwrap().config, Some(url))
+        Client::of(&crate::config::load(&sources).unwrap().config, Some(url)).unwrap()
     }
 
     #[test]
@@ -381,7 +438,7 @@ mod tests {
             "https://mcp.example.org/mcp",
             "https://MCP.example.org:443/",
         ] {
-            assert!(is_own(own, &config), "{own}");
+            assert!(is_own(own, &config, None), "{own}");
         }
         for foreign in [
             "http://mcp.example.org/mcp",
@@ -394,8 +451,12 @@ mod tests {
             "https://127.0.0.1:8000/mcp",
             "/mcp",
         ] {
-            assert!(!is_own(foreign, &config), "{foreign}");
+            assert!(!is_own(foreign, &config, None), "{foreign}");
         }
+        // One that runs elsewhere than the configuration says.
+        let runs_at = Some("http://127.0.0.1:9000/mcp");
+        assert!(is_own("http://localhost:9000/mcp", &config, runs_at));
+        assert!(!is_own("http://127.0.0.1:9001/mcp", &config, runs_at));
     }
 
     #[test]

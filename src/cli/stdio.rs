@@ -43,7 +43,7 @@ pub const EXAMPLES: &str = r#"Examples:
   {"mcpServers": {"waygate": {"command": "waygate-mcp", "args": ["stdio"]}}}
 
   By hand:
-  echo '{"jsonrpc":"2.0","id":1,"method":"ping"}' | waygate-mcp stdio
+  echo '{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"by-hand","version":"1"}}}' | waygate-mcp stdio
 "#;
 
 /// How long a server that starts or stops on the data folder is waited for.

@@ -27,7 +27,7 @@ The result goes to stdout, progress and log messages go to stderr; a tool that f
 pub enum Command {
     /// List all tools
     List {
-        /// Ask this server instead of the one that the configuration starts
+        /// Ask this server instead of the one that runs on the data folder, or at the configured address
         #[arg(long, value_name = "URL")]
         url: Option<String>,
     },
@@ -42,7 +42,7 @@ pub enum Command {
         /// All arguments, as a JSON object
         #[arg(long, value_name = "JSON", conflicts_with = "args")]
         arguments: Option<String>,
-        /// Ask this server instead of the one that the configuration starts
+        /// Ask this server instead of the one that runs on the data folder, or at the configured address
         #[arg(long, value_name = "URL")]
         url: Option<String>,
     },
@@ -56,12 +56,13 @@ pub fn run(command: Command, loaded: &Loaded, json: bool) -> anyhow::Result<Exit
     let url = match &command {
         Command::List { url } | Command::Call { url, .. } => url.as_deref(),
     };
-    // With TLS it is reached over the socket in its folder, whatever its port.
-    if url.is_none() && loaded.config.server.port == 0 && loaded.config.tls.cert.is_none() {
-        output::say("waygate-mcp: server.port is 0, so the port is not known; name the server with --url");
-        return Ok(Exit::Usage.into());
-    }
-    let client = Client::new(&loaded.config, url);
+    let client = match Client::of(&loaded.config, url) {
+        Ok(client) => client,
+        Err(error) => {
+            output::say(&format!("waygate-mcp: {error}"));
+            return Ok(error.exit().into());
+        }
+    };
     let done = match command {
         Command::List { .. } => list(&client, json),
         Command::Call { name, args, arguments, .. } => {

@@ -108,8 +108,9 @@ pub fn plugin_files_md() -> String {
         "# Plugin files\n\n\
          Made from the table in `src/config/plugin/fields.rs`; what they are for stands in [plugins](plugins.md#mcp-servers-as-plugins).\n\n\
          One TOML file a plugin or bundle: `<data root>/plugins/NAME.toml`. A name is 1 to 32 lower-case letters, digits, `-` and `_`, a\n\
-         letter or digit first, and neither `files`, `system` nor `waygate`. An unknown field is an error; `waygate-mcp plugins check NAME` tells\n\
-         all that is wrong with a file. Files whose names begin with a dot or end with `~` are passed over.\n\n\
+         letter or digit first. `files`, `system`, `waygate`, and the plugins that an embedding program brings, are built in: a file with such a\n\
+         name has `kind = \"builtin\"` and says what is different of that plugin. An unknown field is an error; `waygate-mcp plugins check\n\
+         NAME` tells all that is wrong with a file. Files whose names begin with a dot or end with `~` are passed over.\n\n\
          A field with a dot stands in a table: `tls.ca` is `tls = { ca = \"/etc/ca.pem\" }`, and `*` is any name: `tools.*.rename` is\n\
          `[tools.create_issue]` and then `rename = \"new_issue\"`.\n",
     );

@@ -314,7 +314,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("database.url", "WAYGATE_DATABASE_URL", Secret, Unset,
         "`postgres://user:password@host/name`, `sqlite:path` or a path; none means `<data root>/data/waygate.db`."),
     setting("database.pool_size", "WAYGATE_DB_POOL_SIZE", from_to(1, 1000), Is("4"),
-        "Connections to the database for reading; history is written on one more.").unit("connections"),
+        "Connections to the database for reading; one more looks whether keys changed, and history is written on another.").unit("connections"),
     setting("database.wait_seconds", "WAYGATE_DB_WAIT_SECONDS", from_to(0, 3600), Is("30"),
         "How long a start waits for a database server that cannot be reached.").unit("seconds"),
     setting("database.busy_timeout_ms", "WAYGATE_DB_BUSY_TIMEOUT_MS", from_to(1, 600_000), Is("5000"),

@@ -37,7 +37,7 @@ use actix_web::web::Data;
 
 use crate::actors::executor::{self, CommandExecutor};
 use door::{Door, Frame};
-pub use serve::{Entrances, Manners};
+pub use serve::{Entrances, Manners, STOP_WITHIN_SECONDS};
 
 /// Where MCP is spoken with everything that is offered; a bundle's name may follow.
 const MCP: &str = "/mcp";

@@ -30,7 +30,7 @@ use crate::actors::certificate::Certificate;
 /// How long a client may take to take note that its connection ends.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 /// How long the workers' connections have at a stop, when all requests have ended; in seconds.
-const STOP_WITHIN_SECONDS: u64 = 1;
+pub const STOP_WITHIN_SECONDS: u64 = 1;
 
 /// How the server meets its clients, from the configuration.
 #[derive(Debug, Clone, Copy)]

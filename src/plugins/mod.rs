@@ -32,8 +32,12 @@ pub trait Plugin: Send + Sync + 'static {
     /// What it offers now. Called at start and after each [`Change`]; must not block.
     fn inventory(&self) -> Inventory;
 
-    /// Tells of changes. A receiver that lags is treated as if everything had changed.
-    fn changes(&self) -> broadcast::Receiver<Change>;
+    /// Tells of changes. A receiver that lags is treated as if everything had changed. A plugin that offers the same for as long as it
+    /// lives need not say so.
+    fn changes(&self) -> broadcast::Receiver<Change> {
+        // Closed from the beginning: nothing will ever come.
+        broadcast::Sender::new(1).subscribe()
+    }
 
     /// Does one thing. Dropped at its deadline or when the client is gone; what must not be cut off in the middle
     /// belongs into [`Context::blocking`]. A panic costs this call only.

@@ -1,6 +1,7 @@
 //! Why the database could not do what was asked, in sentences that say what to do. Must not know any table.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use diesel::result::{ConnectionError, DatabaseErrorKind, Error as QueryError};
 
@@ -87,7 +88,7 @@ pub enum StorageError {
     )]
     ReadOnly(String),
     /// No room.
-    #[error("no room left for the database {0}; free disk space, what waits is then written by itself")]
+    #[error("no room left at {0}; free disk space, what waits is then written by itself")]
     Full(String),
     /// It is no database, or a damaged one.
     #[error(
@@ -223,6 +224,14 @@ impl StorageError {
         }
     }
 
+    /// From what the system said of a file or folder that is to be made or written.
+    pub fn of_folder(path: &Path, error: &io::Error) -> Self {
+        if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+            return Self::Full(path.display().to_string());
+        }
+        Self::Folder { path: path.to_owned(), cause: error.to_string() }
+    }
+
     /// From an attempt to connect.
     pub fn of_connection(place: &str, error: &ConnectionError) -> Self {
         match error {
@@ -282,7 +291,9 @@ impl StorageError {
             Self::Denied { place, cause }
         } else if says(&["readonly database", "read-only transaction", "read-only file system"]) {
             Self::ReadOnly(place)
-        } else if says(&["disk is full", "no space left", "disk full"]) {
+        } else if says(&["disk is full", "no space left", "disk full"])
+            || (says(&["unable to open database file"]) && lacks_files(&place))
+        {
             Self::Full(place)
         } else if says(&["not a database", "malformed", "invalid page"]) {
             Self::Corrupt { place, cause }
@@ -300,6 +311,16 @@ impl StorageError {
             Self::Failed { place, cause }
         }
     }
+}
+
+/// Files that SQLite needs for one database, at most.
+const FILES_OF_ONE: u64 = 4;
+
+/// Whether the disk of SQLite's file at `place` has bytes and hardly any files to give: SQLite does not say why it could make none.
+fn lacks_files(place: &str) -> bool {
+    let folder = Path::new(place).parent().map(rustix::fs::statvfs);
+    // Some file systems do not count them.
+    folder.is_some_and(|disk| disk.is_ok_and(|disk| disk.f_files > 0 && disk.f_favail < FILES_OF_ONE))
 }
 
 /// What the databases say when they are not there, or not any more.

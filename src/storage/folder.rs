@@ -88,10 +88,7 @@ impl DataFolder {
         make(path)?;
         check_privacy(path)?;
         let lock_path = path.join(LOCK_NAME);
-        let unusable = |cause: std::io::Error| StorageError::Folder {
-            path: lock_path.clone(),
-            cause: cause.to_string(),
-        };
+        let unusable = |cause: std::io::Error| StorageError::of_folder(&lock_path, &cause);
         let mut options = File::options();
         let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let mut lock = options.open(&lock_path).map_err(unusable)?;
@@ -173,7 +170,7 @@ impl DataFolder {
         });
         match made {
             Ok(lock) => Ok(Nook { path: nook, _lock: lock, _beside: beside }),
-            Err(error) => Err(StorageError::Folder { path: nook, cause: error.to_string() }),
+            Err(error) => Err(StorageError::of_folder(&nook, &error)),
         }
     }
 }
@@ -184,8 +181,7 @@ const RESTORE: &str = "a restore that is under way";
 
 fn beside(path: &Path, how: FlockOperation, otherwise: &str) -> Result<File, StorageError> {
     let lock_path = path.join(BESIDE_LOCK_NAME);
-    let unusable =
-        |cause: std::io::Error| StorageError::Folder { path: lock_path.clone(), cause: cause.to_string() };
+    let unusable = |cause: std::io::Error| StorageError::of_folder(&lock_path, &cause);
     let mut options = File::options();
     let lock = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&lock_path);
     let lock = lock.map_err(unusable)?;
@@ -245,10 +241,7 @@ impl Owned {
         let signed = lock.set_len(0).and_then(|()| lock.rewind());
         let signed =
             signed.and_then(|()| writeln!(lock, "{}", std::process::id())).and_then(|()| lock.rewind());
-        signed.map_err(|error| StorageError::Folder {
-            path: self.folder.join(LOCK_NAME),
-            cause: error.to_string(),
-        })
+        signed.map_err(|error| StorageError::of_folder(&self.folder.join(LOCK_NAME), &error))
     }
 }
 
@@ -261,7 +254,7 @@ pub fn make(path: &Path) -> Result<(), StorageError> {
         .recursive(true)
         .mode(0o700)
         .create(path)
-        .map_err(|error| StorageError::Folder { path: path.to_owned(), cause: error.to_string() })
+        .map_err(|error| StorageError::of_folder(path, &error))
 }
 
 /// Refuses a folder in which others could lay a database, a key or a socket of theirs.

@@ -48,6 +48,8 @@ type Pool = r2d2::Pool<Connector>;
 
 /// The pool tries a database that is away again at least twice in this time.
 const RETRY_WITHIN: Duration = Duration::from_secs(2);
+/// Connections of the pool above those for readers: for who must look while they are all in use.
+pub const WATCHERS: u32 = 1;
 /// How long a statement waits for a lock on a file that nobody else should have.
 const FILE_BUSY_MS: u64 = 5_000;
 
@@ -145,7 +147,7 @@ fn make_file(path: &Path) -> Result<(), StorageError> {
     match fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(StorageError::Folder { path: path.to_owned(), cause: error.to_string() }),
+        Err(error) => Err(StorageError::of_folder(path, &error)),
     }
 }
 
@@ -189,7 +191,7 @@ impl Storage {
     pub fn pool_state(&self) -> PoolState {
         let state = self.pool().map(|pool| pool.state());
         let (open, idle) = state.map_or((0, 0), |state| (state.connections, state.idle_connections));
-        PoolState { open, idle, max: self.inner.size }
+        PoolState { open, idle, max: self.inner.size + WATCHERS }
     }
 
     /// A connection of its own, outside the pool.
@@ -253,7 +255,7 @@ impl Storage {
 
 fn pool_of(connector: &Connector, size: u32) -> Pool {
     r2d2::Pool::builder()
-        .max_size(size)
+        .max_size(size + WATCHERS)
         .min_idle(Some(0))
         .connection_timeout(RETRY_WITHIN)
         .error_handler(Box::new(r2d2::NopErrorHandler))

@@ -143,7 +143,7 @@ impl Storage {
         {
             log::debug!("the file that is not at its path could not be made whole: {error}");
         }
-        let found = site.found().map_err(|error| unusable(&site.path, &error))?;
+        let found = site.found().map_err(|error| StorageError::of_folder(&site.path, &error))?;
         let mended = match found {
             None => self.put_back(site, held, seen)?,
             Some(found) => self.adopt(site, found, held, seen)?,
@@ -166,7 +166,7 @@ impl Storage {
         let file = site.known().file.clone();
         // A folder that is gone has taken more along than we could put back.
         if let Some(folder) = file.parent() {
-            fs::metadata(folder).map_err(|error| unusable(folder, &error))?;
+            fs::metadata(folder).map_err(|error| StorageError::of_folder(folder, &error))?;
         }
         let part = with_end(&file, PART);
         remove_with_beside(&part)?;
@@ -185,7 +185,7 @@ impl Storage {
             match renameat_with(CWD, &part, CWD, &file, RenameFlags::NOREPLACE) {
                 Ok(()) => sync(file.parent().unwrap_or(Path::new("/"))),
                 Err(Errno::EXIST) => Err(self.moved("was replaced by another file")),
-                Err(error) => Err(unusable(&file, &error.into())),
+                Err(error) => Err(StorageError::of_folder(&file, &error.into())),
             }
         });
         if put.is_err() {
@@ -250,7 +250,7 @@ impl Storage {
         for beside in BESIDE.map(|end| with_end(file, end)) {
             let Ok(about) = fs::metadata(&beside) else { continue };
             if open_here((about.dev(), about.ino())).is_some() {
-                fs::remove_file(&beside).map_err(|error| unusable(&beside, &error))?;
+                fs::remove_file(&beside).map_err(|error| StorageError::of_folder(&beside, &error))?;
             } else if alone {
                 return Err(self.foreign(format!("{} belongs to another database", beside.display())));
             }
@@ -319,18 +319,13 @@ fn open_here(id: FileId) -> Option<u64> {
 }
 
 fn id_of(path: &Path) -> Result<FileId, StorageError> {
-    fs::metadata(path).map(|about| (about.dev(), about.ino())).map_err(|error| unusable(path, &error))
+    fs::metadata(path)
+        .map(|about| (about.dev(), about.ino()))
+        .map_err(|error| StorageError::of_folder(path, &error))
 }
 
 fn real(path: &Path) -> Result<PathBuf, StorageError> {
-    fs::canonicalize(path).map_err(|error| unusable(path, &error))
-}
-
-fn unusable(path: &Path, error: &io::Error) -> StorageError {
-    match error.kind() {
-        io::ErrorKind::StorageFull => StorageError::Full(path.display().to_string()),
-        _ => StorageError::Folder { path: path.to_owned(), cause: error.to_string() },
-    }
+    fs::canonicalize(path).map_err(|error| StorageError::of_folder(path, &error))
 }
 
 fn with_end(path: &Path, end: &str) -> PathBuf {
@@ -342,7 +337,9 @@ fn with_end(path: &Path, end: &str) -> PathBuf {
 fn remove_with_beside(path: &Path) -> Result<(), StorageError> {
     for path in [path.to_owned()].into_iter().chain(BESIDE.map(|end| with_end(path, end))) {
         match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unusable(&path, &error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(StorageError::of_folder(&path, &error));
+            }
             _ => {}
         }
     }
@@ -350,5 +347,5 @@ fn remove_with_beside(path: &Path) -> Result<(), StorageError> {
 }
 
 fn sync(path: &Path) -> Result<(), StorageError> {
-    File::open(path).and_then(|file| file.sync_all()).map_err(|error| unusable(path, &error))
+    File::open(path).and_then(|file| file.sync_all()).map_err(|error| StorageError::of_folder(path, &error))
 }

@@ -8,6 +8,8 @@ mod support;
 #[cfg(test)]
 mod database;
 #[cfg(test)]
+mod full;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod killed;

@@ -1,7 +1,14 @@
 //! Making, listing, verifying and removing backups.
 
+use std::collections::hash_map::RandomState;
 use std::fs;
+use std::hash::{BuildHasher as _, Hasher as _};
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::Scope;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -50,6 +57,7 @@ fn the_newest_is_drilled_and_the_old_are_removed() {
     let drilled = home.json(&["backup", "drill"]);
     // And the row that tells of the first backup.
     assert_eq!((&drilled["status"], &drilled["callsRead"]), (&json!("drilled"), &json!(3)));
+    assert_eq!(drilled["ledger"]["broken"], json!([]), "{drilled}");
     assert_eq!(home.litter(), [""; 0]);
     let old = home.backups().join("waygate-20200101T000000Z-aaaaaa.tar.zst");
     fs::rename(&one, &old).unwrap();
@@ -58,6 +66,28 @@ fn the_newest_is_drilled_and_the_old_are_removed() {
     let pruned = home.json(&["backup", "prune"]);
     assert_eq!(pruned["removed"], json!(["waygate-20200101T000000Z-aaaaaa.tar.zst"]));
     assert!(two.exists() && !old.exists());
+}
+
+#[test]
+fn a_drill_walks_along_the_ledger_and_names_where_it_does_not_hold() {
+    let home = Home::new();
+    // Each of these leaves a row of a chain of its own, which ends with a checkpoint.
+    home.said(&["keys", "create", "one"]);
+    home.said(&["keys", "create", "two"]);
+    home.backup();
+    let drilled = home.json(&["backup", "drill"]);
+    let walked = &drilled["ledger"];
+    assert_eq!((&walked["rows"], &walked["broken"]), (&json!(2), &json!([])), "{drilled}");
+    assert!(walked["checkpoints"].as_u64() > Some(0) && walked["unproved"] == 0, "{drilled}");
+    let said = home.said(&["backup", "drill"]);
+    assert!(said.contains("rows of the ledger are as they were written"), "{said}");
+    home.sql("UPDATE command_history SET detail = 'somebody else' WHERE id = 2");
+    home.backup();
+    let (code, why) = home.refused(&["backup", "drill"]);
+    assert!(code == 1 && why.contains("its ledger does not hold") && why.contains("row 1"), "{code} {why}");
+    assert!(why.contains("it was changed") && why.contains("history verify"), "{why}");
+    assert_eq!(home.litter(), [""; 0]);
+    home.said(&["backup", "verify", "latest"]);
 }
 
 #[test]
@@ -88,63 +118,122 @@ fn secrets_are_in_it_under_a_passphrase_alone() {
     assert!(code == 77 && why.contains("passphrase"), "{code} {why}");
 }
 
-/// Calls that may be made while one backup is.
-const CALLS_BESIDE: u32 = 400;
+/// Clients that call without end, and how long each rests after a call: a server without optimisation writes down no more.
+const CLIENTS: usize = 4;
+const PAUSE: Duration = Duration::from_millis(20);
+/// The longest time from the end of one backup's proof to the next backup.
+const REST_MICROS: u64 = 150_000;
 
-#[test]
-fn backups_under_full_load_are_each_whole() {
-    let own = tempfile::tempdir().unwrap();
-    let server = Server::on("echo", own.path(), &[]);
-    // So many calls are allowed as each backup needs to have some beside it: of a hundred backups the last is then no larger than
-    // it must be.
-    let (allow, allowed) = std::sync::mpsc::channel();
-    let allowed = std::sync::Mutex::new(allowed);
-    std::thread::scope(|scope| {
-        for thread in 0..4 {
-            let (server, allowed) = (&server, &allowed);
+/// Numbers of chance, the same from the same seed (SplitMix64).
+struct Chance(u64);
+
+impl Chance {
+    /// By a seed that is said, so that whoever sees it fail can have it again.
+    fn new() -> Self {
+        let given = std::env::var("WAYGATE_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
+        let seed = given.unwrap_or_else(|| RandomState::new().build_hasher().finish());
+        // Past the harness, which would keep it to itself.
+        drop(
+            std::io::stderr()
+                .write_all(format!("backups at moments by WAYGATE_TEST_SEED={seed}\n").as_bytes()),
+        );
+        Self(seed)
+    }
+
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % end
+    }
+}
+
+/// Clients of a server that call until this is dropped, however that comes.
+struct Load<'a> {
+    over: &'a AtomicBool,
+    answered: &'a AtomicU64,
+}
+
+impl<'a> Load<'a> {
+    fn begin<'s>(
+        scope: &'s Scope<'s, '_>,
+        server: &'s Server,
+        (over, answered): (&'s AtomicBool, &'s AtomicU64),
+    ) -> Self
+    where
+        's: 'a,
+    {
+        for client in 0..CLIENTS {
             scope.spawn(move || {
-                let next = || allowed.lock().unwrap().recv().ok();
-                while let Some(number) = next() {
-                    server.tool("echo", json!({"message": format!("{thread}-{number}")}));
+                while !over.load(Ordering::Relaxed) {
+                    server.tool("echo", json!({"message": format!("from {client}")}));
+                    answered.fetch_add(1, Ordering::Relaxed);
+                    std::thread::park_timeout(PAUSE);
                 }
             });
         }
-        let program = |folder: &std::path::Path, words: &[&str]| {
-            let mut command = std::process::Command::new(crate::support::program("waygate-mcp"));
-            command.args(words).args(["--env", "test", "--json", "--data-dir"]).arg(folder);
-            let output =
-                command.env_clear().env("HOME", own.path()).current_dir(own.path()).output().unwrap();
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-            serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
-        };
-        // The load must end also when something fails, or the scope would wait for it.
-        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            let mut before = 0;
-            // A hundred: scripts/endurance.
-            let count = std::env::var("WAYGATE_TEST_BACKUPS").ok().and_then(|count| count.parse().ok());
-            for _ in 0..count.unwrap_or(5) {
-                let rows = eventually("more is recorded", || {
-                    (0..CALLS_BESIDE).for_each(|number| allow.send(number).unwrap());
-                    let made = program(own.path(), &["backup", "create"]);
-                    let rows = made["rows"]["command_history"].as_u64().unwrap();
-                    (rows > before).then_some((rows, made))
-                });
-                let verified = program(own.path(), &["backup", "verify", "latest"]);
-                assert_eq!(verified["rows"], rows.1["rows"]);
-                // No row is missing within what one moment had: the ledger counts without a gap.
-                for (instance, head) in verified["heads"].as_object().unwrap() {
-                    assert!(head.as_u64().unwrap() < rows.0 + 1, "{instance}: {head} of {} rows", rows.0);
-                }
-                let copy = tempfile::tempdir().unwrap();
-                let place = copy.path().join("place");
-                program(own.path(), &["backup", "restore", "latest", "--into", place.to_str().unwrap()]);
-                let proved = program(&place, &["history", "verify"]);
-                assert_eq!(proved["report"]["broken"], json!([]), "{proved}");
-                before = rows.0;
-            }
-        }));
-        drop(allow);
-        done.unwrap();
+        Self { over, answered }
+    }
+
+    fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Load<'_> {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Makes a backup, restores it into an empty place, and has its ledger proved there. Gives what was made.
+fn prove_one(home: &Path) -> serde_json::Value {
+    let program = |folder: &Path, words: &[&str]| {
+        let mut command = std::process::Command::new(crate::support::program("waygate-mcp"));
+        command.args(words).args(["--env", "test", "--json", "--data-dir"]).arg(folder);
+        let output = command.env_clear().env("HOME", home).current_dir(home).output().unwrap();
+        let said = [output.stdout.as_slice(), &output.stderr].concat();
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&said));
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    let made = program(home, &["backup", "create"]);
+    let verified = program(home, &["backup", "verify", "latest"]);
+    assert_eq!(verified["rows"], made["rows"]);
+    // No row is missing within what one moment had: the ledger counts without a gap.
+    let rows = made["rows"]["command_history"].as_u64().unwrap();
+    for (instance, head) in verified["heads"].as_object().unwrap() {
+        assert!(head.as_u64().unwrap() < rows + 1, "{instance}: {head} of {rows} rows");
+    }
+    let copy = tempfile::tempdir().unwrap();
+    let place = copy.path().join("place");
+    program(home, &["backup", "restore", "latest", "--into", place.to_str().unwrap()]);
+    let proved = program(&place, &["history", "verify"]);
+    assert_eq!(
+        (&proved["report"]["broken"], &proved["report"]["rows"]),
+        (&json!([]), &rows.into()),
+        "{proved}"
+    );
+    made
+}
+
+#[test]
+fn backups_at_moments_of_chance_under_load_are_each_whole() {
+    let own = tempfile::tempdir().unwrap();
+    let server = Server::on("echo", own.path(), &[]);
+    // A hundred: scripts/endurance.
+    let count = std::env::var("WAYGATE_TEST_BACKUPS").ok().and_then(|count| count.parse().ok()).unwrap_or(5);
+    let (over, answered, mut chance) = (AtomicBool::new(false), AtomicU64::new(0), Chance::new());
+    std::thread::scope(|scope| {
+        let load = Load::begin(scope, &server, (&over, &answered));
+        let mut before = 0;
+        for number in 0..count {
+            let known = load.answered();
+            eventually("calls go on", || (load.answered() > known).then_some(()));
+            std::thread::park_timeout(Duration::from_micros(chance.below(REST_MICROS)));
+            let rows = prove_one(own.path())["rows"]["command_history"].as_u64().unwrap();
+            assert!(rows > before, "backup {number} has no row more than the one before");
+            before = rows;
+        }
     });
     let (status, health) = server.get("/health");
     assert_eq!((status, &health["status"]), (200, &json!("healthy")), "{health}");
@@ -161,7 +250,6 @@ fn no_room_leaves_nothing_behind() {
         .arg(&full)
         .output();
     if !mounted.is_ok_and(|output| output.status.success()) {
-        use std::io::Write as _;
         drop(std::io::stderr().write_all(b"NOT RUN on a full disk: only root can mount one\n"));
         return;
     }

@@ -137,7 +137,9 @@ fn every_value_comes_from_sqlite_to_postgresql_and_back() {
     // That it was restored is told by a row of its own.
     brought.retain(|row| !row.contains("method='backup/restore'"));
     assert_eq!(brought, wanted);
-    postgres.said(&["backup", "drill"]);
+    // Rows that were made up are no ledger that holds.
+    let (code, why) = postgres.refused(&["backup", "drill"]);
+    assert!(code == 1 && why.contains("its ledger does not hold"), "{code} {why}");
     // New rows are numbered behind those that came with their numbers.
     postgres.sql(
         "INSERT INTO command_history (instance_id, seq, call_id, kind, created_at) VALUES ('x', 1, 'x', 'outcome', now())",

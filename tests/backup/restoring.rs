@@ -235,6 +235,41 @@ fn keys_that_were_revoked_since_stay_so_on_postgresql_too() {
 }
 
 #[test]
+#[cfg(feature = "postgres")]
+fn a_key_that_is_revoked_while_postgresql_is_filled_ends_the_restore() {
+    use diesel::Connection as _;
+    use diesel::connection::SimpleConnection as _;
+    let Some(url) = crate::support::postgres::schema_for("keys meanwhile") else { return };
+    let home = Home::on(url.clone());
+    home.said(&["db", "migrate"]);
+    home.said(&["keys", "create", "leaked"]);
+    home.backup();
+    let mut other = diesel::PgConnection::establish(&url).unwrap();
+    // It has begun, and nobody sees it yet: also not who looks whether keys were changed before all is swapped.
+    other
+        .batch_execute(
+            "BEGIN; UPDATE generation SET counter = counter + 1; UPDATE api_keys SET revoked_at = now()",
+        )
+        .unwrap();
+    let restore = home.command(&["backup", "restore", "latest", "--yes"]);
+    let restore = std::thread::spawn(move || { restore }.output().unwrap());
+    let waits = || {
+        let query = "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'generation'::regclass";
+        let mut looker = diesel::PgConnection::establish(&url).unwrap();
+        diesel::RunQueryDsl::execute(diesel::sql_query(query), &mut looker).unwrap() > 0
+    };
+    crate::support::eventually("it waits for the tables", || waits().then_some(()));
+    other.batch_execute("COMMIT").unwrap();
+    let output = restore.join().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(1) && said.contains("keys were changed"), "{said}");
+    assert_eq!(standings(&home), pairs([("leaked", "revoked")]));
+    assert_eq!(home.litter(), [""; 0]);
+    home.said(&["backup", "restore", "latest", "--yes"]);
+    assert_eq!(standings(&home), pairs([("leaked", "revoked")]));
+}
+
+#[test]
 fn where_nobody_knows_what_became_of_keys_that_is_said() {
     let home = Home::new();
     home.said(&["db", "migrate"]);

@@ -114,8 +114,8 @@ fn file(upstream: &Scripted, seconds: u64, more: &str) -> String {
     format!("url = {:?}\n{more}\n{}", upstream.url(), kept.collect::<String>())
 }
 
-struct House {
-    server: Server,
+pub struct House {
+    pub server: Server,
     upstream: Scripted,
     gate: Gate,
     root: TempDir,
@@ -124,7 +124,7 @@ struct House {
 }
 
 impl House {
-    fn start(settings: &[(&str, &str)]) -> Self {
+    pub fn start(settings: &[(&str, &str)]) -> Self {
         Self::with(settings, 300, "")
     }
 
@@ -208,7 +208,7 @@ fn text(reply: &Reply) -> String {
     reply.result()["content"][0]["text"].as_str().expect("a text").to_owned()
 }
 
-fn look() -> Http {
+pub fn look() -> Http {
     Http::tool("w__look", json!({"q": 1}))
 }
 

@@ -22,6 +22,8 @@ mod behind_nginx;
 #[cfg(test)]
 mod bodies;
 #[cfg(test)]
+mod builtins;
+#[cfg(test)]
 mod bundles;
 #[cfg(test)]
 mod cache;
@@ -62,6 +64,8 @@ mod profile;
 #[cfg(feature = "redis")]
 mod replicas;
 #[cfg(test)]
+mod revocation;
+#[cfg(test)]
 mod rmcp;
 #[cfg(test)]
 mod session_answers;
@@ -84,3 +88,5 @@ mod streams;
 mod system;
 #[cfg(test)]
 mod tls;
+#[cfg(test)]
+mod without_database;

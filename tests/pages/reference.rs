@@ -90,7 +90,7 @@ fn help_of(script: &str) -> String {
 }
 
 /// The commands of `waygate-ctl`, as its help tells them: the command with its options, and what it does.
-fn ctl_commands() -> Vec<(String, String)> {
+pub fn ctl_commands() -> Vec<(String, String)> {
     let help = help_of("waygate-ctl");
     let lines = help.lines().skip(2).take_while(|line| !line.is_empty());
     lines

@@ -11,8 +11,12 @@
 
 use std::time::Instant;
 
+use waygate_mcp::cli;
+
 use crate::blocks::{Block, agrees, blocks, compare, read, shown};
+use crate::commands;
 use crate::machine::Machine;
+use crate::reference::ctl_commands;
 use crate::support::PATIENCE;
 
 pub const PAGE: &str = "docs/runbook.md";
@@ -35,6 +39,37 @@ fn fate(block: &Block) -> Fate<'_> {
         ("run again", _) => Fate::Run { exits: 0, again: true },
         (_, Some(Ok(exits))) => Fate::Run { exits, again: false },
         _ => panic!("{PAGE}:{} does not say what becomes of it: {:?}", block.line, block.kind),
+    }
+}
+
+/// Verbs that no block runs as they are, each with its reason.
+const NOT_TYPED: [(&str, &str); 1] =
+    [("waygate-mcp serve", "`waygate-ctl start` runs it, and stays beside it")];
+
+#[test]
+fn every_command_of_its_reference_is_run_in_a_chapter() {
+    let text = read(PAGE);
+    let is_run = |block: &Block| block.is_command() && matches!(fate(block), Fate::Run { .. });
+    let run: String = blocks(&text).into_iter().filter(is_run).map(|block| block.text).collect();
+    // As its verb is typed, up to what varies.
+    let is_verb = |word: &&str| {
+        !word.starts_with('-') && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-')
+    };
+    let bare = |usage: &str| usage.split(' ').take_while(is_verb).map(str::to_owned).collect::<Vec<_>>();
+    let of_ctl = ctl_commands().into_iter().map(|(command, _)| format!("waygate-ctl {command}"));
+    let all: Vec<Vec<String>> =
+        cli::verbs().into_iter().map(|(usage, _)| usage).chain(of_ctl).map(|usage| bare(&usage)).collect();
+    assert!(all.len() > 60, "{all:?}");
+    let typed = ["waygate-mcp", "waygate-ctl"].map(|program| commands::of_program(&run, program)).concat();
+    for verb in &all {
+        let is_run = typed.iter().any(|words| words.starts_with(verb));
+        let reason = NOT_TYPED.iter().find(|(named, _)| *named == verb.join(" ")).map(|(_, reason)| reason);
+        match reason {
+            Some(reason) => assert!(!is_run, "{verb:?} is run, and need not be left out: {reason}"),
+            None => {
+                assert!(is_run, "{PAGE} runs {verb:?} nowhere: show it where an operator would look for it")
+            }
+        }
     }
 }
 

@@ -181,7 +181,7 @@ impl Plugin for Faulty {
 }
 
 /// Has so many tools that they make several pages.
-struct Many(broadcast::Sender<Change>);
+struct Many;
 
 impl Plugin for Many {
     fn inventory(&self) -> Inventory {
@@ -189,10 +189,6 @@ impl Plugin for Many {
         let tool =
             |n: usize| Definition::tool(&format!("tool_{n:03}"), &format!("Tool number {n}"), schema.clone());
         Inventory { tools: (0..MANY).map(tool).collect(), ..Inventory::default() }
-    }
-
-    fn changes(&self) -> broadcast::Receiver<Change> {
-        self.0.subscribe()
     }
 
     fn handle(self: Arc<Self>, _: Request, _: Context) -> BoxFuture<'static, Result<Outcome, PluginError>> {
@@ -205,5 +201,5 @@ fn main() -> ExitCode {
         .plain_names()
         .made_by(Arc::new(fake::Fakes))
         .plugin("faulty", Arc::new(Faulty::new()));
-    waygate_mcp::cli::main(faulty.plugin("many", Arc::new(Many(broadcast::Sender::new(1)))))
+    waygate_mcp::cli::main(faulty.plugin("many", Arc::new(Many)))
 }

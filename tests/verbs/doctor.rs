@@ -222,25 +222,25 @@ const FAULTS: &[(&str, &str, Plant)] = &[
         );
         none()
     }),
-    ("plugins.file", "plugins check bad", |folder| {
+    ("plugins.file", "+1 ", |folder| {
         plugin(folder, "bad", "comand = \"x\"\n");
         none()
     }),
-    ("plugins.handshake", "plugins check mute", |folder| {
+    ("plugins.handshake", "mute.toml && waygate-mcp plugins check mute", |folder| {
         plugin(folder, "mute", "command = \"false\"\nstart_timeout_seconds = 5\n");
         none()
     }),
-    ("plugins.unread", "few.tml.toml", |folder| {
+    ("plugins.unread", "few.toml", |folder| {
         fs::create_dir_all(folder.join("plugins")).unwrap();
-        fs::write(folder.join("plugins/few.tml"), "").unwrap();
+        fs::write(folder.join("plugins/few.tml"), "kind = \"bundle\"\nplugins = [\"files\"]\n").unwrap();
         none()
     }),
-    ("tls.ends", "openssl x509", |folder| with_ca(folder, Some(5))),
-    ("tls.expired", "openssl x509", |folder| with_ca(folder, Some(-5))),
-    ("tls.missing", "ls -l", |folder| with_ca(folder, None)),
-    ("tls.server_ends", "openssl x509", |folder| with_own(folder, Some(5))),
-    ("tls.server", "openssl x509", |folder| with_own(folder, None)),
-    ("tls.server", "ls -l", |folder| {
+    ("tls.ends", "that holds now into", |folder| with_ca(folder, Some(5))),
+    ("tls.expired", "then `waygate-mcp plugins reload`", |folder| with_ca(folder, Some(-5))),
+    ("tls.missing", "ca.pem", |folder| with_ca(folder, None)),
+    ("tls.server_ends", "renewed certificate into", |folder| with_own(folder, Some(5))),
+    ("tls.server", "then start the server", |folder| with_own(folder, None)),
+    ("tls.server", "chmod o-rwx", |folder| {
         let settings = with_own(folder, Some(100));
         chmod(&folder.join("own.key"), 0o644);
         settings
@@ -279,6 +279,45 @@ const FAULTS: &[(&str, &str, Plant)] = &[
     }),
 ];
 
+/// How a command begins that looks and mends nothing.
+const LOOKS: [&str; 12] = [
+    "openssl",
+    "ls ",
+    "findmnt",
+    "fuser",
+    "curl",
+    "journalctl",
+    "waygate-mcp status",
+    "waygate-mcp health",
+    "waygate-mcp history list",
+    "waygate-mcp plugins show",
+    "waygate-mcp plugins check",
+    "waygate-mcp bundles show",
+];
+
+/// Those whose command can be typed as it stands, by this user, and leaves nothing to be done.
+const TYPED: [&str; 8] = [
+    "config.unread",
+    "permissions.open",
+    "database.old",
+    "plugins.unread",
+    "logs.folder",
+    "keys.old",
+    "keys.expired",
+    "backups.old",
+];
+
+/// Types it, as somebody does who read it.
+fn typed(folder: &Path, mends: &str) {
+    let programs = program("waygate-mcp").parent().unwrap().display().to_string();
+    let known = std::env::var("PATH").unwrap();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", mends]).env_clear().env("PATH", format!("{programs}:{known}"));
+    shell.env("HOME", folder).env("WAYGATE_DATA_DIR", folder).current_dir(folder);
+    let output = shell.stdin(Stdio::null()).output().unwrap();
+    assert!(output.status.success(), "{mends}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
 #[test]
 fn each_fault_is_found_with_the_command_that_mends_it() {
     if skips_on_postgres("a verb looks at the file in the data folder") {
@@ -300,6 +339,14 @@ fn each_fault_is_found_with_the_command_that_mends_it() {
         // One fault is one finding: nothing else is blamed for it.
         let others: Vec<&str> = seen.ids().into_iter().filter(|other| other != id).collect();
         assert!(others.is_empty(), "{id} came with {others:?}: {:#}", seen.told);
+        let mends = finding["command"].as_str().unwrap();
+        let looks = LOOKS.iter().find(|begin| mends.starts_with(**begin));
+        assert!(looks.is_none(), "{id}: `{mends}` looks, and mends nothing");
+        if TYPED.contains(id) || mends.starts_with("chmod ") {
+            typed(home.path(), mends);
+            let seen = look(home.path(), &settings, &[]);
+            assert_eq!((seen.code, seen.ids()), (Some(0), vec![]), "{id} after `{mends}`: {:#}", seen.told);
+        }
     }
 }
 

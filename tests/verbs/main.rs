@@ -32,6 +32,8 @@ mod plugins;
 #[cfg(test)]
 mod queries;
 #[cfg(test)]
+mod running;
+#[cfg(test)]
 #[cfg(feature = "sqlite")]
 mod stream;
 

@@ -292,3 +292,23 @@ fn a_running_server_takes_what_is_imported_and_tells_of_its_bundles() {
     let (code, why) = refused(&server.folder, &["bundles", "show", "smal"]);
     assert!(code == 1 && why.contains("no bundle") && why.contains("smal"), "{code} {why}");
 }
+
+#[test]
+fn a_file_of_a_built_in_plugin_is_checked_listed_shown_and_removed() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path();
+    fs::create_dir(folder.join("plugins")).unwrap();
+    let text = "kind = \"builtin\"\ndeny = [\"write_*\"]\n";
+    for name in ["files", "nobody"] {
+        fs::write(folder.join(format!("plugins/{name}.toml")), text).unwrap();
+    }
+    let shown = json_of(folder, &["plugins", "check", "files"]);
+    assert_eq!((&shown["valid"], &shown["kind"]), (&json!(true), &json!("builtin")), "{shown}");
+    let (code, why) = refused(folder, &["plugins", "check", "nobody"]);
+    assert!(code == 78 && why.contains("those that there are: files, waygate;"), "{why}");
+    let listed = json_of(folder, &["plugins", "list"]);
+    assert_eq!(listed["plugins"][0]["kind"], "builtin", "{listed}");
+    assert!(said(folder, &["plugins", "show", "files"]).ends_with(text));
+    said(folder, &["plugins", "remove", "files"]);
+    assert!(!folder.join("plugins/files.toml").exists());
+}

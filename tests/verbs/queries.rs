@@ -84,11 +84,17 @@ fn what_is_rare_is_found_by_an_index(connection: &mut DbConnection) {
             3 => NewEntry { session: Some("s-rare".into()), ..row },
             4 => NewEntry { status: Some("timeout"), ..row },
             5 => NewEntry { kind: "admin", tool: None, ..row },
+            6 => NewEntry { method: Some("prompts/get".into()), ..row },
+            7 => NewEntry { duration_us: Some(2_000_000), ..row },
             _ => row,
         }
     });
     history::append(connection, &mut Head::default(), rows).unwrap();
     diesel::RunQueryDsl::execute(diesel::sql_query("ANALYZE command_history"), connection).unwrap();
+    #[cfg(feature = "sqlite")]
+    let is_sqlite = matches!(connection, DbConnection::Sqlite(_));
+    #[cfg(not(feature = "sqlite"))]
+    let is_sqlite = false;
     let own = |text: &str| Some(text.to_owned());
     let none = Filter::default;
     for (filter, index) in [
@@ -101,12 +107,22 @@ fn what_is_rare_is_found_by_an_index(connection: &mut DbConnection) {
         (Filter { session: own("s-rare"), ..none() }, "session"),
         (Filter { status: Some(Status::Timeout), ..none() }, "status"),
         (Filter { kind: Some(Kind::Admin), ..none() }, "kind"),
+        (Filter { method: own("prompts/get"), ..none() }, "method"),
+        (Filter { method: own("prompts/*"), ..none() }, "method"),
+        (Filter { slower_than_us: Some(1_000_000), ..none() }, "slow"),
+        (Filter { slower_than_us: Some(100_000), since: Some(at(100)), ..none() }, "slow"),
+        (Filter { slower_than_us: Some(10), ..none() }, "created"),
+        (Filter { method: own("tools/call"), ..none() }, "created"),
+        // Which holds the client on SQLite, so that rows of others are not read.
+        (Filter { client: own("nobody"), ..none() }, if is_sqlite { "created" } else { "" }),
     ] {
         let plan = history::plan(connection, &filter).unwrap();
         let first = plan.iter().find(|step| step.contains("idx_command_history"));
-        let is_used = first.is_some_and(|step| step.contains(&format!("idx_command_history_{index}")));
+        let is_used = index.is_empty()
+            || first.is_some_and(|step| step.contains(&format!("idx_command_history_{index}")));
         assert!(is_used, "{filter:?}: {plan:#?}");
-        assert!(!plan.iter().any(|step| step.contains("Seq Scan")), "{filter:?}: {plan:#?}");
+        let reads_all = plan.iter().any(|step| step.contains("Seq Scan"));
+        assert!(!reads_all || filter.client.is_some(), "{filter:?}: {plan:#?}");
     }
 }
 

@@ -40,8 +40,8 @@ use crate::storage::history::{self, Entry, Kind, Page, Status};
 use crate::storage::keys::KeyRow;
 use crate::storage::sessions::OfOthers;
 use crate::storage::{
-    DbConnection, Instance, Notary, PoolState, QueryResult, Storage, StorageError, definitions, instances,
-    keys, sessions,
+    DbConnection, Instance, Notary, PoolState, QueryResult, Storage, StorageError, WATCHERS, definitions,
+    instances, keys, sessions,
 };
 
 /// From the question to the answer, the wait for a reader included.
@@ -62,8 +62,10 @@ pub struct DbActor {
     storage: Storage,
     recorder: Recorder,
     writer: Arc<Writer>,
-    /// As many as the pool has connections, so that no thread ever waits for one.
+    /// As many as the pool has connections for them, so that no thread ever waits for one.
     readers: Arc<Semaphore>,
+    /// A place that no reader of the history takes: that a key is revoked must be seen while they all wait.
+    watcher: Arc<Semaphore>,
     retention: Retention,
 }
 
@@ -94,7 +96,8 @@ pub fn start(
     });
     let readers = Arc::new(Semaphore::new(storage.pool_size() as usize));
     let retention = Retention::new(&storage, &recorder, &readers, &writer.notary, config);
-    let actor = DbActor { storage, recorder: recorder.clone(), writer, readers, retention };
+    let watcher = Arc::new(Semaphore::new(WATCHERS as usize));
+    let actor = DbActor { storage, recorder: recorder.clone(), writer, readers, watcher, retention };
     let terms = Terms { mailbox: 1024, may_end: false, vital: true };
     let (address, _part) = roster.start("db".to_owned(), "db", terms, |_context| actor);
     (address, recorder)
@@ -167,7 +170,7 @@ impl Handler<LookAtKeys> for DbActor {
     type Result = ResponseFuture<Result<i64, StorageError>>;
     fn handle(&mut self, _: LookAtKeys, _: &mut Context<Self>) -> Self::Result {
         let seen = Arc::clone(&self.writer.counter);
-        let looked = self.check(keys::counter);
+        let looked = self.check(&self.watcher, keys::counter);
         Box::pin(async move {
             let counter = looked.await?;
             seen.fetch_max(counter, Ordering::Relaxed);
@@ -180,7 +183,7 @@ impl Handler<LoadKeys> for DbActor {
     type Result = ResponseFuture<Result<(i64, Vec<KeyRow>), StorageError>>;
     fn handle(&mut self, _: LoadKeys, _: &mut Context<Self>) -> Self::Result {
         let seen = Arc::clone(&self.writer.counter);
-        let read = self.read(keys::all_at);
+        let read = read(self.storage.clone(), Arc::clone(&self.watcher), READ_DEADLINE, keys::all_at);
         Box::pin(async move {
             let (counter, rows) = read.await?;
             seen.fetch_max(counter, Ordering::Relaxed);
@@ -225,7 +228,7 @@ impl Handler<SaveSessions> for DbActor {
 impl Handler<CheckDatabase> for DbActor {
     type Result = ResponseFuture<Result<Duration, StorageError>>;
     fn handle(&mut self, _: CheckDatabase, _: &mut Context<Self>) -> Self::Result {
-        self.check(|connection| {
+        self.check(&self.readers, |connection| {
             let began = Instant::now();
             crate::storage::ask(connection)?;
             Ok(began.elapsed())
@@ -271,9 +274,10 @@ impl DbActor {
     /// A small read. One that finds the file not at its path wakes the writer, which sees to it.
     fn check<T: Send + 'static>(
         &self,
+        places: &Arc<Semaphore>,
         work: impl FnOnce(&mut DbConnection) -> QueryResult<T> + Send + 'static,
     ) -> ResponseFuture<Result<T, StorageError>> {
-        let read = read(self.storage.clone(), Arc::clone(&self.readers), CHECK_DEADLINE, work);
+        let read = read(self.storage.clone(), Arc::clone(places), CHECK_DEADLINE, work);
         let recorder = self.recorder.clone();
         Box::pin(async move {
             let done = read.await;

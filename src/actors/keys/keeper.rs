@@ -23,23 +23,47 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 const LOOK_WITHIN: Duration = Duration::from_secs(3);
 /// Looks from one sweep to the next: what slipped in while a ring was swapped is found by it.
 const SWEEP_EVERY: u32 = 3;
-/// Looks from one writing of uses to the next.
-const SAVE_EVERY: u32 = 20;
+/// From one writing of uses to the next, and how long one may take.
+const SAVE_EVERY: Duration = Duration::from_secs(5);
+const SAVE_WITHIN: Duration = Duration::from_secs(3);
 /// Uses that are written at once.
 const USES_AT_ONCE: usize = 500;
 
 /// Keeps watch for as long as the server runs, on the current arbiter.
 pub async fn keep(keys: Arc<Keys>, db: Addr<DbActor>, sessions: Arc<Sessions>) {
-    let mut watch = Watch { keys, db, sessions, swept: SystemTime::now(), is_blind: false };
-    let mut looks = 0_u32;
+    // Beside each other: a writing that waits for a lock must not hold up the look that finds a key revoked.
+    let saves = save(&keys, &db);
+    let watch = Watch {
+        keys: Arc::clone(&keys),
+        db: db.clone(),
+        sessions,
+        swept: SystemTime::now(),
+        is_blind: false,
+    };
+    tokio::join!(watch.keep(), saves);
+}
+
+/// Has uses written for as long as the server runs.
+async fn save(keys: &Keys, db: &Addr<DbActor>) {
     loop {
-        tokio::time::sleep(LOOK_EVERY).await;
-        looks = looks.wrapping_add(1);
-        let changed = watch.look().await;
-        watch.sweep(changed || looks.is_multiple_of(SWEEP_EVERY));
-        if looks.is_multiple_of(SAVE_EVERY) {
-            watch.save_uses().await;
-        }
+        tokio::time::sleep(SAVE_EVERY).await;
+        save_uses(keys, db).await;
+    }
+}
+
+/// Writes which keys were used since the last time; what cannot be written is tried again.
+async fn save_uses(keys: &Keys, db: &Addr<DbActor>) {
+    let ring = keys.ring.load_full();
+    super::tell_count(&ring);
+    let unsaved = ring.keys().filter_map(|key| Some((key, key.unsaved_use()?)));
+    let uses: Vec<(&Arc<Key>, SystemTime)> = unsaved.take(USES_AT_ONCE).collect();
+    if uses.is_empty() {
+        return;
+    }
+    let rows = uses.iter().map(|(key, at)| (key.about().id.to_string(), written(*at))).collect();
+    match ask(db, SaveKeyUses { uses: rows }, SAVE_WITHIN).await {
+        Ok(()) => uses.iter().for_each(|(key, at)| key.saved(*at)),
+        Err(error) => log::debug!("when keys were used could not be written yet: {error}"),
     }
 }
 
@@ -53,6 +77,16 @@ struct Watch {
 }
 
 impl Watch {
+    async fn keep(mut self) {
+        let mut looks = 0_u32;
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            looks = looks.wrapping_add(1);
+            let changed = self.look().await;
+            self.sweep(changed || looks.is_multiple_of(SWEEP_EVERY));
+        }
+    }
+
     /// Reads the keys anew if they changed; whether they did.
     async fn look(&mut self) -> bool {
         let looked = ask(&self.db, LookAtKeys, LOOK_WITHIN).await.map_err(|error| error.to_string());
@@ -82,22 +116,6 @@ impl Watch {
         let honours = |principal: &str| ring.honours(principal, now);
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.sessions.end_unless(&honours))) {
             log::error!("the sweep of keys panicked, and goes on: {}", message_of(panic.as_ref()));
-        }
-    }
-
-    /// Writes which keys were used since the last time; what cannot be written is tried again.
-    async fn save_uses(&self) {
-        let ring = self.keys.ring.load_full();
-        super::tell_count(&ring);
-        let unsaved = ring.keys().filter_map(|key| Some((key, key.unsaved_use()?)));
-        let uses: Vec<(&Arc<Key>, SystemTime)> = unsaved.take(USES_AT_ONCE).collect();
-        if uses.is_empty() {
-            return;
-        }
-        let rows = uses.iter().map(|(key, at)| (key.about().id.to_string(), written(*at))).collect();
-        match ask(&self.db, SaveKeyUses { uses: rows }, LOOK_WITHIN).await {
-            Ok(()) => uses.iter().for_each(|(key, at)| key.saved(*at)),
-            Err(error) => log::debug!("when keys were used could not be written yet: {error}"),
         }
     }
 }

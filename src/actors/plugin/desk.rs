@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 
 use super::watchers::Watchers;
@@ -22,7 +23,8 @@ const PUBLISH_WITHIN: Duration = Duration::from_secs(30);
 
 /// One plugin's desk.
 pub(super) struct Desk {
-    pub(super) seat: Arc<Seat>,
+    /// Swapped where the plugin is offered otherwise from now on, and lives on.
+    seat: ArcSwap<Seat>,
     shelf: Arc<Shelf>,
     streams: Arc<Streams>,
     /// What was kept of it is stale when it changes.
@@ -45,13 +47,24 @@ impl Desk {
         watchers: Watchers,
     ) -> Self {
         let (published, publishing) = (AtomicBool::new(false), Arc::default());
+        let seat = ArcSwap::new(seat);
         Self { seat, shelf, streams, cache, watchers, published, publishing, inherited: Mutex::default() }
+    }
+
+    /// Its seat.
+    pub(super) fn seat(&self) -> Arc<Seat> {
+        self.seat.load_full()
+    }
+
+    /// Sits on `seat` from now on. What is kept of it is forgotten by whoever swaps the seats for all.
+    pub(super) fn reseat(&self, seat: Arc<Seat>) {
+        self.seat.store(seat);
     }
 
     /// Has all forgotten that was kept of it. Before anybody is told of a change: whoever then asks again finds what is new.
     fn forget(&self) {
         if let Some(cache) = &self.cache {
-            let _count = cache.forget_plugin(&self.seat.name);
+            let _count = cache.forget_plugin(&self.seat().name);
         }
     }
 
@@ -60,11 +73,11 @@ impl Desk {
         let state = if trouble.is_some() { PluginState::Degraded } else { PluginState::Ready };
         // Whoever finds it listed may call it, and whoever hears that it is ready finds it listed.
         if begins {
-            self.seat.open_early();
+            self.seat().open_early();
             let again = self.published.swap(true, Ordering::AcqRel);
             if again { self.resynchronise().await } else { self.publish().await }
         }
-        self.seat.turn(state, trouble, None);
+        self.seat().turn(state, trouble, None);
     }
 
     /// Publishes what it offers now, on a thread of its own: the schemas are a server's, and this thread is many plugins'.
@@ -72,8 +85,7 @@ impl Desk {
         if !self.published.load(Ordering::Acquire) {
             return;
         }
-        let (seat, shelf, streams) =
-            (Arc::clone(&self.seat), Arc::clone(&self.shelf), Arc::clone(&self.streams));
+        let (seat, shelf, streams) = (self.seat(), Arc::clone(&self.shelf), Arc::clone(&self.streams));
         let publishing = Arc::clone(&self.publishing);
         let made = async move {
             let turn = publishing.lock_owned().await;
@@ -89,12 +101,13 @@ impl Desk {
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("it was not published within {} s", PUBLISH_WITHIN.as_secs()),
         };
-        log::error!(plugin = &*self.seat.name; "what plugin {} offers is not shown as it is now: {why}", self.seat.name);
+        let name = &*self.seat().name;
+        log::error!(plugin = name; "what plugin {name} offers is not shown as it is now: {why}");
     }
 
     /// Takes all of it off the shelf.
     pub(super) fn quarantine(&self) {
-        self.tell(&self.shelf.quarantine(&self.seat));
+        self.tell(&self.shelf.quarantine(&self.seat()));
     }
 
     /// Tells the streams which lists changed.
@@ -105,7 +118,7 @@ impl Desk {
     /// Takes in a change that the plugin told of.
     pub(super) async fn take_in(&self, change: Change) {
         match (&change, &self.cache) {
-            (Change::Updated(uri), Some(cache)) => cache.forget_resource(&self.seat.name, uri),
+            (Change::Updated(uri), Some(cache)) => cache.forget_resource(&self.seat().name, uri),
             (Change::Updated(_), None) => {}
             (Change::Tools | Change::Prompts | Change::Resources, _) => self.forget(),
         }

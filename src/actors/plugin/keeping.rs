@@ -38,7 +38,7 @@ impl Keeper {
     /// Begins the first life. What is given along ends when that has begun: a plugin that is ready at once is then published.
     pub(super) fn begin(desk: &Arc<Desk>) -> (Self, oneshot::Receiver<()>) {
         let stop = CancellationToken::new();
-        let life = Life::begin(&desk.seat.plugin);
+        let life = Life::begin(&desk.seat().plugin);
         let early = matches!(*life.health.borrow(), Health::Ready);
         let (begun, begins) = oneshot::channel();
         let (desk, stopped) = (Arc::clone(desk), stop.clone());
@@ -125,9 +125,9 @@ async fn keep(desk: Arc<Desk>, first: Life, early: bool, stop: CancellationToken
     let mut backoff = Backoff::default();
     let mut next = Some((first, early));
     loop {
-        let (life, told) = next.take().unwrap_or_else(|| (Life::begin(&desk.seat.plugin), false));
+        let (life, told) = next.take().unwrap_or_else(|| (Life::begin(&desk.seat().plugin), false));
         let Some(failure) = live(&desk, life, told, &stop).await else { break };
-        desk.seat.meter.failed_to_live();
+        desk.seat().meter.failed_to_live();
         let pause = match failure.why {
             LifeError::Failed(_) => backoff.after(Instant::now(), failure.ready),
             // Nothing would be different the next time.
@@ -140,27 +140,27 @@ async fn keep(desk: Arc<Desk>, first: Life, early: bool, stop: CancellationToken
                 }
                 LifeError::Misconfigured(why) => format!("{why}; mend that and reload"),
             };
-            desk.seat.turn(PluginState::Quarantined, Some(why), None);
+            desk.seat().turn(PluginState::Quarantined, Some(why), None);
             desk.quarantine();
             stop.cancelled().await;
             break;
         };
         let returns = Instant::now() + pause;
-        desk.seat.turn(PluginState::Starting, Some(failure.why.to_string()), Some(returns));
+        desk.seat().turn(PluginState::Starting, Some(failure.why.to_string()), Some(returns));
         tokio::select! {
             () = stop.cancelled() => break,
             () = tokio::time::sleep_until(returns) => {}
         }
     }
     // One whose actor was given up is in quarantine, and shown there, though its life ends with its actor.
-    if desk.seat.state() != PluginState::Quarantined {
-        desk.seat.turn(PluginState::Stopped, None, None);
+    if desk.seat().state() != PluginState::Quarantined {
+        desk.seat().turn(PluginState::Stopped, None, None);
     }
 }
 
 /// Lives one life to its end; none when it was told to end.
 async fn live(desk: &Arc<Desk>, mut life: Life, told: bool, stop: &CancellationToken) -> Option<Failure> {
-    let limit = desk.seat.limits.start_timeout.map(|limit| Instant::now() + limit + START_GRACE);
+    let limit = desk.seat().limits.start_timeout.map(|limit| Instant::now() + limit + START_GRACE);
     let far = Instant::now() + Duration::from_secs(86_400 * 365);
     let mut ready_at = told.then(Instant::now);
     if told {
@@ -177,7 +177,7 @@ async fn live(desk: &Arc<Desk>, mut life: Life, told: bool, stop: &CancellationT
                 return if stop.is_cancelled() { None } else { Some(Failure { why, ready }) };
             }
             () = stop.cancelled() => {
-                life.end(&desk.seat.name).await;
+                life.end(&desk.seat().name).await;
                 return None;
             }
             changed = life.health.changed(), if !told_all => {
@@ -186,8 +186,8 @@ async fn live(desk: &Arc<Desk>, mut life: Life, told: bool, stop: &CancellationT
                 heed(desk, &health, &mut ready_at).await;
             }
             () = tokio::time::sleep_until(limit.unwrap_or(far)), if ready_at.is_none() && limit.is_some() => {
-                let limit = desk.seat.limits.start_timeout.unwrap_or_default();
-                life.end(&desk.seat.name).await;
+                let limit = desk.seat().limits.start_timeout.unwrap_or_default();
+                life.end(&desk.seat().name).await;
                 let why = format!("it was not ready within {} s", limit.as_secs_f64());
                 return Some(Failure { why: LifeError::Failed(why), ready: None });
             }
@@ -201,7 +201,7 @@ async fn heed(desk: &Arc<Desk>, health: &Health, ready_at: &mut Option<Instant>)
         // It may start what it needs anew while it lives, and serves no call meanwhile.
         Health::Starting => {
             if ready_at.is_some() {
-                desk.seat.turn(PluginState::Starting, Some("it starts anew".to_owned()), None);
+                desk.seat().turn(PluginState::Starting, Some("it starts anew".to_owned()), None);
             }
             return;
         }
@@ -228,9 +228,10 @@ pub(super) fn renew_watches(desk: &Arc<Desk>) {
     let desk = Arc::clone(desk);
     actix_rt::spawn(async move {
         for watch in watches {
-            if let Err(fault) = tell_plugin(&desk.seat, &watch).await {
+            if let Err(fault) = tell_plugin(&desk.seat(), &watch).await {
                 METRICS.errors.with_label_values(&[fault.code.name()]).inc();
-                log::warn!(plugin = &*desk.seat.name; "plugin {} does not watch {} any more: {}", desk.seat.name, watch.uri, fault.message);
+                let name = &*desk.seat().name;
+                log::warn!(plugin = name; "plugin {name} does not watch {} any more: {}", watch.uri, fault.message);
             }
         }
     });
@@ -240,7 +241,6 @@ pub(super) fn renew_watches(desk: &Arc<Desk>) {
 mod tests {
     use std::sync::Mutex;
 
-    use tokio::sync::broadcast;
     use tokio::task::LocalSet;
 
     use super::*;
@@ -249,7 +249,7 @@ mod tests {
     use crate::actors::supervision::Roster;
     use crate::catalog::{Manner, Seat, SeatLimits, Shelf};
     use crate::config::plugin::{Curation, PluginLimits};
-    use crate::plugins::{Change, Context, Inventory, LifeError, Outcome, PluginError, Request};
+    use crate::plugins::{Context, Inventory, LifeError, Outcome, PluginError, Request};
     use crate::protocol::render::ServerInfo;
 
     /// Timers are this coarse.
@@ -273,9 +273,6 @@ mod tests {
     impl Plugin for Mortal {
         fn inventory(&self) -> Inventory {
             Inventory::default()
-        }
-        fn changes(&self) -> broadcast::Receiver<Change> {
-            broadcast::Sender::new(1).subscribe()
         }
         fn handle(
             self: Arc<Self>,

@@ -35,7 +35,7 @@ use crate::protocol::{ClientCapabilities, Trace};
 use desk::Desk;
 pub use keeping::END_WITHIN;
 use keeping::{Keeper, renew_watches};
-use messages::{Publish, Stop, Watch};
+use messages::{Publish, Reseat, Stop, Watch};
 pub use roll::{Member, Roll};
 use watchers::Turn;
 pub use watchers::Watchers;
@@ -104,7 +104,7 @@ impl Actor for PluginActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        self.listen(self.desk.seat.plugin.changes(), ctx);
+        self.listen(self.desk.seat().plugin.changes(), ctx);
         // After a panic of the actor: its lives went on beside it, and are kept on.
         if self.keeper.is_some() {
             drop(self.live());
@@ -143,15 +143,37 @@ impl Handler<Publish> for PluginActor {
     }
 }
 
+impl Handler<Reseat> for PluginActor {
+    type Result = ResponseFuture<Result<(), Infallible>>;
+    fn handle(&mut self, Reseat(seat): Reseat, _: &mut Self::Context) -> Self::Result {
+        let old = self.desk.seat();
+        if !Arc::ptr_eq(&old, &seat) {
+            // Of one that has not lived yet the life begins below.
+            if self.keeper.is_some() {
+                seat.stand_as(&old);
+            }
+            self.desk.reseat(seat);
+        }
+        let (desk, begun) = (Arc::clone(&self.desk), self.live());
+        Box::pin(async move {
+            match begun {
+                Some(begun) => drop(begun.await),
+                None => desk.publish().await,
+            }
+            Ok(())
+        })
+    }
+}
+
 impl Handler<Watch> for PluginActor {
     type Result = ResponseFuture<Result<(), Fault>>;
     fn handle(&mut self, watch: Watch, _: &mut Self::Context) -> Self::Result {
         let desk = Arc::clone(&self.desk);
         match self.desk.watchers.count(&watch) {
             Turn::None => Box::pin(std::future::ready(Ok(()))),
-            Turn::Cease => Box::pin(async move { tell_plugin(&desk.seat, &watch).await }),
+            Turn::Cease => Box::pin(async move { tell_plugin(&desk.seat(), &watch).await }),
             Turn::Ask(tell) => Box::pin(async move {
-                let told = tell_plugin(&desk.seat, &watch).await;
+                let told = tell_plugin(&desk.seat(), &watch).await;
                 desk.watchers.note(&watch.uri, &tell, &told);
                 told
             }),

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::Nursery;
+use super::builtins::Builtins;
 use super::make::Maker;
 use super::reload::Reloader;
 use super::teller::Teller;
 use super::watch::watch;
+use super::{Nursery, folder_of};
 use crate::actors::db::Recorder;
 use crate::actors::plugin::reload::{Asked, ReloadHandle};
 use crate::app::{StartError, builder};
@@ -23,17 +24,17 @@ const RELOAD_WITHIN: Duration = Duration::from_secs(120);
 
 /// What carries out reloads, and how it is asked. It begins when the house stands.
 pub(in crate::app) fn reloading(
-    nursery: Nursery,
+    plugins: (Builtins, Nursery),
     maker: Arc<dyn Maker>,
     own_bundles: Vec<(String, BundleFile)>,
     config: &Config,
     recorder: Recorder,
 ) -> Result<(ReloadHandle, Reloading), StartError> {
-    let folder = config.server.data_dir.join("plugins");
+    let folder = folder_of(config);
     builder::make_folder(&folder)
         .map_err(|error| StartError::Plugin(format!("{} cannot be made: {error}", folder.display())))?;
     let (handle, asks) = ReloadHandle::new(RELOAD_WITHIN);
-    let reloader = Reloader::new(nursery, maker, own_bundles, folder.clone(), Teller(recorder));
+    let reloader = Reloader::new(plugins, maker, own_bundles, folder.clone(), Teller(recorder));
     Ok((handle.clone(), Reloading { reloader, asks, handle, folder }))
 }
 

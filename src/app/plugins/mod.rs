@@ -2,6 +2,7 @@
 //! while it runs. Must not know HTTP, nor what any plugin does.
 
 pub(super) mod begin;
+pub mod builtins;
 pub mod check;
 pub mod make;
 pub(super) mod reload;
@@ -22,10 +23,11 @@ use crate::actors::plugin::{self, Member, PluginActor, Roll};
 use crate::actors::session::Streams;
 use crate::actors::supervision::Roster;
 use crate::cache::Cache;
-use crate::catalog::{Seat, SeatLimits, Shelf};
+use crate::catalog::{PluginState, Seat, SeatLimits, Shelf};
 use crate::config::Config;
 use crate::config::plugin::{Curation, PluginLimits};
 use crate::plugins::Plugin;
+use builtins::{Builtins, Own};
 use threads::Threads;
 
 /// How long a plugin of the binary may take to say what it offers at start.
@@ -41,6 +43,8 @@ pub(super) struct Nursery {
     pub(super) roll: Arc<Roll>,
     pub(super) cache: Option<Arc<Cache>>,
     threads: Threads,
+    /// Where the files are.
+    folder: PathBuf,
 }
 
 /// A plugin to be given a seat.
@@ -86,6 +90,7 @@ impl Nursery {
             roll: Arc::clone(roll),
             cache: cache.cloned(),
             threads: Threads::default(),
+            folder: folder_of(config),
         }
     }
 
@@ -133,32 +138,46 @@ impl Nursery {
         Ok(Arc::new(Member { seat, address, part, watchers, kind, origin }))
     }
 
-    /// Seats the plugins of the binary and has each publish what it offers. One that does not is quarantined.
-    pub(super) async fn seat_guests(&self, guests: Vec<Guest>) -> Result<(), StartError> {
-        for (number, Guest { name, curation, plugin, timeout_seconds }) in guests.into_iter().enumerate() {
-            let timeout_seconds = timeout_seconds.unwrap_or(self.limits.timeout_seconds);
-            let limits = SeatLimits { timeout_seconds, ..self.limits };
+    /// Seats the plugins of the binary and has each publish what it offers. One that does not is quarantined, and so is one of whose
+    /// file it cannot be told what it denies.
+    pub(super) async fn seat_guests(&self, guests: Vec<Guest>) -> Result<Builtins, StartError> {
+        let mut builtins = Builtins::default();
+        for (number, guest) in guests.into_iter().enumerate() {
+            builtins.note(&guest);
+            let Guest { name, curation, plugin, timeout_seconds, told } = guest;
+            let own = Own { curation, timeout_seconds };
+            let tuning = told.as_ref().and_then(|told| told.as_deref().ok());
             let newcomer = Newcomer {
-                name,
-                curation,
+                curation: own.curation_with(tuning),
                 registered: Some(number),
                 plugin,
-                limits,
+                limits: own.limits(self.limits, tuning),
                 kind: BUILTIN,
-                origin: None,
-                definition: BUILTIN.to_owned(),
+                origin: builtins::origin(&self.folder, &name, &told),
+                definition: builtins::definition(&name, tuning),
                 shown: true,
+                name,
             };
             let member = self.seat(newcomer, None).await?;
-            if let Err(error) = ask(&member.address, Publish, PUBLISH_WITHIN).await {
+            if let Some(Err(why)) = &told {
+                let why =
+                    format!("its file is not as it should be: {why}; mend it, or remove it, and reload");
+                member.seat.turn(PluginState::Quarantined, Some(why), None);
+                self.shelf.quarantine(&member.seat);
+            } else if let Err(error) = ask(&member.address, Publish, PUBLISH_WITHIN).await {
                 let name = &*member.seat.name;
                 log::error!(plugin = name; "plugin {name} does not say what it offers and is left out: {error}");
                 self.shelf.quarantine(&member.seat);
             }
             self.roll.change(vec![member], &[]);
         }
-        Ok(())
+        Ok(builtins)
     }
+}
+
+/// Where plugins' files are.
+pub(super) fn folder_of(config: &Config) -> PathBuf {
+    config.server.data_dir.join("plugins")
 }
 
 /// The kind of a plugin of the binary.

@@ -12,18 +12,19 @@ use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use tokio::sync::mpsc;
 
+use super::builtins::Builtins;
 use super::make::Maker;
 use super::teller::Teller;
 use super::{Newcomer, Nursery};
 use crate::actors::ask::ask;
-use crate::actors::plugin::messages::{Publish, Stop};
+use crate::actors::plugin::messages::{Publish, Reseat, Stop};
 use crate::actors::plugin::reload::{Asked, Failed, Reloaded};
 use crate::actors::plugin::{END_WITHIN, Member};
 use crate::actors::supervision::message_of;
 use crate::catalog::{Arrangement, PluginState, Seat};
 use crate::config::Faults;
 use crate::config::plugin::{
-    BundleFile, Folder, McpServer, PluginFile, PluginKind, path_of, read_folder, render,
+    BundleFile, Folder, McpServer, PluginFile, PluginKind, Tuning, path_of, read_folder, render,
 };
 use crate::plugins::upstream::credentials::{self, Fingerprint};
 
@@ -43,6 +44,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Carries out reloads.
 pub(in crate::app) struct Reloader {
     nursery: Nursery,
+    /// Plugins of the program itself, which no file takes away.
+    builtins: Builtins,
     maker: Arc<dyn Maker>,
     folder: PathBuf,
     /// What each plugin that runs was made of.
@@ -59,6 +62,8 @@ struct Plan {
     report: Reloaded,
     /// To be made; with whether there is one of its name already.
     make: Vec<(String, Made, bool)>,
+    /// Built-in plugins of which other things are said now, or nothing any more.
+    tune: Vec<(String, Option<Box<Tuning>>)>,
     remove: Vec<String>,
     bundles: BTreeMap<String, BundleFile>,
 }
@@ -89,14 +94,14 @@ struct Candidate {
 
 impl Reloader {
     pub(super) fn new(
-        nursery: Nursery,
+        (builtins, nursery): (Builtins, Nursery),
         maker: Arc<dyn Maker>,
         own_bundles: Vec<(String, BundleFile)>,
         folder: PathBuf,
         teller: Teller,
     ) -> Self {
         let (servers, bundles) = (BTreeMap::new(), BTreeMap::new());
-        Self { nursery, maker, folder, servers, bundles, own_bundles, teller }
+        Self { nursery, builtins, maker, folder, servers, bundles, own_bundles, teller }
     }
 
     /// Starts all that the folder describes, and then answers `asks` until nobody can ask any more.
@@ -156,6 +161,7 @@ impl Reloader {
         {
             self.settle(candidate, trouble, !at_start, &mut plan.report, &mut put);
         }
+        self.tune(&mut plan, &mut put).await;
         let bundles = (plan.bundles != self.bundles).then_some(&plan.bundles);
         self.swap(&put, &plan.remove, bundles).await;
         for name in &plan.remove {
@@ -181,9 +187,19 @@ impl Reloader {
                     kept.insert(name);
                 }
                 Ok(PluginFile { enabled: false, .. }) => {}
-                Ok(_) if self.is_of_the_binary(&name) => {
-                    let why = "a plugin of Waygate itself has this name; rename the file".to_owned();
-                    self.fail(&mut plan.report, &name, why);
+                Ok(PluginFile { kind: PluginKind::Builtin(tuning), .. }) => {
+                    kept.insert(name.clone());
+                    match self.builtins.is_news(&name, &tuning) {
+                        Ok(true) => plan.tune.push((name, Some(tuning))),
+                        Ok(false) => plan.report.unchanged.push(name),
+                        Err(why) => self.fail(&mut plan.report, &name, why),
+                    }
+                }
+                Ok(_) if self.builtins.has(&name) => {
+                    kept.insert(name.clone());
+                    let why = "a plugin of the program itself has this name; rename the file, or write kind = \"builtin\" to say \
+                               how that one is used";
+                    self.fail(&mut plan.report, &name, why.to_owned());
                 }
                 Ok(PluginFile { kind: PluginKind::Mcp(server), .. }) => {
                     kept.insert(name.clone());
@@ -209,6 +225,7 @@ impl Reloader {
         }
         plan.remove = self.servers.keys().filter(|name| !kept.contains(*name)).cloned().collect();
         plan.report.removed.clone_from(&plan.remove);
+        plan.tune.extend(self.builtins.forsaken(&kept).into_iter().map(|name| (name, None)));
         let gone = self.bundles.keys().filter(|name| !plan.bundles.contains_key(*name)).cloned();
         plan.report.removed.extend(gone);
         plan
@@ -218,10 +235,6 @@ impl Reloader {
         if let Some(bundle) = self.bundles.get(name) {
             plan.bundles.insert(name.to_owned(), bundle.clone());
         }
-    }
-
-    fn is_of_the_binary(&self, name: &str) -> bool {
-        self.nursery.roll.get(name).is_some_and(|member| member.kind == super::BUILTIN)
     }
 
     /// One in quarantine, or whose thread is held up, is started anew by a reload, as its operator expects.
@@ -234,6 +247,21 @@ impl Reloader {
 
     fn fail(&self, report: &mut Reloaded, name: &str, why: String) {
         report.failed.push(Failed { name: name.to_owned(), file: path_of(&self.folder, name), why });
+    }
+
+    /// Has built-in plugins be offered as is said of them now; their lives go on.
+    async fn tune(&mut self, plan: &mut Plan, put: &mut Vec<Arc<Member>>) {
+        for (name, tuning) in std::mem::take(&mut plan.tune) {
+            let said = (&*name, tuning.as_deref());
+            match self.builtins.reseat(&self.nursery, &self.folder, said, BEGIN_WITHIN).await {
+                Ok(member) => {
+                    put.push(member);
+                    plan.report.changed.push(name.clone());
+                    self.builtins.hold(name, tuning);
+                }
+                Err(why) => self.fail(&mut plan.report, &name, why),
+            }
+        }
     }
 
     /// Makes what is to be made and begins the lives, one after another; from there on they start side by side.
@@ -377,11 +405,19 @@ impl Reloader {
         }
         drop(roll.change(put.to_vec(), &removed));
         for old in leaving {
-            self.retire(old, true);
+            // Of a plugin that lives on only the seat has changed.
+            if put.iter().any(|member| member.address == old.address) {
+                shelf.let_go(&old.seat);
+            } else {
+                self.retire(old, true);
+            }
         }
         for member in put {
             // What it told of while it was kept back.
-            let told = ask(&member.address, Publish, BEGIN_WITHIN).await;
+            let told = match member.kind {
+                super::BUILTIN => ask(&member.address, Reseat(Arc::clone(&member.seat)), BEGIN_WITHIN).await,
+                _ => ask(&member.address, Publish, BEGIN_WITHIN).await,
+            };
             if let Err(error) = told {
                 log::warn!(plugin = &*member.seat.name; "plugin {} did not publish what changed meanwhile: {error}", member.seat.name);
             }

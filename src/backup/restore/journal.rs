@@ -67,6 +67,18 @@ pub fn is_pending(data_root: &Path) -> bool {
     data_root.join(NAME).exists()
 }
 
+/// What stood in the way of what counts already.
+pub fn unfinished(error: BackupError) -> BackupError {
+    let why = match error {
+        // As it would say itself, but that nothing was changed.
+        BackupError::Full { path, .. } => {
+            format!("there is not enough room at {}; free disk space", path.display())
+        }
+        other => other.to_string(),
+    };
+    BackupError::Refused(format!("{why}; the restore goes on with the next command that finds it can"))
+}
+
 impl Journal {
     /// The one that is there, if one is.
     ///
@@ -102,11 +114,6 @@ impl Journal {
     /// # Errors
     /// When a file cannot be moved; the journal stays then, and the next one goes on.
     pub fn carry_out(&self, data_root: &Path, step: Step<'_>) -> Result<Option<PathBuf>, BackupError> {
-        let unfinished = |error: BackupError| {
-            BackupError::Refused(format!(
-                "{error}; the restore goes on with the next command that finds it can"
-            ))
-        };
         self.move_all(step).map_err(unfinished)?;
         for folder in &self.staging {
             files::remove_folder(folder)?;
@@ -142,6 +149,7 @@ impl Journal {
     /// # Errors
     /// When something of it cannot be removed.
     pub fn discard(&self, data_root: &Path) -> Result<(), BackupError> {
+        files::remove(&data_root.join(DRAFT))?;
         for folder in self.staging.iter().chain(&self.keeping) {
             files::remove_folder(folder)?;
         }

@@ -195,6 +195,7 @@ impl Now {
         });
         match read {
             Ok(now) => Ok(now),
+            Err(error @ StorageError::Full(_)) => Err(error.into()),
             Err(_) if is_revived => Ok(Self::Unreadable),
             Err(error) => Err(BackupError::Refused(format!(
                 "which keys were revoked since the backup cannot be told, because the database that is there cannot be read: \
@@ -217,9 +218,15 @@ impl Now {
         if is_still {
             return Ok(());
         }
-        Err(BackupError::Refused(
-            "keys were changed while the backup was read; nothing was restored: do it again".to_owned(),
-        ))
+        Err(changed())
+    }
+
+    /// How often something was changed, as far as that is known.
+    pub fn counter(&self) -> Option<i64> {
+        match self {
+            Self::Known(known) => Some(known.counter),
+            Self::Nothing | Self::Unreadable => None,
+        }
     }
 
     /// Has the database that is laid ready hold the keys as they shall be, and gives what became of them.
@@ -299,6 +306,13 @@ impl Now {
             Err(never) => match never {},
         })
     }
+}
+
+/// That a key was changed while nobody may.
+pub fn changed() -> BackupError {
+    BackupError::Refused(
+        "keys were changed while the backup was read; nothing was restored: do it again".to_owned(),
+    )
 }
 
 /// What became of a key that was taken when the backup was made. What is there may be the older of the two: only what ends the key

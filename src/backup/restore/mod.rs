@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 pub use journal::is_pending;
-use journal::{Journal, Server};
+use journal::{Journal, Server, unfinished};
 use keys::Now;
 pub use keys::{Against, Keys, Named, foresee_keys};
 use stage::Stage;
@@ -142,7 +142,8 @@ pub fn restore(
         stage.put_secrets(places, secrets)?;
     }
     let aside = server.as_ref().map(|server| server.aside.clone());
-    let swap = server.zip(target.server());
+    let counter = keys.as_ref().and_then(|(_, now)| now.counter());
+    let swap = server.zip(target.server()).map(|(server, storage)| Swap { server, storage, counter });
     let keys =
         keys.map(|(keys, now)| now.check_still(places, request.revive_keys).map(|()| keys)).transpose()?;
     let kept = commit(places, stage, swap, &database, told, step)?;
@@ -185,7 +186,7 @@ pub fn reset(
         Target::Server(storage) => Some(Server::new(storage, &stamp)),
     };
     let aside = server.as_ref().map(|server| server.aside.clone());
-    let swap = server.zip(target.server());
+    let swap = server.zip(target.server()).map(|(server, storage)| Swap { server, storage, counter: None });
     Ok((commit(places, stage, swap, &database, told, step)?, aside))
 }
 
@@ -269,34 +270,51 @@ fn check_origin(places: &Places, request: &Request<'_>, taken: &Taken) -> Result
     )))
 }
 
+/// A database server, to be filled.
+struct Swap<'a> {
+    server: Server,
+    storage: &'a Storage,
+    /// How often something of its keys and the like was changed; if more often then, it is not filled.
+    counter: Option<i64>,
+}
+
 /// From here on it counts.
 fn commit(
     places: &Places,
     stage: Stage,
-    swap: Option<(Server, &Storage)>,
+    swap: Option<Swap<'_>>,
     database: &Path,
     told: Told<'_>,
     step: Step<'_>,
 ) -> Result<Option<PathBuf>, BackupError> {
     told(Progress::Doing("keeping what was there"));
-    let (server, storage) = swap.unzip();
+    let (server, storage) = swap.map(|swap| (swap.server, (swap.storage, swap.counter))).unzip();
     let mut journal = stage.into_journal(places, server, step)?;
     step();
-    journal.write(&places.data_root)?;
+    if let Err(error) = journal.write(&places.data_root) {
+        if is_pending(&places.data_root) {
+            return Err(unfinished(error));
+        }
+        journal.discard(&places.data_root)?;
+        return Err(error);
+    }
     step();
-    if let (Some(server), Some(storage)) = (&journal.server, storage) {
+    if let (Some(server), Some((storage, counter))) = (&journal.server, storage) {
         told(Progress::Doing("filling the database"));
-        let filled = replace(storage, database, &server.aside, &|rows| told(Progress::Rows(rows)));
-        if let Err(error) = filled {
+        let filled = replace(storage, database, &server.aside, counter, &|rows| told(Progress::Rows(rows)));
+        let refusal = match filled {
+            Ok(true) => None,
+            Ok(false) => Some(keys::changed()),
             // A connection that broke at the very end leaves open whether it was done.
-            if !is_replaced(storage, &server.aside)? {
-                journal.discard(&places.data_root)?;
-                return Err(error.into());
-            }
+            Err(error) => (!is_replaced(storage, &server.aside)?).then(|| error.into()),
+        };
+        if let Some(refusal) = refusal {
+            journal.discard(&places.data_root)?;
+            return Err(refusal);
         }
         step();
         journal.is_committed = true;
-        journal.write(&places.data_root)?;
+        journal.write(&places.data_root).map_err(unfinished)?;
         step();
     }
     told(Progress::Doing("putting everything in its place"));
@@ -402,7 +420,7 @@ pub fn recover(places: &Places, _owned: &Owned) -> Result<Option<Recovered>, Bac
             return Ok(Some(Recovered::Undone));
         }
         journal.is_committed = true;
-        journal.write(&places.data_root)?;
+        journal.write(&places.data_root).map_err(unfinished)?;
     }
     journal.carry_out(&places.data_root, &|| ())?;
     Ok(Some(Recovered::Finished))

@@ -298,6 +298,7 @@ pub fn exit_of(error: &BackupError) -> Exit {
         BackupError::Empty(_)
         | BackupError::Missing(_)
         | BackupError::Damaged { .. }
+        | BackupError::Ledger { .. }
         | BackupError::Tampered(_)
         | BackupError::Newer { .. }
         | BackupError::Refused(_) => Exit::Failure,

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::backup::restore::{Against, Keys, Named, Restored};
 use crate::backup::shelf::Listed;
 use crate::backup::{Authenticity, Drilled, Made, Manifest, Places, Verified};
+use crate::storage::history::Report;
 
 /// Keys in one line.
 const KEYS_SHOWN: usize = 20;
@@ -65,14 +66,27 @@ pub fn drilled(drilled: &Drilled, json: bool) -> String {
     if json {
         let mut told = told(&drilled.verified, "drilled");
         put(&mut told, "callsRead", drilled.calls_read.into());
+        put(&mut told, "ledger", json!(drilled.ledger));
         return told.to_string();
     }
-    format!(
-        "{} was restored into scratch and is sound: {} rows, the history answers{}",
+    let Report { rows, unchained, unproved, .. } = &drilled.ledger;
+    let mut text = format!(
+        "{} was restored into scratch and is sound: {} rows, the history answers, the {rows} rows of the ledger are as they were \
+         written{}",
         drilled.verified.path.display(),
         drilled.rows,
         remarks(&drilled.verified)
-    )
+    );
+    if *unchained > 0 {
+        let _infallible = write!(
+            text,
+            "; {unchained} of these are older than the chain, so that nothing can be told of them"
+        );
+    }
+    if *unproved > 0 {
+        let _infallible = write!(text, "; {unproved} checkpoints could not be proved, for want of their key");
+    }
+    text
 }
 
 /// A backup that was taken out into a folder.

@@ -1,4 +1,4 @@
-//! What a check finds: what is amiss, why that matters, and the command that mends it. Must not know checks.
+//! What a check finds: what is amiss, why that matters, and the command that mends it, or the next step. Must not know checks.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -118,7 +118,7 @@ pub struct Finding {
     pub what: String,
     /// Why it matters.
     pub why: &'static str,
-    /// What mends it.
+    /// The command that mends it; where none could, what to do next. One that only looks is neither.
     pub command: String,
     /// What `--fix` does, if it is ours to mend.
     pub mend: Option<Mend>,
@@ -181,6 +181,17 @@ impl Finding {
             "fixFailed": failed,
         })
     }
+}
+
+/// What opens a file where its fault stands.
+pub fn edits(path: &Path, line: Option<&str>) -> String {
+    let at = line.map(|line| format!("+{line} ")).unwrap_or_default();
+    format!("${{EDITOR:-vi}} {at}{}", quoted(path))
+}
+
+/// What has the file system written to again on which this lies.
+pub fn remounts(path: &Path) -> String {
+    format!("sudo mount -o remount,rw \"$(findmnt -n -o TARGET -T {})\"", quoted(path))
 }
 
 /// A path as a shell takes it for one word.

@@ -26,7 +26,7 @@ pub fn of(
 ) -> anyhow::Result<Vec<Call>> {
     let mut shown = config.clone();
     shown.access.api_key = key.cloned();
-    let tools = match (Client::within(args.timeout, &shown, Some(url)).tools(), Era::from(args.era)) {
+    let tools = match (Client::at(args.timeout, &shown, url).tools(), Era::from(args.era)) {
         (Ok(tools), _) => Some(tools),
         // One that speaks with sessions alone is loaded all the same; what it offers shows when it is called.
         (Err(_), Era::Legacy) => None,

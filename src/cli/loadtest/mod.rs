@@ -18,14 +18,15 @@ use clap::ValueEnum;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::remote::{ClientError, is_own, url_of};
+use super::remote::{ClientError, is_own};
+use super::whereabouts::Whereabouts;
 use super::{Exit, output, progress};
 use crate::config::{Config, Loaded, Secret};
 use crate::loadtest::{Era, LoadError, Plan, Target};
 
 pub const EXAMPLES: &str = "\
 Examples:
-  waygate-mcp loadtest                                          the server that the configuration starts
+  waygate-mcp loadtest                                          the server that runs here
   waygate-mcp loadtest http://127.0.0.1:9000/mcp --tool echo --arg message=hello
   waygate-mcp loadtest --tool echo --arg 'message={payload}' --payload-bytes 2048 --connections 64
   waygate-mcp loadtest --rate 2000 --ramp 10s --duration 60s    as they come, not as fast as they are answered
@@ -55,7 +56,7 @@ enum EraName {
 /// What load, on whom.
 #[derive(Debug, Clone, clap::Args)]
 pub struct LoadtestArgs {
-    /// The server's MCP endpoint, in place of the one that the configuration starts
+    /// The server's MCP endpoint, in place of that of the one that runs on the data folder, or at the configured address
     #[arg(value_name = "URL", conflicts_with = "sweep_workers")]
     url: Option<String>,
     /// How it is spoken to
@@ -176,11 +177,13 @@ fn load(
     if !args.sweep_workers.is_empty() {
         return sweep::run(args, config, runtime, json);
     }
-    if args.url.is_none() && config.server.port == 0 {
-        return Err(usage("server.port is 0, so the port is not known; name the server's URL"));
-    }
+    let Some(url) = args.url.clone().map_or_else(|| url_here(config), |url| Ok(Some(url)))? else {
+        let root = config.server.data_dir.display();
+        return Err(usage(&format!(
+            "no server runs on {root}, and server.port is 0, so that its port is not known; start one, or name its URL"
+        )));
+    };
     let sheets = [sheet::Sheet::new(args.csv.as_deref())?, sheet::Sheet::new(args.report.as_deref())?];
-    let url = args.url.clone().unwrap_or_else(|| url_of(config));
     let target = runtime.block_on(Target::find(&url, args.allow_remote))?;
     let key = key_of(args, config, &url, target.is_near())?;
     let calls = calls::of(args, config, key.as_ref(), &url)?;
@@ -201,6 +204,11 @@ fn load(
         output::print(&output::for_stdout(&show::table(&results)))?;
     }
     Ok(if results.is_well() { Exit::Ok } else { Exit::Failure })
+}
+
+/// Where the server of the data folder is, or else would be.
+fn url_here(config: &Config) -> Result<Option<String>, ClientError> {
+    Ok(Whereabouts::of(config)?.url().map(str::to_owned))
 }
 
 fn usage(why: &str) -> anyhow::Error {
@@ -245,7 +253,7 @@ impl From<EraName> for Era {
 /// The key of the file that is named; else that of the configuration, for servers of this machine and for its own.
 fn key_of(args: &LoadtestArgs, config: &Config, url: &str, is_near: bool) -> anyhow::Result<Option<Secret>> {
     let Some(path) = &args.key_file else {
-        return Ok(config.access.api_key.clone().filter(|_| is_near || is_own(url, config)));
+        return Ok(config.access.api_key.clone().filter(|_| is_near || is_own(url, config, None)));
     };
     let size = std::fs::metadata(path).map(|file| file.len());
     let text = size.and_then(|size| match size {

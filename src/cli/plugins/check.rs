@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::files::PluginsFolder;
 use super::list::table;
 use crate::app::Builder;
+use crate::app::plugins::builtins::unknown;
 use crate::app::plugins::check::{Checked, check_plugin};
 use crate::cli::{Exit, output};
 use crate::config::plugin::{McpServer, PluginFile, PluginKind, open_secrets, read_file};
@@ -21,7 +22,7 @@ Examples:
   waygate-mcp plugins check github --json
 
 The server is started or connected to, asked what it offers, and left again; no running Waygate notices. A bundle is only
-read. The exit code is 78 when the file is not as it should be, 1 when the server does not start, and 0 when it does.
+read, and so is what is said of a built-in plugin. The exit code is 78 when the file is not as it should be, 1 when the server does not start, and 0 when it does.
 ";
 
 /// Characters of a description that are shown.
@@ -51,8 +52,19 @@ pub fn check(
         Ok(file) => file,
         Err(faults) => return refuse(&path, &faults, json),
     };
-    let PluginKind::Mcp(server) = &file.kind else {
-        return tell_bundle(&name, &path, json);
+    let server = match &file.kind {
+        PluginKind::Mcp(server) => server,
+        PluginKind::Bundle(_) => return tell_read(&name, "bundle", &path, json),
+        PluginKind::Builtin(_) => {
+            let mut names = builder.plugin_names(config);
+            if names.any(|other| other == name) {
+                return tell_read(&name, "builtin", &path, json);
+            }
+            let mut faults = Faults::default();
+            let place = path.file_name().unwrap_or_default().to_string_lossy();
+            faults.add(place, unknown(&name, builder.plugin_names(config)));
+            return refuse(&path, &faults, json);
+        }
     };
     let tried = try_server(builder, config, &name, &path, server)?;
     if json {
@@ -63,11 +75,13 @@ pub fn check(
     Ok(if tried.is_ok() { Exit::Ok } else { Exit::Failure })
 }
 
-fn tell_bundle(name: &str, path: &Path, json: bool) -> anyhow::Result<Exit> {
+/// Of what is only read.
+fn tell_read(name: &str, kind: &str, path: &Path, json: bool) -> anyhow::Result<Exit> {
     if json {
-        output::print_json(&json!({"valid": true, "name": name, "kind": "bundle", "file": path}))?;
+        output::print_json(&json!({"valid": true, "name": name, "kind": kind, "file": path}))?;
     } else {
-        output::print(&format!("{} is valid: the bundle {name}", path.display()))?;
+        let what = if kind == "bundle" { "the bundle" } else { "what is different of the built-in plugin" };
+        output::print(&format!("{} is valid: {what} {name}", path.display()))?;
     }
     Ok(Exit::Ok)
 }

@@ -119,6 +119,7 @@ fn of_file(name: &str, file: &Result<PluginFile, Faults>) -> Vec<String> {
 fn kind(file: &PluginFile) -> &'static str {
     match file.kind {
         PluginKind::Mcp(_) => "mcp",
+        PluginKind::Builtin(_) => "builtin",
         PluginKind::Bundle(_) => "bundle",
     }
 }
@@ -129,6 +130,7 @@ fn place(file: &PluginFile) -> String {
         PluginKind::Bundle(bundle) => {
             bundle.plugins.iter().chain(&bundle.tools).cloned().collect::<Vec<_>>().join(", ")
         }
+        PluginKind::Builtin(_) => "the program itself".to_owned(),
         PluginKind::Mcp(server) => match &server.reach {
             Reach::Http(reach) => reach.url.split('?').next().unwrap_or_default().to_owned(),
             Reach::Stdio(reach) => reach.command.clone(),

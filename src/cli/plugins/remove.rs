@@ -1,11 +1,11 @@
-//! `plugins remove`: a plugin's file goes, and with it the plugin.
+//! `plugins remove`: a plugin's file goes, and with it the plugin; a built-in one stays, as the program has it.
 
 use serde_json::json;
 
 use super::files::PluginsFolder;
 use crate::cli::running::Running;
 use crate::cli::{Exit, output};
-use crate::config::plugin::check_name;
+use crate::config::plugin::{BUILT_INS, check_name};
 
 /// Removes the file and has that noticed.
 ///
@@ -13,7 +13,10 @@ use crate::config::plugin::check_name;
 /// When the file cannot be removed, or the server answers with an error.
 pub fn remove(name: &str, running: &Running, folder: &PluginsFolder, json: bool) -> anyhow::Result<Exit> {
     // A name with slashes would be a file elsewhere.
-    if let Err(sentence) = check_name(name) {
+    let is_built_in = BUILT_INS.contains(&name);
+    if let Err(sentence) = check_name(name)
+        && !is_built_in
+    {
         output::say(&format!("waygate-mcp: {sentence}"));
         return Ok(Exit::Usage);
     }

@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::fields::FileKind;
 use super::read::{Said, Value};
 use super::{
     Breaker, BundleFile, CacheScope, Credential, Curation, HttpReach, HttpTransport, Isolation, McpServer,
-    PluginFile, PluginKind, PluginLimits, Reach, Sandbox, Separator, StdioReach, Tls, ToolCuration,
+    PluginFile, PluginKind, PluginLimits, Reach, Sandbox, Separator, StdioReach, Tls, ToolCuration, Tuning,
 };
 use crate::config::Quota;
 use crate::config::values::Value as Plain;
@@ -22,9 +23,10 @@ pub const RESPONSE_MAX_BYTES: usize = 16 << 20;
 
 /// The file; none when it does not say where its server is.
 pub fn build(said: &Said) -> Option<PluginFile> {
-    let kind = match said.bundle {
-        true => PluginKind::Bundle(bundle(said)),
-        false => PluginKind::Mcp(Box::new(server(said)?)),
+    let kind = match said.kind {
+        FileKind::Bundle => PluginKind::Bundle(bundle(said)),
+        FileKind::Builtin => PluginKind::Builtin(Box::new(tuning(said))),
+        FileKind::Mcp => PluginKind::Mcp(Box::new(server(said)?)),
     };
     Some(PluginFile { name: said.name.clone(), enabled: said.truth("enabled").unwrap_or(true), kind })
 }
@@ -46,6 +48,8 @@ fn bundle(said: &Said) -> BundleFile {
 fn server(said: &Said) -> Option<McpServer> {
     let reach = reach(said)?;
     let isolation = said.text("isolation");
+    let tuning = tuning(said);
+    let uri_prefix = said.text("uri_prefix").unwrap_or_default();
     Some(McpServer {
         isolation: match (isolation.as_deref(), &reach) {
             (Some("shared"), _) | (None, Reach::Stdio(_)) => Isolation::Shared,
@@ -57,8 +61,8 @@ fn server(said: &Said) -> Option<McpServer> {
         session_idle: said.seconds("session_idle_seconds").unwrap_or(SESSION_IDLE),
         start_timeout: said.seconds("start_timeout_seconds").unwrap_or(START_TIMEOUT),
         response_max_bytes: said.size("response_max_bytes").unwrap_or(RESPONSE_MAX_BYTES),
-        limits: limits(said),
-        curation: curation(said),
+        limits: tuning.limits,
+        curation: tuning.over(&Curation { uri_prefix, front: true, ..Curation::default() }),
     })
 }
 
@@ -128,20 +132,20 @@ fn limits(said: &Said) -> PluginLimits {
     }
 }
 
-fn curation(said: &Said) -> Curation {
-    Curation {
-        plain: said.text("names").as_deref() == Some("plain"),
-        separator: match said.text("separator").as_deref() {
-            Some(".") => Separator::Dot,
+fn tuning(said: &Said) -> Tuning {
+    Tuning {
+        limits: limits(said),
+        plain: said.text("names").map(|word| word == "plain"),
+        separator: said.text("separator").map(|word| match &*word {
+            "." => Separator::Dot,
             _ => Separator::Underscores,
-        },
-        uri_prefix: said.text("uri_prefix").unwrap_or_default(),
+        }),
         instructions: said.text("instructions"),
         allow: said.list("allow"),
         deny: said.list("deny"),
-        hidden: said.truth("hidden").unwrap_or_default(),
+        hidden: said.truth("hidden"),
         cache_scope: said.text("cache_scope").as_deref().and_then(CacheScope::of),
-        front: said.truth("front").unwrap_or(true),
+        front: said.truth("front"),
         tools: tools(said),
     }
 }

@@ -7,20 +7,28 @@ use hyper::Uri;
 use hyper::header::{HeaderName, HeaderValue};
 use serde_json::Value as Json;
 
-use super::fields::Of;
+use super::fields::{FileKind, Of};
 use super::read::{Given, Said, Value};
 use super::{BUILT_INS, Credential, check_name, credential, is_name, pointer};
 use crate::config::checks::is_network;
 use crate::config::faults::Faults;
+use crate::config::values::Value as Plain;
 
 /// Checks all that was said; its types are right already.
 pub fn check(said: &Said, faults: &mut Faults) {
-    if let Err(sentence) = check_name(&said.name) {
+    // Which built-in plugins there are is the program's own to know.
+    if said.kind != FileKind::Builtin
+        && let Err(sentence) = check_name(&said.name)
+    {
         faults.add(&said.whole, sentence);
     }
-    if said.bundle {
-        check_bundle(said, faults);
-        return;
+    match said.kind {
+        FileKind::Bundle => return check_bundle(said, faults),
+        FileKind::Builtin => {
+            check_there(said, faults);
+            return check_curation(said, faults);
+        }
+        FileKind::Mcp => {}
     }
     check_reach(said, faults);
     check_program(said, faults);
@@ -28,6 +36,16 @@ pub fn check(said: &Said, faults: &mut Faults) {
     check_headers(said, faults);
     check_connection(said, faults);
     check_curation(said, faults);
+}
+
+/// What the program brings is taken away by no file.
+fn check_there(said: &Said, faults: &mut Faults) {
+    let is_off = |given: &&Given| given.value == Value::Plain(Plain::Truth(false));
+    if let Some(given) = said.find("enabled").filter(is_off) {
+        let sentence = "enabled is false, but a built-in plugin is not turned off here: write hidden = true to offer none of its tools; \
+                        the settings files.enabled and system.programs say whether those two are there";
+        faults.add(&given.place, sentence);
+    }
 }
 
 fn check_reach(said: &Said, faults: &mut Faults) {

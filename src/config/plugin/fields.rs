@@ -10,6 +10,8 @@ use crate::config::settings::{Fallback, Kind, Setting};
 pub enum Of {
     /// Every file.
     Any,
+    /// Every plugin: an MCP server, or a built-in plugin.
+    Plugin,
     /// An MCP server.
     Server,
     /// … that is a program.
@@ -18,6 +20,41 @@ pub enum Of {
     Url,
     /// A bundle.
     Bundle,
+}
+
+/// What a file describes, as its `kind` says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum FileKind {
+    /// An MCP server.
+    #[default]
+    Mcp,
+    /// What is different of a plugin that the program brings.
+    Builtin,
+    /// A bundle.
+    Bundle,
+}
+
+impl FileKind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Mcp, Self::Builtin, Self::Bundle];
+
+    /// In a file.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Mcp => "mcp",
+            Self::Builtin => "builtin",
+            Self::Bundle => "bundle",
+        }
+    }
+
+    /// In a sentence.
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Self::Mcp => "an MCP server",
+            Self::Builtin => "a built-in plugin",
+            Self::Bundle => "a bundle",
+        }
+    }
 }
 
 /// What a field takes.
@@ -50,8 +87,13 @@ pub struct Field {
 
 impl Field {
     /// Whether a file of this kind may have it.
-    pub fn is_for(&self, bundle: bool) -> bool {
-        self.of == Of::Any || (self.of == Of::Bundle) == bundle
+    pub fn is_for(&self, kind: FileKind) -> bool {
+        match self.of {
+            Of::Any => true,
+            Of::Plugin => kind != FileKind::Bundle,
+            Of::Server | Of::Program | Of::Url => kind == FileKind::Mcp,
+            Of::Bundle => kind == FileKind::Bundle,
+        }
     }
 
     /// As a setting, whose values are read in the same way; a credential's is never repeated.
@@ -66,8 +108,8 @@ impl Field {
 }
 
 /// The field with this key in files of this kind.
-pub fn by_key(key: &str, bundle: bool) -> Option<&'static Field> {
-    FIELDS.iter().find(|field| field.key == key && field.is_for(bundle))
+pub fn by_key(key: &str, kind: FileKind) -> Option<&'static Field> {
+    FIELDS.iter().find(|field| field.key == key && field.is_for(kind))
 }
 
 /// What a group of fields is about, in the order of the document.
@@ -77,6 +119,11 @@ pub const GROUPS: &[(Of, &str, &str)] = &[
         Of::Server,
         "Every MCP server",
         "`kind = \"mcp\"`. Exactly one of `url` and `command` says where it is.",
+    ),
+    (
+        Of::Plugin,
+        "Every plugin",
+        "Of an MCP server, and of a built-in plugin (`kind = \"builtin\"`): how it is used, and what of it is offered.",
     ),
     (Of::Program, "A program", "With `command`: Waygate starts it and speaks to it on its standard streams."),
     (Of::Url, "A URL", "With `url`: somebody else runs it."),
@@ -104,13 +151,13 @@ const fn from_to(min: u64, max: u64) -> Takes {
     Takes::Plain(Kind::Integer { min, max })
 }
 
-use Of::{Any, Bundle, Program, Server, Url};
+use Of::{Any, Bundle, Plugin, Program, Server, Url};
 use Takes::{Credential, Object};
 
 const BOOL: Takes = Takes::Plain(Kind::Bool);
 const TEXT: Takes = Takes::Plain(Kind::Text);
 const LIST: Takes = Takes::Plain(Kind::List);
-const KINDS: Takes = Takes::Plain(Kind::Words(&["mcp", "bundle"]));
+const KINDS: Takes = Takes::Plain(Kind::Words(&["mcp", "builtin", "bundle"]));
 const TRANSPORTS: Takes = Takes::Plain(Kind::Words(&["auto", "stdio", "http", "sse"]));
 const ISOLATIONS: Takes = Takes::Plain(Kind::Words(&["per_client", "shared"]));
 const NAMES: Takes = Takes::Plain(Kind::Words(&["prefixed", "plain"]));
@@ -125,9 +172,9 @@ const TIB: u64 = 1 << 40;
 #[rustfmt::skip] // a table: one field a paragraph, names first, sentence last
 pub const FIELDS: &[Field] = &[
     field("kind", Any, KINDS, "`\"mcp\"`",
-        "What the file describes: an MCP server, or a bundle."),
+        "What the file describes: an MCP server, what is different of a built-in plugin, or a bundle."),
     field("enabled", Any, BOOL, "`true`",
-        "Whether it is there at all."),
+        "Whether it is there at all; a built-in plugin is, and takes `true` alone."),
 
     field("url", Server, TEXT, "none",
         "Where the server is: `https://` or `http://`; keys belong into `headers`."),
@@ -143,59 +190,60 @@ pub const FIELDS: &[Field] = &[
         "A session that nobody used for so long is closed.").unit("seconds"),
     field("start_timeout_seconds", Server, from_to(1, 3600), "`30`",
         "How long it may take to start or connect, shake hands and list what it offers.").unit("seconds"),
-    field("timeout_seconds", Server, from_to(1, DAY), "`server.timeout_seconds`",
-        "A call that takes longer is given up and answered with an error.").unit("seconds"),
-    field("concurrency", Server, from_to(1, 100_000), "`plugins.concurrency`",
-        "Calls at once.").unit("calls"),
-    field("queue_max", Server, from_to(0, 1_000_000), "`plugins.queue_max`",
-        "Calls that may wait for a place; more are refused with 503.").unit("calls"),
-    field("queue_timeout_seconds", Server, from_to(1, DAY), "the call's deadline",
-        "How long a call may wait for a place.").unit("seconds"),
     field("response_max_bytes", Server, from_to(1024, GIB), "`16777216`",
         "A larger answer of the server is given up and becomes an error.").unit("bytes"),
     field("breaker.failures", Server, from_to(1, 1000), "`5`",
         "After so many failures in a row the plugin is left alone for a while.").unit("failures"),
     field("breaker.open_seconds", Server, from_to(1, DAY), "`30`",
         "How long that while is; then one call tries again.").unit("seconds"),
-    field("names", Server, NAMES, "`\"prefixed\"`",
-        "Whether its names get the plugin's name in front, as `github__create_issue`, or stay as they are."),
-    field("separator", Server, SEPARATORS, "`\"__\"`",
-        "What stands between the plugin's name and the tool's."),
     field("uri_prefix", Server, TEXT, "none",
         "Put before the URI of every resource."),
-    field("instructions", Server, TEXT, "the server's own",
-        "What a model should know to use it, in place of what the server says."),
-    field("allow", Server, LIST, "all",
-        "Globs over the server's own names of tools and prompts: only these are offered."),
-    field("deny", Server, LIST, "none",
+
+    field("timeout_seconds", Plugin, from_to(1, DAY), "`server.timeout_seconds`",
+        "A call that takes longer is given up and answered with an error.").unit("seconds"),
+    field("concurrency", Plugin, from_to(1, 100_000), "`plugins.concurrency`",
+        "Calls at once.").unit("calls"),
+    field("queue_max", Plugin, from_to(0, 1_000_000), "`plugins.queue_max`",
+        "Calls that may wait for a place; more are refused with 503.").unit("calls"),
+    field("queue_timeout_seconds", Plugin, from_to(1, DAY), "the call's deadline",
+        "How long a call may wait for a place.").unit("seconds"),
+    field("names", Plugin, NAMES, "`\"prefixed\"`",
+        "Whether its names get the plugin's name in front, as `github__create_issue`, or stay as they are."),
+    field("separator", Plugin, SEPARATORS, "`\"__\"`",
+        "What stands between the plugin's name and the tool's."),
+    field("instructions", Plugin, TEXT, "the plugin's own",
+        "What a model should know to use it, in place of what the plugin says."),
+    field("allow", Plugin, LIST, "all",
+        "Globs over the plugin's own names of tools and prompts: only these are offered."),
+    field("deny", Plugin, LIST, "none",
         "Globs over the same: these are not offered, whatever `allow` says."),
-    field("hidden", Server, BOOL, "`false`",
+    field("hidden", Plugin, BOOL, "`false`",
         "Whether tools are left out unless `hidden = false` is said of them."),
-    field("cache_scope", Server, CACHE_SCOPES, "as the server says, else `\"private\"`",
+    field("cache_scope", Plugin, CACHE_SCOPES, "as the plugin says, else `\"private\"`",
         "For whom its answers are kept that may be: for the same caller alone (`private`), for all (`public`), or for nobody (`none`); see [the cache](cache.md)."),
-    field("front", Server, BOOL, "`true`",
+    field("front", Plugin, BOOL, "`true`",
         "Whether it is also served alone at `/mcp/NAME`, with its own names."),
-    field("tools.*.rename", Server, TEXT, "none",
-        "Another name for the tool that the server calls `*`."),
-    field("tools.*.description", Server, TEXT, "the server's own",
-        "What the tool does, in place of what the server says."),
-    field("tools.*.annotations", Server, Object, "the server's own",
+    field("tools.*.rename", Plugin, TEXT, "none",
+        "Another name for the tool that the plugin calls `*`."),
+    field("tools.*.description", Plugin, TEXT, "the plugin's own",
+        "What the tool does, in place of what the plugin says."),
+    field("tools.*.annotations", Plugin, Object, "the plugin's own",
         "Put over the tool's annotations, as `{ readOnlyHint = true }`."),
-    field("tools.*.hidden", Server, BOOL, "as `hidden` says",
+    field("tools.*.hidden", Plugin, BOOL, "as `hidden` says",
         "Whether the tool is left out."),
-    field("tools.*.timeout_seconds", Server, from_to(1, DAY), "`timeout_seconds`",
+    field("tools.*.timeout_seconds", Plugin, from_to(1, DAY), "`timeout_seconds`",
         "How long a call of the tool may take.").unit("seconds"),
-    field("tools.*.requests_per_minute", Server, LIMIT, "no limit",
+    field("tools.*.requests_per_minute", Plugin, LIMIT, "no limit",
         "Calls of it a minute, of all callers together; more are refused with 429.").unit("calls"),
-    field("tools.*.burst", Server, LIMIT, "as many as a minute gives",
+    field("tools.*.burst", Plugin, LIMIT, "as many as a minute gives",
         "How many of them may come at once.").unit("calls"),
-    field("tools.*.concurrent", Server, LIMIT, "no limit",
+    field("tools.*.concurrent", Plugin, LIMIT, "no limit",
         "Calls of it at once, of all callers together; more are refused with 429.").unit("calls"),
-    field("tools.*.cache_seconds", Server, from_to(0, DAY), "as the server says",
+    field("tools.*.cache_seconds", Plugin, from_to(0, DAY), "as the plugin says",
         "How long answers of the tool are kept, if it is read-only by its annotations; 0 is not at all.").unit("seconds"),
-    field("tools.*.cache_scope", Server, CACHE_SCOPES, "`cache_scope`",
+    field("tools.*.cache_scope", Plugin, CACHE_SCOPES, "`cache_scope`",
         "For whom they are kept."),
-    field("tools.*.redact", Server, LIST, "none",
+    field("tools.*.redact", Plugin, LIST, "none",
         "JSON pointers into its arguments, as `/card/number` or `/items/*/secret`, where `*` is every element or member: the history has `(hidden)` in place of what stands there, whatever it is."),
 
     field("args", Program, LIST, "`[]`",
@@ -257,9 +305,7 @@ mod tests {
         for (at, field) in FIELDS.iter().enumerate() {
             let same = |other: &Field| {
                 other.key == field.key
-                    && [false, true]
-                        .map(|bundle| other.is_for(bundle) && field.is_for(bundle))
-                        .contains(&true)
+                    && FileKind::ALL.iter().any(|kind| other.is_for(*kind) && field.is_for(*kind))
             };
             assert!(!FIELDS[at + 1..].iter().any(same), "{}", field.key);
             assert!(field.sentence.ends_with('.'), "{}", field.key);

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value as Json};
 
+use super::fields::FileKind;
 use super::read::Said;
 use super::{BUILT_INS, Credential, NAME_CHARACTERS_MAX, PluginFile, PluginKind, Reach, credential, json};
 use crate::config::faults::Faults;
@@ -220,7 +221,7 @@ impl Reader<'_> {
             self.said.say(key, "", Plain::Text(text.to_owned()), place);
             return;
         }
-        self.said.broken.extend(super::fields::by_key(key, false).map(|field| field.key));
+        self.said.broken.extend(super::fields::by_key(key, FileKind::Mcp).map(|field| field.key));
     }
 
     fn args(&mut self, items: &[Json], place: String) {

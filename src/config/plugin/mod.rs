@@ -13,12 +13,14 @@ mod json;
 pub mod pointer;
 mod read;
 mod render;
+mod tuning;
 
 pub use credential::Piece;
 pub use folder::{Folder, path_of, read_file, read_folder};
 pub use import::{Imported, Imports, import, open_secrets};
 pub use read::{Said, parse};
 pub use render::render;
+pub use tuning::Tuning;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -28,7 +30,7 @@ use serde_json::Value;
 
 use super::Quota;
 
-/// Plugins of the binary: no file can have one of these names.
+/// Plugins of the binary: no server and no bundle can have one of these names.
 pub const BUILT_INS: [&str; 3] = ["files", "system", "waygate"];
 
 /// What stands where the name of a plugin stands in `/plugins/{name}`, and is none.
@@ -50,7 +52,9 @@ pub fn is_name(name: &str) -> bool {
 /// What is wrong with it, and what a name is.
 pub fn check_name(name: &str) -> Result<(), String> {
     if BUILT_INS.contains(&name) {
-        return Err(format!("{name} is the name of a built-in plugin; take another"));
+        return Err(format!(
+            "{name} is the name of a built-in plugin; take another, or write kind = \"builtin\" to say how that one is used"
+        ));
     }
     if name == RELOAD {
         return Err(format!("{name:?} is what /plugins/{name} does; take another name"));
@@ -80,6 +84,8 @@ pub struct PluginFile {
 pub enum PluginKind {
     /// An MCP server.
     Mcp(Box<McpServer>),
+    /// What is different of a plugin that the program brings.
+    Builtin(Box<Tuning>),
     /// A named part of all that is offered.
     Bundle(BundleFile),
 }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value as Json};
 use toml::de::{DeTable, DeValue};
 
 use super::PluginFile;
-use super::fields::{FIELDS, Field, Takes, by_key};
+use super::fields::{FIELDS, Field, FileKind, Takes, by_key};
 use crate::config::faults::{Faults, did_you_mean};
 use crate::config::layers::{in_order, line_of};
 use crate::config::values::{self, Value as Plain};
@@ -40,8 +40,8 @@ pub struct Said {
     pub name: String,
     /// The place of what is missing.
     pub whole: String,
-    /// Whether it is a bundle.
-    pub bundle: bool,
+    /// What it is.
+    pub kind: FileKind,
     /// What was said.
     pub given: Vec<Given>,
     /// Keys of fields that were said in vain, so that no second fault follows from the first.
@@ -58,7 +58,7 @@ impl Said {
 
     /// Says one thing of an MCP server; `name` stands for the `*` of the key.
     pub fn say(&mut self, key: &str, name: &str, value: Plain, place: impl Into<String>) {
-        if let Some(field) = by_key(key, false) {
+        if let Some(field) = by_key(key, FileKind::Mcp) {
             let (name, value) = (name.to_owned(), Value::Plain(value));
             self.given.push(Given { field, name, value, place: place.into() });
         }
@@ -69,7 +69,7 @@ impl Said {
     /// # Errors
     /// What is wrong with it.
     pub fn type_in(&mut self, key: &str, text: &str, flag: &str) -> Result<(), String> {
-        let Some(field) = by_key(key, false) else { return Ok(()) };
+        let Some(field) = by_key(key, FileKind::Mcp) else { return Ok(()) };
         let value = values::of_text(&field.as_setting(), text).map_err(|why| format!("{flag}: {why}"))?;
         match value {
             Some(value) => self.say(key, "", value, flag),
@@ -144,11 +144,14 @@ pub fn parse(name: &str, text: &str) -> Result<PluginFile, Faults> {
     }
     let table = document.get_ref();
     if let Some((key, value)) = table.get_key_value("kind")
-        && let Some(field) = by_key("kind", false)
+        && let Some(field) = by_key("kind", FileKind::Mcp)
     {
         let place = reader.place(key.span().start);
         match values::of_toml(&field.as_setting(), value.get_ref()) {
-            Ok(kind) => reader.said.bundle = kind == Plain::Text("bundle".to_owned()),
+            Ok(word) => {
+                let is_it = |kind: &FileKind| word == Plain::Text(kind.name().to_owned());
+                reader.said.kind = FileKind::ALL.into_iter().find(is_it).unwrap_or_default();
+            }
             // Which fields there are depends on it.
             Err(sentence) => {
                 reader.said.faults.add(place, sentence);
@@ -181,7 +184,7 @@ impl Reader<'_> {
                 false => (format!("{prefix}{word}"), name),
             };
             let inner = format!("{path}.");
-            if let Some(field) = by_key(&path, self.said.bundle) {
+            if let Some(field) = by_key(&path, self.said.kind) {
                 self.value(field, name, value.get_ref(), place);
             } else if !self.holds(&inner) {
                 let sentence = self.unknown(prefix, &path, name);
@@ -197,7 +200,7 @@ impl Reader<'_> {
 
     /// Whether any field of this kind of file begins so.
     fn holds(&self, prefix: &str) -> bool {
-        FIELDS.iter().any(|field| field.is_for(self.said.bundle) && field.key.starts_with(prefix))
+        FIELDS.iter().any(|field| field.is_for(self.said.kind) && field.key.starts_with(prefix))
     }
 
     fn value(&mut self, field: &'static Field, name: &str, value: &DeValue<'_>, place: String) {
@@ -225,23 +228,22 @@ impl Reader<'_> {
     }
 
     fn unknown(&self, prefix: &str, path: &str, name: &str) -> String {
-        let bundle = self.said.bundle;
+        let own = self.said.kind;
         let key = shown(path, name);
         let begins = format!("{path}.");
-        if FIELDS
-            .iter()
-            .any(|field| field.is_for(!bundle) && (field.key == path || field.key.starts_with(&begins)))
-        {
-            return match bundle {
-                true => format!(
-                    "{key} belongs to an MCP server, and this is a bundle; remove it, or write kind = \"mcp\""
-                ),
-                false => format!(
-                    "{key} belongs to a bundle, and this is an MCP server; remove it, or write kind = \"bundle\""
-                ),
-            };
+        let has = |kind: &FileKind| {
+            let is_it = |field: &&Field| field.key == path || field.key.starts_with(&begins);
+            FIELDS.iter().filter(is_it).any(|field| field.is_for(*kind))
+        };
+        if let Some(other) = FileKind::ALL.into_iter().find(has) {
+            return format!(
+                "{key} belongs to {}, and this is {}; remove it, or write kind = {:?}",
+                other.in_words(),
+                own.in_words(),
+                other.name()
+            );
         }
-        let siblings = FIELDS.iter().filter(|field| field.is_for(bundle)).filter_map(|field| {
+        let siblings = FIELDS.iter().filter(|field| field.is_for(own)).filter_map(|field| {
             let word = field.key.strip_prefix(prefix)?.split('.').next()?;
             Some(shown(&format!("{prefix}{word}"), name))
         });

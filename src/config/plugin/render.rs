@@ -8,8 +8,8 @@ use serde_json::Value as Json;
 
 use super::build::{RESPONSE_MAX_BYTES, SESSION_IDLE, SESSIONS_MAX, START_TIMEOUT};
 use super::{
-    Breaker, BundleFile, CacheScope, Credential, Curation, HttpReach, HttpTransport, Isolation, McpServer,
-    PluginFile, PluginKind, PluginLimits, Reach, Sandbox, Separator, StdioReach, Tls, ToolCuration,
+    Breaker, BundleFile, CacheScope, Credential, HttpReach, HttpTransport, Isolation, McpServer, PluginFile,
+    PluginKind, PluginLimits, Reach, Sandbox, Separator, StdioReach, Tls, ToolCuration, Tuning,
 };
 use crate::config::Quota;
 
@@ -21,6 +21,10 @@ pub fn render(file: &PluginFile) -> String {
             text.line("kind", "\"mcp\"");
             text.unless(file.enabled, "enabled", "false");
             text.server(server);
+        }
+        PluginKind::Builtin(tuning) => {
+            text.line("kind", "\"builtin\"");
+            text.tuning(tuning);
         }
         PluginKind::Bundle(bundle) => {
             text.line("kind", "\"bundle\"");
@@ -46,6 +50,12 @@ impl Text {
     }
 
     fn number(&mut self, name: &str, value: Option<u64>) {
+        if let Some(value) = value {
+            self.line(name, &value.to_string());
+        }
+    }
+
+    fn truth(&mut self, name: &str, value: Option<bool>) {
         if let Some(value) = value {
             self.line(name, &value.to_string());
         }
@@ -101,13 +111,21 @@ impl Text {
             "start_timeout_seconds",
             server.start_timeout.as_secs(),
         );
-        self.limits(&server.limits);
         self.unless(
             server.response_max_bytes == RESPONSE_MAX_BYTES,
             "response_max_bytes",
             server.response_max_bytes,
         );
-        self.curation(&server.curation);
+        self.breaker(server.limits.breaker);
+        let curation = &server.curation;
+        self.unless(curation.uri_prefix.is_empty(), "uri_prefix", quoted(&curation.uri_prefix));
+        let mut tuning = Tuning::of(server.limits, curation);
+        // What is the default of a server.
+        tuning.plain = tuning.plain.filter(|plain| *plain);
+        tuning.separator = tuning.separator.filter(|separator| *separator == Separator::Dot);
+        tuning.hidden = tuning.hidden.filter(|hidden| *hidden);
+        tuning.front = tuning.front.filter(|front| !front);
+        self.tuning(&tuning);
     }
 
     fn http(&mut self, reach: &HttpReach) {
@@ -158,7 +176,10 @@ impl Text {
         self.number("concurrency", limits.concurrency.map(|calls| calls as u64));
         self.number("queue_max", limits.queue_max.map(|calls| calls as u64));
         self.number("queue_timeout_seconds", seconds(limits.queue_timeout));
-        let (Breaker { failures, open }, default) = (limits.breaker, Breaker::default());
+    }
+
+    fn breaker(&mut self, breaker: Breaker) {
+        let (Breaker { failures, open }, default) = (breaker, Breaker::default());
         let mut members = Vec::new();
         if failures != default.failures {
             members.push(("failures", failures.to_string()));
@@ -169,17 +190,18 @@ impl Text {
         self.table("breaker", &members);
     }
 
-    fn curation(&mut self, curation: &Curation) {
-        self.unless(!curation.plain, "names", "\"plain\"");
-        self.unless(curation.separator == Separator::Underscores, "separator", "\".\"");
-        self.unless(curation.uri_prefix.is_empty(), "uri_prefix", quoted(&curation.uri_prefix));
-        self.text("instructions", curation.instructions.as_deref());
-        self.list("allow", &curation.allow);
-        self.list("deny", &curation.deny);
-        self.unless(!curation.hidden, "hidden", "true");
-        self.text("cache_scope", curation.cache_scope.map(CacheScope::name));
-        self.unless(curation.front, "front", "false");
-        for (name, tool) in &curation.tools {
+    fn tuning(&mut self, tuning: &Tuning) {
+        self.limits(&tuning.limits);
+        self.text("names", tuning.plain.map(|plain| if plain { "plain" } else { "prefixed" }));
+        let separator = |separator| if separator == Separator::Dot { "." } else { "__" };
+        self.text("separator", tuning.separator.map(separator));
+        self.text("instructions", tuning.instructions.as_deref());
+        self.list("allow", &tuning.allow);
+        self.list("deny", &tuning.deny);
+        self.truth("hidden", tuning.hidden);
+        self.text("cache_scope", tuning.cache_scope.map(CacheScope::name));
+        self.truth("front", tuning.front);
+        for (name, tool) in &tuning.tools {
             let _infallible = write!(self.0, "\n[tools.{}]\n", key(name));
             self.tool(tool);
         }
@@ -191,7 +213,7 @@ impl Text {
         if let Some(annotations) = &tool.annotations {
             self.line("annotations", &of_json(annotations));
         }
-        self.unless(tool.hidden.is_none(), "hidden", tool.hidden.unwrap_or_default());
+        self.truth("hidden", tool.hidden);
         self.number("timeout_seconds", tool.timeout.map(|timeout| timeout.as_secs()));
         self.quota(tool.quota);
         self.number("cache_seconds", tool.cache.map(|cache| cache.as_secs()));

@@ -8,19 +8,15 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use serde::Deserialize;
 use serde_json::json;
-use tokio::sync::broadcast;
 
-use crate::plugins::{Change, Context, Inventory, Outcome, Plugin, PluginError, Request};
+use crate::plugins::{Context, Inventory, Outcome, Plugin, PluginError, Request};
 use crate::protocol::{Definition, content};
 
 /// How often it tells how far it is.
 const STEPS: u32 = 3;
 
 /// Gives back what it is given.
-pub struct Echo {
-    /// Never used: it offers the same for as long as it lives.
-    changes: broadcast::Sender<Change>,
-}
+pub struct Echo;
 
 #[derive(Deserialize)]
 struct Message<'a> {
@@ -31,7 +27,7 @@ struct Message<'a> {
 impl Echo {
     /// One.
     pub fn new() -> Arc<Self> {
-        Arc::new(Self { changes: broadcast::Sender::new(1) })
+        Arc::new(Self)
     }
 
     fn answer(request: &Request, context: &Context) -> Result<Outcome, PluginError> {
@@ -59,10 +55,6 @@ impl Plugin for Echo {
         });
         let echo = Definition::tool("echo", "Gives back the message it is given", schema).read_only();
         Inventory { tools: vec![echo], ..Inventory::default() }
-    }
-
-    fn changes(&self) -> broadcast::Receiver<Change> {
-        self.changes.subscribe()
     }
 
     fn handle(

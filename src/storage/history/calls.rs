@@ -130,6 +130,19 @@ pub struct Filter {
 /// Who has no key: most rows have this caller where there are no keys, and no index has them.
 pub(super) const ANONYMOUS: &str = "anonymous";
 
+/// What most rows are of, and what no index of methods has.
+const USUAL: &str = "tools/call";
+/// What took at least so long has an index of its own.
+pub(super) const SLOW_US: i64 = 100_000;
+
+/// Whether no row of the usual method can be meant.
+pub(super) fn is_rare(method: &str) -> bool {
+    match method.split_once('*') {
+        Some((begin, _)) => !USUAL.starts_with(begin),
+        None => method != USUAL,
+    }
+}
+
 /// Calls of one page when nothing is said.
 pub const LIMIT_DEFAULT: u32 = 50;
 /// Calls of one page at most.
@@ -265,6 +278,9 @@ macro_rules! wanted {
         }
         if let Some(method) = &filter.method {
             query = query.filter(spelled!("method", method, dialect));
+            if is_rare(method) {
+                query = query.filter(said!("method <> 'tools/call'"));
+            }
         }
         if let Some(status) = filter.status {
             query = query.filter($table::status.eq(status.name()));
@@ -300,6 +316,9 @@ macro_rules! wanted {
         }
         if let Some(us) = filter.slower_than_us {
             query = query.filter($table::duration_us.gt(us));
+            if us >= SLOW_US {
+                query = query.filter(said!("duration_us >= 100000 AND (duration_us >= 100000) = TRUE"));
+            }
         }
         // The first half of each place alone lets the index find it.
         if let Some(place) = filter.before {
@@ -400,6 +419,22 @@ pub fn last_id(connection: &mut DbConnection) -> QueryResult<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_method_is_looked_for_among_the_rare_ones_unless_it_may_be_the_usual_one() {
+        for (method, rare) in [
+            ("tools/call", false),
+            ("tools/*", false),
+            ("*", false),
+            ("*call", false),
+            ("tools/list", true),
+            ("resources/*", true),
+            ("tools/call*", false),
+            ("", true),
+        ] {
+            assert_eq!(is_rare(method), rare, "{method}");
+        }
+    }
 
     #[test]
     fn only_the_star_means_more_than_itself() {

@@ -15,7 +15,7 @@ use serde::{Serialize, Serializer};
 
 use super::super::DbConnection;
 use super::super::schema::command_history_calls;
-use super::calls::{ANONYMOUS, Cursor, Dialect, Filter, said, spelled, wanted};
+use super::calls::{ANONYMOUS, Cursor, Dialect, Filter, SLOW_US, is_rare, said, spelled, wanted};
 use super::{Kind, Status, rfc3339};
 
 /// Calls of one page: few enough that no statement takes long and no writer waits for the file to be tidied.

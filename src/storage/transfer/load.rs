@@ -5,15 +5,22 @@ use std::path::Path;
 use crate::storage::{Storage, StorageError};
 
 /// Has a database server hold what the copy at `from` holds, in place of what it has now, which moves into the schema
-/// `aside`; all in one transaction. `told` hears of rows copied so far.
+/// `aside`; all in one transaction. `told` hears of rows copied so far. With a `counter` of `generation`, only if it still stands
+/// so, and nobody moves it from then on: whether it was done.
 ///
 /// # Errors
 /// What the database says. Whether it was done all the same, [`is_replaced`] tells.
 #[cfg(all(feature = "sqlite", feature = "postgres"))]
-pub fn replace(storage: &Storage, from: &Path, aside: &str, told: &dyn Fn(u64)) -> Result<(), StorageError> {
+pub fn replace(
+    storage: &Storage,
+    from: &Path,
+    aside: &str,
+    counter: Option<i64>,
+    told: &dyn Fn(u64),
+) -> Result<bool, StorageError> {
     match storage.connect()? {
         crate::storage::DbConnection::Postgres(mut postgres) => {
-            on_server::replace(storage, &mut postgres, from, aside, told)
+            on_server::replace(storage, &mut postgres, (from, aside, counter), told)
         }
         crate::storage::DbConnection::Sqlite(_) => Err(no_server(storage)),
     }
@@ -42,8 +49,9 @@ pub fn replace(
     storage: &Storage,
     _from: &Path,
     _aside: &str,
+    _counter: Option<i64>,
     _told: &dyn Fn(u64),
-) -> Result<(), StorageError> {
+) -> Result<bool, StorageError> {
     Err(no_server(storage))
 }
 
@@ -67,15 +75,17 @@ mod on_server {
     use diesel::connection::{Connection as _, SimpleConnection as _};
     use diesel::pg::Pg;
     use diesel::sql_types::{Array, BigInt, Nullable, Text};
-    use diesel::{PgConnection, QueryResult, RunQueryDsl as _, SqliteConnection};
+    use diesel::{PgConnection, QueryDsl as _, QueryResult, RunQueryDsl as _, SqliteConnection};
 
     use super::super::tables::{self, Column, Holds, MIGRATIONS, Tables, Texts, quoted};
+    use crate::storage::schema::generation;
     use crate::storage::{DbConnection, Storage, StorageError, migrations};
 
     /// Rows that are written at once.
     const ROWS: i64 = 1_000;
 
     enum Failure {
+        Counter,
         Server(diesel::result::Error),
         File(diesel::result::Error),
         Storage(StorageError),
@@ -90,10 +100,9 @@ mod on_server {
     pub(super) fn replace(
         storage: &Storage,
         postgres: &mut PgConnection,
-        from: &Path,
-        aside: &str,
+        (from, aside, counter): (&Path, &str, Option<i64>),
         told: &dyn Fn(u64),
-    ) -> Result<(), StorageError> {
+    ) -> Result<bool, StorageError> {
         let shown = from.display().to_string();
         let mut file = crate::storage::at_file(from)?.connect()?;
         let DbConnection::Sqlite(sqlite) = &mut file else { return Err(super::no_server(storage)) };
@@ -101,6 +110,9 @@ mod on_server {
             postgres.batch_execute(
                 "SET LOCAL statement_timeout = '600s'; SET LOCAL idle_in_transaction_session_timeout = '600s'",
             )?;
+            if let Some(counter) = counter {
+                hold(postgres, counter)?;
+            }
             let wanted = tables::of_sqlite(sqlite).map_err(Failure::File)?;
             move_aside(postgres, &wanted, &views(sqlite).map_err(Failure::File)?, aside)?;
             migrations::run_within(postgres, storage.place()).map_err(Failure::Storage)?;
@@ -115,11 +127,20 @@ mod on_server {
             }
             Ok(())
         });
-        done.map_err(|failure| match failure {
-            Failure::Server(error) => storage.failed(&error),
-            Failure::File(error) => StorageError::of_query(&shown, &error),
-            Failure::Storage(error) => error,
-        })
+        match done {
+            Ok(()) => Ok(true),
+            Err(Failure::Counter) => Ok(false),
+            Err(Failure::Server(error)) => Err(storage.failed(&error)),
+            Err(Failure::File(error)) => Err(StorageError::of_query(&shown, &error)),
+            Err(Failure::Storage(error)) => Err(error),
+        }
+    }
+
+    /// Has the counter stand as it stood until the transaction ends: who changes a key raises it first, and waits then.
+    fn hold(postgres: &mut PgConnection, counter: i64) -> Result<(), Failure> {
+        postgres.batch_execute("LOCK TABLE generation IN ACCESS EXCLUSIVE MODE")?;
+        let now: i64 = generation::table.select(generation::counter).first(postgres)?;
+        if now == counter { Ok(()) } else { Err(Failure::Counter) }
     }
 
     pub(super) fn is_there(postgres: &mut PgConnection, schema: &str) -> QueryResult<bool> {

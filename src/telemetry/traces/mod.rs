@@ -20,7 +20,7 @@ use super::metrics::METRICS;
 use crate::config::Telemetry;
 
 /// How long a stop waits for the collector to take what is left.
-const FLUSH_WITHIN: Duration = Duration::from_secs(3);
+pub const FLUSH_WITHIN: Duration = Duration::from_secs(3);
 
 /// Whether anybody collects: looked at first, since it costs next to nothing.
 static IS_ON: AtomicBool = AtomicBool::new(false);

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::cli::doctor::finding::{Finding, quoted};
+use crate::cli::doctor::finding::{Finding, edits, quoted};
 use crate::cli::doctor::patient::Patient;
 
 /// Looks.
@@ -26,7 +26,7 @@ pub fn look(patient: &Patient) -> Vec<Finding> {
     }
     if patient.restore_is_pending() {
         let why = "what is there is neither the old state nor the new one until it is finished";
-        let what = "a restore was cut off";
+        let what = "a restore was cut off; the next verb that needs the settings finishes it";
         found.push(Finding::error("config.restore", what, why, "waygate-mcp status"));
     }
     found
@@ -37,12 +37,15 @@ fn command(place: &str) -> String {
     if let Some((file, line)) = place.rsplit_once(':')
         && line.bytes().all(|byte| byte.is_ascii_digit())
     {
-        return format!("${{EDITOR:-vi}} +{line} {}", quoted(Path::new(file)));
+        return edits(Path::new(file), Some(line));
     }
     if place.starts_with("WAYGATE_") || place == "DATABASE_URL" {
         return format!("unset {place}");
     }
-    "waygate-mcp config check".to_owned()
+    if place.starts_with("--") {
+        return format!("take {place} away, or give it what it takes: `waygate-mcp help serve` says what");
+    }
+    format!("mend {place}; `waygate-mcp config check` says when it is well")
 }
 
 #[cfg(test)]
@@ -53,6 +56,7 @@ mod tests {
     fn a_fault_is_mended_where_it_stands() {
         assert_eq!(command("/srv/.env:3"), "${EDITOR:-vi} +3 /srv/.env");
         assert_eq!(command("WAYGATE_PORT"), "unset WAYGATE_PORT");
-        assert_eq!(command("--port"), "waygate-mcp config check");
+        assert!(command("--port").starts_with("take --port away"));
+        assert!(command("/etc/waygate").starts_with("mend /etc/waygate"));
     }
 }

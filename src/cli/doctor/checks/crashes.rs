@@ -15,6 +15,12 @@ const RECENT: Duration = Duration::from_secs(86_400);
 /// How long a connection is waited for.
 const CONNECTION_WAIT: Duration = Duration::from_secs(5);
 
+/// What a server left behind that was killed is mended by the next one; whoever killed it is not.
+const ENDED: &str = "nothing of it needs mending: find out who ended it (`journalctl -k --since -1d` names a lack of memory), and \
+     have the calls made again that `waygate-mcp history list --since 1d --status interrupted` names";
+const REPORT: &str =
+    "report it with what `waygate-mcp doctor --bundle report.tar.zst` gathers; the part is at work again";
+
 /// Looks.
 pub fn look(patient: &Patient) -> Vec<Finding> {
     let mut found = Vec::new();
@@ -34,12 +40,7 @@ pub fn look(patient: &Patient) -> Vec<Finding> {
         }));
         found.extend(cut_off.unwrap_or_default().iter().map(|known| {
             let why = "what ends a server so ends it again: a kill, too little memory, a fault of ours";
-            Finding::warning(
-                "crashes.server",
-                told(patient, known),
-                why,
-                "waygate-mcp history list --status interrupted",
-            )
+            Finding::warning("crashes.server", told(patient, known), why, ENDED)
         }));
     }
     let actors = patient.page("/diagnostics/actors").and_then(|page| page.get("actors"));
@@ -56,7 +57,7 @@ pub fn look(patient: &Patient) -> Vec<Finding> {
             text("/lastPanic/message")
         );
         let why = "it is a fault of ours, and costs the requests that it had";
-        found.push(Finding::warning("crashes.part", what, why, "waygate-mcp doctor --bundle report.tar.zst"));
+        found.push(Finding::warning("crashes.part", what, why, REPORT));
     }
     found
 }

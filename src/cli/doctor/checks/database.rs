@@ -10,6 +10,9 @@ use crate::cli::doctor::finding::{Finding, quoted};
 use crate::cli::doctor::patient::Patient;
 use crate::storage::{Storage, StorageError, migrations, upkeep};
 
+/// What the database says tells what to do; this tells when it is done.
+const NEXT: &str = "do what it says; `waygate-mcp db check` ends with 0 when that was enough";
+
 /// Looks.
 pub fn look(patient: &Patient) -> Vec<Finding> {
     let file = patient.config().and_then(|config| Places::of(config).database_file().ok().flatten());
@@ -74,6 +77,12 @@ fn damaged(place: &str, fault: &str) -> Finding {
     Finding::error("database.damaged", what, why, "waygate-mcp backup restore latest --yes")
 }
 
+/// What lets this user write a file of the database, and those beside it.
+fn writes(file: &Path) -> String {
+    let folder = file.parent().unwrap_or(file);
+    format!("chmod u+rw {} && chmod u+rwx {}", quoted(file), quoted(folder))
+}
+
 fn unusable(error: &StorageError, file: Option<&Path>) -> Finding {
     let why = "calls are answered and not recorded, or no server starts";
     match error {
@@ -85,12 +94,22 @@ fn unusable(error: &StorageError, file: Option<&Path>) -> Finding {
             "waygate-mcp backup restore latest --yes",
         ),
         StorageError::Locked(_) => {
-            let command = file.map_or_else(
-                || "waygate-mcp db check".to_owned(),
-                |file| format!("fuser -v {}", quoted(file)),
-            );
+            let who = match file {
+                Some(file) => format!("`fuser -v {}` names it", quoted(file)),
+                None => "pg_stat_activity names it".to_owned(),
+            };
+            let command = format!("end what holds its lock, unless that is the server at work: {who}");
             Finding::error("database.locked", error.to_string(), why, command)
         }
-        _ => Finding::error("database.unusable", error.to_string(), why, "waygate-mcp db check"),
+        StorageError::Unreachable { .. } => {
+            let command =
+                "start the database, or mend database.url; a server that runs comes back to it by itself";
+            Finding::error("database.unusable", error.to_string(), why, command)
+        }
+        StorageError::ReadOnly(_) | StorageError::Folder { .. } => {
+            let command = file.map_or_else(|| NEXT.to_owned(), writes);
+            Finding::error("database.unusable", error.to_string(), why, command)
+        }
+        _ => Finding::error("database.unusable", error.to_string(), why, NEXT),
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::backup::Places;
-use crate::cli::doctor::finding::Finding;
+use crate::cli::doctor::finding::{Finding, quoted, remounts};
 use crate::cli::doctor::patient::Patient;
 use crate::cli::output;
 
@@ -37,11 +37,15 @@ fn judge(folder: &Path, least: u64, command: &str) -> Option<Finding> {
     if disk.f_files > 0 && disk.f_favail == 0 {
         let what =
             format!("no more files can be made where {} lies: it has no inodes left", folder.display());
+        let command = format!(
+            "remove what is many small files on that file system: `df -i {0}` and `du --inodes -x -d 2 {0}` name it",
+            quoted(folder)
+        );
         return Some(Finding::error("disk.inodes", what, why, command));
     }
     if disk.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY) {
         let what = format!("{} lies on a file system that is mounted read-only", folder.display());
-        return Some(Finding::error("disk.read_only", what, why, "mount -o remount,rw"));
+        return Some(Finding::error("disk.read_only", what, why, remounts(folder)));
     }
     None
 }

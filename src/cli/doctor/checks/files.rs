@@ -14,6 +14,9 @@ const OF_A_PROGRAM: u64 = 8;
 /// What a laptop needs whose owner said nothing else.
 const FEW: u64 = 256;
 
+/// Where what is added to the unit stands; `systemctl edit --stdin` would do, and is not in every systemd.
+const DROP_IN: &str = "/etc/systemd/system/waygate.service.d";
+
 /// Looks.
 pub fn look(patient: &Patient) -> Vec<Finding> {
     let Some(config) = patient.config() else { return Vec::new() };
@@ -25,9 +28,10 @@ pub fn look(patient: &Patient) -> Vec<Finding> {
     let mut found = Vec::new();
     let needed = needed(patient, config);
     let command = |files: u64| match config.server.env {
-        Environment::Production => {
-            format!("printf '[Service]\\nLimitNOFILE={files}\\n' | systemctl edit --stdin waygate")
-        }
+        Environment::Production => format!(
+            "mkdir -p {DROP_IN} && printf '[Service]\\nLimitNOFILE={files}\\n' >{DROP_IN}/files.conf && \
+             systemctl daemon-reload && systemctl restart waygate"
+        ),
         Environment::Development | Environment::Test => format!("ulimit -n {files}"),
     };
     if most < needed {

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use rustix::process::geteuid;
 
 use crate::backup::{Places, shelf};
-use crate::cli::doctor::finding::{Finding, Mend, quoted};
+use crate::cli::doctor::finding::{Finding, Mend, quoted, remounts};
 use crate::cli::doctor::patient::Patient;
 use crate::config::plugin::read_folder;
 use crate::config::{Config, forbidden_mode};
@@ -55,7 +55,7 @@ fn folder_of(folder: &Path) -> Option<Finding> {
     access(folder, Access::WRITE_OK).err().map(|error| {
         let what = format!("{} cannot be written: {error}", folder.display());
         let command = match error {
-            Errno::ROFS => format!("findmnt -T {}", quoted(folder)),
+            Errno::ROFS => remounts(folder),
             _ => format!("chmod u+rwx {}", quoted(folder)),
         };
         Finding::error("permissions.read_only", what, "nothing can be recorded", command)

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::app::plugins::check::check_plugin;
 use crate::app::plugins::make::Maker;
-use crate::cli::doctor::finding::{Finding, quoted};
+use crate::cli::doctor::finding::{Finding, edits, quoted};
 use crate::cli::doctor::patient::Patient;
 use crate::config::Faults;
 use crate::config::plugin::{McpServer, PluginFile, PluginKind, path_of, read_folder};
@@ -41,27 +41,30 @@ pub fn look(patient: &Patient) -> Vec<Finding> {
         .iter()
         .filter(|note| note.contains("is never read"))
         .map(|note| {
-            let path = quoted(Path::new(note.split(" is never read").next().unwrap_or_default()));
+            let path = Path::new(note.split(" is never read").next().unwrap_or_default());
             let why = "whoever wrote it believes that it is a plugin";
-            Finding::warning("plugins.unread", note.clone(), why, format!("mv {path} {path}.toml"))
+            Finding::warning("plugins.unread", note.clone(), why, renames(path))
         })
         .collect();
     for (name, outcome) in &read.files {
         if let Err(faults) = outcome {
             let why = "it is not served, or as it was before the file was changed";
-            found.push(Finding::error("plugins.file", faults.on_one_line(), why, tries(&folder, name)));
+            let path = path_of(&folder, name);
+            let line = faults.iter().find_map(|fault| fault.place.rsplit_once(':')).map(|(_, line)| line);
+            let line = line.filter(|line| !line.is_empty() && line.bytes().all(|byte| byte.is_ascii_digit()));
+            found.push(Finding::error("plugins.file", faults.on_one_line(), why, edits(&path, line)));
         }
     }
     match patient.page("/plugins") {
-        Some(shown) => found.extend(states(shown)),
+        Some(shown) => found.extend(states(shown, &folder)),
         None if patient.is_running() => {}
         None => found.extend(try_ours(patient, &folder, &read.files)),
     }
-    found.extend(patient.page("/bundles").into_iter().flat_map(bundles));
+    found.extend(patient.page("/bundles").into_iter().flat_map(|shown| bundles(shown, &folder)));
     found
 }
 
-fn states(shown: &Value) -> Vec<Finding> {
+fn states(shown: &Value, folder: &Path) -> Vec<Finding> {
     let all = shown.get("plugins").and_then(Value::as_array).into_iter().flatten();
     let found = all.filter_map(|plugin| {
         let text = |member: &str| plugin.get(member).and_then(Value::as_str).unwrap_or_default();
@@ -73,15 +76,18 @@ fn states(shown: &Value) -> Vec<Finding> {
             "quarantined" | "stopped" => {
                 Some(Finding::error("plugins.state", what, why, "waygate-mcp plugins reload"))
             }
+            // It is tried again by itself; what keeps it from coming up is to be mended first.
             _ => {
-                Some(Finding::warning("plugins.state", what, why, format!("waygate-mcp plugins show {name}")))
+                let command =
+                    format!("{} && waygate-mcp plugins reload", edits(&path_of(folder, name), None));
+                Some(Finding::warning("plugins.state", what, why, command))
             }
         }
     });
     found.collect()
 }
 
-fn bundles(shown: &Value) -> Vec<Finding> {
+fn bundles(shown: &Value, folder: &Path) -> Vec<Finding> {
     let why = "whoever uses the bundle misses tools";
     let all = shown.get("bundles").and_then(Value::as_array).into_iter().flatten();
     let found = all.filter_map(|bundle| {
@@ -89,11 +95,21 @@ fn bundles(shown: &Value) -> Vec<Finding> {
         let missing: Vec<&str> =
             bundle.get("missing")?.as_array()?.iter().filter_map(Value::as_str).collect();
         let what = format!("the bundle {name} names plugins that are not there: {}", missing.join(", "));
-        (!missing.is_empty()).then(|| {
-            Finding::warning("plugins.bundle", what, why, format!("waygate-mcp bundles show {name}"))
-        })
+        (!missing.is_empty())
+            .then(|| Finding::warning("plugins.bundle", what, why, edits(&path_of(folder, name), None)))
     });
     found.collect()
+}
+
+/// What makes a file one of a plugin; a copy of one, as `github.toml.old`, is passed over with a dot before its name.
+fn renames(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let read = if name.contains(".toml") {
+        path.with_file_name(format!(".{name}"))
+    } else {
+        path.with_extension("toml")
+    };
+    format!("mv -n {} {}", quoted(path), quoted(&read))
 }
 
 /// A file, or all that is wrong with it.
@@ -169,7 +185,8 @@ fn try_one(
     until: Instant,
 ) -> Option<Finding> {
     let why = "its tools will not be served";
-    let (command, file) = (tries(folder, name), path_of(folder, name));
+    let (again, file) = (tries(folder, name), path_of(folder, name));
+    let command = format!("{} && {again}", edits(&file, None));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
     let left = until.saturating_duration_since(Instant::now());
     let tried = runtime
@@ -182,7 +199,7 @@ fn try_one(
         Ok(Err(what)) => Some(Finding::error("plugins.handshake", what, why, command)),
         Err(_elapsed) => {
             let what = format!("the plugin {name} was not tried, since the others took too long");
-            Some(Finding::warning("plugins.untried", what, why, command))
+            Some(Finding::warning("plugins.untried", what, why, again))
         }
     }
 }
@@ -190,6 +207,14 @@ fn try_one(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_is_not_read_gets_a_name_that_is_or_one_that_is_passed_over() {
+        let renamed = |name: &str| renames(&Path::new("/p").join(name));
+        assert_eq!(renamed("few.tml"), "mv -n /p/few.tml /p/few.toml");
+        assert_eq!(renamed("few"), "mv -n /p/few /p/few.toml");
+        assert_eq!(renamed("few.toml.old"), "mv -n /p/few.toml.old /p/.few.toml.old");
+    }
 
     #[test]
     fn a_files_name_is_one_word_and_no_flag() {

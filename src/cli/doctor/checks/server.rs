@@ -29,8 +29,10 @@ pub fn look(patient: &Patient) -> Vec<Finding> {
         Server::Barred { by, why } => {
             let what = format!("the server on the data folder may not be asked by this user: {why}");
             let folder = patient.data_folder().unwrap_or_default();
-            let command =
-                by.map_or_else(|| format!("ls -la {}", quoted(&folder)), |user| patient.as_user(user));
+            let command = by.map_or_else(
+                || format!("look as the user that `stat -c %U {}` names", quoted(&folder)),
+                |user| patient.as_user(user),
+            );
             let why = "whether it works is not known";
             vec![Finding::error("server.barred", what, why, command)]
         }
@@ -46,10 +48,24 @@ pub fn look(patient: &Patient) -> Vec<Finding> {
                 .map(|(check, why)| {
                     let what = format!("the health's check {check}: {}", why.as_str().unwrap_or_default());
                     let why = "the server says itself that somebody should look";
-                    Finding::warning("server.health", what, why, "waygate-mcp health")
+                    Finding::warning("server.health", what, why, mends(check))
                 })
                 .collect()
         }
+    }
+}
+
+/// What becomes of a check of the health that no check here looks at more closely.
+fn mends(check: &str) -> &'static str {
+    match check {
+        "cache" => {
+            "start the Redis that cache.redis_url names: calls go on meanwhile, and it is used again by itself"
+        }
+        "limits" => {
+            "start the Redis that counts for all servers: each counts by itself meanwhile, and goes back to it by itself"
+        }
+        "certificate" => "waygate-mcp plugins reload",
+        _ => "do what it says; `waygate-mcp health` ends with 0 when that was enough",
     }
 }
 

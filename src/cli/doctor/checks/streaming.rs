@@ -38,7 +38,10 @@ pub fn look(patient: &Patient) -> Vec<Finding> {
         Err(error) => {
             let what = format!("{url} cannot be reached: {error}");
             let why = "no client that is given this URL reaches the server";
-            vec![Finding::error("streaming.unreachable", what, why, format!("curl -v {url}"))]
+            let command = format!(
+                "start what is to listen there, or name another --url; `curl -v {url}` shows how far it comes"
+            );
+            vec![Finding::error("streaming.unreachable", what, why, command)]
         }
     }
 }
@@ -88,7 +91,10 @@ fn read(url: &str, mut response: Response<Body>, began: Instant, keep_alive: Dur
             "{url} answers with {status} and no event stream: it is no MCP endpoint of revision {REVISION}"
         );
         let why = "no client that is given this URL reaches the server";
-        return vec![Finding::error("streaming.endpoint", what, why, format!("curl -i {url}"))];
+        let command = format!(
+            "name the endpoint itself by --url, or have the proxy pass it to Waygate's /mcp; `curl -i {url}` shows who answers"
+        );
+        return vec![Finding::error("streaming.endpoint", what, why, command)];
     }
     let mut found = Vec::new();
     if let Some(encoding) = response.headers().get("content-encoding").and_then(|value| value.to_str().ok()) {

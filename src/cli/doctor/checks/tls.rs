@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -15,6 +15,11 @@ use crate::config::plugin::{PluginKind, Reach, read_folder};
 
 /// Whoever renews certificates needs so long.
 const SOON: SignedDuration = SignedDuration::from_hours(14 * 24);
+
+/// The authorities of everything that does not name its own.
+const VARIABLE: &str = "SSL_CERT_FILE";
+/// Files of certificates and keys are read when a plugin connects, and those of the server when it is told to: a SIGHUP does, too.
+const RELOAD: &str = "then `waygate-mcp plugins reload`";
 
 /// A file, and who needs it.
 struct Needed {
@@ -46,19 +51,31 @@ pub fn look(patient: &Patient) -> Vec<Finding> {
 pub fn of_server(patient: &Patient) -> Vec<Finding> {
     let Some(config) = patient.config() else { return Vec::new() };
     let Some(path) = &config.tls.cert else { return Vec::new() };
-    let shows = format!("openssl x509 -noout -subject -dates -in {}", quoted(path));
+    let then = if patient.is_running() { RELOAD } else { "then start the server" };
+    let key = config.tls.key.as_ref();
+    let renewed = match key {
+        Some(key) => {
+            format!(
+                "put a renewed certificate into {} and its key into {}, {then}",
+                quoted(path),
+                quoted(key)
+            )
+        }
+        None => format!("put a renewed certificate into {}, {then}", quoted(path)),
+    };
     let found = match try_certificate(&config.tls) {
         Ok(None) => None,
         Ok(Some(what)) => {
             let why = "clients refuse a certificate that has ended";
-            Some(Finding::warning("tls.server_ends", what, why, shows))
+            Some(Finding::warning("tls.server_ends", what, why, renewed))
         }
         Err(what) => {
             let why = "no server starts with it, and one that runs does not take it";
-            // A key has no dates: where the fault is with it, its file is what to look at.
-            let key =
-                config.tls.key.as_ref().filter(|key| what.contains(&format!("tls.key {}", key.display())));
-            let command = key.map_or(shows, |key| format!("ls -l {}", quoted(key)));
+            let open = key.filter(|key| {
+                let mode = fs::metadata(key).map_or(0, |about| about.permissions().mode());
+                mode & 0o007 != 0 && what.contains(&format!("tls.key {}", key.display()))
+            });
+            let command = open.map_or(renewed, |key| format!("chmod o-rwx {}", quoted(key)));
             Some(Finding::error("tls.server", what, why, command))
         }
     };
@@ -68,9 +85,9 @@ pub fn of_server(patient: &Patient) -> Vec<Finding> {
 fn all(patient: &Patient) -> Vec<Needed> {
     let mut all = Vec::new();
     if let Some((_, path)) =
-        patient.environment.iter().find(|(name, path)| name == "SSL_CERT_FILE" && !path.is_empty())
+        patient.environment.iter().find(|(name, path)| name == VARIABLE && !path.is_empty())
     {
-        all.push(Needed { path: path.into(), by: "SSL_CERT_FILE".to_owned(), kind: Kind::Authorities });
+        all.push(Needed { path: path.into(), by: VARIABLE.to_owned(), kind: Kind::Authorities });
     }
     let Some(config) = patient.config() else { return all };
     let folder = read_folder(&config.server.data_dir.join("plugins")).unwrap_or_default();
@@ -97,7 +114,8 @@ fn key(needed: &Needed) -> Option<Finding> {
     match fs::metadata(path) {
         Err(error) => {
             let what = format!("{}, {}, cannot be read: {error}", path.display(), needed.by);
-            Some(Finding::error("tls.missing", what, why, format!("ls -l {}", quoted(path))))
+            let command = format!("put the key into {}, where this user can read it, {RELOAD}", quoted(path));
+            Some(Finding::error("tls.missing", what, why, command))
         }
         Ok(about) if about.permissions().mode() & 0o077 != 0 => {
             let what = format!("{}, {}, may be read by others", path.display(), needed.by);
@@ -112,19 +130,29 @@ fn certificate(needed: &Needed, now: Timestamp) -> Option<Finding> {
     let path = &needed.path;
     let named = format!("{}, {},", path.display(), needed.by);
     let why = "no connection is made that needs it";
-    let shows = |path: &Path| format!("openssl x509 -noout -subject -enddate -in {}", quoted(path));
+    let renewed = || match needed.kind {
+        Kind::Authorities if needed.by == VARIABLE => format!(
+            "put authorities that hold into {}, or unset {VARIABLE}, then restart the server",
+            quoted(path)
+        ),
+        Kind::Authorities => {
+            format!("put the authority's certificate that holds now into {}, {RELOAD}", quoted(path))
+        }
+        Kind::Certificate | Kind::Key => {
+            format!("put a renewed certificate into {}, and its key beside it, {RELOAD}", quoted(path))
+        }
+    };
     let end = match ends(path) {
         Ok(ends) if needed.kind == Kind::Authorities => *ends.last()?,
         Ok(ends) => *ends.first()?,
         Err(fault) => {
-            let command = format!("ls -l {}", quoted(path));
-            return Some(Finding::error("tls.missing", format!("{named} {fault}"), why, command));
+            return Some(Finding::error("tls.missing", format!("{named} {fault}"), why, renewed()));
         }
     };
     let left = end.duration_since(now);
     let long = output::duration(left.unsigned_abs().as_secs_f64());
     if left.is_negative() {
-        return Some(Finding::error("tls.expired", format!("{named} ended {long} ago"), why, shows(path)));
+        return Some(Finding::error("tls.expired", format!("{named} ended {long} ago"), why, renewed()));
     }
-    (left < SOON).then(|| Finding::warning("tls.ends", format!("{named} ends in {long}"), why, shows(path)))
+    (left < SOON).then(|| Finding::warning("tls.ends", format!("{named} ends in {long}"), why, renewed()))
 }

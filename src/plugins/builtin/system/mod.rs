@@ -19,13 +19,13 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use serde::Deserialize;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::files::roots::Roots;
 use super::files::{FilesError, Root};
 use crate::plugins::child::{ENDS_WITHIN, Guard, Order};
-use crate::plugins::{Change, Context, Inventory, Outcome, Plugin, PluginError, Request};
+use crate::plugins::{Context, Inventory, Outcome, Plugin, PluginError, Request};
 use crate::protocol::Raw;
 use crate::protocol::content::ToolResult;
 
@@ -68,8 +68,6 @@ pub struct System {
     guard: Guard,
     /// A place is held until nothing of the program is left, also where nobody waits for it any more.
     places: Arc<Semaphore>,
-    /// Never used: it offers the same for as long as it lives.
-    changes: broadcast::Sender<Change>,
 }
 
 /// The arguments of `execute_command`; the schema has checked all that can be checked without looking.
@@ -91,7 +89,7 @@ impl System {
     pub fn new(options: Options, guard: Guard) -> Result<Arc<Self>, FilesError> {
         let roots = Roots::open(options.roots.clone())?;
         let places = Arc::new(Semaphore::new(options.programs_max));
-        Ok(Arc::new(Self { options, roots, guard, places, changes: broadcast::Sender::new(1) }))
+        Ok(Arc::new(Self { options, roots, guard, places }))
     }
 
     /// The deadline that its calls need: to wait for their turn, to run, and to be ended.
@@ -183,10 +181,6 @@ impl System {
 impl Plugin for System {
     fn inventory(&self) -> Inventory {
         definitions::inventory(&self.options)
-    }
-
-    fn changes(&self) -> broadcast::Receiver<Change> {
-        self.changes.subscribe()
     }
 
     fn handle(

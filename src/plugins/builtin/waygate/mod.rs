@@ -10,11 +10,8 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::sync::broadcast;
 
-use crate::plugins::{
-    Change, Context, Host, HostError, Inventory, Outcome, Plugin, PluginError, Reference, Request,
-};
+use crate::plugins::{Context, Host, HostError, Inventory, Outcome, Plugin, PluginError, Reference, Request};
 use crate::protocol::Raw;
 use crate::protocol::content::{self, ToolResult};
 
@@ -28,8 +25,6 @@ const TOPICS: [&str; 3] = ["performance", "connection", "actors"];
 /// The plugin.
 pub struct Waygate {
     host: Arc<dyn Host>,
-    /// Never used: it offers the same for as long as it lives.
-    changes: broadcast::Sender<Change>,
 }
 
 /// One question about the server.
@@ -128,7 +123,7 @@ fn without_plugins(mut status: Value) -> Value {
 impl Waygate {
     /// A plugin that asks `host`.
     pub fn new(host: Arc<dyn Host>) -> Arc<Self> {
-        Arc::new(Self { host, changes: broadcast::Sender::new(1) })
+        Arc::new(Self { host })
     }
 
     async fn answer(&self, request: Request, context: &Context) -> Result<Outcome, PluginError> {
@@ -207,10 +202,6 @@ fn complete(of: &Reference, argument: &str, typed: &str) -> Raw {
 impl Plugin for Waygate {
     fn inventory(&self) -> Inventory {
         offers::inventory()
-    }
-
-    fn changes(&self) -> broadcast::Receiver<Change> {
-        self.changes.subscribe()
     }
 
     fn handle(

@@ -2,6 +2,7 @@
 
 mod asking;
 mod sessions;
+mod subscriptions;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -19,6 +20,10 @@ use crate::plugins::{Blocking, CallerKey, ContextParts, ConversationKey, Notice}
 use crate::protocol::{InputRequest, LogLevel, Object, Trace};
 
 type Script = Arc<dyn Fn(&Asked) -> Reply + Send + Sync>;
+
+fn ok() -> Reply {
+    Reply::result(&json!({"content": []}))
+}
 
 /// Everything that a client can be asked.
 fn all() -> Value {

@@ -5,8 +5,10 @@ use std::io;
 use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-/// Read at once, at most; it is also how much is held in between.
-const READ_BYTES: usize = 64 * 1024;
+/// Read at once, and held in between: so much of a stream that says little, as nearly all do nearly always, …
+const READ_MIN_BYTES: usize = 4 * 1024;
+/// … and twice what it filled, up to this, of one that says more.
+const READ_MAX_BYTES: usize = 64 * 1024;
 /// The beginning of a line that is too long, as far as it is shown.
 const HEAD_BYTES: usize = 4096;
 /// Its end.
@@ -34,6 +36,8 @@ pub(super) struct Lines<R> {
     buffer: BytesMut,
     /// How much of the buffer is known to hold no line feed.
     searched: usize,
+    /// How much is read next, at least.
+    read_bytes: usize,
     line_max_bytes: usize,
     skipped: Option<Skipped>,
 }
@@ -46,7 +50,8 @@ struct Skipped {
 
 impl<R: AsyncRead + Unpin> Lines<R> {
     pub(super) fn new(source: R, line_max_bytes: usize) -> Self {
-        Self { source, buffer: BytesMut::new(), searched: 0, line_max_bytes, skipped: None }
+        let buffer = BytesMut::new();
+        Self { source, buffer, searched: 0, read_bytes: READ_MIN_BYTES, line_max_bytes, skipped: None }
     }
 
     /// Whether the next piece may be there already.
@@ -63,9 +68,11 @@ impl<R: AsyncRead + Unpin> Lines<R> {
             if let Some(piece) = self.piece() {
                 return Ok(Some(piece));
             }
-            self.buffer.reserve(READ_BYTES);
+            self.buffer.reserve(self.read_bytes);
             let count = self.source.read_buf(&mut self.buffer).await?;
             read(count);
+            let filled = count >= self.read_bytes;
+            self.read_bytes = if filled { READ_MAX_BYTES.min(count * 2) } else { READ_MIN_BYTES };
             if count == 0 {
                 let rest = self.buffer.split().freeze();
                 self.searched = 0;

@@ -1,0 +1,2 @@
+DROP INDEX idx_command_history_method;
+DROP INDEX idx_command_history_slow;

@@ -1,0 +1,152 @@
+//! Plugins that the program brings, as their files say that they are used: what was said of each, and the seats for that. Their lives go on
+//! when a file changes. Must not know how a reload is carried out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{BUILTIN, Nursery};
+use crate::actors::ask::ask;
+use crate::actors::plugin::Member;
+use crate::actors::plugin::messages::Reseat;
+use crate::app::builder::Guest;
+use crate::catalog::{Seat, SeatLimits};
+use crate::config::plugin::{Curation, PluginFile, PluginKind, Tuning, path_of, read_file, render};
+
+/// What a plugin's file says; or what is wrong with it; none where there is no file of the kind.
+pub(in crate::app) type Told = Option<Result<Box<Tuning>, String>>;
+
+/// What the program says of a plugin of its own.
+pub(super) struct Own {
+    pub(super) curation: Arc<Curation>,
+    pub(super) timeout_seconds: Option<u64>,
+}
+
+/// All that the program brings.
+#[derive(Default)]
+pub(in crate::app) struct Builtins {
+    own: BTreeMap<String, Own>,
+    /// What holds of those that have a file; none of one that waits for its file to be mended.
+    said: BTreeMap<String, Option<Box<Tuning>>>,
+}
+
+/// Reads the file of one; a file of another kind says nothing of it, and is told of by the first reload.
+pub(in crate::app) fn read(folder: &Path, name: &str) -> Told {
+    // Of a name that is no file's there is none.
+    let is_file_name = Path::new(name).file_name().is_some_and(|file| file == name);
+    let path = is_file_name.then(|| path_of(folder, name)).filter(|path| path.exists())?;
+    match read_file(&path, name) {
+        Ok(PluginFile { kind: PluginKind::Builtin(tuning), .. }) => Some(Ok(tuning)),
+        Ok(_) => None,
+        Err(faults) => Some(Err(faults.on_one_line())),
+    }
+}
+
+/// That no plugin of this name is built in, with those that are.
+pub fn unknown<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> String {
+    let names: Vec<&str> = names.collect();
+    let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+    format!(
+        "there is no built-in plugin {name}; those that there are: {there}; rename the file, or remove it"
+    )
+}
+
+impl Builtins {
+    pub(super) fn note(&mut self, guest: &Guest) {
+        let Guest { name, curation, timeout_seconds, told, .. } = guest;
+        let own = Own { curation: Arc::clone(curation), timeout_seconds: *timeout_seconds };
+        self.own.insert(name.clone(), own);
+        if let Some(told) = told {
+            self.said.insert(name.clone(), told.as_ref().ok().cloned());
+        }
+    }
+
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.own.contains_key(name)
+    }
+
+    /// Whether its file says anything new.
+    ///
+    /// # Errors
+    /// When there is no such plugin.
+    pub(super) fn is_news(&self, name: &str, tuning: &Tuning) -> Result<bool, String> {
+        if !self.has(name) {
+            return Err(unknown(name, self.own.keys().map(String::as_str)));
+        }
+        Ok(self.said.get(name).and_then(Option::as_deref) != Some(tuning))
+    }
+
+    /// Those that had a file and have none any more.
+    pub(super) fn forsaken(&self, files: &BTreeSet<String>) -> Vec<String> {
+        self.said.keys().filter(|name| !files.contains(*name)).cloned().collect()
+    }
+
+    pub(super) fn hold(&mut self, name: String, tuning: Option<Box<Tuning>>) {
+        match tuning {
+            Some(tuning) => self.said.insert(name, Some(tuning)),
+            None => self.said.remove(&name),
+        };
+    }
+
+    /// Has a plugin sit on a new seat, which is not shown yet, as `tuning` says.
+    pub(super) async fn reseat(
+        &self,
+        nursery: &Nursery,
+        folder: &Path,
+        (name, tuning): (&str, Option<&Tuning>),
+        within: Duration,
+    ) -> Result<Arc<Member>, String> {
+        let missing = || "it is not there any more".to_owned();
+        let old = nursery.roll.get(name).ok_or_else(missing)?;
+        let own = self.own.get(name).ok_or_else(missing)?;
+        let mut seat = Seat::anew(&old.seat, own.curation_with(tuning), own.limits(nursery.limits, tuning));
+        seat.definition = definition(name, tuning).into();
+        seat.show(false);
+        let seat = Arc::new(seat);
+        if let Err(error) = ask(&old.address, Reseat(Arc::clone(&seat)), within).await {
+            // It may yet hear of the new seat.
+            old.address.do_send(Reseat(Arc::clone(&old.seat)));
+            return Err(format!("it goes on as before, since nothing is heard of it: {error}"));
+        }
+        Ok(Arc::new(Member {
+            seat,
+            address: old.address.clone(),
+            part: Arc::clone(&old.part),
+            watchers: old.watchers.clone(),
+            kind: old.kind,
+            origin: tuning.map(|_| path_of(folder, name)),
+        }))
+    }
+}
+
+impl Own {
+    pub(super) fn curation_with(&self, tuning: Option<&Tuning>) -> Arc<Curation> {
+        tuning.map_or_else(|| Arc::clone(&self.curation), |tuning| Arc::new(tuning.over(&self.curation)))
+    }
+
+    pub(super) fn limits(&self, all: SeatLimits, tuning: Option<&Tuning>) -> SeatLimits {
+        let own = tuning.map(|tuning| tuning.limits).unwrap_or_default();
+        let timeout_seconds = own.timeout.map(|timeout| timeout.as_secs().max(1)).or(self.timeout_seconds);
+        SeatLimits {
+            concurrency: own.concurrency.unwrap_or(all.concurrency),
+            queue_max: own.queue_max.unwrap_or(all.queue_max),
+            queue_timeout: own.queue_timeout,
+            timeout_seconds: timeout_seconds.unwrap_or(all.timeout_seconds),
+            own,
+            ..all
+        }
+    }
+}
+
+/// What it is made of, as a text: the program, and its file.
+pub(super) fn definition(name: &str, tuning: Option<&Tuning>) -> String {
+    let Some(tuning) = tuning else { return BUILTIN.to_owned() };
+    let kind = PluginKind::Builtin(Box::new(tuning.clone()));
+    render(&PluginFile { name: name.to_owned(), enabled: true, kind })
+}
+
+/// Where the file of one is, if it was read.
+pub(super) fn origin(folder: &Path, name: &str, told: &Told) -> Option<PathBuf> {
+    told.as_ref().map(|_| path_of(folder, name))
+}
