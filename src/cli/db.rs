@@ -77,7 +77,8 @@ pub fn run(command: DbCommand, config: &Config, json: bool) -> anyhow::Result<Ex
     let existing = || storage::open_existing(&config.database, &path);
     match command {
         DbCommand::Migrate { command: None | Some(MigrateCommand::Up) } => {
-            migrate(&storage::open(&config.database, &path)?, config, json)
+            let folder = Places::of(config).data_folder;
+            migrate(&storage::open_beside(&config.database, &path, &folder)?, config, json)
         }
         DbCommand::Migrate { command: Some(MigrateCommand::Status) } => standing(&existing()?, json),
         DbCommand::Migrate { command: Some(MigrateCommand::Down { sure }) } => take_back(sure, config, json),

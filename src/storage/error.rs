@@ -48,6 +48,16 @@ pub enum StorageError {
         /// What is wrong with it.
         why: String,
     },
+    /// … and nothing can be done about it without a risk to what somebody may still have.
+    #[error(
+        "the database file {place} is not at its path while the server runs: {why}; calls go on and what they leave waits"
+    )]
+    Stuck {
+        /// Where it should be.
+        place: String,
+        /// What stands in the way, and what to do.
+        why: String,
+    },
     /// Folder or file cannot be made or opened.
     #[error("{path} cannot be used: {cause}; give the user that runs Waygate read and write access to it")]
     Folder {
@@ -210,6 +220,7 @@ impl StorageError {
                     | Self::ReadOnly(_)
                     | Self::Moved { .. }
                     | Self::Foreign { .. }
+                    | Self::Stuck { .. }
             )
     }
 

@@ -93,6 +93,25 @@ pub fn open(database: &config::Database, default_path: &Path) -> Result<Storage,
     Storage::on(target, database)
 }
 
+/// Opens a database, making it if it is not there, unless the server that owns this data folder works on it: that one puts back what
+/// it has open, and an empty one would be in the way.
+///
+/// # Errors
+/// `Moved` when the server's file is not at its path, and as [`open`].
+pub fn open_beside(
+    database: &config::Database,
+    default_path: &Path,
+    folder: &Path,
+) -> Result<Storage, StorageError> {
+    match open_existing(database, default_path) {
+        Err(StorageError::Missing(place)) if DataFolder::is_owned(folder) => {
+            Err(StorageError::Moved { place, what: "was deleted or moved away" })
+        }
+        Err(StorageError::Missing(_)) => open(database, default_path),
+        opened => opened,
+    }
+}
+
 /// Whether the database is a server, which may be away for a while, and not a file.
 pub fn is_server(database: &config::Database) -> bool {
     database.url.is_some() && matches!(Target::of(database, Path::new("")), Ok(Target::Postgres { .. }))
@@ -212,9 +231,10 @@ impl Storage {
         wait: Duration,
         work: impl FnOnce(&mut DbConnection) -> diesel::QueryResult<T>,
     ) -> Result<T, StorageError> {
-        let pool = self.pool().ok_or_else(|| StorageError::Closed(self.place().to_owned()))?;
-        // What was written into a file that is nobody's any more would be lost.
+        // What was written into a file that is nobody's any more would be lost. Before the pool is asked for: it is another one by the
+        // time that this is true again.
         self.look()?;
+        let pool = self.pool().ok_or_else(|| StorageError::Closed(self.place().to_owned()))?;
         let mut pooled = pool.get_timeout(wait).map_err(|error| self.no_connection(&error.to_string()))?;
         let done = work(&mut pooled.connection).map_err(|error| self.failed(&error));
         // A session of PostgreSQL keeps what it was told when it began, and stays read-only when its database no longer is.

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use diesel::connection::SimpleConnection as _;
 use diesel::{QueryableByName, RunQueryDsl as _, sql_types};
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
 use rustix::io::Errno;
 
 use super::connection::{Connector, Target};
@@ -45,8 +45,46 @@ struct Known {
     id: FileId,
     /// The path without links.
     file: PathBuf,
-    /// Another one that stood there and could not be used, and why.
-    refused: Option<(FileId, String)>,
+    /// What stood at the path when nothing could be done about it, and why.
+    refused: Option<(Option<FileId>, Refusal)>,
+    /// Whether it has another name, and was closed here for that.
+    is_let_go: bool,
+}
+
+/// Why nothing is done.
+#[derive(Debug, Clone)]
+enum Refusal {
+    /// What stands at the path is nothing to go on with.
+    Foreign(String),
+    /// Whatever was done might cost somebody something.
+    Stuck(String),
+}
+
+/// What is open here of the file before.
+struct Before<'a> {
+    id: FileId,
+    /// The path without links, at which it stood.
+    file: PathBuf,
+    held: &'a mut Option<DbConnection>,
+    /// Of the pool, where none is held.
+    idle: Option<r2d2::PooledConnection<Connector>>,
+    /// How many names it still has; none when it is not open here.
+    names: Option<u64>,
+    is_in_use: bool,
+}
+
+impl Before<'_> {
+    fn reader(&mut self) -> Option<&mut DbConnection> {
+        match self.held.as_mut() {
+            Some(held) => Some(held),
+            None => self.idle.as_mut().map(|pooled| &mut pooled.connection),
+        }
+    }
+
+    /// Whether it lives on under another name, from which it may come back at any time.
+    fn is_named(&self) -> bool {
+        self.names.is_some_and(|names| names > 0)
+    }
 }
 
 /// How a database came back to its path.
@@ -54,8 +92,9 @@ struct Known {
 pub enum Mended {
     /// The file was gone; all that was in it is in a new one.
     Saved,
-    /// The file was gone, and nothing of it could be saved: there is an empty one now.
-    Anew,
+    /// The file was gone, and nothing of it could be saved: there is an empty one now. What was open and is damaged is kept in this
+    /// file, byte by byte.
+    Anew(Option<PathBuf>),
     /// A database of ours stood there, and is used from now on. What was open before is kept in this file, if it was nowhere else.
     Adopted(Option<PathBuf>),
 }
@@ -65,7 +104,7 @@ impl Mended {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Saved => "saved",
-            Self::Anew => "anew",
+            Self::Anew(_) => "anew",
             Self::Adopted(_) => "adopted",
         }
     }
@@ -74,7 +113,7 @@ impl Mended {
 impl Site {
     /// The file at the path, as it was just opened.
     pub(super) fn of(path: &Path) -> Result<Self, StorageError> {
-        let known = Known { id: id_of(path)?, file: real(path)?, refused: None };
+        let known = Known { id: id_of(path)?, file: real(path)?, refused: None, is_let_go: false };
         Ok(Self { path: path.to_owned(), known: Mutex::new(known) })
     }
 
@@ -93,11 +132,9 @@ impl Site {
         }
     }
 
-    /// From now on the one at the path.
-    fn take(&self) -> Result<(), StorageError> {
-        let (id, file) = (id_of(&self.path)?, real(&self.path)?);
-        *self.known() = Known { id, file, refused: None };
-        Ok(())
+    /// From now on this one.
+    fn take(&self, id: FileId, file: PathBuf) {
+        *self.known() = Known { id, file, refused: None, is_let_go: false };
     }
 }
 
@@ -111,13 +148,14 @@ impl Storage {
         // Where it cannot be told, the database itself says what is wrong.
         let Ok(found) = site.found() else { return Ok(()) };
         let known = site.known();
-        let Some(found) = found else { return Err(self.moved("was deleted or moved away")) };
-        if found == known.id {
+        if found == Some(known.id) {
             return Ok(());
         }
-        match &known.refused {
-            Some((id, why)) if *id == found => Err(self.foreign(why.clone())),
-            _ => Err(self.moved("was replaced by another file")),
+        match (&known.refused, found) {
+            (Some((at, Refusal::Foreign(why))), _) if *at == found => Err(self.foreign(why.clone())),
+            (Some((at, Refusal::Stuck(why))), _) if *at == found => Err(self.stuck(why.clone())),
+            (_, None) => Err(self.gone()),
+            (_, Some(_)) => Err(self.replaced()),
         }
     }
 
@@ -128,70 +166,129 @@ impl Storage {
     }
 
     /// Has a database of ours at the path again, and new connections go there. `held` is a connection to the file before, which
-    /// still has all of it and is to be closed afterwards; `seen` is what running servers have seen of the counter of changes.
+    /// still has all of it and is to be closed afterwards; it is closed here where that file may come back from another name.
+    /// `seen` is what running servers have seen of the counter of changes.
     ///
     /// # Errors
-    /// Why not; then all is as it was, and it may be tried again.
-    pub fn mend(&self, mut held: Option<&mut DbConnection>, seen: i64) -> Result<Mended, StorageError> {
+    /// Why not; it may be tried again. `Moved` when that may be soon.
+    pub fn mend(&self, held: &mut Option<DbConnection>, seen: i64) -> Result<Mended, StorageError> {
         let Some(site) = &self.inner.site else { return Ok(Mended::Adopted(None)) };
+        let found = site.found().map_err(|error| StorageError::of_folder(&site.path, &error))?;
+        let mended = self.settle(site, found, held, seen);
+        let refusal = match &mended {
+            Err(StorageError::Foreign { why, .. }) => Refusal::Foreign(why.clone()),
+            Err(StorageError::Stuck { why, .. }) => Refusal::Stuck(why.clone()),
+            _ => return mended,
+        };
+        site.known().refused = Some((found, refusal));
+        mended
+    }
+
+    fn settle(
+        &self,
+        site: &Site,
+        found: Option<FileId>,
+        held: &mut Option<DbConnection>,
+        seen: i64,
+    ) -> Result<Mended, StorageError> {
+        let (id, file) = {
+            let known = site.known();
+            (known.id, known.file.clone())
+        };
+        // Several processes may have it open: whoever waited finds what the first one put there.
+        let Some(_alone) = alone_in(file.parent().unwrap_or(Path::new("/")))? else {
+            return Err(self.moved(found));
+        };
+        let is_in_use = self.is_in_use();
+        let idle = if held.is_none() { self.pool().and_then(|pool| pool.try_get()) } else { None };
+        let mut before = Before { id, file, held, idle, names: open_here(id), is_in_use };
+        if found == Some(id) || before.names.is_some() && before.reader().is_none() {
+            // It came back, or a reader that is still at work has the last connection to it.
+            return Err(self.moved(found));
+        }
         // A server that has just begun has seen what no look of it told of yet.
-        let counter = held.as_deref_mut().and_then(|held| keys::counter(held).ok());
+        let counter = before.reader().and_then(|reader| keys::counter(reader).ok());
         let seen = seen.max(counter.unwrap_or_default());
         // Who moved it away has a whole file then: nobody will look for what is beside it.
-        if let Some(held) = held.as_deref_mut()
-            && let Err(error) = held.checkpoint()
-        {
-            log::debug!("the file that is not at its path could not be made whole: {error}");
+        let is_whole = before.reader().is_some_and(make_whole);
+        if before.is_named() {
+            if before.is_in_use || !is_whole {
+                return Err(self.moved(found));
+            }
+            if is_open_elsewhere(id) {
+                return Err(self.stuck(format!(
+                    "it was moved, and another process still works on it; end that one (`fuser -v {}` names it), or move the file \
+                     back",
+                    self.place()
+                )));
+            }
         }
-        let found = site.found().map_err(|error| StorageError::of_folder(&site.path, &error))?;
-        let mended = match found {
-            None => self.put_back(site, held, seen)?,
-            Some(found) => self.adopt(site, found, held, seen)?,
-        };
-        site.take()?;
-        let mut pool = self.inner.pool.write().unwrap_or_else(PoisonError::into_inner);
-        if pool.is_some() {
-            *pool = Some(pool_of(&self.inner.connector, self.inner.size));
+        match found {
+            None => self.put_back(site, before, seen),
+            Some(found) => self.adopt(site, found, before, seen),
         }
-        Ok(mended)
     }
 
     /// Where nothing stands, puts what is still open, or an empty database.
-    fn put_back(
-        &self,
-        site: &Site,
-        held: Option<&mut DbConnection>,
-        seen: i64,
-    ) -> Result<Mended, StorageError> {
-        let file = site.known().file.clone();
-        // A folder that is gone has taken more along than we could put back.
-        if let Some(folder) = file.parent() {
-            fs::metadata(folder).map_err(|error| StorageError::of_folder(folder, &error))?;
+    fn put_back(&self, site: &Site, mut before: Before<'_>, seen: i64) -> Result<Mended, StorageError> {
+        let file = before.file.clone();
+        if is_there(&file) {
+            let why =
+                format!("it is still at {}, and the link to it is gone; make that anew", file.display());
+            return Err(self.stuck(why));
+        }
+        if before.names.is_none() {
+            // Whoever else has it open puts it back.
+            if is_open_elsewhere(before.id) {
+                return Err(self.gone());
+            }
+            if site.known().is_let_go {
+                return Err(self.stuck(
+                    "it was moved away, and is not open here any more; move it back, or put a database of this version there"
+                        .to_owned(),
+                ));
+            }
         }
         let part = with_end(&file, PART);
-        remove_with_beside(&part)?;
-        let saved = match held.map(|held| self.copy(held, &part)) {
-            Some(Ok(())) => true,
-            // What is damaged stays so.
-            Some(Err(StorageError::Corrupt { .. })) | None => false,
-            Some(Err(error)) => {
-                drop(remove_with_beside(&part));
-                return Err(error);
+        let put = self.make_part(&part, &mut before, seen).and_then(|mended| {
+            sync(&part)?;
+            let id = id_of(&part)?;
+            if before.is_named() {
+                self.let_go(site, &mut before, None)?;
             }
-        };
-        let put = if saved { Ok(()) } else { make_anew(&part, seen) };
-        let put = put.and_then(|()| sync(&part)).and_then(|()| {
+            if is_there(&file) {
+                return Err(self.replaced());
+            }
             self.clear_beside(&file, true)?;
-            match renameat_with(CWD, &part, CWD, &file, RenameFlags::NOREPLACE) {
-                Ok(()) => sync(file.parent().unwrap_or(Path::new("/"))),
-                Err(Errno::EXIST) => Err(self.moved("was replaced by another file")),
-                Err(error) => Err(StorageError::of_folder(&file, &error.into())),
+            if !put_where_none_is(&part, &file)? {
+                return Err(self.replaced());
             }
+            self.renew_pool();
+            site.take(id, file.clone());
+            sync(file.parent().unwrap_or(Path::new("/")))?;
+            Ok(mended)
         });
         if put.is_err() {
             drop(remove_with_beside(&part));
         }
-        put.map(|()| if saved { Mended::Saved } else { Mended::Anew })
+        put
+    }
+
+    /// A whole database in a file alone, with all that is still open if that can be read.
+    fn make_part(&self, part: &Path, before: &mut Before<'_>, seen: i64) -> Result<Mended, StorageError> {
+        remove_with_beside(part)?;
+        let copied = before.reader().map(|reader| self.copy(reader, part));
+        let kept = match copied {
+            Some(Ok(())) => return Ok(Mended::Saved),
+            // What is damaged stays so; under another name, it is nobody's to replace.
+            Some(Err(StorageError::Corrupt { .. })) if !before.is_named() => {
+                Some(keep_bytes(before.id, &before.file)?)
+            }
+            Some(Err(error)) => return Err(error),
+            None => None,
+        };
+        make_anew(part, seen)?;
+        Ok(Mended::Anew(kept))
     }
 
     /// Goes on with what stands there, if it is one of ours.
@@ -199,32 +296,109 @@ impl Storage {
         &self,
         site: &Site,
         found: FileId,
-        held: Option<&mut DbConnection>,
+        mut before: Before<'_>,
         seen: i64,
     ) -> Result<Mended, StorageError> {
-        let (old, file) = (site.known().id, real(&site.path)?);
-        // Else SQLite would take what was written to the one before for a part of this one.
-        self.clear_beside(&file, false)?;
-        let judged = judge(&file).and_then(|mut connection| {
-            keys::raise(&mut connection, seen)
-                .map_err(|error| StorageError::of_query(self.place(), &error).to_string())
-        });
-        if let Err(why) = judged {
-            site.known().refused = Some((found, why.clone()));
-            return Err(self.foreign(why));
-        }
-        let is_nowhere = open_here(old).is_some_and(|links| links == 0);
-        let kept = held.filter(|_| is_nowhere).and_then(|held| {
-            let now = chrono::Utc::now().format("%Y%m%dT%H%M%S%.3f");
-            let kept = with_end(&file, &format!("{KEPT}{now}"));
-            let copied = self.copy(held, &kept);
-            if let Err(error) = &copied {
-                log::error!("what was in the database before it was replaced is lost: {error}");
-                drop(remove_with_beside(&kept));
+        let file = real(&site.path)?;
+        if open_here(found).is_some() {
+            // A reader opened it unseen, in the moment in which it came: what is beside it is then not ours to remove.
+            if before.held.is_some() {
+                self.renew_pool();
             }
-            copied.is_ok().then_some(kept)
-        });
+            return Err(self.replaced());
+        }
+        // Else SQLite would take what was written to the one before for a part of this one.
+        if before.is_named() {
+            self.let_go(site, &mut before, Some(found))?;
+        } else {
+            self.clear_beside(&file, false)?;
+        }
+        judge(&file)
+            .and_then(|mut connection| {
+                keys::raise(&mut connection, seen)
+                    .map_err(|error| StorageError::of_query(self.place(), &error).to_string())
+            })
+            .map_err(|why| self.foreign(why))?;
+        let id = before.id;
+        let kept = match before.reader() {
+            Some(reader) => Some(self.keep(reader, id, &file)?),
+            None => None,
+        };
+        // What was not looked at does not become ours.
+        if id_of(&file)? != found {
+            return Err(self.replaced());
+        }
+        self.renew_pool();
+        site.take(found, file);
         Ok(Mended::Adopted(kept))
+    }
+
+    /// Closes what is open here of a file that is whole under another name, and only then removes what is beside its path: were it
+    /// to come back while it is open here, it would have a log here and another one for everybody else.
+    fn let_go(
+        &self,
+        site: &Site,
+        before: &mut Before<'_>,
+        found: Option<FileId>,
+    ) -> Result<(), StorageError> {
+        let ours: Vec<(PathBuf, FileId)> = BESIDE
+            .map(|end| with_end(&before.file, end))
+            .into_iter()
+            .filter_map(|path| id_of(&path).ok().map(|id| (path, id)))
+            .filter(|(_, id)| open_here(*id).is_some())
+            .collect();
+        site.known().is_let_go = true;
+        drop((before.idle.take(), before.held.take()));
+        self.renew_pool();
+        let still = site.found().map_err(|error| StorageError::of_folder(&site.path, &error))?;
+        if open_here(before.id).is_some() || still != found {
+            return Err(self.moved(still));
+        }
+        // A link that leads elsewhere now leaves it where it was.
+        if id_of(&before.file).is_ok_and(|id| id == before.id) {
+            return Ok(());
+        }
+        for (path, id) in ours {
+            if id_of(&path).is_ok_and(|now| now == id) {
+                fs::remove_file(&path).map_err(|error| StorageError::of_folder(&path, &error))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps beside its path what is open of a file that has no name any more, and says where.
+    ///
+    /// # Errors
+    /// When it cannot be written there.
+    pub fn keep_lost(&self, held: &mut DbConnection) -> Result<Option<PathBuf>, StorageError> {
+        let Some(site) = &self.inner.site else { return Ok(None) };
+        let (id, file) = {
+            let known = site.known();
+            (known.id, known.file.clone())
+        };
+        if open_here(id) == Some(0) { self.keep(held, id, &file).map(Some) } else { Ok(None) }
+    }
+
+    fn keep(&self, held: &mut DbConnection, id: FileId, file: &Path) -> Result<PathBuf, StorageError> {
+        let kept = name_of_kept(file);
+        let copied = self.copy(held, &kept).and_then(|()| {
+            sync(&kept)?;
+            sync(file.parent().unwrap_or(Path::new("/")))
+        });
+        match copied {
+            Ok(()) => Ok(kept),
+            Err(error) => {
+                drop(remove_with_beside(&kept));
+                if matches!(error, StorageError::Corrupt { .. }) { keep_bytes(id, file) } else { Err(error) }
+            }
+        }
+    }
+
+    fn renew_pool(&self) {
+        let mut pool = self.inner.pool.write().unwrap_or_else(PoisonError::into_inner);
+        if pool.is_some() {
+            *pool = Some(pool_of(&self.inner.connector, self.inner.size));
+        }
     }
 
     /// All that a connection sees, into a file of its own.
@@ -258,13 +432,114 @@ impl Storage {
         Ok(())
     }
 
-    fn moved(&self, what: &'static str) -> StorageError {
-        StorageError::Moved { place: self.place().to_owned(), what }
+    fn moved(&self, found: Option<FileId>) -> StorageError {
+        if found.is_some() { self.replaced() } else { self.gone() }
+    }
+
+    fn gone(&self) -> StorageError {
+        StorageError::Moved { place: self.place().to_owned(), what: "was deleted or moved away" }
+    }
+
+    fn replaced(&self) -> StorageError {
+        StorageError::Moved { place: self.place().to_owned(), what: "was replaced by another file" }
+    }
+
+    fn stuck(&self, why: String) -> StorageError {
+        StorageError::Stuck { place: self.place().to_owned(), why }
     }
 
     fn foreign(&self, why: String) -> StorageError {
         StorageError::Foreign { place: self.place().to_owned(), why }
     }
+}
+
+/// The folder, for one process at a time; none while another one has it.
+fn alone_in(folder: &Path) -> Result<Option<File>, StorageError> {
+    let unusable = |error: io::Error| StorageError::of_folder(folder, &error);
+    let lock = File::open(folder).map_err(unusable)?;
+    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(lock)),
+        Err(Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => Err(unusable(error.into())),
+    }
+}
+
+/// Moves all of the write-ahead log into the file, and says whether nothing is left of it.
+fn make_whole(held: &mut DbConnection) -> bool {
+    #[derive(QueryableByName)]
+    struct Told {
+        #[diesel(sql_type = sql_types::Integer)]
+        busy: i32,
+    }
+    let told: Result<Told, _> = diesel::sql_query("PRAGMA wal_checkpoint(TRUNCATE)").get_result(held);
+    if let Err(error) = &told {
+        log::debug!("the file that is not at its path could not be made whole: {error}");
+    }
+    told.is_ok_and(|told| told.busy == 0)
+}
+
+/// Whether another process has a connection to that file, as far as the kernel tells: each has a lock on it.
+fn is_open_elsewhere(id: FileId) -> bool {
+    let own = i32::try_from(std::process::id()).ok();
+    let is_theirs = |lock: &procfs::Lock| {
+        lock.lock_type != procfs::LockType::FLock && lock.inode == id.1 && lock.pid != own
+    };
+    // In doubt, it is theirs.
+    procfs::locks().map_or(true, |locks| locks.iter().any(is_theirs))
+}
+
+/// Gives a file its name if nobody has it yet.
+fn put_where_none_is(part: &Path, file: &Path) -> Result<bool, StorageError> {
+    let unusable = |error: io::Error| StorageError::of_folder(file, &error);
+    match renameat_with(CWD, part, CWD, file, RenameFlags::NOREPLACE) {
+        Ok(()) => Ok(true),
+        Err(Errno::EXIST) => Ok(false),
+        // Some file systems know no such renaming.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => match fs::hard_link(part, file) {
+            Ok(()) => fs::remove_file(part).map(|()| true).map_err(unusable),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(unusable(error)),
+        },
+        Err(error) => Err(unusable(error.into())),
+    }
+}
+
+fn name_of_kept(file: &Path) -> PathBuf {
+    let now = chrono::Utc::now().format("%Y%m%dT%H%M%S%.3f");
+    with_end(file, &format!("{KEPT}{now}"))
+}
+
+/// What is open here of a file without a name, byte by byte, with its log if that still stands there. It ends the locks that this
+/// process has on it, so that it is only for a file that is done with.
+fn keep_bytes(id: FileId, file: &Path) -> Result<PathBuf, StorageError> {
+    let kept = name_of_kept(file);
+    let open = fs::read_dir("/proc/self/fd")
+        .map(|open| open.filter_map(Result::ok).map(|entry| entry.path()).find(|path| is_file(path, id)));
+    let open = open.and_then(|open| open.ok_or_else(|| io::ErrorKind::NotFound.into()));
+    let log = with_end(file, "-wal");
+    let is_ours = id_of(&log).is_ok_and(|id| open_here(id).is_some());
+    let copied = open.and_then(|open| {
+        fs::copy(open, &kept)?;
+        if is_ours {
+            fs::copy(&log, with_end(&kept, "-wal"))?;
+        }
+        Ok(())
+    });
+    copied
+        .map_err(|error| StorageError::of_folder(&kept, &error))
+        .and_then(|()| sync(&kept))
+        .and_then(|()| sync(file.parent().unwrap_or(Path::new("/"))))
+        .inspect_err(|_| drop(remove_with_beside(&kept)))?;
+    Ok(kept)
+}
+
+fn is_file(path: &Path, id: FileId) -> bool {
+    id_of(path).is_ok_and(|found| found == id)
+}
+
+/// Whether anything has that name, even a link that leads nowhere.
+fn is_there(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
 }
 
 /// An empty database of this version in a file alone.

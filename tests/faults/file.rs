@@ -90,9 +90,6 @@ fn deleted(ends: &[&str]) {
     for end in ends {
         fs::remove_file(beside(&ledger::file(folder.path()), end)).expect("there is one");
     }
-    becomes(&server, "degraded");
-    let told = says(&server);
-    assert!(told.contains("was deleted or moved away") || told.is_empty(), "{told}");
     call(&server, "meanwhile");
     mended(&server, "saved");
     becomes(&server, "healthy");
@@ -194,6 +191,57 @@ fn a_file_that_is_no_database_of_ours_is_left_alone_and_once_it_is_gone_the_serv
     assert_eq!(fs::read(&file).expect("still there"), strange);
     fs::remove_file(&file).expect("it is taken away");
     mended(&server, "saved");
+    becomes(&server, "healthy");
+    stop(&mut server);
+    assert!(known(folder.path()).is_superset(&["before".to_owned(), "meanwhile".to_owned()].into()));
+    assert_eq!((ledger::integrity(folder.path()).as_str(), gaps(folder.path())), ("ok", 0));
+}
+
+#[test]
+fn a_database_that_comes_back_in_place_of_a_strange_file_is_one_database_for_everybody() {
+    if skips_on_postgres("a file is moved") {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut server = Server::on("echo", folder.path(), &SETTINGS);
+    recorded(&server, "before");
+    let (file, away) = (ledger::file(folder.path()), folder.path().join("away.db"));
+    let wrong = folder.path().join("wrong.db");
+    fs::write(&wrong, b"no database at all\n".repeat(1000)).expect("written");
+    fs::rename(&file, &away).expect("it is moved");
+    fs::rename(&wrong, &file).expect("another takes its place");
+    eventually("it is not used", || says(&server).contains("is not used").then_some(()));
+    fs::rename(&away, &file).expect("it comes back");
+    let (done, key, says) = keys(folder.path(), &["create", "one"]);
+    assert!(done, "{says}");
+    becomes_for("the key is taken", &server, key.trim(), 200);
+    let answered = server.get("/health").0;
+    assert_eq!(answered, 200);
+    stop(&mut server);
+    let (listed, names, says) = keys(folder.path(), &["list"]);
+    assert!(listed && names.contains("one"), "{names} {says}");
+    assert!(known(folder.path()).contains("before"));
+    assert_eq!((ledger::integrity(folder.path()).as_str(), gaps(folder.path())), ("ok", 0));
+    assert!(!beside(&file, "-wal").exists(), "nothing is left beside it");
+}
+
+#[test]
+fn a_database_of_which_the_link_alone_is_deleted_is_left_as_it_is() {
+    if skips_on_postgres("a link is deleted") {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let (file, real) = (ledger::file(folder.path()), folder.path().join("real.db"));
+    fs::create_dir_all(file.parent().expect("a folder")).expect("made");
+    fresh(&real);
+    std::os::unix::fs::symlink(&real, &file).expect("linked");
+    let mut server = Server::on("echo", folder.path(), &SETTINGS);
+    recorded(&server, "before");
+    fs::remove_file(&file).expect("the link is deleted");
+    eventually("it says so", || says(&server).contains("the link to it is gone").then_some(()));
+    call(&server, "meanwhile");
+    assert!(real.exists() && beside(&real, "-wal").exists());
+    std::os::unix::fs::symlink(&real, &file).expect("linked again");
     becomes(&server, "healthy");
     stop(&mut server);
     assert!(known(folder.path()).is_superset(&["before".to_owned(), "meanwhile".to_owned()].into()));

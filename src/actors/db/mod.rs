@@ -281,7 +281,10 @@ impl DbActor {
         let recorder = self.recorder.clone();
         Box::pin(async move {
             let done = read.await;
-            if let Err(StorageError::Moved { .. } | StorageError::Foreign { .. }) = &done {
+            if let Err(
+                StorageError::Moved { .. } | StorageError::Foreign { .. } | StorageError::Stuck { .. },
+            ) = &done
+            {
                 recorder.shared().rouse();
             }
             done

@@ -16,11 +16,14 @@ const SETTLE: Duration = Duration::from_secs(2);
 const WORK_ENDS: Duration = Duration::from_secs(12);
 /// Between two attempts: each copies all of it.
 const AGAIN: Duration = Duration::from_secs(5);
+/// The same while somebody else is at it.
+const SOON: Duration = Duration::from_millis(250);
 
 /// Since when a file is not at its path, and what was tried.
 pub(super) struct Astray {
     since: Instant,
     next: Instant,
+    is_tried: bool,
     /// What the last attempt said.
     told: Option<String>,
 }
@@ -37,14 +40,18 @@ impl Writer {
         };
         let now = Instant::now();
         let Link { connection, astray, .. } = link;
-        let astray = astray.get_or_insert(Astray { since: now, next: now + SETTLE, told: None });
+        let astray =
+            astray.get_or_insert(Astray { since: now, next: now + SETTLE, is_tried: false, told: None });
         let is_due = now >= astray.next && (!self.storage.is_in_use() || now >= astray.since + WORK_ENDS);
-        if !is_due && !self.shared.is_closing() {
+        // Who stops does not wait for the first attempt, but no more than others between two.
+        if !is_due && (astray.is_tried || !self.shared.is_closing()) {
             return Err(moved);
         }
-        astray.next = now + AGAIN;
-        let mended = self.storage.mend(connection.as_mut(), self.counter.load(Ordering::Relaxed));
+        astray.is_tried = true;
+        let mended = self.storage.mend(connection, self.counter.load(Ordering::Relaxed));
         let mended = mended.inspect_err(|error| {
+            let is_soon = matches!(error, StorageError::Moved { .. });
+            astray.next = Instant::now() + if is_soon { SOON } else { AGAIN };
             let told = Some(error.to_string());
             if astray.told != told {
                 log::error!("the database is not at its path, and it is tried again: {error}");
@@ -66,9 +73,14 @@ impl Writer {
                     "the file {place} was gone; all that was in it was put back from what the server had open"
                 )
             }
-            Mended::Anew => format!(
+            Mended::Anew(None) => format!(
                 "the file {place} was gone, and nothing of it could be saved: there is an empty one now, and history, keys and \
                  sessions from before are not in it"
+            ),
+            Mended::Anew(Some(kept)) => format!(
+                "the file {place} was gone, and what the server had open of it is damaged: there is an empty one now, and history, \
+                 keys and sessions from before are not in it; the damaged one is kept as {}",
+                kept.display()
             ),
             Mended::Adopted(None) => format!(
                 "the file {place} was replaced by another database of Waygate's, which is used from now on; what was written since \

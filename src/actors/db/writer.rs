@@ -368,6 +368,11 @@ impl Writer {
         if let Err(error) = self.storage.look() {
             // It may have a name elsewhere, and is ended there; here it is missing.
             log::error!("what this server recorded is not where the database should be: {error}");
+            match link.connection.as_mut().map(|connection| self.storage.keep_lost(connection)) {
+                Some(Ok(Some(kept))) => log::warn!("it is kept as {}", kept.display()),
+                Some(Err(error)) => log::error!("it is lost: {error}"),
+                Some(Ok(None)) | None => {}
+            }
             self.shared.lose(hand.kept.map_or(0, |(seq, _)| u64::try_from(seq).unwrap_or_default()));
         }
         let finished = self.connect(&mut link).and_then(|connection| {

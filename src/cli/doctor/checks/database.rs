@@ -45,7 +45,14 @@ fn moved(patient: &Patient, file: &Path) -> Option<Finding> {
             let said = patient.page("/health")?.get("problems")?.get("database")?.as_str()?;
             let what = format!("process {pid} does not work on the file at {}: {said}", file.display());
             let why = "what is recorded waits, and keys that are made or revoked on the command line are not the server's";
-            let command = format!("mv {0} {0}.aside", quoted(file));
+            let command = match said {
+                // Only of such a file does the server itself say that it is nothing to go on with.
+                said if said.contains("is not used") => format!("mv {0} {0}.aside", quoted(file)),
+                said if said.contains("was replaced") || said.contains("is not at its path") => {
+                    "waygate-mcp health".to_owned()
+                }
+                _ => return None,
+            };
             Some(Finding::error("database.moved", what, why, command))
         }
         _ => None,
