@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use diesel::{RunQueryDsl as _, sql_types};
+use serde_json::json;
 use waygate_mcp::storage;
 
 use crate::database::becomes;
@@ -13,6 +14,7 @@ use crate::keys::{becomes as becomes_for, keys};
 use crate::ledger;
 use crate::load::echo;
 use crate::support::database::{open, skips_on_postgres};
+use crate::support::stdio::Client;
 use crate::support::{Server, eventually};
 
 const SETTINGS: [(&str, &str); 2] =
@@ -223,6 +225,33 @@ fn a_database_that_comes_back_in_place_of_a_strange_file_is_one_database_for_eve
     assert!(known(folder.path()).contains("before"));
     assert_eq!((ledger::integrity(folder.path()).as_str(), gaps(folder.path())), ("ok", 0));
     assert!(!beside(&file, "-wal").exists(), "nothing is left beside it");
+}
+
+#[test]
+fn a_database_that_two_processes_have_open_and_that_is_deleted_is_one_whole_database_at_the_end() {
+    if skips_on_postgres("a file is deleted") {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut server = Server::on("echo", folder.path(), &SETTINGS);
+    recorded(&server, "before");
+    let mut other = Client::on("waygate-mcp", folder.path(), &[("WAYGATE_HEALTH_BEAT_SECONDS", "1")]);
+    other.tool("time__now", json!({}));
+    let has_told = || ledger::rows(folder.path()).iter().any(|row| row.plugin.as_deref() == Some("time"));
+    eventually("it is recorded", || has_told().then_some(()));
+    fs::remove_file(ledger::file(folder.path())).expect("there is one");
+    call(&server, "meanwhile");
+    other.tool("time__now", json!({}));
+    eventually("one of them puts it back", || ledger::file(folder.path()).exists().then_some(()));
+    recorded(&server, "after");
+    other.tool("time__now", json!({}));
+    drop(other.take_stdin());
+    eventually("it ends", || other.child.try_wait().expect("it is ours"));
+    stop(&mut server);
+    let all = ["before", "meanwhile", "after"].map(str::to_owned);
+    assert!(known(folder.path()).is_superset(&all.into()), "{:?}", known(folder.path()));
+    assert_eq!((ledger::integrity(folder.path()).as_str(), gaps(folder.path())), ("ok", 0));
+    assert!(!beside(&ledger::file(folder.path()), ".putback").exists(), "nothing half made is left");
 }
 
 #[test]

@@ -4,34 +4,27 @@
 //! connection, while everybody else opens what stands at the path. So the path is held against the file that is open, before
 //! each use.
 
-use std::ffi::OsString;
-use std::fs::{self, File};
+mod file;
+mod judge;
+
+use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use diesel::connection::SimpleConnection as _;
-use diesel::{QueryableByName, RunQueryDsl as _, sql_types};
-use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
-use rustix::io::Errno;
+use diesel::{RunQueryDsl as _, sql_types};
 
-use super::connection::{Connector, Target};
-use super::{DbConnection, Storage, StorageError, keys, migrations, pool_of};
+use super::connection::Connector;
+use super::{DbConnection, Storage, StorageError, keys, pool_of};
+use file::{
+    BESIDE, FileId, alone_in, id_of, is_open_elsewhere, is_there, keep_bytes, name_of_kept, open_here,
+    put_where_none_is, real, remove_with_beside, sync, with_end,
+};
+use judge::{judge, make_anew, make_whole};
 
-/// What SQLite has beside a file.
-const BESIDE: [&str; 2] = ["-wal", "-shm"];
 /// What is being made ends so.
 const PART: &str = ".putback";
-/// What was open and is nowhere any more is kept under such a name.
-const KEPT: &str = ".lost-";
-/// How long a file that somebody put there may be locked while it is looked at.
-const JUDGE_BUSY: Duration = Duration::from_millis(500);
-
-/// Device and inode: what a file is, whatever its name.
-type FileId = (u64, u64);
-
 /// The file of a database.
 #[derive(Debug)]
 pub(super) struct Site {
@@ -206,6 +199,12 @@ impl Storage {
             // It came back, or a reader that is still at work has the last connection to it.
             return Err(self.moved(found));
         }
+        if found.is_none() && is_there(&before.file) {
+            return Err(self.stuck(format!(
+                "it is still at {}, and the link to it is gone; make that anew",
+                before.file.display()
+            )));
+        }
         // A server that has just begun has seen what no look of it told of yet.
         let counter = before.reader().and_then(|reader| keys::counter(reader).ok());
         let seen = seen.max(counter.unwrap_or_default());
@@ -232,11 +231,6 @@ impl Storage {
     /// Where nothing stands, puts what is still open, or an empty database.
     fn put_back(&self, site: &Site, mut before: Before<'_>, seen: i64) -> Result<Mended, StorageError> {
         let file = before.file.clone();
-        if is_there(&file) {
-            let why =
-                format!("it is still at {}, and the link to it is gone; make that anew", file.display());
-            return Err(self.stuck(why));
-        }
         if before.names.is_none() {
             // Whoever else has it open puts it back.
             if is_open_elsewhere(before.id) {
@@ -451,176 +445,4 @@ impl Storage {
     fn foreign(&self, why: String) -> StorageError {
         StorageError::Foreign { place: self.place().to_owned(), why }
     }
-}
-
-/// The folder, for one process at a time; none while another one has it.
-fn alone_in(folder: &Path) -> Result<Option<File>, StorageError> {
-    let unusable = |error: io::Error| StorageError::of_folder(folder, &error);
-    let lock = File::open(folder).map_err(unusable)?;
-    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Some(lock)),
-        Err(Errno::WOULDBLOCK) => Ok(None),
-        Err(error) => Err(unusable(error.into())),
-    }
-}
-
-/// Moves all of the write-ahead log into the file, and says whether nothing is left of it.
-fn make_whole(held: &mut DbConnection) -> bool {
-    #[derive(QueryableByName)]
-    struct Told {
-        #[diesel(sql_type = sql_types::Integer)]
-        busy: i32,
-    }
-    let told: Result<Told, _> = diesel::sql_query("PRAGMA wal_checkpoint(TRUNCATE)").get_result(held);
-    if let Err(error) = &told {
-        log::debug!("the file that is not at its path could not be made whole: {error}");
-    }
-    told.is_ok_and(|told| told.busy == 0)
-}
-
-/// Whether another process has a connection to that file, as far as the kernel tells: each has a lock on it.
-fn is_open_elsewhere(id: FileId) -> bool {
-    let own = i32::try_from(std::process::id()).ok();
-    let is_theirs = |lock: &procfs::Lock| {
-        lock.lock_type != procfs::LockType::FLock && lock.inode == id.1 && lock.pid != own
-    };
-    // In doubt, it is theirs.
-    procfs::locks().map_or(true, |locks| locks.iter().any(is_theirs))
-}
-
-/// Gives a file its name if nobody has it yet.
-fn put_where_none_is(part: &Path, file: &Path) -> Result<bool, StorageError> {
-    let unusable = |error: io::Error| StorageError::of_folder(file, &error);
-    match renameat_with(CWD, part, CWD, file, RenameFlags::NOREPLACE) {
-        Ok(()) => Ok(true),
-        Err(Errno::EXIST) => Ok(false),
-        // Some file systems know no such renaming.
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => match fs::hard_link(part, file) {
-            Ok(()) => fs::remove_file(part).map(|()| true).map_err(unusable),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-            Err(error) => Err(unusable(error)),
-        },
-        Err(error) => Err(unusable(error.into())),
-    }
-}
-
-fn name_of_kept(file: &Path) -> PathBuf {
-    let now = chrono::Utc::now().format("%Y%m%dT%H%M%S%.3f");
-    with_end(file, &format!("{KEPT}{now}"))
-}
-
-/// What is open here of a file without a name, byte by byte, with its log if that still stands there. It ends the locks that this
-/// process has on it, so that it is only for a file that is done with.
-fn keep_bytes(id: FileId, file: &Path) -> Result<PathBuf, StorageError> {
-    let kept = name_of_kept(file);
-    let open = fs::read_dir("/proc/self/fd")
-        .map(|open| open.filter_map(Result::ok).map(|entry| entry.path()).find(|path| is_file(path, id)));
-    let open = open.and_then(|open| open.ok_or_else(|| io::ErrorKind::NotFound.into()));
-    let log = with_end(file, "-wal");
-    let is_ours = id_of(&log).is_ok_and(|id| open_here(id).is_some());
-    let copied = open.and_then(|open| {
-        fs::copy(open, &kept)?;
-        if is_ours {
-            fs::copy(&log, with_end(&kept, "-wal"))?;
-        }
-        Ok(())
-    });
-    copied
-        .map_err(|error| StorageError::of_folder(&kept, &error))
-        .and_then(|()| sync(&kept))
-        .and_then(|()| sync(file.parent().unwrap_or(Path::new("/"))))
-        .inspect_err(|_| drop(remove_with_beside(&kept)))?;
-    Ok(kept)
-}
-
-fn is_file(path: &Path, id: FileId) -> bool {
-    id_of(path).is_ok_and(|found| found == id)
-}
-
-/// Whether anything has that name, even a link that leads nowhere.
-fn is_there(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok()
-}
-
-/// An empty database of this version in a file alone.
-fn make_anew(part: &Path, seen: i64) -> Result<(), StorageError> {
-    remove_with_beside(part)?;
-    let storage = super::at_file(part)?;
-    storage.migrate()?;
-    let mut connection = storage.connect()?;
-    keys::raise(&mut connection, seen)
-        .and_then(|()| connection.leave_alone())
-        .map_err(|error| storage.failed(&error))
-}
-
-/// Opens what somebody put there, if it is a database of this version; changes nothing in one that is not.
-fn judge(file: &Path) -> Result<DbConnection, String> {
-    #[derive(QueryableByName)]
-    struct Count {
-        #[diesel(sql_type = sql_types::BigInt)]
-        count: i64,
-    }
-    let place = file.display().to_string();
-    let connector = Connector { target: Target::at(file.to_owned(), None), busy: JUDGE_BUSY };
-    let mut connection = connector.establish().map_err(|error| error.to_string())?;
-    let said = |error: diesel::result::Error| error.to_string();
-    connection.batch_execute(&format!("PRAGMA busy_timeout = {}", JUDGE_BUSY.as_millis())).map_err(said)?;
-    // Before the question that would make this table.
-    let tables = "SELECT count(*) AS count FROM sqlite_schema WHERE name = '__diesel_schema_migrations'";
-    let tables: Count = diesel::sql_query(tables).get_result(&mut connection).map_err(said)?;
-    if tables.count == 0 {
-        return Err("it is no database of Waygate's".to_owned());
-    }
-    match migrations::pending(&mut connection, &place) {
-        Ok(pending) if pending.is_empty() => {}
-        Ok(_) => {
-            return Err(
-                "it is of an older version, and `waygate-mcp db migrate up` brings it up to date".into()
-            );
-        }
-        Err(StorageError::Newer { .. }) => return Err("it is of a newer version".to_owned()),
-        Err(error) => return Err(error.to_string()),
-    }
-    super::ask(&mut connection).and_then(|()| super::history::newest(&mut connection)).map_err(said)?;
-    Ok(connection)
-}
-
-/// Whether this process has that file open, and how many names it still has.
-fn open_here(id: FileId) -> Option<u64> {
-    let open = fs::read_dir("/proc/self/fd").ok()?;
-    open.filter_map(|entry| fs::metadata(entry.ok()?.path()).ok())
-        .find(|about| (about.dev(), about.ino()) == id)
-        .map(|about| about.nlink())
-}
-
-fn id_of(path: &Path) -> Result<FileId, StorageError> {
-    fs::metadata(path)
-        .map(|about| (about.dev(), about.ino()))
-        .map_err(|error| StorageError::of_folder(path, &error))
-}
-
-fn real(path: &Path) -> Result<PathBuf, StorageError> {
-    fs::canonicalize(path).map_err(|error| StorageError::of_folder(path, &error))
-}
-
-fn with_end(path: &Path, end: &str) -> PathBuf {
-    let mut name = OsString::from(path);
-    name.push(end);
-    name.into()
-}
-
-fn remove_with_beside(path: &Path) -> Result<(), StorageError> {
-    for path in [path.to_owned()].into_iter().chain(BESIDE.map(|end| with_end(path, end))) {
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(StorageError::of_folder(&path, &error));
-            }
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-fn sync(path: &Path) -> Result<(), StorageError> {
-    File::open(path).and_then(|file| file.sync_all()).map_err(|error| StorageError::of_folder(path, &error))
 }
