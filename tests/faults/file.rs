@@ -233,22 +233,23 @@ fn a_database_that_two_processes_have_open_and_that_is_deleted_is_one_whole_data
         return;
     }
     let folder = tempfile::tempdir().expect("a folder");
+    // It was there first, and so serves by itself and writes by itself.
+    let mut other = Client::on("echo", folder.path(), &SETTINGS);
+    other.tool("echo", json!({"message": "beside"}));
+    eventually("it is recorded", || known(folder.path()).contains("beside").then_some(()));
     let mut server = Server::on("echo", folder.path(), &SETTINGS);
     recorded(&server, "before");
-    let mut other = Client::on("waygate-mcp", folder.path(), &[("WAYGATE_HEALTH_BEAT_SECONDS", "1")]);
-    other.tool("time__now", json!({}));
-    let has_told = || ledger::rows(folder.path()).iter().any(|row| row.plugin.as_deref() == Some("time"));
-    eventually("it is recorded", || has_told().then_some(()));
     fs::remove_file(ledger::file(folder.path())).expect("there is one");
     call(&server, "meanwhile");
-    other.tool("time__now", json!({}));
+    other.tool("echo", json!({"message": "beside, meanwhile"}));
     eventually("one of them puts it back", || ledger::file(folder.path()).exists().then_some(()));
     recorded(&server, "after");
-    other.tool("time__now", json!({}));
+    other.tool("echo", json!({"message": "beside, after"}));
     drop(other.take_stdin());
     eventually("it ends", || other.child.try_wait().expect("it is ours"));
     stop(&mut server);
-    let all = ["before", "meanwhile", "after"].map(str::to_owned);
+    let all = ["beside", "before", "meanwhile", "beside, meanwhile", "after", "beside, after"];
+    let all = all.map(str::to_owned);
     assert!(known(folder.path()).is_superset(&all.into()), "{:?}", known(folder.path()));
     assert_eq!((ledger::integrity(folder.path()).as_str(), gaps(folder.path())), ("ok", 0));
     assert!(!beside(&ledger::file(folder.path()), ".putback").exists(), "nothing half made is left");

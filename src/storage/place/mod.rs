@@ -140,8 +140,9 @@ impl Storage {
         let Some(site) = &self.inner.site else { return Ok(()) };
         // Where it cannot be told, the database itself says what is wrong.
         let Ok(found) = site.found() else { return Ok(()) };
-        let known = site.known();
+        let mut known = site.known();
         if found == Some(known.id) {
+            known.is_let_go = false;
             return Ok(());
         }
         match (&known.refused, found) {
@@ -166,7 +167,13 @@ impl Storage {
     /// Why not; it may be tried again. `Moved` when that may be soon.
     pub fn mend(&self, held: &mut Option<DbConnection>, seen: i64) -> Result<Mended, StorageError> {
         let Some(site) = &self.inner.site else { return Ok(Mended::Adopted(None)) };
+        let folder = site.known().file.parent().unwrap_or(Path::new("/")).to_owned();
+        // Several processes may have it open: whoever waited finds what the first one put there.
+        let alone = alone_in(&folder)?;
         let found = site.found().map_err(|error| StorageError::of_folder(&site.path, &error))?;
+        if alone.is_none() {
+            return Err(self.moved(found));
+        }
         let mended = self.settle(site, found, held, seen);
         let refusal = match &mended {
             Err(StorageError::Foreign { why, .. }) => Refusal::Foreign(why.clone()),
@@ -187,10 +194,6 @@ impl Storage {
         let (id, file) = {
             let known = site.known();
             (known.id, known.file.clone())
-        };
-        // Several processes may have it open: whoever waited finds what the first one put there.
-        let Some(_alone) = alone_in(file.parent().unwrap_or(Path::new("/")))? else {
-            return Err(self.moved(found));
         };
         let is_in_use = self.is_in_use();
         let idle = if held.is_none() { self.pool().and_then(|pool| pool.try_get()) } else { None };
@@ -216,8 +219,8 @@ impl Storage {
             }
             if is_open_elsewhere(id) {
                 return Err(self.stuck(format!(
-                    "it was moved, and another process still works on it; end that one (`fuser -v {}` names it), or move the file \
-                     back",
+                    "it was moved, and another process still works on it, such as `waygate-mcp stdio`; end that one, or move the \
+                     file back to {}",
                     self.place()
                 )));
             }
