@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn its_tool_has_a_schema_that_wants_the_message() {
-        let tool = &Echo::new().inventory().tools[0];
+        let tool = &Echo.inventory().tools[0];
         assert_eq!(tool.name(), "echo");
         assert!(tool.object().get("inputSchema").unwrap().as_str().contains(r#""required":["message"]"#));
     }
