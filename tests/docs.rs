@@ -1,7 +1,7 @@
 //! What the documents list is what there is: every metric, every error code, every setting's page that is pointed at.
 //!
-//! `WAYGATE_BLESS=1 cargo test --test docs` writes anew the tables of metrics and of the doctor's checks, and the page of the command
-//! line.
+//! `WAYGATE_BLESS=1 cargo test --test docs` writes anew the tables of metrics, of the doctor's checks and of acts, and the page of the
+//! command line.
 
 #[cfg(test)]
 #[path = "support/mod.rs"]
@@ -12,6 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
+use waygate_mcp::storage::acts;
 use waygate_mcp::telemetry::metrics::TABLE;
 
 use support::generated::hold;
@@ -59,6 +60,57 @@ fn every_check_of_the_doctor_is_documented() {
         let _infallible = writeln!(text, "| `{id}` | {looks_at} | {fixes} |");
     }
     hold("docs/doctor.md", (CHECKS_BEGIN, CHECKS_END), &(text + "\n"));
+}
+
+#[test]
+fn every_act_is_documented() {
+    let mut text = String::from("\n| Act | When |\n|---|---|\n");
+    for (names, when) in acts::TABLE {
+        let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+        let _infallible = writeln!(text, "| {} | {when} |", names.join(", "));
+    }
+    let begin = "<!-- acts: made from the table in src/storage/acts.rs -->\n";
+    hold("docs/operations.md", (begin, "<!-- /acts -->"), &(text + "\n"));
+}
+
+/// The names in what the program calls its acts, as they stand in its source: who adds one there and not in the table is found.
+#[test]
+fn the_table_of_acts_has_all_that_the_program_records_and_nothing_else() {
+    let mut named = std::collections::BTreeSet::new();
+    for (file, begins) in [("src/storage/acts.rs", "pub const "), ("src/access/keys/act.rs", "Self::")] {
+        let source = fs::read_to_string(path(file)).unwrap();
+        let lines = source.lines().map(str::trim).filter(|line| line.starts_with(begins));
+        let names = lines.filter_map(|line| line.split('"').nth(1)).filter(|name| name.contains('/'));
+        named.extend(names.map(str::to_owned));
+    }
+    let told = acts::TABLE.iter().flat_map(|(names, _)| names.iter()).map(|name| (*name).to_owned());
+    assert_eq!(named, told.collect());
+    assert!(named.len() > 20, "{named:?}");
+}
+
+/// Whoever records an act does so by its name in the table.
+#[test]
+fn no_act_is_recorded_by_a_name_of_its_own() {
+    let files = sources(&path("src"));
+    assert!(files.len() > 100, "the sources are found: {}", files.len());
+    for file in files {
+        let source = fs::read_to_string(&file).unwrap();
+        let source = source.split("#[cfg(test)]").next().unwrap();
+        for begin in ["Act::done(\"", "name: \""] {
+            let own = source.split(begin).skip(1).filter_map(|rest| rest.split('"').next());
+            let own: Vec<&str> = own.filter(|name| name.contains('/')).collect();
+            assert!(own.is_empty(), "{}: {own:?}", file.display());
+        }
+    }
+}
+
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    entries
+        .map(|entry| entry.path())
+        .flat_map(|path| if path.is_dir() { sources(&path) } else { vec![path] })
+        .filter(|path| path.extension().is_some_and(|end| end == "rs"))
+        .collect()
 }
 
 #[test]

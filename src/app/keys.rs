@@ -46,10 +46,12 @@ impl KeyBook {
     /// # Errors
     /// When it cannot be opened, or is of an older version.
     pub fn open(config: &Config, make: bool) -> Result<Self, BookError> {
-        let path = super::data_folder(config).join("waygate.db");
-        let storage = match storage::open_existing(&config.database, &path) {
-            Err(StorageError::Missing(_)) if make => storage::open(&config.database, &path)?,
-            opened => opened?,
+        let folder = super::data_folder(config);
+        let path = folder.join("waygate.db");
+        let storage = if make {
+            storage::open_beside(&config.database, &path, &folder)?
+        } else {
+            storage::open_existing(&config.database, &path)?
         };
         let mut connection = storage.connect()?;
         // One without tables may be made like one that is not there: a database server gives them out so.

@@ -38,11 +38,11 @@ use crate::actors::plugin::END_WITHIN;
 use crate::actors::session::keeping;
 use crate::actors::sightings;
 use crate::backup::{BackupError, Places, restore};
-use crate::config::Config;
+use crate::config::{Config, Database};
 use crate::http;
 use crate::http::door::Connections;
 use crate::storage::socket::{self, Socket};
-use crate::storage::{DataFolder, Instance, Nook, Owned, Storage, StorageError, acts};
+use crate::storage::{self, DataFolder, Instance, Nook, Owned, Storage, StorageError, acts};
 use crate::telemetry::metrics::METRICS;
 use crate::telemetry::traces::Collecting;
 
@@ -153,7 +153,7 @@ impl App {
         // Another server answers meanwhile, if one hands over.
         let tls = certificate.as_ref().map(|shown| shown.config());
         let doorstep = word.is_none().then_some(Doorstep { listener: &listener, is_kept: is_shared, tls });
-        let (storage, keys) = open_storage(config, doorstep).await?;
+        let (storage, keys) = open_storage(config, doorstep, storage::open).await?;
         self::keys::guarded(config, &keys)?;
         let ground = Ground::Owned(folder);
         let is_relieving = word.is_some();
@@ -195,7 +195,9 @@ impl App {
             let owner = "a restore that was cut off".to_owned();
             return Err(StorageError::Taken { folder: data_folder(config), owner }.into());
         }
-        let (storage, keys) = open_storage(config, None).await?;
+        let folder = data_folder(config);
+        let open = move |database: &Database, path: &Path| storage::open_beside(database, path, &folder);
+        let (storage, keys) = open_storage(config, None, open).await?;
         let ground = Ground::Beside(nook);
         let (network, certificate, is_relieving) = (None, None, false);
         let site = Site { ground, network, certificate, storage, keys, began, is_relieving };
@@ -449,6 +451,7 @@ fn data_folder(config: &Config) -> PathBuf {
 async fn open_storage(
     config: &Config,
     doorstep: Option<Doorstep<'_>>,
+    open: impl Fn(&Database, &Path) -> Result<Storage, StorageError> + Send + 'static,
 ) -> Result<(Storage, Arc<Keys>), StorageError> {
     let own = config.access.api_key.clone();
     if let Some(key) = &own {
@@ -456,7 +459,7 @@ async fn open_storage(
     }
     let (database, default) = (config.database.clone(), data_folder(config).join("waygate.db"));
     let opening = actix_web::web::block(move || {
-        let storage = waiting::until_present(&database, || crate::storage::open(&database, &default))?;
+        let storage = waiting::until_present(&database, || open(&database, &default))?;
         let applied = storage.migrate()?;
         if !applied.is_empty() {
             log::info!(migrations = applied.len(); "the database was brought up to date: {}", applied.join(", "));

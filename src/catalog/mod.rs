@@ -45,7 +45,7 @@ pub use links::Links;
 pub use meter::Meter;
 pub use pages::{CursorError, Listing, Page};
 pub use place::Place;
-pub use schema::Schema;
+pub use schema::{Check, Schema};
 pub use seat::{Seat, SeatLimits};
 pub use shelf::{Arrangement, Shelf, ViewSummary};
 pub use sightings::Sighting;

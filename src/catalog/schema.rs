@@ -73,6 +73,18 @@ impl Schema {
     /// # Errors
     /// A sentence per fault, with the place.
     pub fn check(&self, value: &Value) -> Result<(), String> {
+        self.check_telling(value, place)
+    }
+
+    /// Checks a value that is for nobody to read who reads what is wrong with it.
+    ///
+    /// # Errors
+    /// A sentence per fault, with the place in the schema, and nothing of the value.
+    pub fn check_hiding(&self, value: &Value) -> Result<(), String> {
+        self.check_telling(value, hidden_place)
+    }
+
+    fn check_telling(&self, value: &Value, tell: Tell) -> Result<(), String> {
         if self.validator.is_valid(value) {
             return Ok(());
         }
@@ -80,21 +92,26 @@ impl Schema {
             return Err("it does not fit; the schema branches too often to say where".to_owned());
         }
         let told: Vec<String> =
-            self.validator.iter_errors(value).take(FAULTS_TOLD).map(|error| place(&error)).collect();
+            self.validator.iter_errors(value).take(FAULTS_TOLD).map(|error| tell(&error)).collect();
         Err(told.join("; "))
     }
 
     /// Checks a value for which [`Schema::is_soon_checked`] says no, unless that would never end.
     ///
     /// # Errors
-    /// As [`Schema::check`].
-    pub fn check_at_length(&self, value: &Value) -> Result<(), String> {
+    /// What `check` says, which is [`Schema::check`] or [`Schema::check_hiding`].
+    pub fn check_at_length(&self, value: &Value, check: Check) -> Result<(), String> {
         match self.weight.effort_of(value) {
             Effort::TooMuch => Err("it is too large, or too deep, to be held against the schema".to_owned()),
-            Effort::Little | Effort::Much => self.check(value),
+            Effort::Little | Effort::Much => check(self, value),
         }
     }
 }
+
+/// One of the two ways to check.
+pub type Check = fn(&Schema, &Value) -> Result<(), String>;
+
+type Tell = fn(&jsonschema::ValidationError<'_>) -> String;
 
 /// The root of a schema.
 #[derive(serde::Deserialize)]
@@ -110,16 +127,65 @@ fn place(error: &jsonschema::ValidationError<'_>) -> String {
         ValidationErrorKind::Enum { options } => format!("{} is not one of {options}", error.instance()),
         _ => error.to_string(),
     };
-    if says.len() > 300 {
-        says = says.chars().take(300).chain("…".chars()).collect();
-    }
+    shorten(&mut says);
     if path.is_empty() { says } else { format!("at {path}: {says}") }
+}
+
+/// Names of members that the schema does not know are the value's own, too: in a table of people they are the people.
+fn hidden_place(error: &jsonschema::ValidationError<'_>) -> String {
+    let mut says = match error.kind() {
+        ValidationErrorKind::AdditionalProperties { unexpected }
+        | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
+            format!("{} members are not allowed", unexpected.len())
+        }
+        ValidationErrorKind::PropertyNames { error } => {
+            format!("the name of a member does not fit: {}", hidden_place(error))
+        }
+        _ => error.masked().to_string(),
+    };
+    shorten(&mut says);
+    format!("by {} of the schema: {says}", error.schema_path())
+}
+
+fn shorten(says: &mut String) {
+    if says.len() > 300 {
+        *says = says.chars().take(300).chain("…".chars()).collect();
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn what_is_said_of_a_hidden_value_has_nothing_of_it() {
+        let schema = json!({
+            "type": "object", "additionalProperties": false, "patternProperties": {"^s": {
+                "anyOf": [{"type": "integer"}, {"const": 1}], "type": "integer", "enum": [1], "not": {"type": "string"},
+                "minLength": 50, "pattern": "^x", "format": "ipv4"}},
+            "propertyNames": {"maxLength": 12}, "maxProperties": 1, "required": ["known"],
+            "properties": {"list": {"uniqueItems": true, "contains": {"type": "null"}, "items": {"type": "integer"}}}
+        });
+        let schema = Schema::compile(&Raw::value(&schema)).unwrap();
+        let values = [
+            json!({"secret-name-of-all": "secret"}),
+            json!({"s": "secret", "list": ["secret", "secret"]}),
+            json!({"secret": 1, "list": ["secret"]}),
+            json!("secret"),
+            json!(["secret"]),
+            json!({"a-secret-that-is-not-known": {"secret": "secret"}}),
+        ];
+        for value in values {
+            let says = schema.check_hiding(&value).unwrap_err();
+            assert!(!says.contains("secret") && says.contains("of the schema: "), "{says}");
+            assert!(schema.check(&value).unwrap_err().contains("secret"), "who sent it may see it");
+        }
+        assert_eq!(
+            schema.check_hiding(&json!({"known": 1})).unwrap_err(),
+            "by /additionalProperties of the schema: 1 members are not allowed"
+        );
+    }
 
     #[test]
     fn a_schema_that_points_outside_is_refused_and_nothing_is_fetched() {
@@ -139,8 +205,8 @@ mod tests {
         let schema = json!({"type": ["object", "null"], "properties": {"x": {"allOf": [twice, twice]}}});
         let schema = Schema::compile(&Raw::value(&schema)).unwrap();
         let nested = |leaf: Value| (0..100).fold(leaf, |below, _| json!({"x": below}));
-        assert_eq!(schema.check_at_length(&nested(Value::Null)), Ok(()));
-        assert!(schema.check_at_length(&nested(json!(1))).unwrap_err().contains("too often"));
+        assert_eq!(schema.check_at_length(&nested(Value::Null), Schema::check), Ok(()));
+        assert!(schema.check_at_length(&nested(json!(1)), Schema::check).unwrap_err().contains("too often"));
         assert!(schema.check(&json!({"x": {"x": 1}})).unwrap_err().starts_with("at /x/x: "));
     }
 

@@ -10,7 +10,7 @@ use super::progress::Line;
 use super::{Exit, backup, output};
 use crate::backup::{Places, restore};
 use crate::config::Config;
-use crate::storage::{self, DataFolder, Storage, StorageError, instances, migrations, upkeep};
+use crate::storage::{self, DataFolder, Storage, StorageError, acts, instances, migrations, upkeep};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -77,7 +77,8 @@ pub fn run(command: DbCommand, config: &Config, json: bool) -> anyhow::Result<Ex
     let existing = || storage::open_existing(&config.database, &path);
     match command {
         DbCommand::Migrate { command: None | Some(MigrateCommand::Up) } => {
-            migrate(&storage::open(&config.database, &path)?, json)
+            let folder = Places::of(config).data_folder;
+            migrate(&storage::open_beside(&config.database, &path, &folder)?, config, json)
         }
         DbCommand::Migrate { command: Some(MigrateCommand::Status) } => standing(&existing()?, json),
         DbCommand::Migrate { command: Some(MigrateCommand::Down { sure }) } => take_back(sure, config, json),
@@ -88,8 +89,11 @@ pub fn run(command: DbCommand, config: &Config, json: bool) -> anyhow::Result<Ex
     }
 }
 
-fn migrate(storage: &Storage, json: bool) -> anyhow::Result<ExitCode> {
+fn migrate(storage: &Storage, config: &Config, json: bool) -> anyhow::Result<ExitCode> {
     let ran = storage.migrate()?;
+    if !ran.is_empty() {
+        backup::note_in(storage, config, acts::DB_MIGRATE, &format!("up: {}", ran.join(", ")));
+    }
     output::print(&if json {
         json!({ "database": storage.place(), "migrated": ran }).to_string()
     } else if ran.is_empty() {
@@ -141,6 +145,10 @@ fn take_back(sure: Sure, config: &Config, json: bool) -> anyhow::Result<ExitCode
     }
     let saved = save(sure, &places, config)?;
     let taken = migrations::take_back(&mut connection, storage.place())?;
+    drop(connection);
+    if let Some(version) = &taken {
+        backup::note_in(&storage, config, acts::DB_MIGRATE, &format!("down: {version} was taken back"));
+    }
     told_taken_back(&storage, taken, saved, json)
 }
 
@@ -210,6 +218,7 @@ fn vacuum(storage: &Storage, config: &Config, json: bool) -> anyhow::Result<Exit
     let before = upkeep::stats(storage)?.bytes;
     upkeep::vacuum(storage)?;
     let after = upkeep::stats(storage)?.bytes;
+    backup::note(config, acts::DB_VACUUM, &format!("{after} bytes, {before} before"));
     output::print(&if json {
         json!({"database": storage.place(), "bytesBefore": before, "bytes": after}).to_string()
     } else {

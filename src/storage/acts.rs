@@ -48,6 +48,32 @@ pub const BACKUP_PRUNE: &str = "backup/prune";
 pub const BACKUP_RESTORE: &str = "backup/restore";
 /// The database was made empty.
 pub const DB_RESET: &str = "db/reset";
+/// The database's file was not at its path any more, and something took its place.
+pub const DB_MOVED: &str = "db/moved";
+/// The schema was brought up to date, or back by a step.
+pub const DB_MIGRATE: &str = "db/migrate";
+/// What was not used any more was given back.
+pub const DB_VACUUM: &str = "db/vacuum";
+/// The doctor mended something.
+pub const DOCTOR_FIX: &str = "doctor/fix";
+
+/// THE TABLE of acts: what the history calls them, and when there is one. `docs/operations.md` shows it.
+#[rustfmt::skip] // a table
+pub const TABLE: &[(&[&str], &str)] = &[
+    (&[SERVER_START, SERVER_STOP], "a server serves from now on; it has stopped, and why. One without a stop was killed"),
+    (&[PLUGINS_RELOAD], "the folder was read again: asked for by a key, by this user, by SIGHUP, or since a file changed"),
+    (&[PLUGINS_ADD, PLUGINS_CHANGE, PLUGINS_REMOVE], "of each plugin or bundle that came, was replaced, or went"),
+    (&["keys/create", "keys/rotate", "keys/limit", "keys/revoke", "keys/delete"], "over HTTP or on the command line"),
+    (&[TLS_RELOAD], "the files of the certificate were read again, and held another one, or one that cannot be used"),
+    (&[KEYS_REFUSE], "a key was shown that is not taken, with the reason and the address. 20 at once, then one a minute, however many come; the next row says how many were left out"),
+    (&[BACKUP_CREATE, BACKUP_PRUNE, BACKUP_RESTORE, DB_RESET], "by the schedule or on the command line. A restored database holds the row from the start"),
+    (&[DB_MIGRATE, DB_VACUUM], "on the command line: the schema was brought up to date, or back by a step; what was not used any more was given back"),
+    (&[DB_MOVED], "the database's file was not at its path any more while a server ran: [what took its place](#a-database-file-that-is-not-at-its-path)"),
+    (&[DOCTOR_FIX], "`doctor --fix` mended something: each thing that it did"),
+    (&[CACHE_CLEAR], "what the cache held was forgotten"),
+    (&[PROFILE_CPU], "the processor's time was sampled, and for how long; or why that could not be"),
+    (&[HISTORY_PRUNE], "old rows were deleted"),
+];
 
 /// Who acts here: the user at the command line, as everywhere.
 const CALLER: &str = "local";

@@ -69,12 +69,20 @@ impl Target {
         if !cfg!(feature = "sqlite") {
             return Err(StorageError::Unsupported { place: path.to_owned(), feature: "sqlite" });
         }
-        // An absolute path is never taken for a URI, whatever its characters.
         let whole = std::path::absolute(path).map_err(|error| StorageError::Address(error.to_string()))?;
-        let shown = whole.to_string_lossy().into_owned();
-        let name =
-            parameters.map_or_else(|| shown.clone(), |rest| format!("file:{}?{rest}", escaped(&shown)));
-        Ok(Self::Sqlite { path: whole, name })
+        Ok(Self::at(whole, parameters))
+    }
+
+    /// The file at an absolute path. Whoever means to make it does so before: a connection that found none would else make one of
+    /// its own, where another was deleted.
+    pub(super) fn at(path: PathBuf, parameters: Option<&str>) -> Self {
+        // With an empty host: what follows two slashes would else be one, and a path may begin so.
+        let mut name = format!("file://{}?", escaped(&path.to_string_lossy()));
+        name.push_str(parameters.unwrap_or_default());
+        if !parameters.is_some_and(|all| all.split('&').any(|one| one.starts_with("mode="))) {
+            name.push_str(if parameters.is_some() { "&mode=rw" } else { "mode=rw" });
+        }
+        Self::Sqlite { path, name }
     }
 
     /// What people may see of it.
@@ -164,7 +172,7 @@ impl Connector {
         Ok(connection)
     }
 
-    fn establish(&self) -> Result<DbConnection, ConnectionError> {
+    pub(super) fn establish(&self) -> Result<DbConnection, ConnectionError> {
         match &self.target {
             #[cfg(feature = "sqlite")]
             Target::Sqlite { name, .. } => {
@@ -317,11 +325,15 @@ mod tests {
     #[test]
     fn a_path_may_be_written_in_each_usual_way() {
         for url in ["sqlite:/a/b.db", "sqlite:///a/b.db", "/a/b.db", "file:/a/b.db"] {
-            let expected = Target::Sqlite { path: "/a/b.db".into(), name: "/a/b.db".to_owned() };
+            let name = "file:///a/b.db?mode=rw".to_owned();
+            let expected = Target::Sqlite { path: "/a/b.db".into(), name };
             assert_eq!(target(url).unwrap(), expected, "{url}");
         }
         let Target::Sqlite { path, name } = target("sqlite:/a/b%c.db?mode=ro").unwrap() else { panic!() };
-        assert_eq!((path.to_str(), name.as_str()), (Some("/a/b%c.db"), "file:/a/b%25c.db?mode=ro"));
+        assert_eq!((path.to_str(), name.as_str()), (Some("/a/b%c.db"), "file:///a/b%25c.db?mode=ro"));
+        // SQLite takes what follows two slashes for a host.
+        let Target::Sqlite { name, .. } = target("sqlite:////a/b.db").unwrap() else { panic!() };
+        assert_eq!(name, "file:////a/b.db?mode=rw");
     }
 
     #[test]

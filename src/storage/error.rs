@@ -26,6 +26,38 @@ pub enum StorageError {
     /// There is no file yet, and the verb only reads.
     #[error("there is no database at {0}; start the server once, or run `waygate-mcp db migrate`")]
     Missing(String),
+    /// The file that is open is not the one at the path any more.
+    #[error(
+        "the database file {place} {what} while the server runs; calls go on and what they leave waits, and within seconds the \
+         server sees to it by itself: its log says how"
+    )]
+    Moved {
+        /// Where it should be.
+        place: String,
+        /// What became of it.
+        what: &'static str,
+    },
+    /// … and what stands there instead is nothing to go on with.
+    #[error(
+        "the file that was put at {place} while the server runs is not used: {why}; move it away and the server puts back what it \
+         still has, or put a database of this version there"
+    )]
+    Foreign {
+        /// Where.
+        place: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// … and nothing can be done about it without a risk to what somebody may still have.
+    #[error(
+        "the database file {place} is not at its path while the server runs: {why}; calls go on and what they leave waits"
+    )]
+    Stuck {
+        /// Where it should be.
+        place: String,
+        /// What stands in the way, and what to do.
+        why: String,
+    },
     /// Folder or file cannot be made or opened.
     #[error("{path} cannot be used: {cause}; give the user that runs Waygate read and write access to it")]
     Folder {
@@ -181,7 +213,14 @@ impl StorageError {
         self.is_absence()
             || matches!(
                 self,
-                Self::Locked(_) | Self::Full(_) | Self::Busy(_) | Self::Slow(_) | Self::ReadOnly(_)
+                Self::Locked(_)
+                    | Self::Full(_)
+                    | Self::Busy(_)
+                    | Self::Slow(_)
+                    | Self::ReadOnly(_)
+                    | Self::Moved { .. }
+                    | Self::Foreign { .. }
+                    | Self::Stuck { .. }
             )
     }
 

@@ -102,6 +102,15 @@ pub fn counter(connection: &mut DbConnection) -> QueryResult<i64> {
     generation::table.select(generation::counter).first(connection)
 }
 
+/// Has running servers look, whatever they have seen up to there.
+///
+/// # Errors
+/// What the database says.
+pub fn raise(connection: &mut DbConnection, seen: i64) -> QueryResult<()> {
+    let next = counter(connection)?.max(seen).saturating_add(1);
+    diesel::update(generation::table).set(generation::counter.eq(next)).execute(connection).map(drop)
+}
+
 /// Does all of `work` or nothing, and has running servers look. One such change waits for the other.
 ///
 /// # Errors

@@ -13,6 +13,7 @@ mod insert;
 pub mod instances;
 pub mod keys;
 pub mod migrations;
+mod place;
 pub mod schema;
 pub mod sessions;
 pub mod socket;
@@ -38,6 +39,8 @@ pub use diesel::QueryResult;
 pub use error::StorageError;
 pub use folder::{DataFolder, Nook, Owned, Sole};
 pub use instances::Instance;
+pub use place::Mended;
+use place::Site;
 
 use crate::config;
 
@@ -72,6 +75,8 @@ struct Inner {
     /// None once closed.
     pool: RwLock<Option<Pool>>,
     place: String,
+    /// Which file it is, if it is one.
+    site: Option<Site>,
     size: u32,
 }
 
@@ -86,6 +91,25 @@ pub fn open(database: &config::Database, default_path: &Path) -> Result<Storage,
         make_file(path)?;
     }
     Storage::on(target, database)
+}
+
+/// Opens a database, making it if it is not there, unless the server that owns this data folder works on it: that one puts back what
+/// it has open, and an empty one would be in the way.
+///
+/// # Errors
+/// `Moved` when the server's file is not at its path, and as [`open`].
+pub fn open_beside(
+    database: &config::Database,
+    default_path: &Path,
+    folder: &Path,
+) -> Result<Storage, StorageError> {
+    match open_existing(database, default_path) {
+        Err(StorageError::Missing(place)) if DataFolder::is_owned(folder) => {
+            Err(StorageError::Moved { place, what: "was deleted or moved away" })
+        }
+        Err(StorageError::Missing(_)) => open(database, default_path),
+        opened => opened,
+    }
 }
 
 /// Whether the database is a server, which may be away for a while, and not a file.
@@ -118,10 +142,9 @@ pub fn at_file(path: &Path) -> Result<Storage, StorageError> {
     let path = std::path::absolute(path)
         .map_err(|error| StorageError::Folder { path: path.to_owned(), cause: error.to_string() })?;
     make_file(&path)?;
-    let name = path.to_string_lossy().into_owned();
     let database =
         config::Database { url: None, pool_size: 1, busy_timeout_ms: FILE_BUSY_MS, wait_seconds: 0 };
-    Storage::on(Target::Sqlite { path, name }, &database)
+    Storage::on(Target::at(path, None), &database)
 }
 
 /// Where the database is, if it is a file.
@@ -155,16 +178,14 @@ impl Storage {
         // Opened at once, so that what is wrong is said in the database's own words, not as a pool's timeout.
         let mut first = connector.open().map_err(|error| StorageError::of_either(&place, &error))?;
         touch(&mut first, &place)?;
+        let site = match &connector.target {
+            Target::Sqlite { path, .. } => Some(Site::of(path)?),
+            Target::Postgres { .. } => None,
+        };
         drop(first);
         let size = database.pool_size.max(1);
-        let pool = r2d2::Pool::builder()
-            .max_size(size + WATCHERS)
-            .min_idle(Some(0))
-            .connection_timeout(RETRY_WITHIN)
-            .error_handler(Box::new(r2d2::NopErrorHandler))
-            .build_unchecked(connector.clone());
-        let pool = RwLock::new(Some(pool));
-        Ok(Self { inner: Arc::new(Inner { connector, pool, place, size }) })
+        let pool = RwLock::new(Some(pool_of(&connector, size)));
+        Ok(Self { inner: Arc::new(Inner { connector, pool, place, site, size }) })
     }
 
     /// Where it is, for people: a path, or a URL without secrets.
@@ -195,20 +216,24 @@ impl Storage {
     /// A connection of its own, outside the pool.
     ///
     /// # Errors
-    /// As [`open`].
+    /// As [`open`], and when the file is not at its path any more.
     pub fn connect(&self) -> Result<DbConnection, StorageError> {
+        self.look()?;
         self.inner.connector.open().map_err(|error| StorageError::of_either(self.place(), &error))
     }
 
     /// Runs `work` on a pooled connection, waiting `wait` at most to get one. Blocks.
     ///
     /// # Errors
-    /// When no connection is free, when the storage is closed, when `work` fails.
+    /// When no connection is free, when the storage is closed, when the file is not at its path any more, when `work` fails.
     pub fn run<T>(
         &self,
         wait: Duration,
         work: impl FnOnce(&mut DbConnection) -> diesel::QueryResult<T>,
     ) -> Result<T, StorageError> {
+        // What was written into a file that is nobody's any more would be lost. Before the pool is asked for: it is another one by the
+        // time that this is true again.
+        self.look()?;
         let pool = self.pool().ok_or_else(|| StorageError::Closed(self.place().to_owned()))?;
         let mut pooled = pool.get_timeout(wait).map_err(|error| self.no_connection(&error.to_string()))?;
         let done = work(&mut pooled.connection).map_err(|error| self.failed(&error));
@@ -246,6 +271,15 @@ impl Storage {
             None => StorageError::Busy(self.place().to_owned()),
         }
     }
+}
+
+fn pool_of(connector: &Connector, size: u32) -> Pool {
+    r2d2::Pool::builder()
+        .max_size(size + WATCHERS)
+        .min_idle(Some(0))
+        .connection_timeout(RETRY_WITHIN)
+        .error_handler(Box::new(r2d2::NopErrorHandler))
+        .build_unchecked(connector.clone())
 }
 
 /// Reads one page, since SQLite notices only then that a file is no database; asks PostgreSQL whether it can hold every

@@ -122,6 +122,8 @@ metrics! {
     pool_connections: IntGaugeVec = "waygate_db_pool_connections", "state";
     /// The last database round trip, in seconds.
     db_latency: Gauge = "waygate_db_latency_seconds";
+    /// Times that the database was not at its path any more, by what was done (`saved`, `anew`, `adopted`).
+    db_moved: IntCounterVec = "waygate_db_moved_total", "how";
     /// Records that wait for the writer.
     history_queue: IntGauge = "waygate_history_queue_depth";
     /// Groups of records committed.

@@ -32,6 +32,10 @@ pub fn becomes(server: &Server, wanted: &str) {
     eventually(wanted, || (status(server) == wanted).then_some(()));
 }
 
+fn database_becomes(server: &Server, wanted: &str) {
+    eventually(wanted, || (server.get("/health").1["checks"]["database"] == wanted).then_some(()));
+}
+
 fn stop(mut server: Server) {
     server.signal("-TERM");
     assert_eq!(server.wait(), Some(0), "{}", server.log());
@@ -218,6 +222,50 @@ fn on_a_full_disk_calls_go_on_and_rows_arrive_once_there_is_room() {
     let known = ledger::messages(folder, &["success"]);
     assert!(tally.answered.iter().all(|message| known.contains(message)));
     assert_eq!(ledger::integrity(folder), "ok");
+}
+
+#[test]
+fn on_a_full_disk_a_strict_call_is_refused_before_its_tool_runs_and_taken_again_once_there_is_room() {
+    if skips_on_postgres("the disk of the data folder is filled") {
+        return;
+    }
+    let Some(disk) = SmallDisk::mount() else {
+        eprintln!("skipped: this user may not mount a small disk");
+        return;
+    };
+    let folder = disk.0.path();
+    let settings = [FULL, STRICT, ("WAYGATE_HEALTH_DISK_MIN_BYTES", "0")];
+    let mut server = Server::on("faulty_server", folder, &settings);
+    database_becomes(&server, "ok");
+    let ballast = folder.join("ballast");
+    assert!(fs::write(&ballast, vec![0; 32 << 20]).is_err(), "the disk is full now");
+    // What SQLite has of the disk already takes a few yet.
+    let mut ran = 0;
+    let refused = eventually("a call finds no room", || {
+        let reply = server.call("tools/call", json!({"name": "touch", "arguments": {}}));
+        let is_refused = reply.text().contains("the call was not run");
+        ran += usize::from(!is_refused);
+        is_refused.then_some(reply)
+    });
+    assert_eq!((refused.status, refused.code()), (503, -31503), "{}", refused.text());
+    assert!(refused.header("retry-after").is_some());
+    database_becomes(&server, "degraded");
+    let (code, health) = server.get("/health");
+    assert_eq!(code, 200, "who restarts what is unhealthy must not restart this one");
+    let says = health["problems"]["database"].as_str().unwrap_or_default();
+    assert!(says.contains("no room left"), "{says}");
+    fs::remove_file(&ballast).expect("room is made");
+    database_becomes(&server, "ok");
+    let params = json!({"uri": "test://counter"});
+    let counted = server.call("resources/read", params).json()["result"]["contents"][0]["text"].clone();
+    assert_eq!(counted, ran.to_string(), "what was refused has not run");
+    server.tool("touch", json!({}));
+    server.signal("-TERM");
+    assert_eq!(server.wait(), Some(0));
+    assert_eq!(ledger::integrity(folder), "ok");
+    let rows = ledger::rows(folder);
+    let ended = |call: &str| rows.iter().any(|row| row.kind == "outcome" && row.call_id == call);
+    assert!(rows.iter().filter(|row| row.kind == "intent").all(|row| ended(&row.call_id)));
 }
 
 #[test]

@@ -34,7 +34,7 @@ fn list(server: &Server, key: &str) -> u16 {
 }
 
 /// Waits until a key is answered so; not looking too often, since wrong keys are counted.
-fn becomes(what: &str, server: &Server, key: &str, status: u16) {
+pub fn becomes(what: &str, server: &Server, key: &str, status: u16) {
     eventually(what, || {
         std::thread::park_timeout(std::time::Duration::from_millis(100));
         (list(server, key) == status).then_some(())

@@ -351,6 +351,50 @@ fn each_fault_is_found_with_the_command_that_mends_it() {
 }
 
 #[test]
+fn a_database_that_is_not_where_the_running_server_has_it_is_found() {
+    if skips_on_postgres("a file is moved") {
+        return;
+    }
+    let home = tempfile::tempdir().unwrap();
+    let settings = [("WAYGATE_HEALTH_BEAT_SECONDS", "1")];
+    let server = Server::on("waygate-mcp", home.path(), &settings);
+    let file = home.path().join("data/waygate.db");
+    let other = home.path().join("other");
+    fs::write(&other, "no database").unwrap();
+    fs::rename(&other, &file).unwrap();
+    eventually("the server says so", || {
+        let says = server.get("/health").1["problems"]["database"].clone();
+        says.as_str().is_some_and(|says| says.contains("is not used")).then_some(())
+    });
+    let seen = look(home.path(), &[], &[]);
+    let finding = seen.find("database.moved");
+    assert!(finding["what"].as_str().unwrap().contains("file is not a database"), "{finding:#}");
+    let command = finding["command"].as_str().unwrap();
+    assert!(Command::new("sh").args(["-c", command]).status().unwrap().success(), "{command}");
+    eventually("it is put back", || file.exists().then_some(()));
+    eventually("all is well", || (server.get("/health").1["checks"]["database"] == "ok").then_some(()));
+    let ids = look(home.path(), &[], &[]).ids().join(" ");
+    assert!(!ids.contains("database"), "{ids}");
+    assert!(file.with_extension("db.aside").exists());
+}
+
+#[test]
+fn what_was_mended_stands_in_the_history() {
+    if skips_on_postgres("a verb looks at the file in the data folder") {
+        return;
+    }
+    let home = used();
+    chmod(&home.path().join("data/waygate.db"), 0o644);
+    let seen = look(home.path(), &[], &["--fix"]);
+    assert!(seen.find("permissions.open")["fixed"].is_string(), "{:#}", seen.told);
+    look(home.path(), &[], &["--fix"]);
+    let acts = said(home.path(), &["history", "export", "--kind", "admin"]);
+    let acts: Vec<&str> = acts.lines().filter(|line| line.contains("doctor/fix")).collect();
+    assert_eq!(acts.len(), 1, "once, for it was mended once: {acts:?}");
+    assert!(acts[0].contains("the mode 06") && acts[0].contains("waygate.db"), "{}", acts[0]);
+}
+
+#[test]
 fn who_has_the_port_is_named_and_another_port_offered() {
     let home = used();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();

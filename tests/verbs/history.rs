@@ -66,11 +66,40 @@ fn calls_are_found_while_the_server_runs_and_after_it() {
 }
 
 #[test]
+fn what_is_done_to_the_database_on_the_command_line_stands_in_it() {
+    let home = tempfile::tempdir().unwrap();
+    let acts = || {
+        let acts = lines(&said(home.path(), &["history", "export", "--kind", "admin"]));
+        let told = |act: &serde_json::Value, member: &str| act[member].as_str().unwrap().to_owned();
+        acts.iter()
+            .inspect(|act| assert_eq!((&act["caller"], &act["status"]), (&json!("local"), &json!("success"))))
+            .map(|act| (told(act, "method"), told(act, "detail")))
+            .collect::<Vec<_>>()
+    };
+    said(home.path(), &["db", "migrate"]);
+    said(home.path(), &["db", "migrate"]);
+    let made = acts();
+    assert_eq!(made.len(), 1, "what did nothing is no act: {made:?}");
+    assert!(made[0].0 == "db/migrate" && made[0].1.starts_with("up: "), "{made:?}");
+    said(home.path(), &["db", "vacuum"]);
+    said(home.path(), &["db", "migrate", "down", "--yes", "--no-backup"]);
+    said(home.path(), &["db", "migrate"]);
+    let all = acts();
+    let names: Vec<&str> = all.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["db/migrate", "db/vacuum", "db/migrate", "db/migrate"], "{all:?}");
+    assert!(
+        all[1].1.contains(" bytes, ") && all[2].1.starts_with("down: ") && all[3].1.starts_with("up: "),
+        "{all:?}"
+    );
+    said(home.path(), &["history", "verify"]);
+}
+
+#[test]
 fn it_is_that_of_the_database_which_the_variables_of_the_working_folder_name() {
     let home = tempfile::tempdir().unwrap();
     fs::write(home.path().join(".env"), "WAYGATE_DATABASE_URL=other.db\n").unwrap();
     said(home.path(), &["db", "migrate", "up"]);
-    assert!(said(home.path(), &["history", "list"]).contains("no calls"));
+    assert!(said(home.path(), &["history", "list"]).contains("db/migrate"));
     fs::remove_file(home.path().join("other.db")).unwrap();
     let (code, why) = refused(home.path(), &["history", "list"]);
     assert!(code == 74 && why.contains("/other.db"), "{code}: {why}");

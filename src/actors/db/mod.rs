@@ -3,12 +3,14 @@
 
 mod batch;
 pub mod messages;
+mod place;
 mod queue;
 mod recorder;
 mod retention;
 mod writer;
 
 use std::borrow::Cow;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -89,6 +91,7 @@ pub fn start(
         linger,
         render,
         notary,
+        counter: Arc::default(),
         thread: Mutex::new(None),
     });
     let readers = Arc::new(Semaphore::new(storage.pool_size() as usize));
@@ -166,14 +169,26 @@ impl Handler<SaveDefinitions> for DbActor {
 impl Handler<LookAtKeys> for DbActor {
     type Result = ResponseFuture<Result<i64, StorageError>>;
     fn handle(&mut self, _: LookAtKeys, _: &mut Context<Self>) -> Self::Result {
-        Box::pin(read(self.storage.clone(), Arc::clone(&self.watcher), CHECK_DEADLINE, keys::counter))
+        let seen = Arc::clone(&self.writer.counter);
+        let looked = self.check(&self.watcher, keys::counter);
+        Box::pin(async move {
+            let counter = looked.await?;
+            seen.fetch_max(counter, Ordering::Relaxed);
+            Ok(counter)
+        })
     }
 }
 
 impl Handler<LoadKeys> for DbActor {
     type Result = ResponseFuture<Result<(i64, Vec<KeyRow>), StorageError>>;
     fn handle(&mut self, _: LoadKeys, _: &mut Context<Self>) -> Self::Result {
-        Box::pin(read(self.storage.clone(), Arc::clone(&self.watcher), READ_DEADLINE, keys::all_at))
+        let seen = Arc::clone(&self.writer.counter);
+        let read = read(self.storage.clone(), Arc::clone(&self.watcher), READ_DEADLINE, keys::all_at);
+        Box::pin(async move {
+            let (counter, rows) = read.await?;
+            seen.fetch_max(counter, Ordering::Relaxed);
+            Ok((counter, rows))
+        })
     }
 }
 
@@ -213,11 +228,11 @@ impl Handler<SaveSessions> for DbActor {
 impl Handler<CheckDatabase> for DbActor {
     type Result = ResponseFuture<Result<Duration, StorageError>>;
     fn handle(&mut self, _: CheckDatabase, _: &mut Context<Self>) -> Self::Result {
-        Box::pin(read(self.storage.clone(), Arc::clone(&self.readers), CHECK_DEADLINE, |connection| {
+        self.check(&self.readers, |connection| {
             let began = Instant::now();
             crate::storage::ask(connection)?;
             Ok(began.elapsed())
-        }))
+        })
     }
 }
 
@@ -254,6 +269,26 @@ impl DbActor {
         work: impl FnOnce(&mut DbConnection) -> QueryResult<T> + Send + 'static,
     ) -> ResponseFuture<Result<T, StorageError>> {
         Box::pin(read(self.storage.clone(), Arc::clone(&self.readers), READ_DEADLINE, work))
+    }
+
+    /// A small read. One that finds the file not at its path wakes the writer, which sees to it.
+    fn check<T: Send + 'static>(
+        &self,
+        places: &Arc<Semaphore>,
+        work: impl FnOnce(&mut DbConnection) -> QueryResult<T> + Send + 'static,
+    ) -> ResponseFuture<Result<T, StorageError>> {
+        let read = read(self.storage.clone(), Arc::clone(places), CHECK_DEADLINE, work);
+        let recorder = self.recorder.clone();
+        Box::pin(async move {
+            let done = read.await;
+            if let Err(
+                StorageError::Moved { .. } | StorageError::Foreign { .. } | StorageError::Stuck { .. },
+            ) = &done
+            {
+                recorder.shared().rouse();
+            }
+            done
+        })
     }
 
     /// Closes the calls of dead instances, beside everything else.

@@ -242,6 +242,16 @@ impl Shared {
         Ok(told)
     }
 
+    /// Has the writer look after the database soon, if nothing else does already.
+    pub(super) fn rouse(&self) {
+        let mut queue = lock(&self.queue);
+        if !queue.is_closing() && queue.is_idle() {
+            // Nobody waits for the answer.
+            drop(queue.wait_for_commit());
+            self.wake(queue);
+        }
+    }
+
     /// A refused intent leaves no trace, since its tool will not run; what has happened leaves a gap.
     pub(super) fn refuse(&self, record: &Record) {
         if record.kind != Kind::Intent {
@@ -386,6 +396,11 @@ impl Shared {
     /// Takes the poison, if there is any.
     pub(super) fn is_poisoned(&self) -> bool {
         self.poison.swap(false, Ordering::Relaxed)
+    }
+
+    /// Whether nothing more is taken.
+    pub(super) fn is_closing(&self) -> bool {
+        lock(&self.queue).is_closing()
     }
 
     /// Whether a closing writer has tried long enough.

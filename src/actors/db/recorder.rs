@@ -119,6 +119,17 @@ impl Act {
     pub fn done(name: &'static str, by: impl Into<Arc<str>>, detail: impl Into<String>) -> Self {
         Self { name, to: None, by: by.into(), refused: None, detail: detail.into() }
     }
+
+    pub(super) fn into_record(self) -> Record {
+        let id = uuid::Uuid::now_v7().as_simple().to_string();
+        let mut record = Record::new(Kind::Admin, id.into(), self.name);
+        record.tool = self.to;
+        record.caller = Some(self.by);
+        record.status = Some(if self.refused.is_none() { Status::Success } else { Status::Failed });
+        record.error_code = self.refused.map(ErrorCode::name);
+        record.detail = Some(Cow::Owned(self.detail));
+        record
+    }
 }
 
 /// Who acts where nobody asked.
@@ -196,14 +207,7 @@ impl Recorder {
 
     /// Leaves a row that tells of something done to the server itself, or attempted.
     pub fn act(&self, act: Act) {
-        let id = uuid::Uuid::now_v7().as_simple().to_string();
-        let mut record = Record::new(Kind::Admin, id.into(), act.name);
-        record.tool = act.to;
-        record.caller = Some(act.by);
-        record.status = Some(if act.refused.is_none() { Status::Success } else { Status::Failed });
-        record.error_code = act.refused.map(ErrorCode::name);
-        record.detail = Some(Cow::Owned(act.detail));
-        self.record(record);
+        self.record(act.into_record());
     }
 
     /// Leaves a record and waits until it is on disk, together with all recorded before it.

@@ -5,11 +5,13 @@
 
 use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::batch::{Batch, Queued};
+use super::place::Astray;
 use super::queue::Shared;
 use super::recorder::{Behind, RecordError};
 use crate::actors::supervision::message_of;
@@ -45,14 +47,18 @@ pub(super) struct Writer {
     pub(super) linger: Duration,
     pub(super) render: Render,
     pub(super) notary: Notary,
+    /// The most that running servers have seen of the counter of changes.
+    pub(super) counter: Arc<AtomicI64>,
     pub(super) thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// The writer's hold on the database; let go of after a failure.
 #[derive(Default)]
-struct Link {
-    connection: Option<DbConnection>,
+pub(super) struct Link {
+    pub(super) connection: Option<DbConnection>,
     beaten: Option<Instant>,
+    /// While its file is not at its path.
+    pub(super) astray: Option<Astray>,
 }
 
 impl Writer {
@@ -95,7 +101,10 @@ impl Writer {
             self.try_out(link);
         }
         if hand.is_empty() && !self.shared.gather(&mut hand, self.linger, instances::BEAT) {
-            return false;
+            // The last words, and all before them, must not stay in a file that is nobody's any more.
+            if self.storage.look().is_ok() || self.shared.is_out_of_time() {
+                return false;
+            }
         }
         self.write_until_done(&mut hand, link);
         true
@@ -114,7 +123,8 @@ impl Writer {
     fn write_until_done(&self, hand: &mut Batch, link: &mut Link) {
         let mut pause = PAUSE_MIN;
         while let Err(error) = self.write(hand, link) {
-            if !matches!(error, StorageError::Locked(_)) {
+            // A file that is not at its path any more may be nowhere but behind this connection.
+            if !matches!(error, StorageError::Locked(_)) && self.storage.look().is_ok() {
                 *link = Link::default();
             }
             if self.shared.failed(error.to_string()) {
@@ -134,6 +144,7 @@ impl Writer {
     }
 
     fn write(&self, hand: &mut Batch, link: &mut Link) -> Result<(), StorageError> {
+        self.stay_in_place(link)?;
         let is_new = link.connection.is_none();
         let connection = self.connect(link)?;
         if is_new {
@@ -252,7 +263,7 @@ impl Writer {
         Ok(connection)
     }
 
-    fn tell<T>(&self, result: QueryResult<T>) -> Result<T, StorageError> {
+    pub(super) fn tell<T>(&self, result: QueryResult<T>) -> Result<T, StorageError> {
         result.map_err(|error| self.storage.failed(&error))
     }
 
@@ -354,6 +365,16 @@ impl Writer {
         if link.connection.is_none() {
             hand.head = None;
         }
+        if let Err(error) = self.storage.look() {
+            // It may have a name elsewhere, and is ended there; here it is missing.
+            log::error!("what this server recorded is not where the database should be: {error}");
+            match link.connection.as_mut().map(|connection| self.storage.keep_lost(connection)) {
+                Some(Ok(Some(kept))) => log::warn!("it is kept as {}", kept.display()),
+                Some(Err(error)) => log::error!("it is lost: {error}"),
+                Some(Ok(None)) | None => {}
+            }
+            self.shared.lose(hand.kept.map_or(0, |(seq, _)| u64::try_from(seq).unwrap_or_default()));
+        }
         let finished = self.connect(&mut link).and_then(|connection| {
             let head = self.head(connection, &hand)?;
             if head.seq > 0 {
@@ -407,6 +428,7 @@ mod tests {
             linger: Duration::ZERO,
             render: Arc::new(|_raw| None),
             notary: Notary::default(),
+            counter: Arc::default(),
             thread: Mutex::new(None),
         }
     }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::messages::{Perform, Task};
 use super::{cancelled, context_of, outcome, too_late};
-use crate::catalog::{Schema, ToolEntry};
+use crate::catalog::{Check, Schema, ToolEntry};
 use crate::error::Fault;
 use crate::protocol::Raw;
 
@@ -31,7 +31,7 @@ pub(super) async fn arguments(
     }
     let (schema, arguments) = (Arc::clone(&entry.input), arguments.clone());
     // Read once more over there: to copy what was read would hold this thread up, too.
-    Box::pin(at_length(perform, deadline, move || check(&schema, arguments.as_str()))).await
+    Box::pin(at_length(perform, deadline, move || check(&schema, arguments.as_str(), Schema::check))).await
 }
 
 /// What the structured part of a tool's result lacks, if finding out may take long; what takes a moment is left to
@@ -54,7 +54,9 @@ pub(super) async fn result(
         // That it is amiss is found and said where every result is looked at.
         Err(_)
         | Ok(Structured { is_error: Some(true), .. } | Structured { structured_content: None, .. }) => None,
-        Ok(Structured { structured_content: Some(structured), .. }) => check(&schema, structured.get()),
+        Ok(Structured { structured_content: Some(structured), .. }) => {
+            check(&schema, structured.get(), Schema::check_hiding)
+        }
     };
     Box::pin(at_length(perform, deadline, look)).await
 }
@@ -67,9 +69,10 @@ struct Structured<'a> {
     structured_content: Option<&'a RawValue>,
 }
 
-fn check(schema: &Schema, json: &str) -> Option<String> {
+/// What is wrong with arguments is for who sent them; what is wrong with a result goes to the log, which must not have it.
+fn check(schema: &Schema, json: &str, way: Check) -> Option<String> {
     match serde_json::from_str(json) {
-        Ok(value) => schema.check_at_length(&value).err(),
+        Ok(value) => schema.check_at_length(&value, way).err(),
         Err(error) => Some(error.to_string()),
     }
 }

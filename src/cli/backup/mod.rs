@@ -19,7 +19,7 @@ use crate::backup::restore::{Keys, Part, Request, foresee_keys, restore, unpack}
 use crate::backup::{self, BackupError, Places, shelf};
 use crate::config::{Config, Environment, Secret};
 use crate::storage::acts::{self, Act};
-use crate::storage::{self, migrations};
+use crate::storage::{self, Storage, migrations};
 
 /// How long a connection is waited for to tell the history what was done.
 const NOTED_WITHIN: Duration = Duration::from_secs(10);
@@ -177,17 +177,30 @@ pub fn run(command: BackupCommand, config: &Config, json: bool) -> anyhow::Resul
 }
 
 /// Has the history tell what was done. It is done all the same where that cannot be, as with a database of an older version.
-fn note(config: &Config, name: &str, detail: &str) {
+pub fn note(config: &Config, name: &str, detail: &str) {
     let written = || -> anyhow::Result<()> {
         let storage = storage::open_existing(&config.database, &history::default_path(config))?;
         if !migrations::pending(&mut storage.connect()?, storage.place())?.is_empty() {
             return Ok(());
         }
-        let notary = app::notary(config)?;
-        let act = Act { name, to: None, detail };
-        Ok(storage.run(NOTED_WITHIN, |connection| acts::record(connection, &notary, act))?)
+        write_note(&storage, config, name, detail)
     };
-    if let Err(error) = written() {
+    tell_unwritten(written());
+}
+
+/// The same in a database that is open, of whatever version, as far as its tables take it.
+pub fn note_in(storage: &Storage, config: &Config, name: &str, detail: &str) {
+    tell_unwritten(write_note(storage, config, name, detail));
+}
+
+fn write_note(storage: &Storage, config: &Config, name: &str, detail: &str) -> anyhow::Result<()> {
+    let notary = app::notary(config)?;
+    let act = Act { name, to: None, detail };
+    Ok(storage.run(NOTED_WITHIN, |connection| acts::record(connection, &notary, act))?)
+}
+
+fn tell_unwritten(written: anyhow::Result<()>) {
+    if let Err(error) = written {
         output::say(&format!("waygate-mcp: it is done, and the history does not tell of it: {error:#}"));
     }
 }

@@ -18,9 +18,10 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
-use super::{Exit, output};
+use super::{Exit, backup, output};
 use crate::app::Builder;
 use crate::config::Flags;
+use crate::storage::acts::DOCTOR_FIX;
 use finding::Finding;
 use patient::Patient;
 use report::{Outcome, Report};
@@ -65,6 +66,7 @@ pub fn run(args: DoctorArgs, builder: &Builder, flags: Flags, json: bool) -> any
     let mut report = examine(&patient);
     if args.fix {
         report.fix();
+        note(&patient, &report);
     }
     if let Some(path) = &args.bundle {
         let written = bundle::write(path, &patient, &report)?;
@@ -79,6 +81,17 @@ pub fn run(args: DoctorArgs, builder: &Builder, flags: Flags, json: bool) -> any
         output::print(&report::harmless(&report.to_text()))?;
     }
     Ok(if report.is_well() { Exit::Ok.into() } else { Exit::Failure.into() })
+}
+
+/// Has the history tell what was mended, where there is one.
+fn note(patient: &Patient, report: &Report) {
+    let done: Vec<&str> = report.mended().collect();
+    let Some(config) = patient.config().filter(|_| !done.is_empty() && patient.foreign.is_none()) else {
+        return;
+    };
+    if let Some(Ok(_)) = patient.storage() {
+        backup::note(config, DOCTOR_FIX, &done.join("; "));
+    }
 }
 
 /// Runs all checks side by side, each until its deadline.

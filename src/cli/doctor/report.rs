@@ -39,6 +39,11 @@ impl Report {
             .for_each(Finding::fix);
     }
 
+    /// What was done.
+    pub fn mended(&self) -> impl Iterator<Item = &str> {
+        self.findings().filter_map(|finding| finding.mended.as_ref()?.as_deref().ok())
+    }
+
     /// Whether nothing is amiss, or all of it was mended.
     pub fn is_well(&self) -> bool {
         !self.findings().any(Finding::stands)

@@ -57,7 +57,7 @@ pub const CHECKS: &[Check] = &[
     check("port", port::look, "whether somebody else listens where the server is to listen, and who"),
     check("permissions", permissions::look, "who may read and write the data folder, database, sealing key, `.env`, files of configuration and plugins, log, backups; files that belong to another user").fixing("modes"),
     check("disk", disk::look, "free space and inodes where the data and the backups lie"),
-    check("database", database::look, "whether it can be opened, is whole, and has this version's schema").taking(LONG),
+    check("database", database::look, "whether it can be opened, is whole, has this version's schema, and is the one that the running server works on").taking(LONG),
     check("clock", clock::look, "a clock that is behind the newest row of the history, or was set while the server runs"),
     check("files", files::look, "the limit of open files against connections, streams and plugins, and how many are open"),
     check("ulimits", ulimits::look, "limits of file size, processes and address space"),

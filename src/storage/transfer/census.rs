@@ -155,7 +155,7 @@ mod on_file {
         work: impl FnOnce(&mut SqliteConnection) -> QueryResult<T>,
     ) -> Result<T, StorageError> {
         let shown = path.display().to_string();
-        let name = format!("file:{}?mode=ro&immutable=1", escaped(&shown));
+        let name = format!("file://{}?mode=ro&immutable=1", escaped(&shown));
         let mut sqlite = SqliteConnection::establish(&name)
             .map_err(|error| StorageError::of_connection(&shown, &error))?;
         sqlite

@@ -1,5 +1,8 @@
-//! Whether the database can be opened, is whole and of this version. Must not change it.
+//! Whether the database can be opened, is whole and of this version, and is the one that the running server has. Must not change it.
 
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use crate::backup::Places;
@@ -12,15 +15,55 @@ const NEXT: &str = "do what it says; `waygate-mcp db check` ends with 0 when tha
 
 /// Looks.
 pub fn look(patient: &Patient) -> Vec<Finding> {
+    let file = patient.config().and_then(|config| Places::of(config).database_file().ok().flatten());
+    if let Some(moved) = file.as_deref().and_then(|file| moved(patient, file)) {
+        return vec![moved];
+    }
     let found = match patient.storage() {
         // None is made before the first start.
         None => return Vec::new(),
         Some(opened) => opened.and_then(|storage| examine(&storage)),
     };
-    found.unwrap_or_else(|error| {
-        let file = patient.config().and_then(|config| Places::of(config).database_file().ok().flatten());
-        vec![unusable(&error, file.as_deref())]
-    })
+    found.unwrap_or_else(|error| vec![unusable(&error, file.as_deref())])
+}
+
+/// The file under a server that runs, if it is not at its path: nobody then opens what the server works on.
+fn moved(patient: &Patient, file: &Path) -> Option<Finding> {
+    let pid = patient.pid()?;
+    match fs::metadata(file) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let what = format!(
+                "{} is not there, and process {pid} works on it: it was deleted or moved away; within seconds the server puts back \
+                 what it has",
+                file.display()
+            );
+            let why = "what is recorded waits, and is lost if the server is killed before";
+            Some(Finding::error("database.moved", what, why, "waygate-mcp health"))
+        }
+        // A server whose database fails may have none open: its health says so, of that and of this.
+        Ok(about) if !is_open_by(pid, (about.dev(), about.ino()))? => {
+            let said = patient.page("/health")?.get("problems")?.get("database")?.as_str()?;
+            let what = format!("process {pid} does not work on the file at {}: {said}", file.display());
+            let why = "what is recorded waits, and keys that are made or revoked on the command line are not the server's";
+            let command = match said {
+                // Only of such a file does the server itself say that it is nothing to go on with.
+                said if said.contains("is not used") => format!("mv {0} {0}.aside", quoted(file)),
+                said if said.contains("was replaced") || said.contains("is not at its path") => {
+                    "waygate-mcp health".to_owned()
+                }
+                _ => return None,
+            };
+            Some(Finding::error("database.moved", what, why, command))
+        }
+        _ => None,
+    }
+}
+
+/// Whether a process has that file open; none where it may not be looked at.
+fn is_open_by(pid: i64, id: (u64, u64)) -> Option<bool> {
+    let open = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
+    let mut open = open.filter_map(|entry| fs::metadata(entry.ok()?.path()).ok());
+    Some(open.any(|about| (about.dev(), about.ino()) == id))
 }
 
 fn examine(storage: &Storage) -> Result<Vec<Finding>, StorageError> {

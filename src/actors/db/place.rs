@@ -1,0 +1,101 @@
+//! What the history's writer does when the database's file is not at its path any more: waits a moment, has it put back, says so.
+//! Must not know how files are put anywhere.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::writer::{Link, Writer};
+use super::{Act, ITSELF};
+use crate::storage::acts::DB_MOVED;
+use crate::storage::{Mended, StorageError};
+use crate::telemetry::metrics::METRICS;
+
+/// Who moves files may not have come to the end of it yet.
+const SETTLE: Duration = Duration::from_secs(2);
+/// Whoever works on the file before has ended by then, or nobody waits for it any more.
+const WORK_ENDS: Duration = Duration::from_secs(12);
+/// Between two attempts: each copies all of it.
+const AGAIN: Duration = Duration::from_secs(5);
+/// The same while somebody else is at it.
+const SOON: Duration = Duration::from_millis(250);
+
+/// Since when a file is not at its path, and what was tried.
+pub(super) struct Astray {
+    since: Instant,
+    next: Instant,
+    is_tried: bool,
+    /// What the last attempt said.
+    told: Option<String>,
+}
+
+impl Writer {
+    /// Sees to it that what is written next goes into the file at the path.
+    ///
+    /// # Errors
+    /// While it does not; then nothing may be written, and the connection is to be kept.
+    pub(super) fn stay_in_place(&self, link: &mut Link) -> Result<(), StorageError> {
+        let Err(moved) = self.storage.look() else {
+            link.astray = None;
+            return Ok(());
+        };
+        let now = Instant::now();
+        let Link { connection, astray, .. } = link;
+        let astray =
+            astray.get_or_insert(Astray { since: now, next: now + SETTLE, is_tried: false, told: None });
+        let is_due = now >= astray.next && (!self.storage.is_in_use() || now >= astray.since + WORK_ENDS);
+        // Who stops does not wait for the first attempt, but no more than others between two.
+        if !is_due && (astray.is_tried || !self.shared.is_closing()) {
+            return Err(moved);
+        }
+        astray.is_tried = true;
+        let mended = self.storage.mend(connection, self.counter.load(Ordering::Relaxed));
+        let mended = mended.inspect_err(|error| {
+            let is_soon = matches!(error, StorageError::Moved { .. });
+            astray.next = Instant::now() + if is_soon { SOON } else { AGAIN };
+            let told = Some(error.to_string());
+            if astray.told != told {
+                log::error!("the database is not at its path, and it is tried again: {error}");
+                astray.told = told;
+            }
+        })?;
+        // The connection to the file before is closed here.
+        *link = Link::default();
+        self.tell_mended(&mended);
+        Ok(())
+    }
+
+    fn tell_mended(&self, mended: &Mended) {
+        METRICS.db_moved.with_label_values(&[mended.name()]).inc();
+        let place = self.storage.place();
+        let detail = match mended {
+            Mended::Saved => {
+                format!(
+                    "the file {place} was gone; all that was in it was put back from what the server had open"
+                )
+            }
+            Mended::Anew(None) => format!(
+                "the file {place} was gone, and nothing of it could be saved: there is an empty one now, and history, keys and \
+                 sessions from before are not in it"
+            ),
+            Mended::Anew(Some(kept)) => format!(
+                "the file {place} was gone, and what the server had open of it is damaged: there is an empty one now, and history, \
+                 keys and sessions from before are not in it; the damaged one is kept as {}",
+                kept.display()
+            ),
+            Mended::Adopted(None) => format!(
+                "the file {place} was replaced by another database of Waygate's, which is used from now on; what was written since \
+                 it was made is not in it"
+            ),
+            Mended::Adopted(Some(kept)) => format!(
+                "the file {place} was replaced by another database of Waygate's, which is used from now on; the one before is kept \
+                 as {}",
+                kept.display()
+            ),
+        };
+        log::warn!(how = mended.name(); "{detail}");
+        // Who stops takes nothing more.
+        if !self.shared.is_closing() {
+            self.shared.push(SystemTime::now(), Act::done(DB_MOVED, ITSELF, detail).into_record());
+        }
+    }
+}
