@@ -28,7 +28,7 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use diesel::RunQueryDsl as _;
 
@@ -52,6 +52,9 @@ const RETRY_WITHIN: Duration = Duration::from_secs(2);
 pub const WATCHERS: u32 = 1;
 /// How long a statement waits for a lock on a file that nobody else should have.
 const FILE_BUSY_MS: u64 = 5_000;
+/// How long a server that owns a folder may take to make the database there, or to put it back, and between two looks.
+const MADE_WITHIN: Duration = Duration::from_secs(3);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// How many connections there are and may be.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -103,12 +106,19 @@ pub fn open_beside(
     default_path: &Path,
     folder: &Path,
 ) -> Result<Storage, StorageError> {
-    match open_existing(database, default_path) {
-        Err(StorageError::Missing(place)) if DataFolder::is_owned(folder) => {
-            Err(StorageError::Moved { place, what: "was deleted or moved away" })
+    let give_up = Instant::now() + MADE_WITHIN;
+    loop {
+        match open_existing(database, default_path) {
+            // One that has just begun makes it in a moment.
+            Err(StorageError::Missing(_)) if DataFolder::is_owned(folder) && Instant::now() < give_up => {
+                std::thread::sleep(LOOK_EVERY);
+            }
+            Err(StorageError::Missing(place)) if DataFolder::is_owned(folder) => {
+                return Err(StorageError::Moved { place, what: "was deleted or moved away" });
+            }
+            Err(StorageError::Missing(_)) => return open(database, default_path),
+            opened => return opened,
         }
-        Err(StorageError::Missing(_)) => open(database, default_path),
-        opened => opened,
     }
 }
 
@@ -165,6 +175,11 @@ fn make_file(path: &Path) -> Result<(), StorageError> {
     }
     match fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(_) => Ok(()),
+        // A link may have been laid before there is anything at its end.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && !path.exists() => {
+            let made = fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
+            made.map(drop).map_err(|error| StorageError::of_folder(path, &error))
+        }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(StorageError::of_folder(path, &error)),
     }
@@ -307,4 +322,18 @@ fn touch(connection: &mut DbConnection, place: &str) -> Result<(), StorageError>
 /// What the database says.
 pub fn ask(connection: &mut DbConnection) -> diesel::QueryResult<()> {
     diesel::sql_query("SELECT counter FROM generation").execute(connection).map(drop)
+}
+
+#[cfg(all(test, feature = "sqlite"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_may_be_laid_before_there_is_a_database_at_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let (link, file) = (folder.path().join("waygate.db"), folder.path().join("elsewhere.db"));
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        at_file(&link).unwrap().migrate().unwrap();
+        assert!(file.exists() && link.is_symlink());
+    }
 }

@@ -35,7 +35,10 @@ impl Writer {
     /// While it does not; then nothing may be written, and the connection is to be kept.
     pub(super) fn stay_in_place(&self, link: &mut Link) -> Result<(), StorageError> {
         let Err(moved) = self.storage.look() else {
-            link.astray = None;
+            // What is open may be the file before, of which the last attempt came to its end but for its last word.
+            if link.astray.take().is_some_and(|astray| astray.is_tried) {
+                *link = Link::default();
+            }
             return Ok(());
         };
         let now = Instant::now();

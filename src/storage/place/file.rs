@@ -98,9 +98,20 @@ pub(super) fn is_there(path: &Path) -> bool {
 /// Whether this process has that file open, and how many names it still has.
 pub(super) fn open_here(id: FileId) -> Option<u64> {
     let open = fs::read_dir("/proc/self/fd").ok()?;
-    open.filter_map(|entry| fs::metadata(entry.ok()?.path()).ok())
-        .find(|about| (about.dev(), about.ino()) == id)
-        .map(|about| about.nlink())
+    open.filter_map(|entry| {
+        let path = entry.ok()?.path();
+        let about = fs::metadata(&path).ok()?;
+        let names = if is_hidden(&path) { 0 } else { about.nlink() };
+        ((about.dev(), about.ino()) == id).then_some(names)
+    })
+    .next()
+}
+
+/// Whether a file was deleted where NFS or FUSE keep it, as long as it is open, under a name of their own.
+fn is_hidden(open: &Path) -> bool {
+    let path = fs::read_link(open).unwrap_or_default();
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.starts_with(".nfs") || name.starts_with(".fuse_hidden")
 }
 
 pub(super) fn id_of(path: &Path) -> Result<FileId, StorageError> {

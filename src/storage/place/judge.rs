@@ -38,8 +38,16 @@ pub(super) fn make_anew(part: &Path, seen: i64) -> Result<(), StorageError> {
         .map_err(|error| storage.failed(&error))
 }
 
+/// Why what somebody put there is not used; nothing when it is locked, and may well be used soon.
+pub(super) type Doubt = Option<String>;
+
+/// What an error says of a file.
+pub(super) fn doubt(error: &StorageError) -> Doubt {
+    (!matches!(error, StorageError::Locked(_) | StorageError::Busy(_))).then(|| error.to_string())
+}
+
 /// Opens what somebody put there, if it is a database of this version; changes nothing in one that is not.
-pub(super) fn judge(file: &Path) -> Result<DbConnection, String> {
+pub(super) fn judge(file: &Path) -> Result<DbConnection, Doubt> {
     #[derive(QueryableByName)]
     struct Count {
         #[diesel(sql_type = sql_types::BigInt)]
@@ -47,24 +55,25 @@ pub(super) fn judge(file: &Path) -> Result<DbConnection, String> {
     }
     let place = file.display().to_string();
     let connector = Connector { target: Target::at(file.to_owned(), None), busy: JUDGE_BUSY };
-    let mut connection = connector.establish().map_err(|error| error.to_string())?;
-    let said = |error: diesel::result::Error| error.to_string();
+    let mut connection = connector.establish().map_err(|error| Some(error.to_string()))?;
+    let said = |error: diesel::result::Error| {
+        doubt(&StorageError::of_query(&place, &error)).map(|_| error.to_string())
+    };
     connection.batch_execute(&format!("PRAGMA busy_timeout = {}", JUDGE_BUSY.as_millis())).map_err(said)?;
     // Before the question that would make this table.
     let tables = "SELECT count(*) AS count FROM sqlite_schema WHERE name = '__diesel_schema_migrations'";
     let tables: Count = diesel::sql_query(tables).get_result(&mut connection).map_err(said)?;
     if tables.count == 0 {
-        return Err("it is no database of Waygate's".to_owned());
+        return Err(Some("it is no database of Waygate's".to_owned()));
     }
     match migrations::pending(&mut connection, &place) {
         Ok(pending) if pending.is_empty() => {}
         Ok(_) => {
-            return Err(
-                "it is of an older version, and `waygate-mcp db migrate up` brings it up to date".into()
-            );
+            let why = "it is of an older version, and `waygate-mcp db migrate up` brings it up to date";
+            return Err(Some(why.to_owned()));
         }
-        Err(StorageError::Newer { .. }) => return Err("it is of a newer version".to_owned()),
-        Err(error) => return Err(error.to_string()),
+        Err(StorageError::Newer { .. }) => return Err(Some("it is of a newer version".to_owned())),
+        Err(error) => return Err(doubt(&error)),
     }
     storage::ask(&mut connection).and_then(|()| history::newest(&mut connection)).map_err(said)?;
     Ok(connection)

@@ -21,7 +21,7 @@ use file::{
     BESIDE, FileId, alone_in, id_of, is_open_elsewhere, is_there, keep_bytes, name_of_kept, open_here,
     put_where_none_is, real, remove_with_beside, sync, with_end,
 };
-use judge::{judge, make_anew, make_whole};
+use judge::{doubt, judge, make_anew, make_whole};
 
 /// What is being made ends so.
 const PART: &str = ".putback";
@@ -38,6 +38,8 @@ struct Known {
     id: FileId,
     /// The path without links.
     file: PathBuf,
+    /// The file system that its folder was on.
+    device: u64,
     /// What stood at the path when nothing could be done about it, and why.
     refused: Option<(Option<FileId>, Refusal)>,
     /// Whether it has another name, and was closed here for that.
@@ -106,7 +108,9 @@ impl Mended {
 impl Site {
     /// The file at the path, as it was just opened.
     pub(super) fn of(path: &Path) -> Result<Self, StorageError> {
-        let known = Known { id: id_of(path)?, file: real(path)?, refused: None, is_let_go: false };
+        let (id, file) = (id_of(path)?, real(path)?);
+        let (device, _) = id_of(folder_of(&file))?;
+        let known = Known { id, file, device, refused: None, is_let_go: false };
         Ok(Self { path: path.to_owned(), known: Mutex::new(known) })
     }
 
@@ -127,8 +131,14 @@ impl Site {
 
     /// From now on this one.
     fn take(&self, id: FileId, file: PathBuf) {
-        *self.known() = Known { id, file, refused: None, is_let_go: false };
+        let mut known = self.known();
+        let device = id_of(folder_of(&file)).map_or(known.device, |(device, _)| device);
+        *known = Known { id, file, device, refused: None, is_let_go: false };
     }
+}
+
+fn folder_of(file: &Path) -> &Path {
+    file.parent().unwrap_or(Path::new("/"))
 }
 
 impl Storage {
@@ -167,7 +177,7 @@ impl Storage {
     /// Why not; it may be tried again. `Moved` when that may be soon.
     pub fn mend(&self, held: &mut Option<DbConnection>, seen: i64) -> Result<Mended, StorageError> {
         let Some(site) = &self.inner.site else { return Ok(Mended::Adopted(None)) };
-        let folder = site.known().file.parent().unwrap_or(Path::new("/")).to_owned();
+        let folder = folder_of(&site.known().file).to_owned();
         // Several processes may have it open: whoever waited finds what the first one put there.
         let alone = alone_in(&folder)?;
         let found = site.found().map_err(|error| StorageError::of_folder(&site.path, &error))?;
@@ -191,10 +201,17 @@ impl Storage {
         held: &mut Option<DbConnection>,
         seen: i64,
     ) -> Result<Mended, StorageError> {
-        let (id, file) = {
+        let (id, file, device) = {
             let known = site.known();
-            (known.id, known.file.clone())
+            (known.id, known.file.clone(), known.device)
         };
+        // Where a file system is not mounted any more, what is underneath is nobody's place for a database.
+        if found.is_none() && id_of(folder_of(&file))?.0 != device {
+            return Err(self.stuck(format!(
+                "{} is on another file system than it was; mount that again",
+                folder_of(&file).display()
+            )));
+        }
         let is_in_use = self.is_in_use();
         let idle = if held.is_none() { self.pool().and_then(|pool| pool.try_get()) } else { None };
         let mut before = Before { id, file, held, idle, names: open_here(id), is_in_use };
@@ -262,7 +279,10 @@ impl Storage {
             }
             self.renew_pool();
             site.take(id, file.clone());
-            sync(file.parent().unwrap_or(Path::new("/")))?;
+            // It is there: that a loss of power might take it away again is no reason to write elsewhere.
+            if let Err(error) = sync(folder_of(file.as_ref())) {
+                log::warn!("the database was put back, and may not outlast a loss of power: {error}");
+            }
             Ok(mended)
         });
         if put.is_err() {
@@ -299,9 +319,8 @@ impl Storage {
         let file = real(&site.path)?;
         if open_here(found).is_some() {
             // A reader opened it unseen, in the moment in which it came: what is beside it is then not ours to remove.
-            if before.held.is_some() {
-                self.renew_pool();
-            }
+            drop(before.idle.take());
+            self.renew_pool();
             return Err(self.replaced());
         }
         // Else SQLite would take what was written to the one before for a part of this one.
@@ -313,9 +332,9 @@ impl Storage {
         judge(&file)
             .and_then(|mut connection| {
                 keys::raise(&mut connection, seen)
-                    .map_err(|error| StorageError::of_query(self.place(), &error).to_string())
+                    .map_err(|error| doubt(&StorageError::of_query(self.place(), &error)))
             })
-            .map_err(|why| self.foreign(why))?;
+            .map_err(|why| why.map_or_else(|| self.replaced(), |why| self.foreign(why)))?;
         let id = before.id;
         let kept = match before.reader() {
             Some(reader) => Some(self.keep(reader, id, &file)?),
@@ -380,7 +399,7 @@ impl Storage {
         let kept = name_of_kept(file);
         let copied = self.copy(held, &kept).and_then(|()| {
             sync(&kept)?;
-            sync(file.parent().unwrap_or(Path::new("/")))
+            sync(folder_of(file.as_ref()))
         });
         match copied {
             Ok(()) => Ok(kept),
