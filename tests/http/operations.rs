@@ -102,9 +102,10 @@ fn every_metric_of_the_table_is_shown_and_no_other() {
     let text = reply.text();
     let shown: BTreeSet<&str> =
         text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
-    // What a plugin's processes use is shown where a plugin has processes, what limits refused where there are limits, and what
-    // became of spans where they are collected.
+    // What a plugin's processes use is shown where a plugin has processes, what limits refused where there are limits, what
+    // became of spans where they are collected, and how a database came back where it was gone.
     let elsewhere = [
+        "waygate_db_moved_total",
         "waygate_plugin_cpu_seconds",
         "waygate_plugin_resident_memory_bytes",
         "waygate_limited_total",

@@ -280,7 +280,7 @@ impl Storage {
             self.renew_pool();
             site.take(id, file.clone());
             // It is there: that a loss of power might take it away again is no reason to write elsewhere.
-            if let Err(error) = sync(folder_of(file.as_ref())) {
+            if let Err(error) = sync(folder_of(&file)) {
                 log::warn!("the database was put back, and may not outlast a loss of power: {error}");
             }
             Ok(mended)
@@ -399,7 +399,7 @@ impl Storage {
         let kept = name_of_kept(file);
         let copied = self.copy(held, &kept).and_then(|()| {
             sync(&kept)?;
-            sync(folder_of(file.as_ref()))
+            sync(folder_of(file))
         });
         match copied {
             Ok(()) => Ok(kept),
