@@ -3,6 +3,9 @@
 
 use std::time::Duration;
 
+use actix_rt::Arbiter;
+use tokio::sync::watch;
+
 use crate::http::STOP_WITHIN_SECONDS;
 use crate::telemetry::traces::FLUSH_WITHIN;
 
@@ -24,6 +27,17 @@ pub(super) const AFTER_DRAIN: Duration = Duration::from_secs(
         + CLOSE_WITHIN.as_secs()
         + FLUSH_WITHIN.as_secs(),
 );
+
+/// The last resort, on a thread of its own: when the process is doomed and its orderly end does not come either.
+pub(super) fn watch_for_doom(mut doom: watch::Receiver<Option<String>>, drain_seconds: u64) {
+    Arbiter::new().spawn(async move {
+        if doom.wait_for(Option::is_some).await.is_ok() {
+            let longest = Duration::from_secs(drain_seconds) + AFTER_DRAIN;
+            tokio::time::sleep(longest + Duration::from_secs(5)).await;
+            std::process::exit(70);
+        }
+    });
+}
 
 #[cfg(test)]
 mod tests {

@@ -51,7 +51,7 @@ pub use crate::plugins::child::confine::enter as enter_confinement;
 pub use crate::plugins::child::guard::keep as keep_guard;
 pub use crate::plugins::child::strays::{Stray, strays};
 pub use builder::Builder;
-use ending::{AFTER_DRAIN, CLOSE_WITHIN, PLUGINS_WITHIN, SESSIONS_WITHIN, SIGHTINGS_WITHIN};
+use ending::{CLOSE_WITHIN, PLUGINS_WITHIN, SESSIONS_WITHIN, SIGHTINGS_WITHIN, watch_for_doom};
 pub use entry::Entry;
 use entry::{Entered, enter};
 pub use front::try_certificate;
@@ -489,15 +489,4 @@ where
         }
     });
     async { receiver.await.map_err(|_| StartError::Part("its thread ended".to_owned())) }
-}
-
-/// The last resort, on a thread of its own: when the process is doomed and its orderly end does not come either.
-fn watch_for_doom(mut doom: watch::Receiver<Option<String>>, drain_seconds: u64) {
-    Arbiter::new().spawn(async move {
-        if doom.wait_for(Option::is_some).await.is_ok() {
-            let longest = Duration::from_secs(drain_seconds) + AFTER_DRAIN;
-            tokio::time::sleep(longest + Duration::from_secs(5)).await;
-            std::process::exit(70);
-        }
-    });
 }

@@ -324,11 +324,12 @@ pub fn ask(connection: &mut DbConnection) -> diesel::QueryResult<()> {
     diesel::sql_query("SELECT counter FROM generation").execute(connection).map(drop)
 }
 
-#[cfg(all(test, feature = "sqlite"))]
+#[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
+    #[cfg(feature = "sqlite")]
     fn a_link_may_be_laid_before_there_is_a_database_at_its_end() {
         let folder = tempfile::tempdir().unwrap();
         let (link, file) = (folder.path().join("waygate.db"), folder.path().join("elsewhere.db"));
