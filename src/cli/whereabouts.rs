@@ -83,7 +83,8 @@ impl Whereabouts {
                 "what runs on {root} listens at the socket there, and at no address; name the URL of another server"
             ),
             _ => format!(
-                "no server runs on {root}, and server.port is 0, so that its port is not known; start one, or name its URL"
+                "no server runs on {root}, and server.port is 0, so that its port is not known; start one, or name its \
+                 URL (`loadtest URL`, `client --url URL`)"
             ),
         }
     }
