@@ -110,7 +110,7 @@ fn a_server_is_replaced_under_load_and_no_request_fails_and_no_record_is_missing
         kept.wait_for(50);
         let next = successor("echo", folder.path());
         assert_eq!(next.address, address);
-        assert_eq!(server.wait(), Some(0));
+        assert_eq!(server.wait(), Some(0), "{}", server.log());
         server = next;
     }
     load.wait_for(50);
