@@ -65,6 +65,12 @@ fn acts(folder: &Path) -> Vec<String> {
     told.into_iter().map(|told| told.detail).collect()
 }
 
+/// Holds the database to it that it is whole, and that so many rows tell of what is missing.
+#[track_caller]
+fn is_sound(folder: &Path, gap_rows: usize) {
+    assert_eq!((ledger::integrity(folder).as_str(), gaps(folder)), ("ok", gap_rows));
+}
+
 fn gaps(folder: &Path) -> usize {
     ledger::rows(folder).iter().filter(|row| row.kind == "gap").count()
 }
@@ -100,7 +106,7 @@ fn deleted(ends: &[&str]) {
         assert!(known(folder.path()).contains(message), "{message} is lost");
     }
     stop(&mut server);
-    assert_eq!((ledger::integrity(folder.path()).as_str(), gaps(folder.path())), ("ok", 0));
+    is_sound(folder.path(), 0);
     assert!(acts(folder.path())[0].contains("all that was in it was put back"), "{:?}", acts(folder.path()));
     assert!(server.log().contains("was deleted or moved away"), "the log tells, too");
 }
@@ -127,7 +133,7 @@ fn a_server_that_stops_while_its_database_is_gone_puts_it_back_first() {
     call(&server, "last");
     stop(&mut server);
     assert!(known(folder.path()).is_superset(&["before".to_owned(), "last".to_owned()].into()));
-    assert_eq!((ledger::integrity(folder.path()).as_str(), gaps(folder.path())), ("ok", 0));
+    is_sound(folder.path(), 0);
 }
 
 #[test]
@@ -146,7 +152,7 @@ fn a_database_that_is_replaced_by_a_fresh_one_is_gone_on_with_there_and_a_gap_te
     becomes(&server, "degraded");
     stop(&mut server);
     assert!(!known(folder.path()).contains("before"));
-    assert_eq!((ledger::integrity(folder.path()).as_str(), gaps(folder.path())), ("ok", 1));
+    is_sound(folder.path(), 1);
     // What was open is nowhere else: it is kept, and the ledger says where.
     let told = acts(folder.path()).remove(0);
     let kept = told.rsplit_once(" as ").map(|(_, path)| PathBuf::from(path)).expect("a path");
@@ -172,7 +178,7 @@ fn a_database_that_was_moved_away_and_comes_back_is_gone_on_with_as_it_was() {
     stop(&mut server);
     let known = known(folder.path());
     assert!(known.contains("before") && !known.contains("meanwhile"), "{known:?}");
-    assert_eq!((ledger::integrity(folder.path()).as_str(), gaps(folder.path())), ("ok", 1));
+    is_sound(folder.path(), 1);
 }
 
 #[test]
@@ -196,7 +202,7 @@ fn a_file_that_is_no_database_of_ours_is_left_alone_and_once_it_is_gone_the_serv
     becomes(&server, "healthy");
     stop(&mut server);
     assert!(known(folder.path()).is_superset(&["before".to_owned(), "meanwhile".to_owned()].into()));
-    assert_eq!((ledger::integrity(folder.path()).as_str(), gaps(folder.path())), ("ok", 0));
+    is_sound(folder.path(), 0);
 }
 
 #[test]
@@ -223,7 +229,7 @@ fn a_database_that_comes_back_in_place_of_a_strange_file_is_one_database_for_eve
     let (listed, names, says) = keys(folder.path(), &["list"]);
     assert!(listed && names.contains("one"), "{names} {says}");
     assert!(known(folder.path()).contains("before"));
-    assert_eq!((ledger::integrity(folder.path()).as_str(), gaps(folder.path())), ("ok", 0));
+    is_sound(folder.path(), 0);
     assert!(!beside(&file, "-wal").exists(), "nothing is left beside it");
 }
 
@@ -251,7 +257,7 @@ fn a_database_that_two_processes_have_open_and_that_is_deleted_is_one_whole_data
     let all = ["beside", "before", "meanwhile", "beside, meanwhile", "after", "beside, after"];
     let all = all.map(str::to_owned);
     assert!(known(folder.path()).is_superset(&all.into()), "{:?}", known(folder.path()));
-    assert_eq!((ledger::integrity(folder.path()).as_str(), gaps(folder.path())), ("ok", 0));
+    is_sound(folder.path(), 0);
     assert!(!beside(&ledger::file(folder.path()), ".putback").exists(), "nothing half made is left");
 }
 
@@ -275,7 +281,7 @@ fn a_database_of_which_the_link_alone_is_deleted_is_left_as_it_is() {
     becomes(&server, "healthy");
     stop(&mut server);
     assert!(known(folder.path()).is_superset(&["before".to_owned(), "meanwhile".to_owned()].into()));
-    assert_eq!((ledger::integrity(folder.path()).as_str(), gaps(folder.path())), ("ok", 0));
+    is_sound(folder.path(), 0);
 }
 
 #[test]
@@ -299,7 +305,7 @@ fn a_database_that_lacks_tables_of_this_version_is_not_used_before_it_is_brought
     mended(&server, "adopted");
     recorded(&server, "after");
     stop(&mut server);
-    assert_eq!((ledger::integrity(folder.path()).as_str(), gaps(folder.path())), ("ok", 1));
+    is_sound(folder.path(), 1);
 }
 
 #[test]
