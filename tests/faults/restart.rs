@@ -363,6 +363,50 @@ fn waygate_ctl_starts_restarts_and_stops_a_server_and_says_how_it_is() {
 }
 
 #[test]
+fn waygate_ctl_ends_the_server_alone_and_only_when_it_is_told_to() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let ctl = |words: &[&str]| ctl("waygate-mcp", folder.path(), words);
+    assert_eq!(ctl(&["start"]).0, Some(0));
+    for word in ["start", "stop", "restart", "reload", "backup", "kill"] {
+        let (code, said) = ctl(&[word, "--help"]);
+        assert!(code == Some(0) && said.starts_with("Usage: "), "{word}: {said}");
+        let (code, said) = ctl(&[word, "--now"]);
+        assert!(code == Some(2) && said.contains("--now"), "{word}: {said}");
+    }
+    assert_eq!(ctl(&["health"]).0, Some(0), "a word that nobody knows did something");
+    assert_eq!(ctl(&["stop"]).0, Some(0));
+    // The number that the lock still holds is given to another process.
+    let mut other = Command::new("sleep").arg("60").spawn().expect("it runs");
+    fs::write(folder.path().join("own/data/waygate.lock"), other.id().to_string()).expect("a lock");
+    assert_eq!(ctl(&["kill"]).0, Some(69));
+    assert_eq!(ctl(&["stop"]).0, Some(0));
+    assert!(other.try_wait().expect("it is ours").is_none(), "another process was ended");
+    drop(other.kill());
+    drop(other.wait());
+}
+
+#[test]
+fn waygate_ctl_finds_the_data_folder_where_the_program_does_and_a_server_whose_settings_are_broken_since() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join(".env"), "WAYGATE_DATA_DIR=there\nWAYGATE_PORT=0\n").expect("a file");
+    let ctl = |words: &[&str], more: &[(&str, &Path)]| {
+        let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/waygate-ctl"));
+        command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", folder.path()).current_dir(folder.path());
+        command.env("WAYGATE_BIN", program("waygate-mcp")).envs(more.iter().copied()).args(words);
+        let done = command.stdin(Stdio::null()).output().expect("it runs");
+        (done.status.code(), String::from_utf8_lossy(&done.stderr).into_owned())
+    };
+    let (code, said) = ctl(&["start"], &[]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(folder.path().join("there/data/waygate.lock").exists() && !folder.path().join(".waygate").exists());
+    fs::write(folder.path().join(".env"), "WAYGATE_PORTS=0\n").expect("a file");
+    let (code, said) = ctl(&["stop"], &[]);
+    assert!(code == Some(78) && said.contains("WAYGATE_PORTS") && said.contains("WAYGATE_DATA_DIR"), "{said}");
+    let (code, said) = ctl(&["stop"], &[("WAYGATE_DATA_DIR", &folder.path().join("there"))]);
+    assert!(code == Some(0) && said.contains("has stopped"), "{said}");
+}
+
+#[test]
 fn waygate_ctl_keeps_what_a_server_said_last_and_no_more_than_it_may() {
     let folder = tempfile::tempdir().expect("a folder");
     let most = 4000_u64;
