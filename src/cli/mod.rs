@@ -43,6 +43,8 @@ use crate::config::{Flags, Loaded, Sources, find_data_root, load};
 pub use doctor::checks as doctor_checks;
 pub use exit::{Exit, codes as exit_codes};
 pub use generated::cli_md;
+use remote::ClientError;
+use running::Running;
 pub use tree::{read as read_line, verbs};
 
 const ABOUT: &str = "An MCP server and gateway that is operated the way a database is.";
@@ -247,8 +249,8 @@ fn run(mut line: Line, builder: Builder) -> ExitCode {
     let flags = line.globals.flags();
     let done = match line.verb.unwrap_or(Verb::Serve(serve::ServeArgs::default())) {
         Verb::Serve(args) => with_config(flags, true, |loaded| Ok(serve::run(&args, builder, &loaded))),
-        Verb::Status => with_config(flags, false, |loaded| status::run(&loaded.config, json)),
-        Verb::Health => with_config(flags, false, |loaded| status::health(&loaded.config, json)),
+        Verb::Status => with_server(flags, |server| status::run(server, json)),
+        Verb::Health => with_server(flags, |server| status::health(server, json)),
         // A configuration that makes no sense is what it may be asked about.
         Verb::Doctor(args) => doctor::run(args, &builder, flags, json),
         Verb::Explain(args) => with_config(flags, false, |loaded| explain::run(&args, &loaded.config, json)),
@@ -287,7 +289,8 @@ fn run(mut line: Line, builder: Builder) -> ExitCode {
 
 fn exit_of(error: &anyhow::Error) -> Exit {
     let of_storage = || error.downcast_ref().map(serve::exit_of_storage);
-    error.downcast_ref().map(backup::exit_of).or_else(of_storage).unwrap_or(Exit::Failure)
+    let of_server = || error.downcast_ref().map(ClientError::exit);
+    error.downcast_ref().map(backup::exit_of).or_else(of_storage).or_else(of_server).unwrap_or(Exit::Failure)
 }
 
 /// Loads the configuration for a verb. `.env` of the working folder counts for `serve` and what looks after the same alone: the
@@ -316,6 +319,24 @@ fn with_config(
             Ok(Exit::Configuration.into())
         }
     }
+}
+
+/// Finds the running server for who only asks how it is. It runs whatever became of its configuration since: faults there are told,
+/// and no reason to call it unwell.
+fn with_server(
+    flags: Flags,
+    verb: impl FnOnce(&Running) -> anyhow::Result<ExitCode>,
+) -> anyhow::Result<ExitCode> {
+    let sources = Sources::of_process(flags, false);
+    let faults = load(&sources).err();
+    if let Some(faults) = &faults {
+        output::say(&format!("waygate-mcp: {faults}"));
+    }
+    let Some(root) = find_data_root(&sources) else { return Ok(Exit::Configuration.into()) };
+    let code = verb(&Running::at(&root).within(status::ANSWER_WITHIN))?;
+    // Where none runs, they may be why.
+    let is_why = faults.is_some() && code == ExitCode::from(Exit::Unreachable);
+    Ok(if is_why { Exit::Configuration.into() } else { code })
 }
 
 fn tell(recovered: Option<Recovered>) {

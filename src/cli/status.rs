@@ -4,12 +4,15 @@
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
 use super::running::Running;
 use super::{Exit, output};
-use crate::config::Config;
+
+/// A server that works answers at once: who waits longer wants to know that it does not.
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// THE TABLE of what `status` tells: its name, where the server shows it, and as what.
 const FACTS: [(&str, &str, &str); 17] = [
@@ -36,13 +39,12 @@ const FACTS: [(&str, &str, &str); 17] = [
 ///
 /// # Errors
 /// When the server does not answer, or stdout cannot be written.
-pub fn run(config: &Config, json: bool) -> anyhow::Result<ExitCode> {
-    let running = Running::of(config);
+pub fn run(running: &Running, json: bool) -> anyhow::Result<ExitCode> {
     let mut pages: BTreeMap<&str, Value> = BTreeMap::new();
     let mut status = Map::new();
     for (name, page, place) in FACTS {
         if !pages.contains_key(page) {
-            let Some(shown) = running.get(page)? else { return none(&running, json) };
+            let Some(shown) = running.get(page)? else { return none(running, json) };
             pages.insert(page, shown);
         }
         let fact = pages.get(page).and_then(|shown| shown.pointer(place));
@@ -61,9 +63,8 @@ pub fn run(config: &Config, json: bool) -> anyhow::Result<ExitCode> {
 ///
 /// # Errors
 /// As [`run`].
-pub fn health(config: &Config, json: bool) -> anyhow::Result<ExitCode> {
-    let running = Running::of(config);
-    let Some(health) = running.get("/health")? else { return none(&running, json) };
+pub fn health(running: &Running, json: bool) -> anyhow::Result<ExitCode> {
+    let Some(health) = running.get("/health")? else { return none(running, json) };
     if json {
         output::print_json(&health)?;
     } else {

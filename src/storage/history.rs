@@ -7,6 +7,7 @@ mod plan;
 pub mod prune;
 pub mod stats;
 pub mod stream;
+mod testimony;
 
 use std::borrow::Cow;
 use std::str::FromStr;
@@ -29,6 +30,7 @@ pub use audit::{Audit, Finding, Report};
 pub use calls::{
     Call, Cursor, Filter, LIMIT_DEFAULT, LIMIT_MAX, Page, added, last_id, list, plan, walk, walk_rows,
 };
+pub use testimony::{Testimony, say};
 
 /// What a row is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use diesel::RunQueryDsl as _;
 use serde_json::{Value, json};
-use waygate_mcp::storage::checkpoints::Mark;
+use waygate_mcp::storage::checkpoints::{self, Mark};
 use waygate_mcp::storage::history::{self, Head};
 use waygate_mcp::storage::{DbConnection, Notary};
 
@@ -148,6 +148,75 @@ fn who_takes_the_checkpoints_away_is_found_by_what_they_do_not_tell() {
         let found = &told["report"]["broken"][0];
         assert_eq!((code, &found["seq"]), (Some(1), &json!(from)), "{told}");
         assert!(found["what"].as_str().unwrap().contains("no checkpoint tells of its last rows"), "{told}");
+    }
+}
+
+/// What the server's log says of the ledger, among other lines.
+fn log(folder: &Path, connection: &mut DbConnection) -> PathBuf {
+    let mut lines = "2026-11-29 01:28:28 INFO  waygate_mcp::app serving http://127.0.0.1:8000\n".to_owned();
+    let until = checkpoints::last_id(connection).unwrap();
+    for told in checkpoints::some_of(connection, "01", (-1, 0), until, 10).unwrap() {
+        let head = Head { seq: told.seq, hash: told.hash.as_slice().try_into().unwrap() };
+        lines +=
+            &format!("2026-11-29 01:28:28 INFO  a::b {} instance=01 seq={}\n", history::say(head), told.seq);
+    }
+    let file = folder.join("shipped.log");
+    fs::write(&file, lines).unwrap();
+    file
+}
+
+#[test]
+fn who_has_the_key_or_takes_the_checkpoints_along_is_found_by_what_the_log_tells() {
+    let anew = |connection: &mut DbConnection| {
+        run(connection, &["DELETE FROM command_history", "DELETE FROM ledger_checkpoints"]);
+        write(connection, &Notary::new([KEY.as_bytes()]), |seq| if seq == 900 { "other" } else { "echo" });
+    };
+    let cut = |connection: &mut DbConnection| {
+        let taken = "DELETE FROM ledger_checkpoints WHERE kind = 'head'";
+        run(connection, &["DELETE FROM command_history WHERE seq > 1000", taken]);
+    };
+    let all = |connection: &mut DbConnection| {
+        run(connection, &["DELETE FROM command_history", "DELETE FROM ledger_checkpoints"]);
+    };
+    let ways: [(&dyn Fn(&mut DbConnection), i64, &str); 3] = [
+        (&anew, 1_000, "another than that which the log tells"),
+        (&cut, 1_001, "the rows 1001 to 2500 are gone from its end, as the log tells"),
+        (&all, 1, "the rows 1 to 2500 are gone from its end, as the log tells"),
+    ];
+    for (change, seq, what) in ways {
+        let home = tempfile::tempdir().unwrap();
+        let mut connection = ledger(home.path());
+        let log = log(home.path(), &mut connection);
+        let verify_with = || {
+            let output =
+                waygate(home.path(), &["history", "verify", "--json", "--log", log.to_str().unwrap()]);
+            (output.status.code(), serde_json::from_slice::<Value>(&output.stdout).unwrap())
+        };
+        let (code, told) = verify_with();
+        assert_eq!((code, &told["report"]["told"]), (Some(0), &json!(2)), "{told}");
+        change(&mut connection);
+        assert_eq!(verify(home.path()).0, Some(0), "nothing but the log tells");
+        let (code, told) = verify_with();
+        let found = &told["report"]["broken"][0];
+        assert_eq!((code, &found["seq"]), (Some(1), &json!(seq)), "{told}");
+        assert!(found["what"].as_str().unwrap().contains(what), "{told}");
+    }
+}
+
+#[test]
+fn what_was_pruned_is_not_missed_by_the_log_and_a_log_that_tells_nothing_is_refused() {
+    let home = tempfile::tempdir().unwrap();
+    let mut connection = ledger(home.path());
+    let log = log(home.path(), &mut connection);
+    for keep in ["2000", "1"] {
+        assert_eq!(waygate(home.path(), &["history", "prune", "--max-rows", keep]).status.code(), Some(0));
+        let output = waygate(home.path(), &["history", "verify", "--log", log.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+    }
+    fs::write(&log, "nothing\n").unwrap();
+    for (log, why) in [(log.to_str().unwrap(), "no line of the log"), ("nowhere.log", "cannot be read")] {
+        let (_, said) = refused(home.path(), &["history", "verify", "--log", log]);
+        assert!(said.contains(why), "{said}");
     }
 }
 

@@ -143,3 +143,27 @@ fn one_that_is_named_is_asked_and_no_other() {
     let told: Value = serde_json::from_str(&told).unwrap();
     assert!(code == Some(0) && told["tools"][0]["name"] != "echo", "{told}");
 }
+
+#[test]
+fn a_server_is_as_well_as_it_is_whatever_became_of_its_configuration_since() {
+    let server = Server::start("echo");
+    for verb in ["status", "health"] {
+        let output = command(&server.folder, &[verb]).env("WAYGATE_PROT", "1").output().unwrap();
+        let (code, told, why) = heard(output);
+        assert!(code == Some(0) && told.starts_with("healthy"), "{verb} {code:?}: {told}{why}");
+        assert!(why.contains("did you mean WAYGATE_PORT?"), "{why}");
+    }
+}
+
+#[test]
+fn a_server_that_hangs_is_told_from_one_that_is_well_and_nobody_waits_for_it_for_ever() {
+    let server = Server::start("echo");
+    server.signal("-STOP");
+    let (code, told, why) = heard(command(&server.folder, &["health"]).output().unwrap());
+    server.signal("-CONT");
+    assert!(
+        code == Some(75) && told.is_empty() && why.contains("did not answer in time"),
+        "{code:?}: {told}{why}"
+    );
+    assert_eq!(heard(command(&server.folder, &["health"]).output().unwrap()).0, Some(0));
+}

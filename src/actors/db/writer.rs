@@ -214,7 +214,7 @@ impl Writer {
         self.tell(self.notary.write(connection, &self.instance.id, head, mark))?;
         log::info!(
             instance = self.instance.id.as_str(), seq = head.seq, hash = hex(&head.hash).as_str();
-            "the history stands at row {} with the hash {}", head.seq, hex(&head.hash)
+            "{}", history::say(head)
         );
         Ok(())
     }

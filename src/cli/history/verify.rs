@@ -1,18 +1,23 @@
 //! `history verify`: proves the ledger, or names the first row that is not as it was written. Must not know how rows are hashed.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, IsTerminal as _, Read as _, Write as _};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use clap::Args;
 use serde_json::json;
 
 use super::super::output;
 use super::CONNECTION_WAIT;
 use super::table::shown;
-use crate::storage::history::{Audit, Finding, Report};
+use crate::storage::history::{Audit, Finding, Report, Testimony};
 use crate::storage::{Notary, Storage};
 
+/// The longest line of a log that is looked at; nobody writes longer ones.
+const LINE_BYTES_MAX: u64 = 1 << 20;
 /// Between two words about how far it is.
 const SAY_EVERY: Duration = Duration::from_millis(250);
 
@@ -22,15 +27,23 @@ pub struct VerifyArgs {
     /// Only the rows that this instance wrote; `history show` says who wrote a row
     #[arg(long, value_name = "INSTANCE")]
     instance: Option<String>,
+    /// Logs of the server: what they tell of the history's hashes is held against the rows, too
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    log: Vec<PathBuf>,
 }
 
 /// Proves. 0 means that all holds, 1 that something does not.
 ///
 /// # Errors
-/// What the database says.
+/// What the database says; a log that cannot be read or tells nothing.
 pub fn run(storage: &Storage, args: &VerifyArgs, notary: &Notary, json: bool) -> anyhow::Result<ExitCode> {
     let only = args.instance.as_deref();
-    let mut audit = storage.run(CONNECTION_WAIT, |connection| Audit::begin(connection, notary, only))?;
+    let testimony = hear(&args.log)?;
+    let mut audit = storage.run(CONNECTION_WAIT, |connection| {
+        let mut audit = Audit::begin(connection, notary, only)?;
+        audit.hear(connection, testimony.clone())?;
+        Ok(audit)
+    })?;
     let mut screen = Screen { is_shown: io::stderr().is_terminal(), said: Instant::now() };
     while storage.run(CONNECTION_WAIT, |connection| audit.page(connection))? {
         screen.say(&audit);
@@ -47,11 +60,33 @@ pub fn run(storage: &Storage, args: &VerifyArgs, notary: &Notary, json: bool) ->
     Ok(if report.broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// What the logs tell.
+fn hear(logs: &[PathBuf]) -> anyhow::Result<Testimony> {
+    let mut testimony = Testimony::default();
+    for log in logs {
+        let cannot = || format!("the log {} cannot be read", log.display());
+        let mut lines = BufReader::new(File::open(log).with_context(cannot)?);
+        let mut line = Vec::new();
+        while lines.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line).with_context(cannot)? > 0 {
+            testimony.hear(String::from_utf8_lossy(&line).trim_end());
+            line.clear();
+        }
+    }
+    anyhow::ensure!(
+        logs.is_empty() || !testimony.is_empty(),
+        "no line of the log says where the history stands; give the server's own log, written at the level INFO"
+    );
+    Ok(testimony)
+}
+
 fn sheet(report: &Report, has_key: bool) -> String {
     let mut lines: Vec<String> = report.broken.iter().map(broken).collect();
     let Report { rows, unchained, skipped, instances, checkpoints, .. } = report;
     let verdict = if lines.is_empty() { "all as they were written" } else { "not all as they were written" };
     lines.push(format!("{rows} rows of {instances} instances, {checkpoints} checkpoints: {verdict}"));
+    if report.told > 0 {
+        lines.push(format!("the log tells of {} of them", report.told));
+    }
     if *unchained > 0 {
         lines.push(format!(
             "{unchained} rows are older than the chain and have no hash; nothing can be told of them"

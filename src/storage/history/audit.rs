@@ -14,6 +14,7 @@ use super::super::checkpoints::{self, Checkpoint, Mark, Notary, Proof};
 use super::super::schema::command_history;
 use super::super::{DbConnection, instances};
 use super::chain::{Chain, Hash, Head};
+use super::testimony::Testimony;
 use super::{Entry, last_id};
 
 /// Rows of one page, and checkpoints.
@@ -49,6 +50,8 @@ pub struct Report {
     pub checkpoints: u64,
     /// Of these, those that could not be proved, for want of any key.
     pub unproved: u64,
+    /// Rows of which a log tells.
+    pub told: u64,
     /// The first fault of each chain.
     pub broken: Vec<Finding>,
 }
@@ -68,6 +71,8 @@ struct Thread {
     read_to: Option<(i64, i64)>,
     /// The newest row that a checkpoint tells of.
     marked: i64,
+    /// The rows that come next of which a log tells, with their hashes.
+    told: BTreeSet<(i64, Hash)>,
     /// The row with which it ended.
     ended: Option<i64>,
 }
@@ -115,6 +120,24 @@ impl<'n> Audit<'n> {
             }
         }
         Ok(audit)
+    }
+
+    /// Holds what a log tells against the rows, too.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub fn hear(&mut self, connection: &mut DbConnection, testimony: Testimony) -> QueryResult<()> {
+        for (instance, told) in testimony.by_instance {
+            if self.only.as_ref().is_some_and(|only| *only != instance) {
+                continue;
+            }
+            self.open(connection, &instance)?;
+            self.report.told += told.len() as u64;
+            if let Some(thread) = self.threads.get_mut(&instance) {
+                thread.told = told;
+            }
+        }
+        Ok(())
     }
 
     /// Rows read so far, and about how much of all that is, in percent.
@@ -247,7 +270,27 @@ impl<'n> Audit<'n> {
             (thread.head, thread.is_chained) = (Head { seq: row.seq, hash }, true);
             self.report.skipped += u64::try_from(row.seq - before - 1).unwrap_or_default();
         }
+        self.check_told(row);
         self.check_marks(connection, row)
+    }
+
+    /// Compares a row that holds with what the log tells of it, and of rows before it.
+    fn check_told(&mut self, row: &Entry) {
+        let Some(thread) = self.threads.get_mut(&row.instance_id) else { return };
+        let later = thread.told.split_off(&(row.seq + 1, Hash::default()));
+        let told = std::mem::replace(&mut thread.told, later);
+        let (pruned, hash) = (thread.pruned, thread.head.hash);
+        for (seq, its) in told {
+            if seq == row.seq && its != hash {
+                self.find_in(
+                    row,
+                    "its hash is another than that which the log tells: this chain was written anew"
+                        .to_owned(),
+                );
+            } else if seq < row.seq && seq > pruned {
+                self.find_in(row, format!("row {seq}, of which the log tells, is gone from before it"));
+            }
+        }
     }
 
     /// Why a row should have a hash: none where it is older than the chain. Ids of instances rise with time.
@@ -354,12 +397,18 @@ impl<'n> Audit<'n> {
             }
             let Some(thread) = self.threads.get(&id) else { continue };
             let last = thread.head.seq;
-            if thread.marked > last && !self.is_pruned_since(connection, &id)? {
+            let told = thread.told.last().map(|(seq, _)| *seq).filter(|told| *told > last);
+            if thread.marked > last && !self.is_pruned_to(connection, &id, thread.marked)? {
                 let what = format!(
                     "the rows {} to {} are gone from its end, as a checkpoint tells",
                     last + 1,
                     thread.marked
                 );
+                self.find(&id, Some(last + 1), None, None, what);
+            } else if let Some(told) = told
+                && !self.is_pruned_to(connection, &id, told)?
+            {
+                let what = format!("the rows {} to {told} are gone from its end, as the log tells", last + 1);
                 self.find(&id, Some(last + 1), None, None, what);
             } else if thread.is_chained
                 && thread.marked < last
@@ -378,12 +427,10 @@ impl<'n> Audit<'n> {
         Ok(self.report)
     }
 
-    /// Whether all of it was deleted on purpose while we walked.
-    fn is_pruned_since(&self, connection: &mut DbConnection, id: &str) -> QueryResult<bool> {
-        let Some(thread) = self.threads.get(id) else { return Ok(false) };
+    /// Whether all of it up to that row was deleted on purpose, while we walked or before.
+    fn is_pruned_to(&self, connection: &mut DbConnection, id: &str, seq: i64) -> QueryResult<bool> {
         let pruned = checkpoints::pruned(connection, id)?;
-        Ok(pruned
-            .is_some_and(|pruned| pruned.seq >= thread.marked && self.notary.prove(&pruned) != Proof::Broken))
+        Ok(pruned.is_some_and(|pruned| pruned.seq >= seq && self.notary.prove(&pruned) != Proof::Broken))
     }
 
     fn find_in(&mut self, row: &Entry, what: String) {

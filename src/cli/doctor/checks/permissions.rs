@@ -131,11 +131,13 @@ fn judge(own: &Own, about: &Metadata, owner: Option<u32>, root: &Path) -> Option
         let command = format!("chown --reference={} {}", quoted(folder), quoted(path));
         return Some(Finding::error("permissions.owner", what, why, command));
     }
-    let open = about.mode() & own.forbidden;
-    if open == 0 || !about.is_file() {
+    let (open, mode) = (about.mode() & own.forbidden, about.mode() & 0o7777);
+    if !about.is_file() {
         return None;
     }
-    let mode = about.mode() & 0o7777;
+    if open == 0 {
+        return (is_ours && !geteuid().is_root()).then(|| closed(path, mode)).flatten();
+    }
     let verb = if open & 0o022 != 0 { "written" } else { "read" };
     let what = format!("{} may be {verb} by others (mode {mode:04o})", path.display());
     // No more than that is taken away: whom the rest is for is not known here.
@@ -145,11 +147,34 @@ fn judge(own: &Own, about: &Metadata, owner: Option<u32>, root: &Path) -> Option
     Some(if is_ours { finding.mended_by(Mend::Mode(path.clone(), closed)) } else { finding })
 }
 
+/// What its own user, unless that is root, cannot read.
+fn closed(path: &Path, mode: u32) -> Option<Finding> {
+    let opened = mode | 0o400;
+    let command = format!("chmod u+r {}", quoted(path));
+    let finding = || {
+        let what =
+            format!("{} may not be read by the user that it belongs to (mode {mode:04o})", path.display());
+        Finding::error("permissions.closed", what, "no server can work with it", command)
+    };
+    (opened != mode).then(|| finding().mended_by(Mend::Mode(path.to_owned(), opened)))
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+
+    #[test]
+    fn what_its_own_user_cannot_read_is_opened_to_that_user_alone() {
+        let finding = closed(Path::new("/srv/data/sealing.key"), 0).unwrap();
+        assert_eq!(
+            (finding.id, finding.command.as_str()),
+            ("permissions.closed", "chmod u+r /srv/data/sealing.key")
+        );
+        assert!(matches!(finding.mend, Some(Mend::Mode(_, 0o400))));
+        assert!(closed(Path::new("/srv/data/sealing.key"), 0o600).is_none());
+    }
 
     #[test]
     fn what_is_not_the_data_folders_own_is_not_mended_and_no_more_than_must_be_is_taken_away() {

@@ -1,0 +1,113 @@
+//! Where chains stood, as lines of a log tell. Must not know where the lines come from, nor what rows say.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+
+use super::chain::{Hash, Head, hex};
+
+/// Begins what the writer of the history says whenever it makes a checkpoint.
+const SAYS: &str = "the history stands at row ";
+const WITH: &str = " with the hash ";
+
+/// What the writer says of its chain: the message of a line in the log, with `instance` among its fields.
+pub fn say(head: Head) -> String {
+    format!("{SAYS}{}{WITH}{}", head.seq, hex(&head.hash))
+}
+
+/// Rows and their hashes, by instance.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Testimony {
+    pub(super) by_instance: BTreeMap<String, BTreeSet<(i64, Hash)>>,
+}
+
+impl Testimony {
+    /// Takes what a line tells, in either format of the log, and behind whatever a collector put in front. Other lines tell nothing.
+    pub fn hear(&mut self, line: &str) {
+        if let Some((instance, seq, hash)) = of_json(line).or_else(|| of_text(line)) {
+            self.by_instance.entry(instance).or_default().insert((seq, hash));
+        }
+    }
+
+    /// How many rows it tells of.
+    pub fn len(&self) -> usize {
+        self.by_instance.values().map(BTreeSet::len).sum()
+    }
+
+    /// Whether it tells nothing.
+    pub fn is_empty(&self) -> bool {
+        self.by_instance.is_empty()
+    }
+}
+
+fn of_json(line: &str) -> Option<(String, i64, Hash)> {
+    #[derive(Deserialize)]
+    struct Line {
+        message: String,
+        fields: Fields,
+    }
+    #[derive(Deserialize)]
+    struct Fields {
+        instance: String,
+    }
+    let line: Line = serde_json::from_str(line.get(line.find('{')?..)?).ok()?;
+    let (seq, hash, _) = head_of(&line.message)?;
+    Some((line.fields.instance, seq, hash))
+}
+
+fn of_text(line: &str) -> Option<(String, i64, Hash)> {
+    let (seq, hash, rest) = head_of(line)?;
+    let instance = rest.split(' ').find_map(|field| field.strip_prefix("instance="))?;
+    Some((instance.to_owned(), seq, hash))
+}
+
+/// The row and the hash of a message, and what stands behind.
+fn head_of(said: &str) -> Option<(i64, Hash, &str)> {
+    let (_, said) = said.split_once(SAYS)?;
+    let (seq, said) = said.split_once(WITH)?;
+    let (digits, rest) = said.split_at_checked(2 * size_of::<Hash>())?;
+    let mut hash = Hash::default();
+    for (byte, at) in hash.iter_mut().zip((0..digits.len()).step_by(2)) {
+        *byte = u8::from_str_radix(digits.get(at..at + 2)?, 16).ok()?;
+    }
+    Some((seq.parse().ok()?, hash, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_tells_where_a_chain_stood_in_either_format_and_behind_what_a_collector_writes() {
+        let head = Head { seq: 31, hash: [0xab; 32] };
+        let said = say(head);
+        let text = format!("2026-11-29 01:28:28 INFO  a::b {said} instance=01a2 seq=31 hash=ab");
+        let json =
+            format!(r#"{{"level":"INFO","message":"{said}","fields":{{"instance":"01a2","seq":31}}}}"#);
+        let wanted = BTreeMap::from([("01a2".to_owned(), BTreeSet::from([(31, [0xab; 32])]))]);
+        for line in [&text, &json, &format!("Nov 29 host waygate[7]: {text}"), &format!("web-1 | {json}")] {
+            let mut testimony = Testimony::default();
+            testimony.hear(line);
+            assert_eq!(testimony.by_instance, wanted, "{line}");
+            assert_eq!(testimony.len(), 1);
+        }
+    }
+
+    #[test]
+    fn a_line_that_tells_nothing_is_passed_by() {
+        let said = say(Head { seq: 31, hash: [1; 32] });
+        for line in [
+            String::new(),
+            "{".to_owned(),
+            said.clone(),
+            format!("{} instance=01", &said[..said.len() - 1]),
+            format!("{} instance=01", said.replace("31", "many")),
+            format!("{} instance=01", said.replace("0101", "01é1")),
+            format!(r#"{{"message":"{said}"}}"#),
+        ] {
+            let mut testimony = Testimony::default();
+            testimony.hear(&line);
+            assert!(testimony.is_empty(), "{line}");
+        }
+    }
+}
