@@ -146,3 +146,15 @@ fn systemd_has_nothing_to_say_of_the_units() {
     fs::write(&units[0], text.replace("NoNewPrivileges=", "NoNewPrivilege=")).unwrap();
     assert!(said(&units).1.contains("NoNewPrivilege"));
 }
+
+#[test]
+fn the_unit_lets_plugins_programs_be_walled_in_and_be_written_in_javascript() {
+    let unit = fs::read_to_string(packaging("waygate.service")).unwrap();
+    let settings: Vec<&str> = unit.lines().filter(|line| !line.starts_with('#')).collect();
+    let calls = settings.iter().find_map(|line| line.strip_prefix("SystemCallFilter=")).unwrap();
+    for call in ["landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self"] {
+        assert!(calls.split(' ').any(|allowed| allowed == call), "{call} is not allowed: {calls}");
+    }
+    // What V8 does first is refused by it.
+    assert!(!settings.iter().any(|line| line.starts_with("MemoryDenyWriteExecute=")), "{unit}");
+}

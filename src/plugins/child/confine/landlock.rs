@@ -53,7 +53,7 @@ pub(super) fn raise(confinement: &Confinement, program: &Path) -> (Confined, Opt
             (Confined::Partly, Some("this kernel's Landlock cannot do all of it".to_owned()))
         }
         Ok(RulesetStatus::NotEnforced) => {
-            (Confined::NotAvailable, Some("this kernel has no Landlock, or it is not switched on".to_owned()))
+            (Confined::NotAvailable, Some("this kernel has no Landlock, or it is switched off, or a filter of system calls, as a service manager sets one, forbids it".to_owned()))
         }
         Err(error) => (Confined::NotAvailable, Some(format!("Landlock failed: {error}"))),
     }

@@ -306,9 +306,20 @@ fn sandbox(asked: &Sandbox, started: &Started) -> Value {
     })
 }
 
-/// The same as [`unwalled`], told in the log, too.
+/// The same as [`unwalled`], told in the log, too, as is that nobody's walls stand.
 fn warn_of_walls(plugin: &str, asked: &Sandbox, started: &Started) -> Option<String> {
-    unwalled(asked, started).inspect(|why| log::warn!(plugin = plugin; "plugin {plugin}: {why}"))
+    let unwalled = unwalled(asked, started);
+    if let Some(why) = unwalled.clone().or_else(|| exposed(started)) {
+        log::warn!(plugin = plugin; "plugin {plugin}: {why}");
+    }
+    unwalled
+}
+
+/// What is kept from every program, if it is not kept from this one.
+fn exposed(started: &Started) -> Option<String> {
+    let why = started.why.as_deref().unwrap_or("this kernel's Landlock cannot be used");
+    (started.confined == Confined::NotAvailable)
+        .then(|| format!("its program may read all that its user may, Waygate's data and keys included ({why})"))
 }
 
 /// What an operator must know whose walls do not stand: the program runs all the same.
@@ -462,6 +473,7 @@ mod tests {
         for confined in [Confined::Partly, Confined::NotAvailable] {
             let says = unwalled(&walled, &started(confined)).unwrap();
             assert!(says.contains("it is off") && unwalled(&none, &started(confined)).is_none(), "{says}");
+            assert_eq!(exposed(&started(confined)).is_some(), confined == Confined::NotAvailable);
         }
         assert_eq!(unwalled(&walled, &started(Confined::Enforced)), None);
     }
