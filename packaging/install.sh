@@ -16,7 +16,7 @@ Usage: packaging/install.sh [--program FILE] [--root FOLDER] [--no-start]
   --help           this text
 
 It makes /usr/local/bin/waygate-mcp, the user waygate, /etc/waygate/waygate.env with a new key (if there is none), the units
-waygate.service and waygate.socket in /usr/local/lib/systemd/system, and /etc/logrotate.d/waygate (if there is none). Run it
+waygate-mcp.service and waygate-mcp.socket in /usr/local/lib/systemd/system, and /etc/logrotate.d/waygate (if there is none). Run it
 again to upgrade: the socket stays bound meanwhile, nobody is refused, and what was disabled or stopped stays so.
 TEXT
 }
@@ -58,8 +58,8 @@ put() {
 upgrade=false
 [[ ! -e $root/usr/local/bin/waygate-mcp ]] || upgrade=true
 put 0755 "$program" /usr/local/bin/waygate-mcp
-for unit in waygate.service waygate.socket; do
-    put 0644 "$here/$unit" "/usr/local/lib/systemd/system/$unit"
+for unit in waygate-mcp.service waygate-mcp.socket; do
+    put 0644 "$here/systemd/$unit" "/usr/local/lib/systemd/system/$unit"
     own=$root/etc/systemd/system/$unit
     [[ ! -e $own ]] || say "$own goes before the new /usr/local/lib/systemd/system/$unit; compare them, or remove it"
 done
@@ -97,14 +97,14 @@ runuser -u waygate -- test -r "$environment" ||
     say "verbs cannot read $environment: chgrp waygate $environment; chmod 0640 $environment; chmod 0755 /etc/waygate"
 systemctl daemon-reload
 if $start && ! $upgrade; then
-    systemctl enable --quiet waygate.socket waygate.service
-    systemctl start waygate.socket
+    systemctl enable --quiet waygate-mcp.socket waygate-mcp.service
+    systemctl start waygate-mcp.socket
 fi
 # At an upgrade what was stopped stays so.
-is_up() { systemctl is-active --quiet waygate.socket || systemctl is-active --quiet waygate.service; }
+is_up() { systemctl is-active --quiet waygate-mcp.socket || systemctl is-active --quiet waygate-mcp.service; }
 if $start && is_up; then
-    systemctl restart waygate.service
-    say "it serves: systemctl status waygate; sudo -u waygate waygate-mcp status --env-file $environment"
+    systemctl restart waygate-mcp.service
+    say "it serves: systemctl status waygate-mcp; sudo -u waygate waygate-mcp status --env-file $environment"
 else
-    say "start it with: systemctl enable --now waygate.socket waygate.service"
+    say "start it with: systemctl enable --now waygate-mcp.socket waygate-mcp.service"
 fi

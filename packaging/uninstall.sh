@@ -35,7 +35,7 @@ if [[ -z $root ]]; then
     [[ $(id -u) == 0 ]] || { say "this changes the system: run it as root, or with --root"; exit 77; }
     if command -v systemctl >/dev/null; then
         # Calls in flight have their time. The socket first, or it would start the service again.
-        for unit in waygate.socket waygate.service; do
+        for unit in waygate-mcp.socket waygate-mcp.service; do
             systemctl cat "$unit" >/dev/null 2>&1 || continue
             systemctl disable --quiet --now "$unit"
         done

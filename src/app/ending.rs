@@ -59,7 +59,7 @@ mod tests {
             load(&Sources { home: Some(home.path().to_owned()), ..Sources::default() }).unwrap().config;
         let longest = config.server.drain_seconds + AFTER_DRAIN.as_secs();
         for (file, word) in [
-            ("packaging/waygate.service", "TimeoutStopSec="),
+            ("packaging/systemd/waygate-mcp.service", "TimeoutStopSec="),
             ("docker/compose.yml", "stop_grace_period: "),
             ("docs/containers.md", "stop_grace_period: "),
             ("docs/containers.md", "docker stop --time "),

@@ -43,8 +43,8 @@ fn it_is_put_in_place_with_a_key_and_taken_away_with_all_but_what_it_knows() {
     for (path, wanted) in [
         ("usr/local/bin/waygate-mcp", 0o755),
         ("usr/local/lib/systemd/system", 0o755),
-        ("usr/local/lib/systemd/system/waygate.service", 0o644),
-        ("usr/local/lib/systemd/system/waygate.socket", 0o644),
+        ("usr/local/lib/systemd/system/waygate-mcp.service", 0o644),
+        ("usr/local/lib/systemd/system/waygate-mcp.socket", 0o644),
         ("etc/logrotate.d/waygate", 0o644),
         ("etc/waygate", 0o755),
         ("etc/waygate/waygate.env", 0o640),
@@ -66,8 +66,8 @@ fn it_is_put_in_place_with_a_key_and_taken_away_with_all_but_what_it_knows() {
         "a verb knows where it is: {shown}"
     );
     // Again, as at an upgrade.
-    let own = [at("etc/systemd/system/waygate.service"), at("etc/logrotate.d/waygate")];
-    fs::create_dir_all(at("etc/systemd/system/waygate.service.d")).unwrap();
+    let own = [at("etc/systemd/system/waygate-mcp.service"), at("etc/logrotate.d/waygate")];
+    fs::create_dir_all(at("etc/systemd/system/waygate-mcp.service.d")).unwrap();
     for path in &own {
         fs::write(path, "# mine\n").unwrap();
     }
@@ -80,7 +80,7 @@ fn it_is_put_in_place_with_a_key_and_taken_away_with_all_but_what_it_knows() {
     assert_eq!(fs::read_to_string(at("etc/waygate/waygate.env")).unwrap(), environment);
     fs::create_dir_all(at("var/lib/waygate/data")).unwrap();
     let says = done("uninstall.sh", &["--root", &root]);
-    for gone in ["usr/local/bin/waygate-mcp", "usr/local/lib/systemd/system/waygate.service"] {
+    for gone in ["usr/local/bin/waygate-mcp", "usr/local/lib/systemd/system/waygate-mcp.service"] {
         assert!(!at(gone).exists(), "{gone}");
     }
     assert!(at("var/lib/waygate/data").exists() && at("etc/waygate/waygate.env").exists());
@@ -94,7 +94,7 @@ fn it_is_put_in_place_with_a_key_and_taken_away_with_all_but_what_it_knows() {
     assert!(!own[1].exists());
     fs::write(at("etc/waygate/waygate.env"), environment + "WAYGATE_BACKUP_DIR=/srv/backups\n").unwrap();
     let says = done("uninstall.sh", &["--root", &root, "--purge"]);
-    for gone in ["var/lib/waygate", "etc/waygate", "etc/systemd/system/waygate.service.d"] {
+    for gone in ["var/lib/waygate", "etc/waygate", "etc/systemd/system/waygate-mcp.service.d"] {
         assert!(!at(gone).exists(), "{gone}");
     }
     assert!(!own[0].exists() && says.contains("/srv/backups, stay"), "it says what stays: {says}");
@@ -126,8 +126,8 @@ fn systemd_has_nothing_to_say_of_the_units() {
     }
     let place = tempfile::tempdir().unwrap();
     let built = program("waygate-mcp").display().to_string();
-    let units = ["waygate.service", "waygate.socket"].map(|unit| {
-        let text = fs::read_to_string(packaging(unit)).unwrap().replace("/usr/local/bin/waygate-mcp", &built);
+    let units = ["waygate-mcp.service", "waygate-mcp.socket"].map(|unit| {
+        let text = fs::read_to_string(packaging(&format!("systemd/{unit}"))).unwrap().replace("/usr/local/bin/waygate-mcp", &built);
         let path = place.path().join(unit);
         fs::write(&path, text).unwrap();
         path
@@ -149,7 +149,7 @@ fn systemd_has_nothing_to_say_of_the_units() {
 
 #[test]
 fn the_unit_lets_plugins_programs_be_walled_in_and_be_written_in_javascript() {
-    let unit = fs::read_to_string(packaging("waygate.service")).unwrap();
+    let unit = fs::read_to_string(packaging("systemd/waygate-mcp.service")).unwrap();
     let settings: Vec<&str> = unit.lines().filter(|line| !line.starts_with('#')).collect();
     let calls = settings.iter().find_map(|line| line.strip_prefix("SystemCallFilter=")).unwrap();
     for call in ["landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self"] {

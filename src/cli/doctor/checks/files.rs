@@ -15,7 +15,7 @@ const OF_A_PROGRAM: u64 = 8;
 const FEW: u64 = 256;
 
 /// Where what is added to the unit stands; `systemctl edit --stdin` would do, and is not in every systemd.
-const DROP_IN: &str = "/etc/systemd/system/waygate.service.d";
+const DROP_IN: &str = "/etc/systemd/system/waygate-mcp.service.d";
 
 /// Looks.
 pub fn look(patient: &Patient) -> Vec<Finding> {
@@ -30,7 +30,7 @@ pub fn look(patient: &Patient) -> Vec<Finding> {
     let command = |files: u64| match config.server.env {
         Environment::Production => format!(
             "mkdir -p {DROP_IN} && printf '[Service]\\nLimitNOFILE={files}\\n' >{DROP_IN}/files.conf && \
-             systemctl daemon-reload && systemctl restart waygate"
+             systemctl daemon-reload && systemctl restart waygate-mcp"
         ),
         Environment::Development | Environment::Test => format!("ulimit -n {files}"),
     };
