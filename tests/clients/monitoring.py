@@ -1,11 +1,13 @@
 """Lets a real Prometheus scrape a real server, and asks it every query of our alerts and of our dashboard.
 
-Run by scripts/monitoring with the folder `packaging`; WAYGATE_URL says where the server is. Needs nothing but Python.
+Then breaks it, and looks whether the alerts speak that should. Run by scripts/monitoring with the folder `packaging`;
+WAYGATE_URL says where the server is, WAYGATE_SERVER_FOLDER where its data are. Needs nothing but Python.
 """
 
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -59,7 +61,7 @@ def call(url):
         "jsonrpc": "2.0",
         "id": 1,
         "method": "tools/call",
-        "params": {"name": "echo", "arguments": {"text": "hello"}, "_meta": meta},
+        "params": {"name": "waygate__status", "arguments": {}, "_meta": meta},
     }
     request = urllib.request.Request(url, json.dumps(body).encode(), method="POST")
     for name, value in {
@@ -67,7 +69,7 @@ def call(url):
         "Accept": "application/json, text/event-stream",
         "MCP-Protocol-Version": "2026-07-28",
         "Mcp-Method": "tools/call",
-        "Mcp-Name": "echo",
+        "Mcp-Name": "waygate__status",
     }.items():
         request.add_header(name, value)
     with urllib.request.urlopen(request, timeout=10) as answer:
@@ -104,7 +106,10 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         config = open(os.path.join(packaging, "prometheus", "prometheus.yml")).read()
         config = config.replace("127.0.0.1:8000", address).replace("15s", "1s")
-        config = config.replace("- alerts.yml", f"- {packaging}/prometheus/alerts.yml")
+        # Nobody waits here for minutes until what is so has been so for long.
+        alerts = open(os.path.join(packaging, "prometheus", "alerts.yml")).read()
+        with open(os.path.join(folder, "alerts.yml"), "w") as file:
+            file.write(re.sub(r"for: \d+m", "for: 1s", alerts))
         with open(os.path.join(folder, "prometheus.yml"), "w") as file:
             file.write(config)
         with socket.socket() as probe:
@@ -121,9 +126,32 @@ def main():
         )
         try:
             watch(f"http://127.0.0.1:{port}", url, packaging)
+            alarm(f"http://127.0.0.1:{port}", f"http://{address}", os.environ["WAYGATE_SERVER_FOLDER"])
         finally:
             prometheus.terminate()
             prometheus.wait(30)
+
+
+def rules_of(prometheus):
+    groups = json.loads(get(f"{prometheus}/api/v1/rules"))["data"]["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def alarm(prometheus, server, folder):
+    """What operators are to be woken by, one after the other."""
+
+    def speaks(name):
+        return any(rule["name"] == name and rule["state"] == "firing" for rule in rules_of(prometheus))
+
+    plugins = os.path.join(folder, "plugins")
+    os.makedirs(plugins, mode=0o700, exist_ok=True)
+    with open(os.path.join(plugins, "gone.toml"), "w") as file:
+        file.write('kind = "mcp"\nurl = "http://127.0.0.1:1/mcp"\n')
+    until("the alert of a plugin whose server is gone", lambda: speaks("WaygatePluginAway"))
+    assert not speaks("WaygateDown"), "the server is there"
+    os.kill(json.loads(get(f"{server}/diagnostics/performance"))["pid"], signal.SIGKILL)
+    until("the alert of a server that was killed", lambda: speaks("WaygateDown"))
+    print("monitoring: a plugin that is gone and a server that was killed are told of")
 
 
 def watch(prometheus, url, packaging):
@@ -139,8 +167,7 @@ def watch(prometheus, url, packaging):
     until("a scrape that worked", lambda: ask('up{job="waygate"} == 1'))
 
     def judged():
-        groups = json.loads(get(f"{prometheus}/api/v1/rules"))["data"]["groups"]
-        rules = [rule for group in groups for rule in group["rules"]]
+        rules = rules_of(prometheus)
         return rules if rules and all(rule["health"] == "ok" for rule in rules) else None
 
     rules = until("the judgement of every rule", judged)
