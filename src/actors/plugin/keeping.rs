@@ -453,7 +453,11 @@ mod tests {
         let test = async {
             let kept = Kept::begin(Lives::Wait(Duration::from_secs(20), false), Some(Duration::from_secs(2)));
             tokio::time::sleep(TICK).await;
-            assert_eq!(kept.seat.settled().await, Err("it waits for another".to_owned()), "nobody waits with it");
+            assert_eq!(
+                kept.seat.settled().await,
+                Err("it waits for another".to_owned()),
+                "nobody waits with it"
+            );
             let refusal = kept.seat.refusal().unwrap();
             assert!(refusal.message.contains("waits for another process"), "{}", refusal.message);
             kept.reach(40).await;

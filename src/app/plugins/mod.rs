@@ -123,8 +123,18 @@ impl Nursery {
         newcomer: Newcomer,
         heir_of: Option<&Member>,
     ) -> Result<Arc<Member>, StartError> {
-        let Newcomer { name, curation, registered, plugin, limits, kind, origin, definition, shown, exclusive } =
-            newcomer;
+        let Newcomer {
+            name,
+            curation,
+            registered,
+            plugin,
+            limits,
+            kind,
+            origin,
+            definition,
+            shown,
+            exclusive,
+        } = newcomer;
         let mut seat = Seat::new(&name, curation, plugin, limits);
         seat.definition = definition.into();
         let seat = Arc::new(match registered {

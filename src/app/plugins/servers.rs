@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 
 use super::make::Maker;
 use super::turns::Turns;
-use crate::app::ending::succeeded_within;
 use crate::app::data_folder;
+use crate::app::ending::succeeded_within;
 use crate::config::Config;
 use crate::config::plugin::{HttpReach, HttpTransport, McpServer, Reach, StdioReach};
 use crate::plugins::Plugin;

@@ -92,7 +92,9 @@ impl Turns {
 /// In words, whose program it is that runs.
 fn other(by: Option<u32>) -> String {
     match by {
-        Some(own) if own == std::process::id() => "the process of it that this server started before".to_owned(),
+        Some(own) if own == std::process::id() => {
+            "the process of it that this server started before".to_owned()
+        }
         Some(pid) => format!("the process of it that server process {pid} started"),
         None => "another process of it".to_owned(),
     }

@@ -74,7 +74,8 @@ mod tests {
         let Taken::Ours(lock) = Lock::take(&path).unwrap() else { panic!("nobody has it") };
         // As a guard has it.
         let copy = lock.file().try_clone().unwrap();
-        let is_others = || matches!(Lock::take(&path).unwrap(), Taken::Others(Some(by)) if by == std::process::id());
+        let is_others =
+            || matches!(Lock::take(&path).unwrap(), Taken::Others(Some(by)) if by == std::process::id());
         assert!(is_others());
         drop(lock);
         assert!(is_others(), "whom it was handed to has it still");

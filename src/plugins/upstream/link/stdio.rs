@@ -31,10 +31,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Flow, Link, LinkError, Outgoing};
 use crate::config::plugin::{Sandbox, StdioReach};
+use crate::plugins::child::lock::Lock;
 use crate::plugins::child::{
     Child, ChildError, Confined, Confinement, ENDS_WITHIN, Ended, Guard, Life, Order, Started, Tree,
 };
-use crate::plugins::child::lock::Lock;
 use lines::{Lines, Piece};
 use routes::Routes;
 pub use stderr::Heard;
