@@ -28,6 +28,11 @@ pub(super) const AFTER_DRAIN: Duration = Duration::from_secs(
         + FLUSH_WITHIN.as_secs(),
 );
 
+/// How long a program that bears no twin is waited for: for as long as the server may take to stop that runs it, and a second more.
+pub(super) const fn succeeded_within(drain_seconds: u64) -> Duration {
+    Duration::from_secs(drain_seconds).saturating_add(AFTER_DRAIN).saturating_add(Duration::from_secs(1))
+}
+
 /// The last resort, on a thread of its own: when the process is doomed and its orderly end does not come either.
 pub(super) fn watch_for_doom(mut doom: watch::Receiver<Option<String>>, drain_seconds: u64) {
     Arbiter::new().spawn(async move {
@@ -50,6 +55,12 @@ mod tests {
         let (_, rest) = text.split_once(word).unwrap_or_else(|| panic!("{file} says nothing of {word}"));
         let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
         digits.parse().unwrap_or_else(|_| panic!("{file} has no number behind {word}"))
+    }
+
+    #[test]
+    fn a_program_that_bears_no_twin_waits_longer_than_a_stop_may_take() {
+        assert!(succeeded_within(20) > Duration::from_secs(20) + AFTER_DRAIN);
+        assert!(succeeded_within(u64::MAX) >= AFTER_DRAIN, "whatever the setting is");
     }
 
     #[test]

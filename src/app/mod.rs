@@ -322,8 +322,9 @@ impl App {
     pub async fn stop(mut self) -> Ended {
         let mut cut = Vec::new();
         let deadline = Instant::now() + self.drain;
-        if self.is_shared || self.offer.as_ref().is_some_and(Offer::is_taken) {
-            self.send_away(deadline).await;
+        let is_relieved = self.offer.as_ref().is_some_and(Offer::is_taken);
+        if self.is_shared || is_relieved {
+            self.send_away(deadline, is_relieved).await;
         }
         self.house.phase.drain();
         self.house.streams.end_all();
@@ -354,11 +355,7 @@ impl App {
         if let Err(why) = keeping::save(&self.house.sessions, &self.house.db, SESSIONS_WITHIN).await {
             cut.push(format!("how sessions stand could not be saved: {why}"));
         }
-        let why = if self.offer.as_ref().is_some_and(Offer::is_taken) {
-            "another server took over"
-        } else {
-            "it was asked to"
-        };
+        let why = if is_relieved { "another server took over" } else { "it was asked to" };
         let detail =
             std::iter::once(why).chain(cut.iter().map(String::as_str)).collect::<Vec<_>>().join("; ");
         self.house.bench.recorder.act(Act::done(acts::SERVER_STOP, ITSELF, detail));
@@ -376,8 +373,13 @@ impl App {
 impl App {
     /// Takes no more connections, and ends those that there are with their next answer. One on which nothing is asked
     /// is kept until the deadline: a request may be on its way.
-    async fn send_away(&self, deadline: Instant) {
+    async fn send_away(&self, deadline: Instant, is_relieved: bool) {
         self.house.phase.retire();
+        if is_relieved {
+            // The other server waits for each of them, and whoever calls one here is sent there.
+            let house = Arc::clone(&self.house);
+            actix_rt::spawn(async move { house.plugins.leave_exclusive(deadline).await });
+        }
         // Not waited for by anyone: who accepts takes note of it a little later, and may accept once more until then.
         self.server.pause().await;
         self.house.streams.end_all();

@@ -3,6 +3,7 @@
 //! Concurrency cap, queue limit, lost threads, breaker, limits of tools, state; how a call gets its place stands in `entrance`.
 //! Must not know calls, callers or HTTP.
 
+mod alone;
 mod entrance;
 
 use std::collections::HashMap;
@@ -26,6 +27,7 @@ use crate::config::Quota;
 use crate::config::plugin::{Breaker as BreakerRule, Curation, PluginLimits};
 use crate::error::{ErrorCode, Fault};
 use crate::plugins::{Blocking, Plugin};
+use alone::Alone;
 
 /// The limits of one plugin's seat.
 #[derive(Debug, Clone, Copy)]
@@ -101,6 +103,8 @@ pub struct Seat {
     opened: Mutex<Option<(String, SystemTime)>>,
     /// Whether calls are taken already, while what it offers is being published.
     early: AtomicBool,
+    /// How it stands with other processes of it, where there may be only one.
+    alone: Alone,
     /// Told of each change of its state.
     turned: Notify,
     failed: Failures,
@@ -155,6 +159,7 @@ impl Seat {
             breaker,
             opened: Mutex::new(None),
             early: AtomicBool::new(false),
+            alone: Alone::default(),
             turned: Notify::new(),
             failed: Failures::default(),
         }
@@ -211,28 +216,13 @@ impl Seat {
         (!serves).then(|| self.away(state))
     }
 
-    /// Whether it serves at all.
-    ///
-    /// # Errors
-    /// `Unavailable`, with why and when to come back.
-    pub fn admits(&self) -> Result<(), Fault> {
-        let state = self.life();
-        let serves = matches!(state, PluginState::Ready | PluginState::Degraded);
-        if !serves && !self.early.load(Ordering::Acquire) {
-            return Err(self.away(state));
-        }
-        if self.lost_too_many() {
-            return Err(self.busy(self.why_lost(), SOON));
-        }
-        Ok(())
-    }
-
     /// What a call hears of a plugin that does not serve.
     fn away(&self, state: PluginState) -> Fault {
         let standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let returns = standing.returns.map_or(SOON, |at| at.saturating_duration_since(Instant::now()));
         let again =
             if standing.why.is_some() { "is being started again after a failure" } else { "is starting" };
+        let again = if self.waits_for_another() { "waits for another process of it to end" } else { again };
         let (why, returns) = match state {
             PluginState::Quarantined => (
                 "is in quarantine until it is reloaded, since it failed too often or its settings cannot be used",
@@ -241,6 +231,9 @@ impl Seat {
             PluginState::Stopped => ("was taken away", None),
             _ => (again, Some(returns)),
         };
+        if self.leaves() {
+            return self.replaced();
+        }
         let fault = self.busy_with(format!("it {why}"));
         let fault = returns.into_iter().fold(fault, Fault::retry_after);
         standing.why.into_iter().fold(fault, |fault, why| {
@@ -403,6 +396,11 @@ impl Seat {
 
     /// Notes how its life stands now, why, and when it will be worth asking again; each change is logged once.
     pub fn turn(&self, state: PluginState, why: Option<String>, returns: Option<Instant>) {
+        self.waits_no_more();
+        self.note(state, why, returns);
+    }
+
+    fn note(&self, state: PluginState, why: Option<String>, returns: Option<Instant>) {
         let before = {
             let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
             standing.returns = returns;
@@ -439,7 +437,7 @@ impl Seat {
     /// Waits until it serves for the first time; as long as that takes.
     ///
     /// # Errors
-    /// Why it does not, when it failed and failed again, or was given up or stopped.
+    /// Why it does not, when it failed and failed again, waits for another process, or was given up or stopped.
     pub async fn settled(&self) -> Result<(), String> {
         loop {
             // Heard from before the look, so that no change is missed in between.
@@ -450,7 +448,7 @@ impl Seat {
             let waits = standing.returns.is_some_and(|at| at > Instant::now() + Duration::from_millis(100));
             match self.life() {
                 PluginState::Ready | PluginState::Degraded => return Ok(()),
-                PluginState::Starting if !waits => {}
+                PluginState::Starting if !waits && !self.waits_for_another() => {}
                 state => return Err(standing.why.unwrap_or_else(|| format!("it is {}", state.name()))),
             }
             turned.await;

@@ -448,3 +448,26 @@ async fn a_plugin_that_is_offered_otherwise_has_no_more_to_give_than_it_had() {
     drop(place);
     assert_eq!(new.running(), 0);
 }
+
+#[tokio::test]
+async fn one_that_leaves_begins_no_call_and_lets_those_end_that_came_before() {
+    let seat = seat("only");
+    let soon = Instant::now() + Duration::from_secs(5);
+    let first = seat.enter(soon).await.unwrap();
+    let waiting = tokio::spawn({
+        let seat = Arc::clone(&seat);
+        async move { seat.enter(soon).await.map(drop) }
+    });
+    while seat.queued() == 0 {
+        tokio::task::yield_now().await;
+    }
+    seat.leave();
+    let refused = seat.enter(soon).await.err().unwrap();
+    assert!(refused.message.contains("another process takes its place"), "{}", refused.message);
+    assert_eq!(refused.code, crate::error::ErrorCode::Unavailable);
+    drop(first);
+    assert!(waiting.await.unwrap().is_ok(), "it came before");
+    assert!(!seat.has_left());
+    seat.turn(PluginState::Stopped, None, None);
+    assert!(seat.has_left() && seat.refusal().unwrap().message.contains("another process"));
+}

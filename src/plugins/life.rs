@@ -10,6 +10,8 @@ use tokio_util::sync::CancellationToken;
 /// How one life of a plugin goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Health {
+    /// It has begun nothing yet, since another process must end first: which.
+    Waiting(String),
     /// Not yet ready.
     Starting,
     /// It serves.
@@ -27,6 +29,9 @@ pub enum LifeError {
     /// What the operator wrote cannot be used: each life would fail the same way, until somebody mends it and reloads.
     #[error("{0}")]
     Misconfigured(String),
+    /// Another process has what there can be only one of, and nothing of its own failed: it is tried again for as long as it takes.
+    #[error("{0}")]
+    Held(String),
 }
 
 /// The line between one life of a plugin and the actor that owns it.
@@ -40,6 +45,16 @@ impl Pulse {
     /// A life that begins now.
     pub fn begin(stop: CancellationToken) -> Self {
         Self { health: Arc::new(watch::Sender::new(Health::Starting)), stop }
+    }
+
+    /// Says that it waits until another process has ended, and begins nothing before.
+    pub fn waits(&self, why: &str) {
+        self.health.send_replace(Health::Waiting(why.to_owned()));
+    }
+
+    /// Says that it begins, having waited.
+    pub fn begins(&self) {
+        self.health.send_replace(Health::Starting);
     }
 
     /// Says that it serves: its inventory is there.

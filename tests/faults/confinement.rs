@@ -19,6 +19,7 @@ fn start(confinement: Option<Confinement>, folder: &Path, command: &[&str]) -> C
         feeds: false,
         grace: std::time::Duration::from_millis(100),
         confinement,
+        lock: None,
     };
     Guard::at(program("waygate-mcp")).start(order).expect("a guard")
 }

@@ -14,6 +14,8 @@ mod confinement;
 #[cfg(test)]
 mod database;
 #[cfg(test)]
+mod exclusive;
+#[cfg(test)]
 mod file;
 #[cfg(test)]
 mod keys;

@@ -46,6 +46,7 @@ fn reach(command: &str, args: &[&str]) -> StdioReach {
         cwd: None,
         env: BTreeMap::from([("TOKEN".to_owned(), Credential("${TOKEN}".to_owned()))]),
         inherit_env: Vec::new(),
+        exclusive: false,
         sandbox: Sandbox::default(),
     }
 }
@@ -62,7 +63,7 @@ async fn start_heard(
 ) -> Result<StdioLink, LinkError> {
     let guard = Guard::at(program("waygate-mcp"));
     let environment = vec![("TOKEN".into(), "tell-nobody".into())];
-    StdioLink::start(heard, &reach, environment, folder, &guard, denied, MAX_BYTES).await
+    StdioLink::start(heard, &reach, environment, folder, (&guard, None), denied, MAX_BYTES).await
 }
 
 async fn serve(script: &str) -> Served {

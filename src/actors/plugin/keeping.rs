@@ -25,6 +25,8 @@ use crate::telemetry::metrics::METRICS;
 
 /// How long a life may take to end what it started; then it is dropped.
 pub const END_WITHIN: Duration = Duration::from_secs(10);
+/// Between two lives of which the first only waited for another process to end.
+const HELD_PAUSE: Duration = Duration::from_secs(1);
 /// What a life gets beyond its own start deadline, which it should hold by itself.
 const START_GRACE: Duration = Duration::from_secs(5);
 
@@ -127,15 +129,19 @@ async fn keep(desk: Arc<Desk>, first: Life, early: bool, stop: CancellationToken
     loop {
         let (life, told) = next.take().unwrap_or_else(|| (Life::begin(&desk.seat().plugin), false));
         let Some(failure) = live(&desk, life, told, &stop).await else { break };
-        desk.seat().meter.failed_to_live();
+        if !matches!(failure.why, LifeError::Held(_)) {
+            desk.seat().meter.failed_to_live();
+        }
         let pause = match failure.why {
             LifeError::Failed(_) => backoff.after(Instant::now(), failure.ready),
+            // It is as well as it was, and would be given up for what another one does.
+            LifeError::Held(_) => Some(HELD_PAUSE),
             // Nothing would be different the next time.
             LifeError::Misconfigured(_) => None,
         };
         let Some(pause) = pause else {
             let why = match failure.why {
-                LifeError::Failed(why) => {
+                LifeError::Failed(why) | LifeError::Held(why) => {
                     format!("it failed too often without ever being ready, the last time: {why}")
                 }
                 LifeError::Misconfigured(why) => format!("{why}; mend that and reload"),
@@ -146,7 +152,10 @@ async fn keep(desk: Arc<Desk>, first: Life, early: bool, stop: CancellationToken
             break;
         };
         let returns = Instant::now() + pause;
-        desk.seat().turn(PluginState::Starting, Some(failure.why.to_string()), Some(returns));
+        match failure.why {
+            LifeError::Held(why) => desk.seat().wait_for_another(why),
+            why => desk.seat().turn(PluginState::Starting, Some(why.to_string()), Some(returns)),
+        }
         tokio::select! {
             () = stop.cancelled() => break,
             () = tokio::time::sleep_until(returns) => {}
@@ -160,7 +169,9 @@ async fn keep(desk: Arc<Desk>, first: Life, early: bool, stop: CancellationToken
 
 /// Lives one life to its end; none when it was told to end.
 async fn live(desk: &Arc<Desk>, mut life: Life, told: bool, stop: &CancellationToken) -> Option<Failure> {
-    let limit = desk.seat().limits.start_timeout.map(|limit| Instant::now() + limit + START_GRACE);
+    let limit_from_now =
+        || desk.seat().limits.start_timeout.map(|limit| Instant::now() + limit + START_GRACE);
+    let mut limit = limit_from_now();
     let far = Instant::now() + Duration::from_secs(86_400 * 365);
     let mut ready_at = told.then(Instant::now);
     if told {
@@ -171,7 +182,7 @@ async fn live(desk: &Arc<Desk>, mut life: Life, told: bool, stop: &CancellationT
         tokio::select! {
             biased;
             ended = &mut life.future => {
-                let well = !matches!(*life.health.borrow(), Health::Starting);
+                let well = !matches!(*life.health.borrow(), Health::Starting | Health::Waiting(_));
                 let ready = ready_at.map(|at| at.elapsed()).or(well.then_some(Duration::ZERO));
                 let why = ended.err().unwrap_or_else(|| LifeError::Failed("it ended by itself".to_owned()));
                 return if stop.is_cancelled() { None } else { Some(Failure { why, ready }) };
@@ -183,6 +194,11 @@ async fn live(desk: &Arc<Desk>, mut life: Life, told: bool, stop: &CancellationT
             changed = life.health.changed(), if !told_all => {
                 told_all = changed.is_err();
                 let health = life.health.borrow_and_update().clone();
+                limit = match health {
+                    // It begins when it has waited, and holds the deadline of that by itself.
+                    Health::Waiting(_) => None,
+                    _ => limit.or_else(limit_from_now),
+                };
                 heed(desk, &health, &mut ready_at).await;
             }
             () = tokio::time::sleep_until(limit.unwrap_or(far)), if ready_at.is_none() && limit.is_some() => {
@@ -198,10 +214,16 @@ async fn live(desk: &Arc<Desk>, mut life: Life, told: bool, stop: &CancellationT
 /// Takes in how a life goes.
 async fn heed(desk: &Arc<Desk>, health: &Health, ready_at: &mut Option<Instant>) {
     let trouble = match health {
+        Health::Waiting(why) => {
+            desk.seat().wait_for_another(why.clone());
+            return;
+        }
         // It may start what it needs anew while it lives, and serves no call meanwhile.
         Health::Starting => {
             if ready_at.is_some() {
                 desk.seat().turn(PluginState::Starting, Some("it starts anew".to_owned()), None);
+            } else if desk.seat().waits_for_another() {
+                desk.seat().turn(PluginState::Starting, None, None);
             }
             return;
         }
@@ -263,6 +285,8 @@ mod tests {
         Fall(Duration, usize, Duration),
         /// They never say that they are ready.
         Idle,
+        /// They wait so long for another process, and then begin or, where they may not, end.
+        Wait(Duration, bool),
     }
 
     struct Mortal {
@@ -295,6 +319,15 @@ mod tests {
                         tokio::time::sleep(if number == long { long_after } else { after }).await;
                     }
                     Lives::Idle => pulse.stop().cancelled().await,
+                    Lives::Wait(so_long, begins) => {
+                        pulse.waits("it waits for another");
+                        tokio::time::sleep(so_long).await;
+                        if !begins {
+                            return Err(LifeError::Held("the other one goes on".to_owned()));
+                        }
+                        pulse.begins();
+                        pulse.stop().cancelled().await;
+                    }
                 }
                 Err(LifeError::Failed("it fell".to_owned()))
             })
@@ -411,6 +444,39 @@ mod tests {
             assert_eq!(seat.state(), PluginState::Stopped);
             tokio::time::sleep(Duration::from_secs(600)).await;
             assert_eq!(plugin.begun.lock().unwrap().len(), 5);
+        };
+        LocalSet::new().run_until(test).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_waits_for_another_process_is_never_given_up_and_says_what_it_waits_for() {
+        let test = async {
+            let kept = Kept::begin(Lives::Wait(Duration::from_secs(20), false), Some(Duration::from_secs(2)));
+            tokio::time::sleep(TICK).await;
+            assert_eq!(
+                kept.seat.settled().await,
+                Err("it waits for another".to_owned()),
+                "nobody waits with it"
+            );
+            let refusal = kept.seat.refusal().unwrap();
+            assert!(refusal.message.contains("waits for another process"), "{}", refusal.message);
+            kept.reach(40).await;
+            assert!(kept.gaps().iter().all(|gap| is_about(*gap, 21.0, 0.0)), "{:?}", kept.gaps());
+            assert_eq!(kept.seat.state(), PluginState::Starting);
+        };
+        LocalSet::new().run_until(test).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_to_start_begins_when_the_wait_for_another_process_is_over() {
+        let test = async {
+            let (waits, limit) = (Duration::from_secs(50), Duration::from_secs(2));
+            let kept = Kept::begin(Lives::Wait(waits, true), Some(limit));
+            tokio::time::sleep(waits + TICK).await;
+            assert_eq!((kept.lives(), kept.seat.waits_for_another(), kept.seat.why()), (1, false, None));
+            kept.reach(2).await;
+            let lived = (waits + limit + START_GRACE).as_secs_f64();
+            assert!(is_about(kept.gaps()[0], lived, 0.0), "{:?}", kept.gaps());
         };
         LocalSet::new().run_until(test).await;
     }

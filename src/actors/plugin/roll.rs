@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::Addr;
 use arc_swap::ArcSwap;
 use futures_util::future::join_all;
 
 use super::messages::Stop;
-use super::{PluginActor, Watchers};
+use super::{END_WITHIN, PluginActor, Watchers};
 use crate::actors::ask::ask;
 use crate::actors::supervision::Part;
 use crate::catalog::Seat;
@@ -30,6 +30,29 @@ pub struct Member {
     pub kind: &'static str,
     /// The file that describes it, if one does.
     pub origin: Option<PathBuf>,
+    /// Whether two processes of it must never run at once.
+    pub exclusive: bool,
+}
+
+/// Between two looks at whether the calls of one have ended.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// What an actor gets beyond the time of the life that it ends.
+const STOP_GRACE: Duration = Duration::from_secs(1);
+
+impl Member {
+    /// Makes room for another process of it: no call begins any more, those that there are may end until `deadline`, and then it is
+    /// ended. Returns when nothing of it is left.
+    pub async fn leave(&self, deadline: Instant) {
+        self.seat.leave();
+        while self.seat.calls() > 0 && Instant::now() < deadline {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        let stopped = ask(&self.address, Stop, END_WITHIN + STOP_GRACE).await;
+        if stopped.is_err() && !self.seat.has_left() {
+            let name = &*self.seat.name;
+            log::warn!(plugin = name; "plugin {name} did not end in time for the process that takes its place");
+        }
+    }
 }
 
 /// All plugins, by name.
@@ -109,12 +132,20 @@ impl Roll {
         self.aside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Has each leave that bears no twin, as soon as its calls have ended, and at `deadline` at the latest.
+    pub async fn leave_exclusive(&self, deadline: Instant) {
+        let members = self.all();
+        let leaving = members.iter().filter(|member| member.exclusive).map(|member| member.leave(deadline));
+        join_all(leaving).await;
+    }
+
     /// Stops all, those that serve no call any more or not yet, too, side by side, and says which did not end within `within`.
     pub async fn stop_all(&self, within: Duration) -> Vec<Arc<str>> {
         let aside = self.aside().clone();
         let stopped = self.all().into_iter().chain(aside).map(|member| async move {
             let stopped = ask(&member.address, Stop, within).await;
-            stopped.is_err().then(|| Arc::clone(&member.seat.name))
+            // One that has left is gone already.
+            (stopped.is_err() && !member.seat.has_left()).then(|| Arc::clone(&member.seat.name))
         });
         join_all(stopped).await.into_iter().flatten().collect()
     }

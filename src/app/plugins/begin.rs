@@ -42,7 +42,8 @@ pub(in crate::app) fn reloading(
     Ok((handle.clone(), Reloading { reloader, asks, handle, folder }))
 }
 
-/// Waits until each plugin serves, or is known not to, but not forever.
+/// Waits until each plugin serves, or is known not to, but not forever. One that waits for the process of it that the other server
+/// runs is known not to: the other one lets go of that when this one serves, and goes on with it if this one never does.
 pub(in crate::app) async fn settle(starting: oneshot::Receiver<()>, roll: &Roll) {
     let settled = async {
         // It ends by being let go of.

@@ -124,6 +124,7 @@ impl Builtins {
             watchers: old.watchers.clone(),
             kind: old.kind,
             origin: tuning.map(|_| path_of(folder, name)),
+            exclusive: old.exclusive,
         }))
     }
 }

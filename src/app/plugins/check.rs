@@ -74,8 +74,10 @@ pub async fn check_plugin(
         loop {
             match health.borrow_and_update().clone() {
                 Health::Starting => {}
-                Health::Ready => return None,
-                Health::Troubled(why) => return Some(why),
+                // Nobody wants to see it wait for what may last as long as a server.
+                Health::Waiting(why) => return Err(why),
+                Health::Ready => return Ok(None),
+                Health::Troubled(why) => return Ok(Some(why)),
             }
             if health.changed().await.is_err() {
                 // Nobody will say so any more; the life says why.
@@ -86,7 +88,7 @@ pub async fn check_plugin(
     let mut is_over = false;
     let trouble = tokio::select! {
         biased;
-        trouble = ready => Ok(trouble),
+        trouble = ready => trouble,
         ended = &mut life => {
             is_over = true;
             Err(ended.err().map_or_else(|| "it ended by itself".to_owned(), |error| error.to_string()))

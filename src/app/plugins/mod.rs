@@ -4,11 +4,13 @@
 pub(super) mod begin;
 pub mod builtins;
 pub mod check;
+mod leaving;
 pub mod make;
 pub(super) mod reload;
 pub(super) mod servers;
 mod teller;
 mod threads;
+mod turns;
 pub(super) mod watch;
 
 use std::path::PathBuf;
@@ -45,6 +47,8 @@ pub(super) struct Nursery {
     threads: Threads,
     /// Where the files are.
     folder: PathBuf,
+    /// How long calls may take to end where they are waited for.
+    drain: Duration,
 }
 
 /// A plugin to be given a seat.
@@ -61,6 +65,8 @@ pub(super) struct Newcomer {
     pub(super) definition: String,
     /// Whether what it offers may be published, or is kept back until it takes another's place.
     pub(super) shown: bool,
+    /// Whether two processes of it must never run at once.
+    pub(super) exclusive: bool,
 }
 
 impl Nursery {
@@ -91,6 +97,7 @@ impl Nursery {
             cache: cache.cloned(),
             threads: Threads::default(),
             folder: folder_of(config),
+            drain: Duration::from_secs(config.server.drain_seconds),
         }
     }
 
@@ -116,8 +123,18 @@ impl Nursery {
         newcomer: Newcomer,
         heir_of: Option<&Member>,
     ) -> Result<Arc<Member>, StartError> {
-        let Newcomer { name, curation, registered, plugin, limits, kind, origin, definition, shown } =
-            newcomer;
+        let Newcomer {
+            name,
+            curation,
+            registered,
+            plugin,
+            limits,
+            kind,
+            origin,
+            definition,
+            shown,
+            exclusive,
+        } = newcomer;
         let mut seat = Seat::new(&name, curation, plugin, limits);
         seat.definition = definition.into();
         let seat = Arc::new(match registered {
@@ -135,7 +152,7 @@ impl Nursery {
             move || roster.start(part, plugin::KIND, plugin::TERMS, |_| actor)
         };
         let (address, part) = self.threads.make(number, make).await?;
-        Ok(Arc::new(Member { seat, address, part, watchers, kind, origin }))
+        Ok(Arc::new(Member { seat, address, part, watchers, kind, origin, exclusive }))
     }
 
     /// Seats the plugins of the binary and has each publish what it offers. One that does not is quarantined, and so is one of whose
@@ -156,6 +173,7 @@ impl Nursery {
                 origin: builtins::origin(&self.folder, &name, &told),
                 definition: builtins::definition(&name, tuning),
                 shown: true,
+                exclusive: false,
                 name,
             };
             let member = self.seat(newcomer, None).await?;

@@ -18,9 +18,9 @@ use super::make::Maker;
 use super::teller::Teller;
 use super::{Newcomer, Nursery};
 use crate::actors::ask::ask;
-use crate::actors::plugin::messages::{Publish, Reseat, Stop};
+use crate::actors::plugin::Member;
+use crate::actors::plugin::messages::{Publish, Reseat};
 use crate::actors::plugin::reload::{Asked, Failed, Reloaded};
-use crate::actors::plugin::{END_WITHIN, Member};
 use crate::actors::supervision::message_of;
 use crate::catalog::{Arrangement, PluginState, Seat};
 use crate::config::Faults;
@@ -33,14 +33,8 @@ use crate::plugins::upstream::credentials::{self, Fingerprint};
 const BEGIN_WITHIN: Duration = Duration::from_secs(5);
 /// A plugin is given so much beyond its own start deadline before it counts as failed.
 const START_GRACE: Duration = Duration::from_secs(1);
-/// A call that was looked up just before the swap may still come to the old plugin.
-const LATECOMERS: Duration = Duration::from_millis(250);
-/// Calls that wait for their clients may keep a replaced plugin for so long; they are given up long before.
-const WAITING_MAX: Duration = Duration::from_secs(24 * 3600);
 /// How long the folder may take to be read.
 const READ_WITHIN: Duration = Duration::from_secs(30);
-/// Between two looks at whether the calls of a replaced plugin have ended.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Carries out reloads.
 pub(in crate::app) struct Reloader {
@@ -91,6 +85,8 @@ struct Candidate {
     member: Arc<Member>,
     /// Whether it takes another's place.
     replaces: bool,
+    /// Whether that one has ended for it, since two of them must never run at once.
+    is_alone: bool,
 }
 
 impl Reloader {
@@ -291,7 +287,7 @@ impl Reloader {
         let mut candidates = Vec::new();
         for (name, made, replaces) in std::mem::take(&mut plan.make) {
             match self.make_one(&name, &made, replaces, at_start).await {
-                Ok(member) => candidates.push(Candidate { made, member, replaces }),
+                Ok((member, is_alone)) => candidates.push(Candidate { made, member, replaces, is_alone }),
                 Err(why) => self.fail(&mut plan.report, &name, why),
             }
         }
@@ -304,7 +300,7 @@ impl Reloader {
         made: &Made,
         replaces: bool,
         at_start: bool,
-    ) -> Result<Arc<Member>, String> {
+    ) -> Result<(Arc<Member>, bool), String> {
         let server = &made.server;
         let (maker, named, made_of) = (Arc::clone(&self.maker), name.to_owned(), server.clone());
         let plugin = tokio::task::spawn_blocking(move || maker.make(&named, &made_of)).await;
@@ -320,8 +316,13 @@ impl Reloader {
             definition: made.definition(name),
             // In a reload all appears at once; at the start each as soon as it is ready.
             shown: at_start,
+            exclusive: server.is_exclusive(),
         };
         let heir_of = replaces.then(|| self.nursery.roll.get(name)).flatten();
+        let is_alone = match &heir_of {
+            Some(old) => self.nursery.make_room(old, server.is_exclusive()).await,
+            None => false,
+        };
         let member =
             self.nursery.seat(newcomer, heir_of.as_deref()).await.map_err(|error| error.to_string())?;
         if replaces {
@@ -333,27 +334,10 @@ impl Reloader {
         if let Err(error) = ask(&member.address, Publish, BEGIN_WITHIN).await {
             // What is not counted among the plugins must not live, or it would never be stopped.
             self.nursery.roll.remove(&member);
-            self.retire(member, false);
+            self.nursery.retire(member, false);
             return Err(format!("it was not begun: {error}"));
         }
-        Ok(member)
-    }
-
-    /// Sees one off that serves no new calls; if it `served`, those that run may end first.
-    fn retire(&self, member: Arc<Member>, served: bool) {
-        let (roll, shelf) = (Arc::clone(&self.nursery.roll), Arc::clone(&self.nursery.shelf));
-        roll.keep_aside(&member);
-        actix_rt::spawn(async move {
-            if served {
-                emptied(&member).await;
-            }
-            if ask(&member.address, Stop, END_WITHIN + BEGIN_WITHIN).await.is_err() {
-                let name = &*member.seat.name;
-                log::warn!(plugin = name; "plugin {name}, which was replaced or removed, did not end in time");
-            }
-            roll.let_go(&member);
-            shelf.let_go(&member.seat);
-        });
+        Ok((member, is_alone))
     }
 
     /// Decides what becomes of one that is ready, or is not.
@@ -365,18 +349,19 @@ impl Reloader {
         report: &mut Reloaded,
         put: &mut Vec<Arc<Member>>,
     ) {
-        let Candidate { made, member, replaces } = candidate;
+        let Candidate { made, member, replaces, is_alone } = candidate;
+        let may_go_back = replaces && !is_alone;
         let name = member.seat.name.to_string();
         // While others were waited for it may have failed again.
         let serves = matches!(member.seat.state(), PluginState::Ready | PluginState::Degraded);
         let trouble = trouble.or_else(|| (waited && !serves).then(|| failed_since(&member.seat)));
         let is_ready = trouble.is_none();
         if let Some(why) = trouble {
-            let goes_on = if replaces { "what ran before it goes on" } else { "it is tried again" };
+            let goes_on = if may_go_back { "what ran before it goes on" } else { "it is tried again" };
             self.fail(report, &name, format!("it did not become ready, and {goes_on}: {why}"));
         }
-        if replaces && !is_ready {
-            self.retire(member, false);
+        if may_go_back && !is_ready {
+            self.nursery.retire(member, false);
             return;
         }
         if is_ready {
@@ -435,7 +420,7 @@ impl Reloader {
             if put.iter().any(|member| member.address == old.address) {
                 shelf.let_go(&old.seat);
             } else {
-                self.retire(old, true);
+                self.nursery.retire(old, true);
             }
         }
         for member in put {
@@ -476,24 +461,5 @@ async fn is_ready(candidate: &Candidate) -> Option<String> {
         Err(_) => {
             Some(seat.why().unwrap_or_else(|| format!("nothing was heard of it for {} s", limit.as_secs())))
         }
-    }
-}
-
-/// Waits until nobody needs one any more that serves no new calls: calls in flight end on what they began on, and those
-/// that wait for their clients' answers, too.
-async fn emptied(member: &Member) {
-    let (began, longest) = (Instant::now(), member.seat.longest_call());
-    tokio::time::sleep(LATECOMERS).await;
-    // A call that waited has its time once its answer is there.
-    let mut waited = began;
-    loop {
-        // Those that wait for answers are given up by the plugin itself, each in its time; new ones do not come.
-        let waits = member.seat.plugin.waiting() > 0 && began.elapsed() < longest + WAITING_MAX;
-        if waits {
-            waited = Instant::now();
-        } else if member.seat.calls() == 0 || waited.elapsed() >= longest {
-            return;
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
     }
 }

@@ -12,6 +12,9 @@ use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 
 use super::make::Maker;
+use super::turns::Turns;
+use crate::app::data_folder;
+use crate::app::ending::succeeded_within;
 use crate::config::Config;
 use crate::config::plugin::{HttpReach, HttpTransport, McpServer, Reach, StdioReach};
 use crate::plugins::Plugin;
@@ -21,7 +24,7 @@ use crate::plugins::upstream::link::http::{HttpCore, HttpLink};
 use crate::plugins::upstream::link::sse::SseLink;
 use crate::plugins::upstream::link::stdio::{Heard, StdioLink};
 use crate::plugins::upstream::link::{Link, LinkError};
-use crate::plugins::upstream::{Parts, Upstream, Ways, credentials};
+use crate::plugins::upstream::{Claim, Parts, Unclaimed, Upstream, Waits, Ways, credentials};
 
 /// A parked call outlives the time that its client has by so much, for the way of the answer.
 const SLACK: Duration = Duration::from_secs(5);
@@ -30,6 +33,8 @@ const SLACK: Duration = Duration::from_secs(5);
 pub struct Servers {
     guard: Guard,
     data_root: PathBuf,
+    /// Where the locks are of programs that bear no twin, and how long one is waited for.
+    locks: (PathBuf, Duration),
     /// Folders that are no program's business.
     denied: Vec<PathBuf>,
     input_timeout: Duration,
@@ -43,7 +48,8 @@ impl Servers {
         let mut denied: Vec<PathBuf> = own.iter().map(|folder| data_root.join(folder)).collect();
         denied.extend(config.read_from.iter().cloned());
         let input_timeout = Duration::from_secs(config.mcp.input_timeout_seconds).saturating_add(SLACK);
-        Self { guard, data_root, denied, input_timeout }
+        let locks = (data_folder(config), succeeded_within(config.server.drain_seconds));
+        Self { guard, data_root, locks, denied, input_timeout }
     }
 
     /// A program may do as it likes in the folder that it works in, so none of Waygate's own may be in there.
@@ -70,6 +76,7 @@ impl Servers {
             Reach::Stdio(reach) => Arc::new(Programs(Arc::new(Program {
                 heard: Heard::of(name),
                 links: Mutex::default(),
+                turns: reach.exclusive.then(|| Turns::of(name, &self.locks.0, self.locks.1)),
                 reach: reach.clone(),
                 folder: reach
                     .cwd
@@ -120,6 +127,8 @@ struct Program {
     heard: Arc<Heard>,
     /// Those that run, one or, with a session for each client, many.
     links: Mutex<Vec<Weak<StdioLink>>>,
+    /// Where it bears no twin.
+    turns: Option<Arc<Turns>>,
     reach: StdioReach,
     folder: PathBuf,
     guard: Guard,
@@ -138,12 +147,18 @@ impl Program {
         let variable = |(name, value): (String, crate::config::Secret)| {
             (OsString::from(name), OsString::from(value.expose()))
         };
+        let lock = match &self.turns {
+            Some(turns) => Some(turns.next().await.map_err(|unclaimed| match unclaimed {
+                Unclaimed::Held(why) | Unclaimed::Failed(why) => LinkError::Unreachable(why),
+            })?),
+            None => None,
+        };
         let link = StdioLink::start(
             &self.heard,
             &self.reach,
             resolved.into_iter().map(variable).collect(),
             self.folder.clone(),
-            &self.guard,
+            (&self.guard, lock),
             &self.denied,
             self.response_max_bytes,
         );
@@ -183,6 +198,11 @@ impl Program {
 impl Ways for Programs {
     fn open(&self) -> BoxFuture<'static, Result<Arc<dyn Link>, LinkError>> {
         Box::pin(Arc::clone(&self.0).start())
+    }
+
+    fn claim<'a>(&'a self, waits: Waits<'a>) -> BoxFuture<'a, Result<Option<Box<dyn Claim>>, Unclaimed>> {
+        let Some(turns) = self.0.turns.clone() else { return Box::pin(std::future::ready(Ok(None))) };
+        Box::pin(async move { turns.claim(waits).await.map(Some) })
     }
 
     fn report(&self) -> Value {

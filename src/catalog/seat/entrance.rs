@@ -3,6 +3,7 @@
 //! Must not know whose call it is.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
@@ -11,10 +12,35 @@ use tokio::time::Instant;
 use super::super::breaker::Breaker;
 use super::super::counted::{Counted, has_room};
 use super::super::place::Place;
+use super::super::state::PluginState;
 use super::{SOON, Seat};
 use crate::error::Fault;
 
 impl Seat {
+    /// Whether it takes new calls at all.
+    ///
+    /// # Errors
+    /// `Unavailable`, with why and when to come back.
+    pub fn admits(&self) -> Result<(), Fault> {
+        if self.leaves() {
+            return Err(self.replaced());
+        }
+        self.serves()
+    }
+
+    /// The same for a call that came while it did.
+    fn serves(&self) -> Result<(), Fault> {
+        let state = self.life();
+        let serves = matches!(state, PluginState::Ready | PluginState::Degraded);
+        if !serves && !self.early.load(Ordering::Acquire) {
+            return Err(self.away(state));
+        }
+        if self.lost_too_many() {
+            return Err(self.busy(self.why_lost(), SOON));
+        }
+        Ok(())
+    }
+
     /// Takes a place for one call, waiting until `deadline`, or as long as one may queue, when there are waiting places left.
     ///
     /// # Errors
@@ -34,7 +60,7 @@ impl Seat {
         match tokio::time::timeout_at(until, Arc::clone(&self.permits).acquire_owned()).await {
             Ok(Ok(permit)) => {
                 // It may have failed meanwhile.
-                self.admits()?;
+                self.serves()?;
                 self.place(permit, Some(came.elapsed()))
             }
             _ => Err(self.busy(self.why_no_place(until < deadline), SOON)),

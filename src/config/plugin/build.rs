@@ -89,6 +89,7 @@ fn reach(said: &Said) -> Option<Reach> {
         cwd: said.text("cwd").map(PathBuf::from),
         env: said.credentials("env.*"),
         inherit_env: said.list("inherit_env"),
+        exclusive: said.truth("exclusive") == Some(true),
         sandbox: sandbox(said),
     }))
 }

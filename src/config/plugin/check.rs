@@ -32,6 +32,7 @@ pub fn check(said: &Said, faults: &mut Faults) {
     }
     check_reach(said, faults);
     check_program(said, faults);
+    check_exclusive(said, faults);
     check_sandbox(said, faults);
     check_headers(said, faults);
     check_connection(said, faults);
@@ -125,6 +126,17 @@ fn check_url(text: &str) -> Result<(), &'static str> {
         return Err("url has a port that is none; it takes one from 1 to 65535");
     }
     Ok(())
+}
+
+/// A process for each client would be what it forbids.
+fn check_exclusive(said: &Said, faults: &mut Faults) {
+    let is_on = |given: &&Given| given.value == Value::Plain(Plain::Truth(true));
+    let is_for_each = said.find("isolation").is_some_and(|given| given.text() == "per_client");
+    if let Some(given) = said.find("exclusive").filter(is_on).filter(|_| is_for_each) {
+        let sentence = "exclusive is true, so that there is one process of it, and isolation is \"per_client\", which starts one for each \
+                        client; remove one of the two";
+        faults.add(&given.place, sentence);
+    }
 }
 
 fn check_program(said: &Said, faults: &mut Faults) {

@@ -254,6 +254,8 @@ pub const FIELDS: &[Field] = &[
         "A variable that it gets; see [secrets](#secrets)."),
     field("inherit_env", Program, LIST, "`[]`",
         "Names of Waygate's variables that it gets beside `PATH`, `HOME`, `LANG`, `LC_ALL`, `TZ`, `TMPDIR` and `USER`."),
+    field("exclusive", Program, BOOL, "`false`",
+        "Whether two processes of it never run at once, whichever servers with this data folder start them: a new one waits until the one before it has ended, also when a server is replaced; not with `isolation = \"per_client\"`; see [plugins](plugins.md#a-program-that-bears-no-twin)."),
     field("sandbox.memory_max_bytes", Program, from_to(0, TIB), "no limit",
         "Address space of each of its processes; 0 is no limit.").unit("bytes"),
     field("sandbox.files_max", Program, from_to(0, 1_048_576), "no limit",

@@ -113,6 +113,13 @@ pub struct McpServer {
     pub curation: Curation,
 }
 
+impl McpServer {
+    /// Whether two processes of it never run at once.
+    pub fn is_exclusive(&self) -> bool {
+        matches!(&self.reach, Reach::Stdio(reach) if reach.exclusive)
+    }
+}
+
 /// Where a server is.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Reach {
@@ -135,6 +142,8 @@ pub struct StdioReach {
     pub env: BTreeMap<String, Credential>,
     /// Names of Waygate's variables that it gets beside the usual ones.
     pub inherit_env: Vec<String>,
+    /// Whether two processes of it never run at once.
+    pub exclusive: bool,
     /// What it may use.
     pub sandbox: Sandbox,
 }

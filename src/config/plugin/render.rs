@@ -150,6 +150,7 @@ impl Text {
         self.text("cwd", reach.cwd.as_ref().map(|path| path.to_string_lossy()).as_deref());
         self.table("env", &credentials(&reach.env));
         self.list("inherit_env", &reach.inherit_env);
+        self.unless(!reach.exclusive, "exclusive", "true");
         let Sandbox { memory_max_bytes, files_max, cpu_seconds_max, folders, no_network, required } =
             &reach.sandbox;
         let limits = [

@@ -58,6 +58,7 @@ cwd = "/srv"
 env.TOKEN = "env:GITHUB_TOKEN"
 env.EMPTY = ""
 inherit_env = ["HTTP_PROXY"]
+exclusive = true
 [sandbox]
 memory_max_bytes = 1
 files_max = 0
@@ -143,7 +144,7 @@ fn every_field_is_read_and_written_again() {
         no_network: true,
         required: true,
     };
-    assert_eq!((reach.sandbox, reach.args[3].as_str()), (sandbox, ""));
+    assert_eq!((reach.sandbox, reach.args[3].as_str(), reach.exclusive), (sandbox, "", true));
 }
 
 #[test]
@@ -186,6 +187,8 @@ fn each_fault_says_what_to_write() {
         (URL, "command = \"x\"", "remove one of the two"),
         (URL, "args = []", "args goes with command"),
         (URL, "env = { A = \"b\" }", "env.A goes with command"),
+        (URL, "exclusive = true", "exclusive goes with command"),
+        (COMMAND, "exclusive = true\nisolation = \"per_client\"", "one for each client"),
         (COMMAND, "headers = { A = \"b\" }", "headers.A goes with url"),
         (COMMAND, "proxy = false", "proxy goes with url"),
         (URL, "transport = \"stdio\"", "goes with command"),

@@ -73,7 +73,7 @@ impl Confinement {
 pub fn enter(confinement: &OsStr, command: &[OsString]) -> String {
     match receive::<1>() {
         Err(why) => format!("`guard --enter` is started by a guard: {why}"),
-        Ok((guard, [input])) => {
+        Ok((guard, [input], _)) => {
             let tell = |report: &Report| {
                 // A guard that is gone hears nothing; this process is about to be killed then.
                 let _nobody_listens = send(&guard, report.line().as_bytes(), SendFlags::NOSIGNAL);

@@ -44,10 +44,10 @@ const NOT_STARTED: u8 = 127;
 /// # Errors
 /// Why there is nothing to guard, in one sentence.
 pub fn keep(command: &[OsString], grace: Duration, confinement: Option<&OsStr>) -> Result<u8, String> {
-    let (control, [input, output, errors, folder]) = receive().map_err(|why| {
+    let (control, [input, output, errors, folder], lock) = receive().map_err(|why| {
         format!("`guard` is started by Waygate itself, which hands it what to run over a socket: {why}")
     })?;
-    let handed = Handed { control, streams: [input, output, errors], folder };
+    let handed = Handed { control, streams: [input, output, errors], folder, lock };
     // A runtime of one thread: signals, the socket and deadlines at once, without `unsafe` and without threads.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime
@@ -61,6 +61,8 @@ struct Handed {
     /// stdin, stdout, stderr.
     streams: [OwnedFd; 3],
     folder: OwnedFd,
+    /// Of a program that bears no twin.
+    lock: Option<OwnedFd>,
 }
 
 async fn watch(
@@ -69,6 +71,8 @@ async fn watch(
     grace: Duration,
     confinement: Option<&OsStr>,
 ) -> std::io::Result<u8> {
+    // Until nothing of the program is left, and never the program's: it could let go of it, or keep it.
+    let _held = handed.lock;
     // Before the program is there, so that its end is not missed.
     let mut births_and_deaths = signal(SignalKind::child())?;
     let [mut terminate, mut interrupt, mut hangup] =
@@ -146,7 +150,7 @@ fn start(
         Some(confinement) => {
             // This very program, which confines itself and becomes the other one: the guard stays free.
             let (ours, theirs) = StdStream::pair()?;
-            hand_over(&ours, [&input])?;
+            hand_over(&ours, &[&input])?;
             ours.set_nonblocking(true)?;
             let mut starts = Command::new("/proc/self/exe");
             starts.arg0("waygate-mcp").arg("guard").arg("--enter").arg(confinement).arg("--").args(command);

@@ -1,13 +1,14 @@
 //! Child processes: a program is run under a guard, and with its [`Life`] end the program and everything it started.
 //!
 //! Reading order: here, how Waygate starts a program and hears of it; `guard`, the process between the two; `confine`,
-//! what a program may use; `descendants`, how none is overlooked; `usage`, what they use. Must not know what a program is
+//! what a program may use; `lock`, how it is the only one; `descendants`, how none is overlooked; `usage`, what they use. Must not know what a program is
 //! run for.
 
 pub mod confine;
 mod descendants;
 pub mod guard;
 mod handover;
+pub mod lock;
 mod report;
 pub mod strays;
 mod usage;
@@ -31,6 +32,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 pub use confine::Confinement;
 use handover::hand_over;
+use lock::Lock;
 use report::Report;
 pub use report::{Confined, Ended};
 pub use usage::{Tree, Usage};
@@ -63,6 +65,8 @@ pub struct Order {
     pub grace: Duration,
     /// What it may use; without one, what Waygate may, but never more rights.
     pub confinement: Option<Confinement>,
+    /// What is held for as long as anything of it is there, where no other may run then.
+    pub lock: Option<Lock>,
 }
 
 /// A program that was started: what goes in, what comes out, and its life.
@@ -118,7 +122,12 @@ impl Guard {
         let (input, feed) = input(order.feeds)?;
         let (stdout, output) = io::pipe()?;
         let (stderr, errors) = io::pipe()?;
-        hand_over(&ours, [&input, &output.into(), &errors.into(), &order.folder])?;
+        let (output, errors) = (OwnedFd::from(output), OwnedFd::from(errors));
+        let mut files = vec![&input, &output, &errors, &order.folder];
+        files.extend(order.lock.as_ref().map(Lock::file));
+        hand_over(&ours, &files)?;
+        // What the program writes to is its own: the end of it is the end of the pipe.
+        drop((input, output, errors));
         ours.set_nonblocking(true)?;
         let mut command = std::process::Command::new(&self.program);
         // Its name in lists of processes, where it would be `/proc/self/exe`.
@@ -143,6 +152,7 @@ impl Guard {
                 heard: Vec::new(),
                 confined: (Confined::Unasked, None),
                 over: false,
+                _lock: order.lock,
             },
         })
     }
@@ -169,6 +179,8 @@ pub struct Life {
     confined: (Confined, Option<String>),
     /// Whether the guard has nothing more to say or do.
     over: bool,
+    /// The guard has it, too.
+    _lock: Option<Lock>,
 }
 
 /// A program that runs.

@@ -29,4 +29,4 @@ pub mod uris;
 pub mod ways;
 
 pub use server::{Parts, Sessions, Upstream};
-pub use ways::{Opened, Ways};
+pub use ways::{Claim, Opened, Unclaimed, Waits, Ways};

@@ -2,7 +2,7 @@
 //!
 //! Must not know transports, nor what an era's speaker says; only when it is begun, listened to, asked anew and ended.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use super::modern::Modern;
 use super::probe::{self, Found, Kind};
 use super::speaker::Speaker;
 use super::uris::Prefix;
-use super::ways::{Opened, Ways};
+use super::ways::{Claim, Opened, Unclaimed, Ways};
 use crate::plugins::{Change, Context, Inventory, LifeError, Outcome, Plugin, PluginError, Pulse, Request};
 use crate::protocol::{Object, Raw};
 
@@ -116,6 +116,23 @@ impl Upstream {
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until the server may be begun, where it may be there only once.
+    async fn claim(&self, pulse: &Pulse) -> Result<Option<Box<dyn Claim>>, LifeError> {
+        let waited = AtomicBool::new(false);
+        let waits = |why: String| {
+            waited.store(true, Ordering::Relaxed);
+            pulse.waits(&why);
+        };
+        let claim = self.parts.ways.claim(&waits).await.map_err(|unclaimed| match unclaimed {
+            Unclaimed::Held(why) => LifeError::Held(why),
+            Unclaimed::Failed(why) => self.failed(LifeError::Failed(why)),
+        })?;
+        if waited.load(Ordering::Relaxed) {
+            pulse.begins();
+        }
+        Ok(claim)
     }
 
     /// Comes to the server, finds out what it speaks, and asks for all that it offers.
@@ -392,6 +409,11 @@ impl Plugin for Upstream {
 
     fn live(self: Arc<Self>, pulse: Pulse) -> BoxFuture<'static, Result<(), LifeError>> {
         Box::pin(async move {
+            let claim = tokio::select! {
+                biased;
+                () = pulse.stop().cancelled() => return Ok(()),
+                claim = self.claim(&pulse) => claim?,
+            };
             self.lives.fetch_add(1, Ordering::Relaxed);
             let deadline = Instant::now() + self.parts.start_timeout;
             let opened = OnceLock::new();
@@ -410,6 +432,7 @@ impl Plugin for Upstream {
                 Err(LifeError::Failed("the server did not start in time".to_owned()))
             });
             let speaker = begun.map_err(|error| self.failed(error))?;
+            drop(claim);
             let speaking = Speaking(&self);
             self.speaker.store(Some(Arc::new(Current(Arc::clone(&speaker)))));
             say(&speaker, &pulse);

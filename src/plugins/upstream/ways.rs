@@ -8,10 +8,30 @@ use super::handshake::Handshake;
 use super::ids::Ids;
 use super::link::{Link, LinkError};
 
+/// The right to open the next way to a server that may be there only once. Dropped without being used, it is given back.
+pub trait Claim: Send + Sync {}
+
+/// Why there is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unclaimed {
+    /// The server is there already, as another life or another process began it, and did not end in time.
+    Held(String),
+    /// It cannot be told whether it is there.
+    Failed(String),
+}
+
+/// Is told what is waited for.
+pub type Waits<'a> = &'a (dyn Fn(String) + Send + Sync);
+
 /// Opens ways to one server.
 pub trait Ways: Send + Sync + 'static {
     /// One more link: one more process, or one more connection over HTTP.
     fn open(&self) -> BoxFuture<'static, Result<Arc<dyn Link>, LinkError>>;
+
+    /// The right to open the next way, waited for, where another process may have it; `waits` hears of that.
+    fn claim<'a>(&'a self, _waits: Waits<'a>) -> BoxFuture<'a, Result<Option<Box<dyn Claim>>, Unclaimed>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
 
     /// A life begins: what was read of files and variables is read anew.
     fn renew(&self) {}

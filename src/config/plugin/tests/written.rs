@@ -64,10 +64,10 @@ fn reach() -> impl Strategy<Value = Reach> {
     let stdio = (
         credentials("[A-Z_]{1,5}"),
         proptest::collection::vec(text(), 0..3),
-        any::<[bool; 4]>(),
+        any::<[bool; 5]>(),
         any::<u32>(),
     );
-    let stdio = stdio.prop_map(|(env, args, [cwd, folders, no_network, required], limit)| {
+    let stdio = stdio.prop_map(|(env, args, [cwd, folders, no_network, required, exclusive], limit)| {
         let limit = Some(u64::from(limit >> 12)).filter(|limit| *limit > 0);
         let folders = folders.then(|| vec![("/a b\"c".into(), true), ("/x".into(), false)]);
         let sandbox = Sandbox {
@@ -85,6 +85,7 @@ fn reach() -> impl Strategy<Value = Reach> {
             cwd,
             env,
             inherit_env: vec!["A".into()],
+            exclusive,
             sandbox,
         })
     });
@@ -120,6 +121,10 @@ prop_compose! {
             (true, true) => Isolation::Shared,
             (true, false) => Isolation::PerClient,
         };
+        let mut reach = reach;
+        if let (Reach::Stdio(program), Isolation::PerClient) = (&mut reach, isolation) {
+            program.exclusive = false;
+        }
         let limits = PluginLimits {
             concurrency: Some(number), queue_max: None, queue_timeout: seconds.map(Duration::from_secs),
             timeout: seconds.map(Duration::from_secs), breaker: Breaker { failures: 5, open: Duration::from_secs(open) },

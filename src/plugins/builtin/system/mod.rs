@@ -161,6 +161,7 @@ impl System {
             feeds: asked.stdin.is_some(),
             grace: GRACE,
             confinement: None,
+            lock: None,
         })
     }
 

@@ -31,6 +31,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Flow, Link, LinkError, Outgoing};
 use crate::config::plugin::{Sandbox, StdioReach};
+use crate::plugins::child::lock::Lock;
 use crate::plugins::child::{
     Child, ChildError, Confined, Confinement, ENDS_WITHIN, Ended, Guard, Life, Order, Started, Tree,
 };
@@ -80,7 +81,7 @@ struct Shared {
 impl StdioLink {
     /// Starts the program of the plugin whose programs say what is kept in `heard`. Its variables are `environment`, which is `reach.env` resolved, and few of
     /// Waygate's own. It works in `folder`, which is made when it is the plugin's private one, and may use nothing in the
-    /// `denied` folders.
+    /// `denied` folders. A `lock` is held for as long as anything of it is there.
     ///
     /// # Errors
     /// Why it does not run; nothing of it is left then.
@@ -89,7 +90,7 @@ impl StdioLink {
         reach: &StdioReach,
         environment: Vec<(OsString, OsString)>,
         folder: PathBuf,
-        guard: &Guard,
+        (guard, lock): (&Guard, Option<Lock>),
         denied: &[PathBuf],
         response_max_bytes: usize,
     ) -> Result<Self, LinkError> {
@@ -98,7 +99,7 @@ impl StdioLink {
         let (wanted, guard, denied) = (reach.clone(), guard.clone(), denied.to_vec());
         // Looking for a program, opening folders and starting a process block.
         let starts = move || {
-            let order = order(&wanted, environment, &folder, &denied)?;
+            let order = Order { lock, ..order(&wanted, environment, &folder, &denied)? };
             let command = order.program.display().to_string();
             let child = guard.start(order).map_err(|error| error.to_string())?;
             Ok((command, child))
@@ -289,6 +290,7 @@ fn order(
         feeds: true,
         grace: GRACE,
         confinement: Some(Confinement::of(&reach.sandbox, denied)),
+        lock: None,
     })
 }
 

@@ -144,6 +144,7 @@ mod tests {
             cwd: None,
             env: env.collect(),
             inherit_env: inherit.iter().map(|name| (*name).to_owned()).collect(),
+            exclusive: false,
             sandbox: Sandbox::default(),
         }
     }
