@@ -462,7 +462,9 @@ async fn open_storage(
     let (database, default) = (config.database.clone(), data_folder(config).join("waygate.db"));
     let opening = actix_web::web::block(move || {
         let storage = waiting::until_present(&database, || open(&database, &default))?;
-        let applied = storage.migrate()?;
+        let applied = service::patiently(|says| {
+            storage.migrate_telling(|name| says(&format!("the database is brought up to date: {name}")))
+        })?;
         if !applied.is_empty() {
             log::info!(migrations = applied.len(); "the database was brought up to date: {}", applied.join(", "));
         }

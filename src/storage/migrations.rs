@@ -46,11 +46,15 @@ pub fn is_blank(connection: &mut DbConnection, place: &str) -> Result<bool, Stor
     Ok(pending(connection, place)?.len() == count)
 }
 
-/// Runs what is pending, under a lock, all or nothing. Gives the names of what was run.
+/// Runs what is pending, under a lock, all or nothing, and tells the name of each before it begins. Gives the numbers of what was run.
 ///
 /// # Errors
 /// When the lock is not free within the busy timeout, when the database is newer than this program, when it fails.
-pub fn run(connection: &mut DbConnection, place: &str) -> Result<Vec<String>, StorageError> {
+pub fn run(
+    connection: &mut DbConnection,
+    place: &str,
+    told: impl Fn(&str),
+) -> Result<Vec<String>, StorageError> {
     // Most starts find nothing to do, and need no lock for that.
     if pending(connection, place)?.is_empty() {
         return Ok(Vec::new());
@@ -58,13 +62,13 @@ pub fn run(connection: &mut DbConnection, place: &str) -> Result<Vec<String>, St
     let done = match connection {
         #[cfg(feature = "sqlite")]
         DbConnection::Sqlite(sqlite) => {
-            sqlite.immediate_transaction(|sqlite| run_on(sqlite, SQLITE)).map_err(Failure::into_boxed)
+            sqlite.immediate_transaction(|sqlite| run_on(sqlite, SQLITE, told)).map_err(Failure::into_boxed)
         }
         #[cfg(feature = "postgres")]
         DbConnection::Postgres(postgres) => postgres
             .transaction(|postgres| {
                 postgres.batch_execute(&lock())?;
-                run_on(postgres, POSTGRES)
+                run_on(postgres, POSTGRES, told)
             })
             .map_err(Failure::into_boxed),
     };
@@ -136,8 +140,8 @@ pub fn take_back(connection: &mut DbConnection, place: &str) -> Result<Option<St
 /// As [`run`].
 #[cfg(all(feature = "sqlite", feature = "postgres"))]
 pub(super) fn run_within(postgres: &mut diesel::PgConnection, place: &str) -> Result<(), StorageError> {
-    let done =
-        postgres.batch_execute(&lock()).map_err(Failure::from).and_then(|()| run_on(postgres, POSTGRES));
+    let locked = postgres.batch_execute(&lock()).map_err(Failure::from);
+    let done = locked.and_then(|()| run_on(postgres, POSTGRES, |_| {}));
     done.map(drop).map_err(|failure| of_boxed(place, failure.into_boxed().as_ref()))
 }
 
@@ -197,13 +201,22 @@ fn applied_on(postgres: &mut diesel::PgConnection) -> Result<Vec<String>, Boxed>
     Ok(applied.into_iter().map(|row| row.version).collect())
 }
 
-fn run_on<C, DB>(connection: &mut C, source: EmbeddedMigrations) -> Result<Vec<String>, Failure>
+fn run_on<C, DB>(
+    connection: &mut C,
+    source: EmbeddedMigrations,
+    told: impl Fn(&str),
+) -> Result<Vec<String>, Failure>
 where
     C: MigrationHarness<DB>,
     DB: diesel::backend::Backend + 'static,
 {
-    let versions = connection.run_pending_migrations(source).map_err(Failure::Migration)?;
-    Ok(versions.iter().map(ToString::to_string).collect())
+    let pending = connection.pending_migrations(source).map_err(Failure::Migration)?;
+    let mut ran = Vec::new();
+    for migration in &pending {
+        told(&migration.name().to_string());
+        ran.push(connection.run_migration(migration).map_err(Failure::Migration)?.to_string());
+    }
+    Ok(ran)
 }
 
 fn take_back_on<C, DB>(connection: &mut C, source: EmbeddedMigrations) -> Result<String, Failure>

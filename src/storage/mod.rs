@@ -262,7 +262,15 @@ impl Storage {
     /// # Errors
     /// See [`migrations::run`].
     pub fn migrate(&self) -> Result<Vec<String>, StorageError> {
-        migrations::run(&mut self.connect()?, self.place())
+        self.migrate_telling(|_| {})
+    }
+
+    /// The same, telling the name of each migration before it begins: it may take minutes.
+    ///
+    /// # Errors
+    /// See [`migrations::run`].
+    pub fn migrate_telling(&self, told: impl Fn(&str)) -> Result<Vec<String>, StorageError> {
+        migrations::run(&mut self.connect()?, self.place(), told)
     }
 
     /// Closes the pool; connections still in use close when given back.

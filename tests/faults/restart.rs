@@ -8,7 +8,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -239,30 +239,63 @@ fn under_a_service_manager_that_keeps_the_socket_a_restart_fails_no_request() {
     assert!(answered.iter().cloned().collect::<BTreeSet<_>>().is_subset(&recorded));
 }
 
+/// What a service manager listens at, and where.
+fn notices(folder: &Path) -> (UnixDatagram, PathBuf) {
+    let path = folder.join("notify");
+    let notices = UnixDatagram::bind(&path).expect("a socket");
+    notices.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    (notices, path)
+}
+
+/// Waits for the notice with that line.
+fn next_notice(notices: &UnixDatagram, wanted: &str) -> String {
+    let until = Instant::now() + PATIENCE;
+    let mut heard = [0; 1024];
+    loop {
+        let length = notices.recv(&mut heard).expect("a notice");
+        let text = String::from_utf8_lossy(&heard[..length]).into_owned();
+        if text.lines().any(|line| line == wanted) {
+            return text;
+        }
+        assert!(Instant::now() < until, "no {wanted}; the last notice was {text:?}");
+    }
+}
+
+#[test]
+fn the_service_manager_hears_which_migration_runs_and_is_asked_for_time_for_it_before_it_hears_that_it_serves()
+ {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (notices, path) = notices(folder.path());
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let _server = activated(&listener, folder.path(), Some(&path));
+    let mut ran = BTreeSet::new();
+    for _migration in std::fs::read_dir(migrations()).expect("they are there") {
+        let notice = next_notice(&notices, "EXTEND_TIMEOUT_USEC=120000000");
+        let name = notice.split_once("STATUS=the database is brought up to date: ").expect("which one").1;
+        ran.insert(name.trim_end().to_owned());
+    }
+    let names = std::fs::read_dir(migrations()).expect("they are there").flatten();
+    let all: BTreeSet<String> = names.map(|entry| entry.file_name().into_string().expect("text")).collect();
+    assert_eq!(ran, all);
+    next_notice(&notices, "READY=1");
+}
+
 #[test]
 fn the_service_manager_hears_that_it_serves_that_it_lives_and_that_it_stops() {
     let folder = tempfile::tempdir().expect("a folder");
-    let notices = UnixDatagram::bind(folder.path().join("notify")).expect("a socket");
-    notices.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let (notices, path) = notices(folder.path());
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let mut server = activated(&listener, folder.path(), Some(&folder.path().join("notify")));
-    let next = |wanted: &str| {
-        let until = Instant::now() + PATIENCE;
-        let mut heard = [0; 1024];
-        loop {
-            let length = notices.recv(&mut heard).expect("a notice");
-            let text = String::from_utf8_lossy(&heard[..length]).into_owned();
-            if text.lines().any(|line| line == wanted) {
-                return text;
-            }
-            assert!(Instant::now() < until, "no {wanted}; the last notice was {text:?}");
-        }
-    };
+    let mut server = activated(&listener, folder.path(), Some(&path));
+    let next = |wanted: &str| next_notice(&notices, wanted);
     assert!(next("READY=1").contains(&format!("STATUS=serving http://{}", server.address)));
     next("WATCHDOG=1");
     server.signal("-TERM");
     next("STOPPING=1");
     assert_eq!(server.wait(), Some(0));
+}
+
+fn migrations() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations/sqlite")
 }
 
 /// What `waygate-ctl` ends with and says, with `name` for the program and `own` below `folder` for its data.
