@@ -11,6 +11,7 @@ use super::{BackupError, Places, Progress, Told, shelf};
 use crate::config::Secret;
 use crate::storage::history::{self, Audit, Finding, Report};
 use crate::storage::{self, DbConnection, Notary, QueryResult, upkeep};
+use crate::telemetry::letters::on_one_line;
 
 /// What came of it.
 #[derive(Debug, Clone)]
@@ -77,6 +78,5 @@ fn walk(connection: &mut DbConnection, notary: &Notary, told: Told<'_>) -> Query
 /// Where the ledger does not hold, and why. Anything may stand in a database that was tampered with.
 fn sentence(Finding { instance_id, seq, what, .. }: &Finding) -> String {
     let row = seq.map(|seq| format!(", row {seq}")).unwrap_or_default();
-    let text = format!("instance {instance_id}{row}: {what}");
-    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+    on_one_line(&format!("instance {instance_id}{row}: {what}"))
 }

@@ -143,10 +143,10 @@ fn list(storage: &Storage, args: &ListArgs, now: &Zoned, json: bool) -> anyhow::
     (filter.limit, filter.before) = (args.limit, args.before);
     let page = storage.run(CONNECTION_WAIT, |connection| history::list(connection, &filter))?;
     match Format::of(args.format, json) {
-        Format::Json => output::print(&serde_json::to_string_pretty(&page)?)?,
+        Format::Json => output::print_document(&serde_json::to_string_pretty(&page)?)?,
         Format::Text => output::print(&table::page(&page))?,
         Format::Csv => {
-            let mut lines = Lines::new(std::io::stdout().lock(), Shape::Csv, &history::Call::COLUMNS);
+            let mut lines = Lines::on_stdout(Shape::Csv, &history::Call::COLUMNS);
             if lines.write_all(&page.calls)?
                 && let Some(next) = page.next
             {
@@ -166,12 +166,11 @@ fn show(storage: &Storage, call_id: &str, json: bool) -> anyhow::Result<ExitCode
         );
         return Err(advice);
     }
-    let text = if json {
-        serde_json::to_string_pretty(&rows)?
+    if json {
+        output::print_document(&serde_json::to_string_pretty(&rows)?)?;
     } else {
-        rows.iter().map(table::sheet).collect::<Vec<_>>().join("\n")
-    };
-    output::print(&text)?;
+        output::print(&rows.iter().map(table::sheet).collect::<Vec<_>>().join("\n"))?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 

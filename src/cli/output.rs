@@ -2,11 +2,21 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use crate::telemetry::letters::{harmless, harmless_json};
+
 /// Writes a result and a line break to stdout. A reader that went away, as `| head` does, is no error.
 ///
 /// # Errors
 /// When stdout cannot be written, as on a full disk.
 pub fn print(text: &str) -> anyhow::Result<()> {
+    print_coloured(&for_stdout(text))
+}
+
+/// The same for what has colours of ours, and in which the text of others is harmless already.
+///
+/// # Errors
+/// As [`print`].
+pub fn print_coloured(text: &str) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();
     let written = writeln!(stdout, "{}", text.trim_end_matches('\n')).and_then(|()| stdout.flush());
     match written {
@@ -22,7 +32,20 @@ pub fn print(text: &str) -> anyhow::Result<()> {
 /// # Errors
 /// As [`print`].
 pub fn print_json(value: &serde_json::Value) -> anyhow::Result<()> {
-    print(&format!("{value:#}"))
+    print_document(&format!("{value:#}"))
+}
+
+/// The same for what is written as JSON already.
+///
+/// # Errors
+/// As [`print`].
+pub fn print_document(json: &str) -> anyhow::Result<()> {
+    if is_terminal() { print_coloured(&harmless_json(json)) } else { print_coloured(json) }
+}
+
+/// Whether somebody looks at stdout on a terminal.
+pub fn is_terminal() -> bool {
+    io::stdout().is_terminal()
 }
 
 /// Says something to the person on stderr. Nobody can be told when that fails.
@@ -32,7 +55,7 @@ pub fn say(text: &str) {
 
 /// Text of others, made fit for where it is written: on a terminal, control characters could do anything.
 pub fn for_stdout(text: &str) -> String {
-    if io::stdout().is_terminal() { harmless(text) } else { text.to_owned() }
+    if is_terminal() { harmless(text) } else { text.to_owned() }
 }
 
 /// A number of bytes for people.
@@ -63,18 +86,6 @@ pub fn duration(seconds: f64) -> String {
     parts.join(" ")
 }
 
-fn harmless(text: &str) -> String {
-    let mut plain = String::with_capacity(text.len());
-    for char in text.chars() {
-        if char.is_control() && !matches!(char, '\n' | '\t') {
-            plain.extend(char.escape_unicode());
-        } else {
-            plain.push(char);
-        }
-    }
-    plain
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,10 +94,5 @@ mod tests {
     fn sizes_and_times_are_said_in_units_that_fit() {
         assert_eq!([0.0, 1023.0, 1024.0, 1.5e9].map(bytes), ["0 B", "1023 B", "1.0 KiB", "1.4 GiB"]);
         assert_eq!([0.2, 61.0, 7200.0, 90_000.0].map(duration), ["0 s", "1 min 1 s", "2 h", "1 d 1 h"]);
-    }
-
-    #[test]
-    fn a_tool_cannot_command_the_terminal() {
-        assert_eq!(harmless("a\u{1b}]0;x\u{7}b\n\tc\r"), "a\\u{1b}]0;x\\u{7}b\n\tc\\u{d}");
     }
 }

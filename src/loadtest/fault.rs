@@ -3,6 +3,8 @@
 use std::io;
 use std::time::Duration;
 
+use crate::telemetry::letters::is_harmful;
+
 /// Of what a server said, so much is kept as an example.
 const EXAMPLE_MAX_CHARS: usize = 300;
 
@@ -22,7 +24,7 @@ pub struct Fault {
 impl Fault {
     fn new(what: impl Into<String>, example: impl Into<String>, keeps_connection: bool) -> Self {
         let example: String = example.into();
-        let example = example.chars().map(|char| if char.is_control() { ' ' } else { char });
+        let example = example.chars().map(|char| if is_harmful(char) { ' ' } else { char });
         let example = example.take(EXAMPLE_MAX_CHARS).collect();
         Self { what: what.into(), example, status: None, keeps_connection }
     }

@@ -78,7 +78,7 @@ pub fn run(args: DoctorArgs, builder: &Builder, flags: Flags, json: bool) -> any
     if json {
         output::print_json(&report.to_json(&patient))?;
     } else {
-        output::print(&report::harmless(&report.to_text()))?;
+        output::print_coloured(&report.to_text())?;
     }
     Ok(if report.is_well() { Exit::Ok.into() } else { Exit::Failure.into() })
 }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::finding::{Finding, Severity};
 use super::patient::{Patient, Server};
+use crate::telemetry::letters::on_one_line;
 
 /// What came of one check.
 pub struct Outcome {
@@ -76,7 +77,8 @@ impl Report {
         })
     }
 
-    /// For people.
+    /// For people. What is found may be named by others: with a line break or a control character in it, it would pass for
+    /// another finding, or command the terminal.
     pub fn to_text(&self) -> String {
         let colours = Colours::of_stdout();
         let mut text = String::new();
@@ -84,17 +86,19 @@ impl Report {
         all.sort_by_key(|finding| finding.severity);
         for finding in &all {
             let severity = colours.severity(finding.severity);
-            let _infallible = writeln!(text, "{severity} {}: {}", finding.id, finding.what);
+            let (what, command) = (on_one_line(&finding.what), on_one_line(&finding.command));
+            let _infallible = writeln!(text, "{severity} {}: {what}", finding.id);
             let _infallible = writeln!(text, "        why:  {}", finding.why);
             match &finding.mended {
                 Some(Ok(done)) => {
-                    let _infallible = writeln!(text, "        done: {done}");
+                    let _infallible = writeln!(text, "        done: {}", on_one_line(done));
                 }
                 Some(Err(why)) => {
-                    let _infallible = writeln!(text, "        not mended: {why}; mend: {}", finding.command);
+                    let _infallible =
+                        writeln!(text, "        not mended: {}; mend: {command}", on_one_line(why));
                 }
                 None => {
-                    let _infallible = writeln!(text, "        mend: {}", finding.command);
+                    let _infallible = writeln!(text, "        mend: {command}");
                 }
             }
         }
@@ -138,22 +142,6 @@ impl Colours {
     }
 }
 
-/// Text of others within what is written to a terminal must not command it; our own colours may.
-pub fn harmless(text: &str) -> String {
-    let is_ours =
-        |rest: &str| ["\u{1b}[31m", "\u{1b}[33m", "\u{1b}[0m"].iter().any(|code| rest.starts_with(code));
-    let mut plain = String::with_capacity(text.len());
-    for (at, letter) in text.char_indices() {
-        let ours = letter == '\u{1b}' && text.get(at..).is_some_and(is_ours);
-        if letter.is_control() && letter != '\n' && !ours {
-            plain.extend(letter.escape_unicode());
-        } else {
-            plain.push(letter);
-        }
-    }
-    plain
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -180,6 +168,21 @@ mod tests {
             "{text}"
         );
         assert!(report(Vec::new()).to_text().ends_with("nothing is amiss"));
-        assert_eq!(harmless("\u{1b}[31merror\u{1b}[0m \u{1b}]0;x"), "\u{1b}[31merror\u{1b}[0m \\u{1b}]0;x");
+    }
+
+    #[test]
+    fn who_names_a_file_commands_no_terminal_and_adds_no_finding() {
+        let hostile = "a\u{1b}[31mEVIL\u{202e}\nerror   c.d: forged";
+        let mut refused = Finding::error("a.b", hostile, "so it is", hostile);
+        refused.mended = Some(Err(hostile.to_owned()));
+        let mut mended = Finding::error("a.b", hostile, "so it is", hostile);
+        mended.mended = Some(Ok(hostile.to_owned()));
+        let text =
+            report(vec![Finding::warning("a.b", hostile, "so it is", hostile), refused, mended]).to_text();
+        let severities = ["\u{1b}[31merror  \u{1b}[0m", "\u{1b}[33mwarning\u{1b}[0m"];
+        let text = severities.iter().fold(text, |text, severity| text.replace(severity, "coloured"));
+        assert!(!text.contains(['\u{1b}', '\u{202e}']), "{text:?}");
+        assert!(text.lines().all(|line| !line.starts_with("error   c.d")), "{text}");
+        assert_eq!(text.matches("EVIL").count(), 7, "{text}");
     }
 }

@@ -60,7 +60,7 @@ pub fn run(storage: &Storage, args: &ExportArgs, now: &Zoned) -> anyhow::Result<
     filter.until = filter.until.or(moment(now.timestamp()));
     let Some(path) = &args.output else {
         let out = BufWriter::with_capacity(BUFFER_BYTES, io::stdout().lock());
-        write(storage, args, filter, out)?;
+        write(storage, args, filter, out, output::is_terminal())?;
         return Ok(Exit::Ok.into());
     };
     let mut draft = match Draft::new(path, args.force) {
@@ -70,7 +70,8 @@ pub fn run(storage: &Storage, args: &ExportArgs, now: &Zoned) -> anyhow::Result<
             return Ok(Exit::CannotCreate.into());
         }
     };
-    let count = write(storage, args, filter, BufWriter::with_capacity(BUFFER_BYTES, &mut draft.file))?;
+    let out = BufWriter::with_capacity(BUFFER_BYTES, &mut draft.file);
+    let count = write(storage, args, filter, out, false)?;
     draft.publish().with_context(|| path.display().to_string())?;
     let what = if args.rows { "rows" } else { "calls" };
     output::say(&format!("{count} {what} written to {}", path.display()));
@@ -78,15 +79,23 @@ pub fn run(storage: &Storage, args: &ExportArgs, now: &Zoned) -> anyhow::Result<
 }
 
 /// Writes all pages; how many rows that were.
-fn write(storage: &Storage, args: &ExportArgs, filter: Filter, out: impl Write) -> anyhow::Result<u64> {
+fn write(
+    storage: &Storage,
+    args: &ExportArgs,
+    filter: Filter,
+    out: impl Write,
+    is_seen: bool,
+) -> anyhow::Result<u64> {
     let shape = match args.format {
         Form::Json => Shape::Json,
         Form::Csv => Shape::Csv,
     };
     if args.rows {
-        pages(storage, filter, Lines::new(out, shape, &Entry::COLUMNS), history::walk_rows, Entry::cursor)
+        let lines = Lines::new(out, shape, &Entry::COLUMNS).seen(is_seen);
+        pages(storage, filter, lines, history::walk_rows, Entry::cursor)
     } else {
-        pages(storage, filter, Lines::new(out, shape, &Call::COLUMNS), history::walk, Call::cursor)
+        let lines = Lines::new(out, shape, &Call::COLUMNS).seen(is_seen);
+        pages(storage, filter, lines, history::walk, Call::cursor)
     }
 }
 

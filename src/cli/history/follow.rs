@@ -153,7 +153,7 @@ enum Screen {
 
 impl Screen {
     fn new(format: Format) -> Self {
-        let lines = |shape| Self::Lines(Lines::new(io::stdout().lock(), shape, &Call::COLUMNS));
+        let lines = |shape| Self::Lines(Lines::on_stdout(shape, &Call::COLUMNS));
         match format {
             Format::Text => Self::Text(None),
             Format::Json => lines(Shape::Json),

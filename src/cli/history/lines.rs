@@ -1,10 +1,13 @@
 //! Rows written one by one, as JSON or as CSV, so that any number of them fits. Must not know what a row means.
 
 use std::borrow::Cow;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, StdoutLock, Write};
 
 use serde::Serialize;
 use serde_json::Value;
+
+use super::output;
+use crate::telemetry::letters::{harmless_json, on_one_line};
 
 /// How a row becomes a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +30,14 @@ pub struct Lines<W: Write> {
     columns: &'static [&'static str],
     /// Whether the names of the columns still have to be written.
     is_headless: bool,
+    /// Whether they are written to a terminal, which text of others must not command.
+    is_seen: bool,
+}
+
+impl Lines<StdoutLock<'static>> {
+    pub fn on_stdout(shape: Shape, columns: &'static [&'static str]) -> Self {
+        Self::new(io::stdout().lock(), shape, columns).seen(output::is_terminal())
+    }
 }
 
 impl<W: Write> Lines<W> {
@@ -38,7 +49,12 @@ impl<W: Write> Lines<W> {
                 Sink::Csv(Box::new(writer))
             }
         };
-        Self { sink, columns, is_headless: shape == Shape::Csv }
+        Self { sink, columns, is_headless: shape == Shape::Csv, is_seen: false }
+    }
+
+    /// The same, written to a terminal or not.
+    pub fn seen(self, is_seen: bool) -> Self {
+        Self { is_seen, ..self }
     }
 
     /// Writes some rows, and sees to it that they have left. False when the reader has gone, as `| head` does: then there is
@@ -54,7 +70,11 @@ impl<W: Write> Lines<W> {
         match &mut self.sink {
             Sink::Json(out) => {
                 for row in rows {
-                    serde_json::to_writer(&mut *out, row)?;
+                    if self.is_seen {
+                        out.write_all(harmless_json(&serde_json::to_string(row)?).as_bytes())?;
+                    } else {
+                        serde_json::to_writer(&mut *out, row)?;
+                    }
                     out.write_all(b"\n")?;
                 }
                 out.flush()
@@ -66,9 +86,10 @@ impl<W: Write> Lines<W> {
                 }
                 for row in rows {
                     let row = serde_json::to_value(row)?;
-                    writer.write_record(
-                        self.columns.iter().map(|column| harmless(&cell(row.get(column))).into_owned()),
-                    )?;
+                    writer.write_record(self.columns.iter().map(|column| {
+                        let text = no_formula(&cell(row.get(column))).into_owned();
+                        if self.is_seen { on_one_line(&text) } else { text }
+                    }))?;
                 }
                 writer.flush()
             }
@@ -99,7 +120,7 @@ fn cell(value: Option<&Value>) -> Cow<'_, str> {
 
 /// Spreadsheets take a cell that begins so for a formula, and clients choose what stands in many cells; an apostrophe in
 /// front makes a text of it. Who needs the very bytes exports JSON.
-fn harmless(cell: &str) -> Cow<'_, str> {
+fn no_formula(cell: &str) -> Cow<'_, str> {
     if cell.starts_with(['=', '+', '-', '@', '\t', '\r']) {
         Cow::Owned(format!("'{cell}"))
     } else {
@@ -112,6 +133,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::telemetry::letters::is_harmful;
 
     fn written(shape: Shape, rows: &[Value]) -> String {
         let mut text = Vec::new();
@@ -142,6 +164,25 @@ mod tests {
     fn json_is_one_object_a_line_whatever_is_in_it() {
         let text = written(Shape::Json, &[json!({"a": "x\ny"}), json!({"a": "=1"})]);
         assert_eq!(text, "{\"a\":\"x\\ny\"}\n{\"a\":\"=1\"}\n");
+    }
+
+    #[test]
+    fn on_a_terminal_no_row_commands_it_and_elsewhere_every_letter_stays() {
+        let hostile = json!({"a": "=1+1\u{1b}[31mEVIL\u{202e}", "b": "x\r\ny\u{9b}"});
+        for shape in [Shape::Json, Shape::Csv] {
+            let seen = |is_seen| {
+                let mut text = Vec::new();
+                let mut lines = Lines::new(&mut text, shape, &["a", "b"]).seen(is_seen);
+                assert!(lines.write_all(std::slice::from_ref(&hostile)).unwrap());
+                drop(lines);
+                String::from_utf8(text).unwrap()
+            };
+            let (plain, shown) = (seen(false), seen(true));
+            assert!(plain.contains(['\u{202e}']) && plain.contains('\u{9b}'), "{plain:?}");
+            let shown = shown.replace("\r\n", "\n");
+            assert!(!shown.contains(|letter| is_harmful(letter) && letter != '\n'), "{shown:?}");
+            assert!(shown.contains("EVIL") && shown.lines().count() <= 2, "{shown:?}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::storage::history::{Call, Entry, Page};
+use crate::telemetry::letters::on_one_line;
 
 /// A page of calls with its heading, and where older ones begin.
 pub fn page(page: &Page) -> String {
@@ -82,7 +83,7 @@ fn line(call: &Call) -> [String; 7] {
 
 /// What clients say must not move the operator's cursor or pass for another line.
 pub fn shown(text: &str) -> String {
-    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+    on_one_line(text)
 }
 
 /// Every column of a row that says something.
@@ -132,6 +133,7 @@ mod tests {
     #[test]
     fn a_client_cannot_write_on_the_operators_screen() {
         assert_eq!(shown("evil\u{1b}[2J\r\nname\u{9b}"), r"evil\u{1b}[2J\r\nname\u{9b}");
+        assert_eq!(shown("\u{202e}lmth"), r"\u{202e}lmth");
         assert_eq!(shown("großer Name"), "großer Name");
     }
 }

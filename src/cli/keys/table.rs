@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
+use crate::telemetry::letters;
+
 /// The columns, by the members that they show.
 const COLUMNS: [(&str, &str); 7] = [
     ("id", "ID"),
@@ -67,10 +69,7 @@ fn cell(value: Option<&Value>, member: &str) -> String {
 /// Text of others that stays one line and commands no terminal: a row may have been written by hand.
 pub fn on_one_line(text: &str) -> String {
     const LETTERS_MAX: usize = 100;
-    let letter = |letter: char| -> String {
-        if letter.is_control() { letter.escape_unicode().collect() } else { letter.to_string() }
-    };
-    let shown: String = text.chars().take(LETTERS_MAX).map(letter).collect();
+    let shown = letters::on_one_line(&text.chars().take(LETTERS_MAX).collect::<String>());
     if text.chars().count() > LETTERS_MAX { format!("{shown}…") } else { shown }
 }
 
@@ -82,7 +81,7 @@ mod tests {
 
     #[test]
     fn a_name_stays_in_its_cell_whatever_it_holds() {
-        let hostile = format!("a\nb\u{1b}[31m{}", "x".repeat(10_000));
+        let hostile = format!("a\nb\u{1b}[31m\u{202e}{}", "x".repeat(10_000));
         let key = json!({"id": "abcdefgh", "name": hostile, "standing": "active", "scopes": ["mcp", "admin"], "expiresAt": null,
                          "limits": {"burst": 3}});
         let text = of(std::slice::from_ref(&key));
@@ -98,6 +97,6 @@ mod tests {
             sheet.lines().any(|line| line.starts_with("limits.burst") && line.ends_with(" 3")),
             "{sheet}"
         );
-        assert!(!sheet.contains('\u{1b}'));
+        assert!(!sheet.contains(['\u{1b}', '\u{202e}']));
     }
 }

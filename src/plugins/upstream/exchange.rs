@@ -9,6 +9,7 @@ use tokio::time::{Instant, timeout_at};
 use super::compose;
 use super::link::{Link, LinkError, Outgoing, id_of};
 use crate::protocol::{Incoming, Raw, RpcError};
+use crate::telemetry::letters::is_harmful;
 
 /// JSON-RPC's code for a method that is not there.
 pub const METHOD_NOT_FOUND: i64 = -32601;
@@ -35,7 +36,7 @@ const SHOWN_CHARS_MAX: usize = 500;
 
 /// A server's text, no longer than may be shown, and without what would disturb a terminal.
 pub fn shortened(text: &str) -> String {
-    let visible = |letter: char| if letter.is_control() { ' ' } else { letter };
+    let visible = |letter: char| if is_harmful(letter) { ' ' } else { letter };
     let mut letters = text.chars().map(visible);
     let mut shown: String = letters.by_ref().take(SHOWN_CHARS_MAX).collect();
     if letters.next().is_some() {

@@ -8,6 +8,7 @@ use log::Record;
 use log::kv::{Error, Key, Value, VisitSource};
 use serde_json::{Map, Value as Json};
 
+use crate::telemetry::letters::is_harmful;
 use crate::telemetry::redaction::{MASK, is_secret_name, mask};
 
 /// No message or field is longer, in bytes.
@@ -89,14 +90,7 @@ fn is_plain(text: &str) -> bool {
     !text.is_empty()
         && text
             .chars()
-            .all(|char| !char.is_whitespace() && !is_dangerous(char) && !matches!(char, '"' | '=' | '\\'))
-}
-
-/// Control characters, the line breaks of Unicode, and what turns the direction of writing around: with these, a line
-/// could pass for another.
-fn is_dangerous(char: char) -> bool {
-    char.is_control()
-        || matches!(char, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+            .all(|char| !char.is_whitespace() && !is_harmful(char) && !matches!(char, '"' | '=' | '\\'))
 }
 
 fn escape(text: &str) -> String {
@@ -106,7 +100,7 @@ fn escape(text: &str) -> String {
             '\n' => escaped.push_str("\\n"),
             '\r' => escaped.push_str("\\r"),
             '\t' => escaped.push_str("\\t"),
-            _ if is_dangerous(char) => escaped.extend(char.escape_unicode()),
+            _ if is_harmful(char) => escaped.extend(char.escape_unicode()),
             _ => escaped.push(char),
         }
     }
@@ -116,7 +110,7 @@ fn escape(text: &str) -> String {
 fn escape_json(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for char in text.chars() {
-        if is_dangerous(char) {
+        if is_harmful(char) {
             let _infallible = write!(escaped, "\\u{:04x}", u32::from(char));
         } else {
             escaped.push(char);
@@ -174,7 +168,7 @@ mod tests {
     fn nobody_can_forge_a_line() {
         let forged = "ok\n2026-01-01 00:00:00 ERROR x\r\u{85}\u{2028}\u{1b}[2J\u{202e}";
         let (line, json) = lines(forged, &[("name", forged), ("a\nb", "c")]);
-        assert!(line.chars().all(|char| !is_dangerous(char)), "{line:?}");
+        assert!(line.chars().all(|char| !is_harmful(char)), "{line:?}");
         assert!(line.contains("ok\\n2026-01-01") && line.contains("a\\nb=c"), "{line}");
         assert_eq!(json["message"], forged);
     }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::telemetry::letters::is_harmful;
 use crate::telemetry::redaction::{MASK, mask};
 
 /// A secret that is shorter would mask half of what is said.
@@ -38,7 +39,7 @@ impl Veil {
         let kept = masked.get(..end.unwrap_or_default()).unwrap_or_default();
         let mut shown = String::with_capacity(kept.len());
         for char in kept.chars() {
-            if char.is_control() && char != '\t' {
+            if is_harmful(char) && char != '\t' {
                 let _infallible = write!(shown, "{}", char.escape_default());
             } else {
                 shown.push(char);
