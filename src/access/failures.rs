@@ -4,10 +4,19 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+
+use super::limits::{LIMIT, OF, Of, QUOTA, WHOSE};
+use crate::error::{ErrorCode, Fault};
+
 /// Wrong keys that an address may show at once.
 pub const AT_ONCE: u32 = 20;
 /// After these, one so often.
 const THEN_EVERY: Duration = Duration::from_secs(3);
+/// The same, as limits are told.
+const PER_MINUTE: u64 = 60 / THEN_EVERY.as_secs();
+/// What this limit is called among others.
+pub const WRONG_KEYS: &str = "wrongKeysPerMinute";
 /// The history is told of so many at once, of all addresses together.
 const WRITTEN_AT_ONCE: u32 = 20;
 /// After these, of one so often.
@@ -76,6 +85,21 @@ impl Failures {
         }
         Some(std::mem::take(&mut self.unwritten))
     }
+}
+
+/// What is said to who showed too many, as of any limit that was reached.
+pub fn slowed_down(from: Option<IpAddr>, wait: Duration) -> Fault {
+    let whose = from.map_or_else(|| "an unknown address".to_owned(), |from| place(from).to_string());
+    Fault::new(
+        ErrorCode::RateLimited,
+        "too many wrong keys came from this address",
+        "wait as long as Retry-After says, and send a key that is taken, which is let in at once",
+    )
+    .with(LIMIT, WRONG_KEYS)
+    .with(OF, Of::Address.name())
+    .with(WHOSE, whose)
+    .with(QUOTA, json!({WRONG_KEYS: PER_MINUTE, "burst": AT_ONCE}))
+    .retry_after(wait)
 }
 
 /// Whoever has an address of IPv6 has all of its network.

@@ -12,7 +12,7 @@ mod seal;
 mod session;
 
 pub use caller::Caller;
-pub use failures::Failures;
+pub use failures::{Failures, WRONG_KEYS, slowed_down};
 pub use origins::Gate;
 pub use seal::{SealError, Sealed, Sealer, digest_of};
 pub use session::{session_handle, session_hash};

@@ -8,7 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Exit, output};
 use crate::app::{App, Builder, Ended, Entry, StartError, service};
-use crate::config::{Loaded, Mode};
+use crate::config::{Loaded, Mode, weak_key};
 use crate::storage::StorageError;
 use crate::telemetry::logging::{self, LogHandle};
 
@@ -155,6 +155,9 @@ fn announce(app: &App, loaded: &Loaded) {
             "there is no key: everyone who reaches this address may call every tool; the first key closes it at once: make one by \
              `waygate-mcp keys create NAME`, or set WAYGATE_API_KEY"
         );
+    }
+    if let Some(why) = weak_key(config) {
+        log::warn!("{why}");
     }
     if config.server.mode == Mode::Container {
         return;

@@ -229,6 +229,19 @@ fn check_keys(config: &Config, refuse: &mut Refuse<'_>) {
     }
 }
 
+/// What is to be said of a key that development takes, where other machines may try to guess it.
+pub fn weak_key(config: &Config) -> Option<String> {
+    let key = config.access.api_key.as_ref().map(super::Secret::expose)?;
+    let is_weak = is_placeholder(key) || key.len() < KEY_CHARACTERS_MIN;
+    (is_weak && !is_loopback(&config.server.host)).then(|| {
+        format!(
+            "WAYGATE_API_KEY is a placeholder or shorter than {KEY_CHARACTERS_MIN} characters, other machines reach {}, and who guesses \
+             it may do everything; make a real one with `openssl rand -hex 32`",
+            config.server.host
+        )
+    })
+}
+
 /// What people leave in example files, and what no machine would make.
 fn is_placeholder(secret: &str) -> bool {
     const TELLTALES: [&str; 8] =

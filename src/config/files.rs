@@ -1,6 +1,7 @@
 //! Finding and reading the files of the configuration. Must not know settings, except where the folder of files is said.
 
-use std::fs::Metadata;
+use std::fs::{File, Metadata};
+use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -10,7 +11,7 @@ use super::layers::Variables;
 /// A file of configuration is never larger.
 const FILE_MAX_BYTES: u64 = 1 << 20;
 
-/// Reads a file of text.
+/// Reads a file of text: what all files of configuration go through, of settings, variables, secrets and plugins.
 ///
 /// # Errors
 /// Why not, as the end of a sentence that names the path.
@@ -25,10 +26,20 @@ pub fn read(path: &Path) -> Result<String, String> {
     if about.is_dir() {
         return Err("it is a folder".to_owned());
     }
-    if about.len() > FILE_MAX_BYTES {
-        return Err(format!("it is larger than {FILE_MAX_BYTES} bytes"));
+    // Opening a pipe would wait for whoever writes to it, and a device may have no end.
+    if !about.is_file() {
+        return Err("it is no file, but a pipe, a socket or a device".to_owned());
     }
-    std::fs::read_to_string(path).map_err(kind)
+    let mut text = String::new();
+    // What a file system says of a length is not always so, as of those under /proc.
+    let read = File::open(path).and_then(|file| file.take(FILE_MAX_BYTES + 1).read_to_string(&mut text));
+    match read {
+        Ok(count) if count as u64 > FILE_MAX_BYTES => {
+            Err(format!("it is larger than {FILE_MAX_BYTES} bytes"))
+        }
+        Ok(_) => Ok(text),
+        Err(error) => Err(kind(error)),
+    }
 }
 
 /// Bits of its mode that a file with secrets must not have: it is its owner's alone. One that root gave to a group is how a service
@@ -178,6 +189,24 @@ mod tests {
             chown(&path, Some(7), Some(7)).unwrap();
         }
         assert_eq!([0o600, 0o640, 0o604].map(is_open), [false, true, true]);
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_opened_and_what_is_too_large_not_read_to_its_end() {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        mknodat(CWD, path("pipe"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", path("endless")).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(path("socket")).unwrap();
+        for name in ["pipe", "endless", "socket"] {
+            assert!(read(&path(name)).unwrap_err().contains("no file"), "{name}");
+        }
+        std::fs::write(path("large"), vec![b'#'; FILE_MAX_BYTES as usize + 1]).unwrap();
+        assert!(read(&path("large")).unwrap_err().contains("larger than"));
+        std::fs::write(path("full"), vec![b'#'; FILE_MAX_BYTES as usize]).unwrap();
+        assert_eq!(read(&path("full")).unwrap().len() as u64, FILE_MAX_BYTES);
+        assert_eq!(read(folder.path()).unwrap_err(), "it is a folder");
     }
 
     #[test]

@@ -18,7 +18,7 @@ mod selection;
 pub mod settings;
 mod values;
 
-pub use checks::is_loopback;
+pub use checks::{is_loopback, weak_key};
 pub use faults::{Fault, Faults, did_you_mean};
 pub use files::forbidden_mode;
 pub use layers::{Layer, Origin};

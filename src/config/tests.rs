@@ -324,6 +324,40 @@ fn keys_that_can_be_guessed_are_refused_outside_development() {
 }
 
 #[test]
+fn a_key_that_can_be_guessed_is_warned_of_where_other_machines_reach_it() {
+    let weak = |host: &str, key: &str| {
+        let machine = Machine::new().flag("--host", host).variable("WAYGATE_API_KEY", key);
+        weak_key(&machine.load().config)
+    };
+    for key in ["short", "changeme-changeme-changeme-changeme-"] {
+        assert!(
+            weak("0.0.0.0", key).is_some_and(|why| why.contains("0.0.0.0") && !why.contains(key)),
+            "{key}"
+        );
+        assert_eq!(weak("127.0.0.1", key), None);
+    }
+    assert_eq!(weak("0.0.0.0", "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b"), None);
+    assert_eq!(weak_key(&Machine::new().flag("--host", "0.0.0.0").load().config), None);
+}
+
+#[test]
+fn an_env_file_or_a_toml_file_that_is_no_file_is_a_fault_and_never_waited_for() {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    for (path, place) in
+        [("work/.env", ".env"), ("home/.waygate/config/default.toml", "home/.waygate/config/default.toml")]
+    {
+        let machine = Machine::new();
+        let whole = machine.path(path);
+        fs::create_dir_all(whole.parent().unwrap()).unwrap();
+        mknodat(CWD, &whole, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        machine.has_fault(place, "it is no file");
+        fs::remove_file(&whole).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", &whole).unwrap();
+        machine.has_fault(place, "it is no file");
+    }
+}
+
+#[test]
 fn what_kubernetes_injects_is_ignored_and_told() {
     let machine = Machine::new()
         .variable("WAYGATE_PORT", "tcp://10.0.0.1:8000")

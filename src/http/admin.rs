@@ -24,6 +24,7 @@ use crate::access::keys::{
 };
 use crate::actors::clearing::clear;
 use crate::error::{ErrorCode, Fault};
+use crate::protocol::from_object;
 
 /// What all of it asks for.
 pub const ADMIN: Wants = Wants::Scope(Scope::Admin);
@@ -181,9 +182,14 @@ async fn take<T: DeserializeOwned + Default>(
         return Ok((caller, T::default()));
     }
     let body: Bytes = limits::read_json(request, payload, &door.frame).await?;
-    let form = serde_json::from_slice(&body);
-    form.map(|form| (caller, form))
-        .map_err(|error| wrong(format!("the body is not what is taken here: {error}")))
+    filled_in(&body).map(|form| (caller, form)).map_err(wrong)
+}
+
+/// The form that a body fills in: what all bodies of this API go through.
+fn filled_in<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
+    let mut read = serde_json::Deserializer::from_slice(body);
+    let form = from_object(&mut read).and_then(|form| read.end().map(|()| form));
+    form.map_err(|error| format!("the body is not what is taken here: {error}"))
 }
 
 async fn act(door: &Door, act: Act, caller: &Caller, request_id: &Arc<str>) -> Result<Acted, Fault> {
@@ -242,5 +248,33 @@ fn respond(
             let during = format!("{} {}", request.method(), request.path());
             reply::plain_error(&fault, &during, request_id)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_form_is_an_object_throughout_and_never_filled_in_by_position() {
+        let form = |body: &str| filled_in::<Form>(body.as_bytes());
+        assert_eq!(
+            form(r#"{"name": "n", "limits": {"burst": 2}}"#).map(|form| form.limits.burst),
+            Ok(Some(2))
+        );
+        for body in [
+            r#"["n", null, null, ["admin"]]"#,
+            r#"["n"]"#,
+            "[]",
+            r#"{"name": "n", "limits": [60, 2, 1]}"#,
+            r#"{"name": "n"} {}"#,
+            r#"{"name": "n", "name": "m"}"#,
+            "null",
+            "\"n\"",
+        ] {
+            assert!(form(body).is_err(), "{body}");
+        }
+        assert!(filled_in::<Rotation>(br#"["0", "never"]"#).is_err());
+        assert!(filled_in::<FormLimits>(b"[1, 1, 1]").is_err());
     }
 }

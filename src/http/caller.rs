@@ -9,8 +9,8 @@ use actix_web::http::header::HeaderMap;
 
 use super::door::{Connection, Frame};
 use super::reply::{REASON, SCOPE};
-use crate::access::Caller;
-use crate::access::keys::{Refusal, Scope};
+use crate::access::keys::{Refusal, Scope, is_within};
+use crate::access::{Caller, slowed_down};
 use crate::actors::keys;
 use crate::error::{ErrorCode, Fault};
 use crate::telemetry::metrics::METRICS;
@@ -109,12 +109,7 @@ fn refused(request: &HttpRequest, frame: &Frame, refusal: Refusal) -> Fault {
         let mut failures = frame.failures.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(wait) = failures.note(from, Instant::now()) {
             reason = "key_failures";
-            fault = Fault::new(
-                ErrorCode::RateLimited,
-                "too many wrong keys came from this address",
-                "wait as long as Retry-After says, and send a key that is taken, which is let in at once",
-            )
-            .retry_after(wait);
+            fault = slowed_down(from, wait);
         }
         told = failures.tell(Instant::now());
     }
@@ -220,8 +215,21 @@ fn unclear(why: String) -> Fault {
 /// Names under which clients put keys into a URL.
 const IN_QUERY: [&str; 7] = ["api_key", "apikey", "api-key", "key", "access_token", "token", "x-api-key"];
 
-/// Why a request is refused that shows a key in its URL: what stands there is kept by proxies, logs and histories.
-pub fn key_in_query(path: &str, query: &str) -> Option<Fault> {
+/// Why a request is refused that shows a key in its URL: what stands there is kept by proxies, logs and histories. A key of ours
+/// is known by its mark, wherever it stands; any other, as the operator's own, by the name that is given to it.
+pub fn key_in_url(path: &str, query: &str) -> Option<Fault> {
+    // Nearly all requests are these, and have nothing that could be looked at.
+    if path == super::MCP && query.is_empty() {
+        return None;
+    }
+    (shows_mark(path) || shows_mark(query) || names_key(path, query)).then(shown_in_url)
+}
+
+fn shows_mark(part: &str) -> bool {
+    is_within(part.as_bytes()) || part.contains('%') && is_within(&unescaped(part))
+}
+
+fn names_key(path: &str, query: &str) -> bool {
     // There `key` is what a key is called; whoever serves it looks that it is no more than that.
     let names_keys = path == super::explain::PATH;
     let shows = |pair: &str| {
@@ -229,11 +237,11 @@ pub fn key_in_query(path: &str, query: &str) -> Option<Fault> {
         let is_named = names_keys && name == b"key";
         !is_named && IN_QUERY.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
     };
-    query.split(['&', ';']).any(shows).then(shown_in_query)
+    query.split(['&', ';']).any(shows)
 }
 
 /// What is said to who shows a key in a URL.
-pub fn shown_in_query() -> Fault {
+pub fn shown_in_url() -> Fault {
     METRICS.refused.with_label_values(&["key_in_query"]).inc();
     Fault::new(
         ErrorCode::InvalidRequest,
@@ -242,9 +250,9 @@ pub fn shown_in_query() -> Fault {
     )
 }
 
-/// A name of a query as it was meant.
-fn unescaped(name: &str) -> Vec<u8> {
-    let (mut plain, mut rest) = (Vec::with_capacity(name.len()), name.as_bytes());
+/// A part of a URL as it was meant.
+fn unescaped(part: &str) -> Vec<u8> {
+    let (mut plain, mut rest) = (Vec::with_capacity(part.len()), part.as_bytes());
     while let [first, after @ ..] = rest {
         let code = if *first == b'%' {
             after.get(..2).and_then(|code| std::str::from_utf8(code).ok())
@@ -320,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_in_a_query_is_seen_however_its_name_is_written() {
+    fn a_key_in_a_url_is_seen_however_its_name_is_written() {
         for bad in [
             "api_key=x",
             "a=1&KEY=x",
@@ -330,12 +338,38 @@ mod tests {
             "a=b;token=x",
             "X-Api-Key=1",
         ] {
-            assert!(key_in_query("/mcp", bad).is_some(), "{bad}");
+            assert!(key_in_url("/mcp", bad).is_some(), "{bad}");
         }
         for fine in ["", "limit=1&since=2", "session_id=key", "keys=1", "a=token", "%", "%zz=1"] {
-            assert!(key_in_query("/mcp", fine).is_none(), "{fine}");
+            assert!(key_in_url("/mcp", fine).is_none(), "{fine}");
         }
-        let named = |query| key_in_query(crate::http::explain::PATH, query).is_none();
+        let named = |query| key_in_url(crate::http::explain::PATH, query).is_none();
         assert!(named("tool=a&key=ci") && !named("key=ci&api_key=x") && !named("KEY=ci"));
+    }
+
+    #[test]
+    fn a_key_of_ours_is_seen_by_its_mark_wherever_it_stands_in_a_url() {
+        for (path, query) in [
+            ("/health", "authorization=Bearer%20wg_abcdefgh_x"),
+            ("/health", "foo=wg_abcdefgh_x"),
+            ("/health", "wg_abcdefgh_x"),
+            ("/health", "foo=%77g%5fabcd%65fgh_x"),
+            ("/mcp", "bearer=wg_abcdefgh_x"),
+            ("/mcp/wg_abcdefgh_x", ""),
+            ("/mcp/%77g_abcdefgh%5Fx", ""),
+            ("/nope/a-wg_wg_abcde234_", ""),
+            (crate::http::explain::PATH, "tool=a&key=wg_abcdefgh_x"),
+        ] {
+            assert!(key_in_url(path, query).is_some(), "{path}?{query}");
+        }
+        for (path, query) in [
+            ("/mcp/wg", ""),
+            ("/mcp/wg_abcdefgh", "a=wg_abcdefgh"),
+            ("/mcp/wg_toolboxes_all", "tool=wg__do_this"),
+            ("/%", "%w=%7"),
+            ("/admin/api/keys/abcdefgh", "a=b_wg_"),
+        ] {
+            assert!(key_in_url(path, query).is_none(), "{path}?{query}");
+        }
     }
 }

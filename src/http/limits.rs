@@ -78,7 +78,7 @@ fn refusal(request: &ServiceRequest, door: &Door) -> Option<Fault> {
         METRICS.refused.with_label_values(&["foreign"]).inc();
         return Some(fault);
     }
-    caller::key_in_query(request.path(), request.query_string())
+    caller::key_in_url(request.path(), request.query_string())
 }
 
 fn answer(fault: &Fault, door: &Door) -> HttpResponse {

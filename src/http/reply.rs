@@ -6,6 +6,7 @@ use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
 
 use super::answer;
+use crate::access::WRONG_KEYS;
 use crate::access::limits::{LIMIT, Limit, OF, QUOTA};
 use crate::error::{ErrorCode, Fault, RETRY_AFTER, TRACE_ID};
 use crate::protocol::{Id, render};
@@ -140,17 +141,22 @@ fn wait_of(fault: &Fault) -> u64 {
 }
 
 /// Says in headers which limit was reached, if one was, how much it is, and when some of it is there again:
-/// draft-ietf-httpapi-ratelimit-headers-10. A policy has its owner's kind as its name.
+/// draft-ietf-httpapi-ratelimit-headers-10. A policy has its owner's kind as its name, but for the one of wrong keys, which an
+/// address has beside that of its requests.
 pub fn say_limit(headers: &mut HeaderMap, fault: &Fault) {
     let text = |member| fault.detail(member).and_then(Value::as_str);
     let (Some(limit), Some(of)) = (text(LIMIT), text(OF)) else { return };
     let most =
         fault.detail(QUOTA).and_then(|quota| quota.get(limit)).and_then(Value::as_u64).unwrap_or_default();
     let wait = wait_of(fault);
-    let (policy, left) = if limit == Limit::Requests.name() {
-        (format!("\"{of}\";q={most};w=60"), format!("\"{of}\";r=0;t={wait}"))
+    let (name, is_of_time) = match limit {
+        WRONG_KEYS => ("wrong-keys", true),
+        _ => (of, limit == Limit::Requests.name()),
+    };
+    let (policy, left) = if is_of_time {
+        (format!("\"{name}\";q={most};w=60"), format!("\"{name}\";r=0;t={wait}"))
     } else {
-        (format!("\"{of}\";q={most};qu=\"concurrent-requests\""), format!("\"{of}\";r=0"))
+        (format!("\"{name}\";q={most};qu=\"concurrent-requests\""), format!("\"{name}\";r=0"))
     };
     headers.insert(header::RETRY_AFTER, wait.into());
     for (name, value) in [("ratelimit-policy", policy), ("ratelimit", left)] {

@@ -26,7 +26,7 @@ pub use input::{Answers, ClientCapabilities, InputMethod, InputRequest};
 pub use level::{LogLevel, Trace};
 pub use methods::{Eras, MODERN, Method, Named, SERVED};
 pub use mirrors::{Mirror, mirrors};
-pub use object::Object;
+pub use object::{Object, from_object};
 pub use raw::{Raw, RawError};
 pub use revision::{LEGACY_COUNT, Revision};
 pub use scan::DEPTH_MAX;

@@ -3,7 +3,9 @@
 //! For definitions and results of which we change a member and must not touch the rest. Must not know their meaning.
 
 use std::fmt;
+use std::marker::PhantomData;
 
+use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
@@ -112,6 +114,25 @@ impl<'de> Deserialize<'de> for Members<'de> {
         }
         deserializer.deserialize_map(AsMembers)
     }
+}
+
+/// Reads a form of named members from a JSON object, and from nothing else: an array would fill it in by position, which is not
+/// what is said that it takes.
+///
+/// # Errors
+/// When it is no object, or the form does not take it.
+pub fn from_object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+    struct AsObject<T>(PhantomData<T>);
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for AsObject<T> {
+        type Value = T;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a JSON object")
+        }
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(map))
+        }
+    }
+    deserializer.deserialize_map(AsObject(PhantomData))
 }
 
 #[cfg(test)]

@@ -228,10 +228,33 @@ fn a_key_in_a_url_is_refused_whatever_else_is_sent_and_stands_in_no_log() {
             );
         }
     }
+    let ours = create(&server, &["ours"]);
+    becomes(&server, &ours, 200);
+    let escaped = ours.replace('_', "%5F").replace('w', "%77");
+    for url in [
+        format!("/health?authorization=Bearer%20{ours}"),
+        format!("/metrics?foo={escaped}"),
+        format!("/mcp/{ours}"),
+        format!("/plugins/{escaped}"),
+        format!("/admin/api/keys/{ours}"),
+        format!("/nope/{ours}/more"),
+    ] {
+        let reply = with(OWN, Http::get(&url)).send(server.address);
+        assert_eq!(reply.status, 400, "{url}: {}", reply.text());
+        assert!(
+            reply.text().contains("Authorization") && !reply.text().contains(&ours[4..]),
+            "{}",
+            reply.text()
+        );
+    }
+    let by_id = with(OWN, Http::get(&format!("/admin/api/keys/{}", id_of(&ours)))).send(server.address);
+    assert_eq!(by_id.status, 200, "what a key is called is no key: {}", by_id.text());
     let metrics = with(OWN, Http::get("/metrics")).send(server.address).text();
-    assert!(metrics.contains("waygate_refused_total{reason=\"key_in_query\"} 24"), "{metrics}");
-    assert!(metrics.contains("waygate_keys{standing=\"taken\"} 1"), "{metrics}");
-    assert!(!metrics.contains(OWN) && !server.log().contains(OWN), "{}", server.log());
+    assert!(metrics.contains("waygate_refused_total{reason=\"key_in_query\"} 30"), "{metrics}");
+    assert!(metrics.contains("waygate_keys{standing=\"taken\"} 2"), "{metrics}");
+    for secret in [OWN, &ours[13..]] {
+        assert!(!metrics.contains(secret) && !server.log().contains(secret), "{}", server.log());
+    }
 }
 
 #[test]
@@ -242,7 +265,19 @@ fn whoever_shows_many_wrong_keys_waits_and_a_right_one_passes_all_the_same() {
         (reply.status == 429).then_some(reply)
     });
     assert_eq!((slowed.code(), slowed.json()["error"]["data"]["retryAfterSeconds"].is_u64()), (-31429, true));
-    assert!(slowed.header("retry-after").is_some_and(|wait| wait.parse::<u64>().is_ok_and(|wait| wait > 0)));
+    let wait = slowed.header("retry-after").expect("when it is worth coming back");
+    assert!(wait.parse::<u64>().is_ok_and(|wait| wait > 0), "{wait}");
+    let data = &slowed.json()["error"]["data"];
+    assert_eq!((&data["limit"], &data["of"]), (&json!("wrongKeysPerMinute"), &json!("address")));
+    assert_eq!(data["whose"], "127.0.0.1");
+    assert_eq!(data["quota"], json!({"wrongKeysPerMinute": 20, "burst": 20}));
+    assert_eq!(slowed.header("ratelimit-policy"), Some("\"wrong-keys\";q=20;w=60"));
+    assert_eq!(slowed.header("ratelimit"), Some(&*format!("\"wrong-keys\";r=0;t={wait}")));
+    let elsewhere = with("a-guess", Http::get("/metrics")).send(server.address);
+    assert_eq!(
+        (elsewhere.status, elsewhere.header("ratelimit-policy")),
+        (429, Some("\"wrong-keys\";q=20;w=60"))
+    );
     assert_eq!(list(&server, OWN).status, 200);
     let nobody = Http::modern("tools/list", json!({})).send(server.address);
     assert_eq!(nobody.status, 401, "who shows no key guesses none");

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::moments;
 use super::{About, Scope, Scopes};
 use crate::config::{Quota, Selection};
+use crate::protocol::from_object;
 
 /// Letters of a name or an owner.
 const NAME_LETTERS_MAX: usize = 100;
@@ -35,6 +36,7 @@ pub struct Form {
     /// … and those of them that are not meant.
     pub deny_bundles: Vec<String>,
     /// What it may use up.
+    #[serde(deserialize_with = "from_object")]
     pub limits: FormLimits,
 }
 

@@ -21,7 +21,7 @@ pub use form::{Form, FormLimits, Wanted};
 pub use moments::{Renewal, end, shown, until};
 pub use ring::{Key, KeyRing, Named, Refusal};
 pub use scope::{Scope, Scopes};
-pub use secret::{Hash, Made, hash_of, is_marked};
+pub use secret::{Hash, Made, hash_of, is_marked, is_within};
 
 /// How long a key that was rotated is taken beside its successor, when nobody says otherwise.
 pub const GRACE_DEFAULT: &str = "24h";

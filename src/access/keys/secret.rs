@@ -62,6 +62,14 @@ pub fn is_marked(text: &str) -> bool {
     text.strip_prefix(MARK).is_some_and(|rest| rest.len() > ID_LETTERS + 1)
 }
 
+/// Whether what a key of ours begins with stands anywhere in it: its mark, its id, and the line after that.
+pub fn is_within(text: &[u8]) -> bool {
+    text.windows(MARK.len() + ID_LETTERS + 1).any(|part| {
+        let after = part.strip_prefix(MARK.as_bytes()).and_then(<[u8]>::split_last);
+        after.is_some_and(|(end, id)| *end == b'_' && id.iter().all(|letter| LETTERS.contains(letter)))
+    })
+}
+
 fn is_whole(text: &[u8]) -> bool {
     let Some(rest) = std::str::from_utf8(text).ok().and_then(|text| text.strip_prefix(MARK)) else {
         return false;

@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
+use super::super::serve::exit_of_storage;
 use super::super::{Exit, output};
 use super::CONNECTION_WAIT;
-use crate::storage::Storage;
 use crate::storage::history::stream::{Carried, Place, next};
+use crate::storage::{Storage, StorageError};
 use keeper::Keeper;
 use target::{Target, Undelivered};
 
@@ -30,7 +31,8 @@ const PAUSE_MIN: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// The longest that a target may ask us to wait.
 const WAIT_MAX: Duration = Duration::from_secs(600);
-/// With `--once`, how long what fails is tried again.
+/// With `--once`, how often what fails is tried, and for how long: whoever starts it now and then finds none that still waits.
+const TRIES_ONCE: u32 = 5;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where to, and from where on.
@@ -45,7 +47,7 @@ pub struct StreamArgs {
     /// Where the cursor is not there yet: leave out what was written until now
     #[arg(long)]
     from_now: bool,
-    /// End when all that there is was carried, and do not wait for more
+    /// End when all that there is was carried, and do not wait for more; what fails is tried 5 times, for a minute at most
     #[arg(long)]
     once: bool,
     /// For a URL: the file with the value of the Authorization header, such as `Bearer …` or `Splunk …`
@@ -65,8 +67,8 @@ enum Look {
 
 /// Why something was not carried.
 enum Trouble {
-    /// It may go well the next time, not before so long.
-    Passing(String, Option<Duration>),
+    /// It may go well the next time, not before so long; whoever does not wait for that ends so.
+    Passing(String, Option<Duration>, Exit),
     /// It will not.
     Lasting(anyhow::Error),
 }
@@ -74,7 +76,7 @@ enum Trouble {
 /// Carries on, until somebody ends it or, with `--once`, all is carried.
 ///
 /// # Errors
-/// When the target refuses what it is sent; with `--once`, what the database or the target says for [`PATIENCE`].
+/// When the target refuses what it is sent.
 pub fn run(storage: &Storage, args: &StreamArgs) -> anyhow::Result<ExitCode> {
     let target = match Target::of(&args.to, args.authorization_file.as_deref()) {
         Ok(target) => target,
@@ -125,28 +127,33 @@ struct Courier<'s> {
 impl Courier<'_> {
     fn carry_on(&mut self, once: bool) -> anyhow::Result<ExitCode> {
         let mut pause = PAUSE_MIN;
-        let mut failing_since: Option<Instant> = None;
+        let (mut tries, mut failing_since) = (0, Instant::now());
         loop {
             let wait = match self.look() {
                 Err(Trouble::Lasting(error)) => return Err(error),
-                Err(Trouble::Passing(why, after)) => {
-                    let since = *failing_since.get_or_insert_with(|| {
-                        output::say(&format!("waygate-mcp: {why}; it is tried again"));
-                        Instant::now()
-                    });
-                    if once && since.elapsed() >= PATIENCE {
-                        output::say(&format!("waygate-mcp: given up, and to be gone on with: {why}"));
-                        return Ok(Exit::Temporary.into());
+                Err(Trouble::Passing(why, after, exit)) => {
+                    if tries == 0 {
+                        failing_since = Instant::now();
                     }
+                    tries += 1;
                     let wait = after.unwrap_or(pause).clamp(PAUSE_MIN, WAIT_MAX);
                     pause = (pause * 2).min(PAUSE_MAX);
+                    if once && (tries >= TRIES_ONCE || failing_since.elapsed() + wait > PATIENCE) {
+                        output::say(&format!(
+                            "waygate-mcp: given up after {tries} tries: {why}; mend it and run this again, which goes on where it was"
+                        ));
+                        return Ok(exit.into());
+                    }
+                    if !once && tries == 1 {
+                        output::say(&format!("waygate-mcp: {why}; it is tried again"));
+                    }
                     wait
                 }
                 Ok(look) => {
-                    if failing_since.take().is_some() {
+                    if !once && tries > 0 {
                         output::say("waygate-mcp: the rows are carried again");
                     }
-                    pause = PAUSE_MIN;
+                    (tries, pause) = (0, PAUSE_MIN);
                     match look {
                         Look::Carried => continue,
                         Look::Gone => return Ok(Exit::Ok.into()),
@@ -166,7 +173,8 @@ impl Courier<'_> {
 
     /// Carries what comes next: first there, then noted. Killed in between, it is carried again.
     fn look(&mut self) -> Result<Look, Trouble> {
-        let passing = |error: crate::storage::StorageError| Trouble::Passing(error.to_string(), None);
+        let passing =
+            |error: StorageError| Trouble::Passing(error.to_string(), None, exit_of_storage(&error));
         let place = &self.place;
         let rows = self.storage.run(CONNECTION_WAIT, |connection| next(connection, place, ROWS));
         let rows = rows.map_err(passing)?;
@@ -187,12 +195,14 @@ impl Courier<'_> {
                     let why = format!("{} does not take a row of {} bytes", self.target, body.len());
                     return Err(Trouble::Lasting(anyhow::anyhow!("{why}; have it take more")));
                 }
-                Err(Undelivered::Later(why, after)) => return Err(Trouble::Passing(why, after)),
+                Err(Undelivered::Later(why, after, exit)) => return Err(Trouble::Passing(why, after, exit)),
                 Err(Undelivered::Refused(why)) => return Err(Trouble::Lasting(anyhow::anyhow!(why))),
             }
             let (done, rest) = left.split_at(count.min(left.len()));
             self.place.advance(done);
-            self.keeper.keep(&self.place).map_err(|error| Trouble::Passing(format!("{error:#}"), None))?;
+            self.keeper
+                .keep(&self.place)
+                .map_err(|error| Trouble::Passing(format!("{error:#}"), None, Exit::CannotCreate))?;
             self.count += done.len() as u64;
             left = rest;
         }

@@ -121,7 +121,7 @@ fn subject(
     let Some(which) = which else { return Ok(own(asker)) };
     // Others could try out here what the operator's own key is.
     if is_marked(which) || operator.is_ok() && ring.is_key(which) {
-        return Err(caller::shown_in_query());
+        return Err(caller::shown_in_url());
     }
     if *asker.principal == *which {
         return Ok(own(asker));

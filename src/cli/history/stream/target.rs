@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ureq::http::{StatusCode, Uri};
 
+use super::super::super::Exit;
 use super::super::follow::reader_leaves;
 use super::super::output;
 use crate::config::{Secret, is_loopback};
@@ -45,8 +46,8 @@ pub struct Endpoint {
 pub enum Undelivered {
     /// Nobody reads any more.
     Gone,
-    /// It may the next time, not before so long.
-    Later(String, Option<Duration>),
+    /// It may the next time, not before so long; whoever does not wait for that ends so.
+    Later(String, Option<Duration>, Exit),
     /// It was too much at once.
     TooLarge,
     /// It never will.
@@ -103,15 +104,24 @@ impl Target {
                 let body = shown.as_ref().map_or(body, String::as_bytes);
                 match stdout.write_all(body).and_then(|()| stdout.flush()) {
                     Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(Undelivered::Gone),
-                    Err(error) => Err(Undelivered::Later(format!("stdout cannot be written: {error}"), None)),
+                    Err(error) => {
+                        let why = format!("stdout cannot be written: {error}");
+                        Err(Undelivered::Later(why, None, Exit::CannotCreate))
+                    }
                     Ok(()) => Ok(()),
                 }
             }
-            Self::File(path) => append(path, body)
-                .map_err(|error| Undelivered::Later(format!("{}: {error}", path.display()), None)),
+            Self::File(path) => append(path, body).map_err(|error| {
+                Undelivered::Later(format!("{}: {error}", path.display()), None, of_file(&error))
+            }),
             Self::Url(endpoint) => endpoint.post(body),
         }
     }
+}
+
+/// How it ends when a file does not take what it is given.
+fn of_file(error: &io::Error) -> Exit {
+    if error.kind() == ErrorKind::PermissionDenied { Exit::NotPermitted } else { Exit::CannotCreate }
 }
 
 /// Appends whole lines; what was cut off before goes, since it comes again.
@@ -183,9 +193,10 @@ impl Endpoint {
         if let Some(authorization) = &self.authorization {
             request = request.header("Authorization", authorization.expose());
         }
-        let answer = request
-            .send(body)
-            .map_err(|error| Undelivered::Later(format!("{} does not take it: {error}", self.shown), None))?;
+        let answer = request.send(body).map_err(|error| {
+            let why = format!("{} does not take it: {error}", self.shown);
+            Undelivered::Later(why, None, Exit::Unreachable)
+        })?;
         let status = answer.status();
         let after = answer.headers().get("retry-after").and_then(|after| after.to_str().ok()?.parse().ok());
         let said = format!("{} answers {status}", self.shown);
@@ -193,10 +204,10 @@ impl Endpoint {
             status if status.is_success() => Ok(()),
             StatusCode::PAYLOAD_TOO_LARGE => Err(Undelivered::TooLarge),
             StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
-                Err(Undelivered::Later(said, after.map(Duration::from_secs)))
+                Err(Undelivered::Later(said, after.map(Duration::from_secs), Exit::Temporary))
             }
             status if status.is_server_error() => {
-                Err(Undelivered::Later(said, after.map(Duration::from_secs)))
+                Err(Undelivered::Later(said, after.map(Duration::from_secs), Exit::Temporary))
             }
             _ => Err(Undelivered::Refused(format!(
                 "{said}; mend the URL or --authorization-file, and it goes on where it was"
