@@ -127,7 +127,9 @@ fn systemd_has_nothing_to_say_of_the_units() {
     let place = tempfile::tempdir().unwrap();
     let built = program("waygate-mcp").display().to_string();
     let units = ["waygate-mcp.service", "waygate-mcp.socket"].map(|unit| {
-        let text = fs::read_to_string(packaging(&format!("systemd/{unit}"))).unwrap().replace("/usr/local/bin/waygate-mcp", &built);
+        let text = fs::read_to_string(packaging(&format!("systemd/{unit}")))
+            .unwrap()
+            .replace("/usr/local/bin/waygate-mcp", &built);
         let path = place.path().join(unit);
         fs::write(&path, text).unwrap();
         path

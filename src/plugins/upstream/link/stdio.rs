@@ -320,8 +320,9 @@ fn warn_of_walls(plugin: &str, asked: &Sandbox, started: &Started) -> Option<Str
 /// What is kept from every program, if it is not kept from this one.
 fn exposed(started: &Started) -> Option<String> {
     let why = started.why.as_deref().unwrap_or("this kernel's Landlock cannot be used");
-    (started.confined == Confined::NotAvailable)
-        .then(|| format!("its program may read all that its user may, Waygate's data and keys included ({why})"))
+    (started.confined == Confined::NotAvailable).then(|| {
+        format!("its program may read all that its user may, Waygate's data and keys included ({why})")
+    })
 }
 
 /// What an operator must know whose walls do not stand: the program runs all the same.
