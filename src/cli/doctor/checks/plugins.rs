@@ -73,6 +73,8 @@ fn states(shown: &Value, folder: &Path) -> Vec<Finding> {
         let why = "its tools are not served, or not all of them";
         match state {
             "ready" => None,
+            // It begins, and nothing speaks against it yet.
+            "starting" if text("why").is_empty() => None,
             "quarantined" | "stopped" => {
                 Some(Finding::error("plugins.state", what, why, "waygate-mcp plugins reload"))
             }
@@ -214,6 +216,14 @@ mod tests {
         assert_eq!(renamed("few.tml"), "mv -n /p/few.tml /p/few.toml");
         assert_eq!(renamed("few"), "mv -n /p/few /p/few.toml");
         assert_eq!(renamed("few.toml.old"), "mv -n /p/few.toml.old /p/.few.toml.old");
+    }
+
+    #[test]
+    fn one_that_begins_is_no_finding_until_something_speaks_against_it() {
+        let plugin = |why: Option<&str>| serde_json::json!({"name": "a", "state": "starting", "why": why});
+        let shown = serde_json::json!({"plugins": [plugin(None), plugin(Some("nobody is there"))]});
+        let found = states(&shown, Path::new("/p"));
+        assert!(found.len() == 1 && found[0].what.contains("nobody is there"), "{found:?}");
     }
 
     #[test]
