@@ -22,7 +22,7 @@ use waygate_mcp::actors::supervision::Roster;
 use waygate_mcp::config::{self, Capture, Durability, Secret};
 use waygate_mcp::protocol::Raw;
 use waygate_mcp::storage::definitions::{self, ToolDefinition};
-use waygate_mcp::storage::history::{Audit, Call, Entry, Filter, Kind, Page, Status};
+use waygate_mcp::storage::history::{Audit, Call, Entry, Filter, Kind, Page, Report, Status, size};
 use waygate_mcp::storage::{self, Instance, Notary, Storage, StorageError, instances, migrations, upkeep};
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -50,12 +50,12 @@ impl House {
         queue_max: usize,
         render: impl Fn(&Raw) -> Option<String> + Send + Sync + 'static,
     ) -> Self {
-        Self::keeping(0, storage, durability, queue_max, render)
+        Self::keeping((0, 0), storage, durability, queue_max, render)
     }
 
-    /// One that keeps at most so many rows.
+    /// One that keeps at most so many rows, and so many bytes in them.
     fn keeping(
-        max_rows: u64,
+        (max_rows, max_bytes): (u64, u64),
         storage: Storage,
         durability: Durability,
         queue_max: usize,
@@ -71,6 +71,7 @@ impl House {
             redact_keys: Vec::new(),
             keep_days: 0,
             max_rows,
+            max_bytes,
         };
         let (db, recorder) =
             db::start(&roster, storage.clone(), Instance::begin(), &history, Arc::new(render), notary());
@@ -143,7 +144,8 @@ async fn suite(open: impl Fn() -> Storage) {
     the_dead_leave_interrupted_calls(open()).await;
     definitions_are_kept_with_what_they_were_before(&open());
     a_crash_loses_nothing(open()).await;
-    what_is_too_much_is_deleted_and_the_rest_is_proved(open).await;
+    what_is_too_much_is_deleted_and_the_rest_is_proved(&open).await;
+    rows_that_take_too_many_bytes_are_deleted_and_the_rest_is_proved(&open).await;
 }
 
 async fn what_is_too_much_is_deleted_and_the_rest_is_proved(open: impl Fn() -> Storage) {
@@ -152,7 +154,7 @@ async fn what_is_too_much_is_deleted_and_the_rest_is_proved(open: impl Fn() -> S
         house.recorder.record_durably(outcome(&format!("much-{number}"), Status::Success)).await.unwrap();
     }
     house.close().await;
-    let house = House::keeping(5, open(), Durability::Strict, 4096, |_raw| None);
+    let house = House::keeping((5, 0), open(), Durability::Strict, 4096, |_raw| None);
     let acts = || async {
         let page = house.list(Filter { kind: Some(Kind::Admin), ..Filter::default() }).await;
         page.calls.into_iter().next()
@@ -161,11 +163,49 @@ async fn what_is_too_much_is_deleted_and_the_rest_is_proved(open: impl Fn() -> S
     assert_eq!((act.method.as_deref(), act.status.as_str()), (Some("history/prune"), "success"));
     assert_eq!(ids(&house.calls().await)[1..], ["much-19", "much-18", "much-17", "much-16", "much-15"]);
     house.close().await;
-    let (notary, mut connection) = (notary(), open().connect().unwrap());
+    let report = audited(&open());
+    assert!(report.rows == 6 && report.checkpoints > 1, "{report:?}");
+}
+
+async fn rows_that_take_too_many_bytes_are_deleted_and_the_rest_is_proved(open: impl Fn() -> Storage) {
+    let house = House::on(open(), Durability::Batched);
+    for number in 0..600 {
+        let detail = "ä".repeat((number * 37 % 400) * if number < 300 { 3 } else { 1 });
+        let record =
+            Record { detail: Some(detail.into()), ..outcome(&format!("wide-{number}"), Status::Success) };
+        house.recorder.record(record);
+    }
+    house.close().await;
+    let before = upkeep::stats(&open()).unwrap();
+    let most = before.history_bytes / 4;
+    let house = House::keeping((0, most), open(), Durability::Strict, 4096, |_raw| None);
+    let acts = || async {
+        let page = house.list(Filter { kind: Some(Kind::Admin), ..Filter::default() }).await;
+        page.calls.into_iter().find(|act| act.method.as_deref() == Some("history/prune") && act.id > 600)
+    };
+    let act = eventually(async || acts().await).await;
+    let oldest = house.calls().await.last().map(|call| call.call_id.clone()).unwrap();
+    house.close().await;
+    let mut connection = open().connect().unwrap();
+    let stays = size::of_all(&mut connection).unwrap();
+    // The row that tells of it came after it, and the one that went last would have been too much.
+    let (told, widest) = (400, 3_000);
+    assert!(stays <= most + told && stays + widest >= most, "{stays} of {most}; {act:?}");
+    assert!(oldest.starts_with("wide-"), "{oldest}");
+    assert_eq!(size::beyond(&mut connection, stays).unwrap(), None);
+    assert!(size::beyond(&mut connection, stays - 1).unwrap().is_some());
+    let report = audited(&open());
+    assert!(report.rows < before.tables["command_history"].rows, "{report:?}");
+}
+
+/// What a walk along the chain says, which must not be broken.
+fn audited(storage: &Storage) -> Report {
+    let (notary, mut connection) = (notary(), storage.connect().unwrap());
     let mut audit = Audit::begin(&mut connection, &notary, None).unwrap();
     while audit.page(&mut connection).unwrap() {}
     let report = audit.end(&mut connection).unwrap();
-    assert!(report.broken.is_empty() && report.rows == 6 && report.checkpoints > 1, "{report:?}");
+    assert!(report.broken.is_empty(), "{report:?}");
+    report
 }
 
 fn migrates_once(storage: &Storage) {

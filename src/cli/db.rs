@@ -248,6 +248,7 @@ fn stats(storage: &Storage, json: bool) -> anyhow::Result<ExitCode> {
     if let Some(wal) = stats.wal_bytes {
         line("bytes beside it (-wal)", wal.to_string());
     }
+    line("bytes in history rows", stats.history_bytes.to_string());
     line("oldest record", stats.oldest.clone().unwrap_or_else(|| "none".to_owned()));
     line("newest record", stats.newest.clone().unwrap_or_else(|| "none".to_owned()));
     for (name, table) in &stats.tables {

@@ -391,6 +391,8 @@ pub struct History {
     pub keep_days: u32,
     /// Rows that are kept at most; 0 is no limit.
     pub max_rows: u64,
+    /// Bytes that the kept rows take at most; 0 is no limit.
+    pub max_bytes: u64,
 }
 
 /// `[backup]`: copies of all that matters.

@@ -334,6 +334,8 @@ pub const SETTINGS: &[Setting] = &[
         "Rows that are older are deleted, once an hour, so that the rest can still be proved; 0 keeps them for ever.").unit("days"),
     setting("history.max_rows", "WAYGATE_HISTORY_MAX_ROWS", from_to(0, 1_000_000_000_000), Is("0"),
         "The most rows that are kept; the oldest beyond them are deleted, once an hour; 0 is no limit.").unit("rows"),
+    setting("history.max_bytes", "WAYGATE_HISTORY_MAX_BYTES", from_to(0, 1024 * TIB), Is("0"),
+        "The most bytes that stand in the rows that are kept, without indexes and free room; the oldest beyond them are deleted, once an hour; 0 is no limit.").unit("bytes"),
 
     setting("backup.dir", "WAYGATE_BACKUP_DIR", Folder, Unset,
         "The folder of backups; none means `<data root>/backups`."),

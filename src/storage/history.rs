@@ -5,6 +5,7 @@ mod calls;
 pub mod chain;
 mod plan;
 pub mod prune;
+pub mod size;
 pub mod stats;
 pub mod stream;
 mod testimony;

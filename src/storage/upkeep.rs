@@ -7,6 +7,7 @@ use diesel::connection::SimpleConnection as _;
 use diesel::{QueryResult, RunQueryDsl as _};
 use serde::Serialize;
 
+use super::history::size;
 use super::transfer::tables::{self, Tables, Texts, quoted};
 use super::{DbConnection, Storage, StorageError};
 
@@ -95,6 +96,8 @@ pub struct Stats {
     pub unused_bytes: Option<u64>,
     /// What waits beside a file to be moved into it.
     pub wal_bytes: Option<u64>,
+    /// What stands in the rows of the history, without indexes and free room: what `history.max_bytes` bounds.
+    pub history_bytes: u64,
     /// By name.
     pub tables: BTreeMap<String, TableStats>,
     /// The time of the oldest row of the history, UTC.
@@ -125,6 +128,7 @@ pub fn stats(storage: &Storage) -> Result<Stats, StorageError> {
         DbConnection::Postgres(postgres) => stats_of_server(postgres),
     };
     let mut stats = stats.map_err(|error| storage.failed(&error))?;
+    stats.history_bytes = size::of_all(&mut connection).map_err(|error| storage.failed(&error))?;
     if let Some(path) = storage.path() {
         let size = |end: &str| {
             let mut name = path.as_os_str().to_owned();

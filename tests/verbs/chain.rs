@@ -255,6 +255,19 @@ fn what_is_left_by_prune_is_proved_and_what_is_older_than_the_chain_is_counted()
     assert_eq!((code, &report["rows"], &report["unchained"]), (Some(0), &json!(2_001), &json!(0)), "{told}");
     assert_eq!(prune("1"), json!(2_000));
     assert_eq!(verify(folder).0, Some(0));
+    // By what stands in the rows, beside the one that tells of it.
+    let home = tempfile::tempdir().unwrap();
+    drop(ledger(home.path()));
+    let bytes = || {
+        let output = waygate(home.path(), &["db", "stats", "--json"]);
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()["history_bytes"].as_u64().unwrap()
+    };
+    let (all, told) = (bytes(), 400);
+    let output = waygate(home.path(), &["history", "prune", "--max-bytes", &(all / 2).to_string()]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let stays = bytes();
+    assert!(stays > all / 2 - told && stays <= all / 2 + told, "{stays} of {all}");
+    assert_eq!(verify(home.path()).0, Some(0));
     // One row beyond what was pruned is missed all the same.
     let home = tempfile::tempdir().unwrap();
     let mut connection = ledger(home.path());

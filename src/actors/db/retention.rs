@@ -10,6 +10,7 @@ use crate::actors::clock::Clock;
 use crate::config;
 use crate::storage::history::moment;
 use crate::storage::history::prune::{self, Surplus};
+use crate::storage::history::size;
 use crate::storage::{Notary, Storage, StorageError, acts};
 
 /// How often it is looked.
@@ -30,6 +31,8 @@ pub(super) struct Retention {
     pub(super) keep_days: u32,
     /// 0 is no limit.
     pub(super) max_rows: u64,
+    /// 0 is no limit.
+    pub(super) max_bytes: u64,
 }
 
 impl Retention {
@@ -48,18 +51,19 @@ impl Retention {
             clock: Arc::default(),
             keep_days: config.keep_days,
             max_rows: config.max_rows,
+            max_bytes: config.max_bytes,
         }
     }
 
     /// Deletes what is too old or too much. What fails is tried again the next time.
     pub(super) async fn run(self) {
-        if self.keep_days == 0 && self.max_rows == 0 {
+        if self.keep_days == 0 && self.max_rows == 0 && self.max_bytes == 0 {
             return;
         }
         match self.prune().await {
             Ok(0) => {}
             Ok(deleted) => {
-                log::info!(rows = deleted; "{deleted} history rows were deleted, as history.keep_days and history.max_rows want it");
+                log::info!(rows = deleted; "{deleted} history rows were deleted, as history.keep_days, history.max_rows and history.max_bytes want it");
                 let detail = format!("{deleted} rows were deleted, as the settings want it");
                 self.recorder.act(Act::done(acts::HISTORY_PRUNE, ITSELF, detail));
             }
@@ -78,6 +82,11 @@ impl Retention {
         if self.max_rows > 0 {
             let most = self.max_rows;
             surplus.up_to = self.read(move |connection| prune::beyond(connection, most)).await?;
+        }
+        if self.max_bytes > 0 {
+            let most = self.max_bytes;
+            let up_to = self.read(move |connection| size::beyond(connection, most)).await?;
+            surplus.up_to = surplus.up_to.max(up_to);
         }
         let mut deleted = 0;
         loop {

@@ -14,6 +14,7 @@ use super::CONNECTION_WAIT;
 use crate::storage::acts::{self, Act};
 use crate::storage::history::moment;
 use crate::storage::history::prune::{self, Surplus};
+use crate::storage::history::size;
 use crate::storage::{Notary, Storage};
 
 /// Between two transactions, for whoever waits to write.
@@ -30,6 +31,9 @@ pub struct PruneArgs {
     /// Keep the newest so many rows, and delete the rest
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     max_rows: Option<u64>,
+    /// Keep the newest rows that take so many bytes without indexes, as `db stats` counts them, and delete the rest
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
+    max_bytes: Option<u64>,
 }
 
 /// Prunes.
@@ -46,11 +50,15 @@ pub fn run(storage: &Storage, args: &PruneArgs, notary: &Notary, json: bool) -> 
     let before = args
         .keep_days
         .and_then(|days| SystemTime::now().checked_sub(Duration::from_secs(days * DAY_SECONDS)).map(moment));
-    let up_to = match args.max_rows {
+    let too_many = match args.max_rows {
         Some(most) => storage.run(CONNECTION_WAIT, |connection| prune::beyond(connection, most))?,
         None => None,
     };
-    let surplus = Surplus { before, up_to };
+    let too_much = match args.max_bytes {
+        Some(most) => storage.run(CONNECTION_WAIT, |connection| size::beyond(connection, most))?,
+        None => None,
+    };
+    let surplus = Surplus { before, up_to: too_many.max(too_much) };
     let mut deleted = 0;
     loop {
         let gone = storage.run(CONNECTION_WAIT, |connection| prune::prune(connection, notary, surplus))?;
