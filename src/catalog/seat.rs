@@ -88,7 +88,7 @@ pub struct Seat {
     permits: Arc<Semaphore>,
     queued: AtomicUsize,
     /// Calls that are not answered yet, be they checked, recorded, waiting or running.
-    calls: AtomicUsize,
+    calls: Arc<AtomicUsize>,
     state: AtomicU8,
     standing: Mutex<Standing>,
     /// Whether some of what it offers was refused.
@@ -149,7 +149,7 @@ impl Seat {
             meter: Meter::of(name),
             permits: Arc::new(Semaphore::new(limits.concurrency)),
             queued: AtomicUsize::new(0),
-            calls: AtomicUsize::new(0),
+            calls: Arc::default(),
             state: AtomicU8::new(PluginState::Starting as u8),
             standing: Mutex::new(Standing { why: None, since: SystemTime::now(), returns: None }),
             refused: AtomicBool::new(false),
@@ -178,6 +178,8 @@ impl Seat {
             blocking: Arc::clone(&old.blocking),
             allowances: allowances(&old.name, &seat.curator, &old.allowances),
             permits,
+            // Who waits for them to end waits for all of them.
+            calls: Arc::clone(&old.calls),
             failed: old.failed.clone(),
             ..seat
         }

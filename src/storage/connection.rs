@@ -7,7 +7,7 @@ use std::time::Duration;
 
 #[cfg(feature = "postgres")]
 use diesel::RunQueryDsl as _;
-use diesel::connection::SimpleConnection;
+use diesel::connection::{AnsiTransactionManager, SimpleConnection, TransactionManager};
 use diesel::{Connection as _, ConnectionError, r2d2::R2D2Connection};
 
 use super::StorageError;
@@ -237,6 +237,21 @@ fn with_parameters(url: &str) -> String {
     whole
 }
 
+/// Out of each savepoint, and of the transaction around them.
+fn roll_back<C>(connection: &mut C) -> bool
+where
+    C: diesel::Connection<TransactionManager = AnsiTransactionManager>,
+    AnsiTransactionManager: TransactionManager<C, TransactionStateData = AnsiTransactionManager>,
+{
+    loop {
+        match AnsiTransactionManager::transaction_manager_status_mut(connection).transaction_depth() {
+            Ok(None) => return true,
+            Ok(Some(_)) if AnsiTransactionManager::rollback_transaction(connection).is_ok() => {}
+            Ok(Some(_)) | Err(_) => return false,
+        }
+    }
+}
+
 /// A connection of the pool.
 pub(super) struct Pooled {
     pub(super) connection: DbConnection,
@@ -262,6 +277,16 @@ impl r2d2::ManageConnection for Connector {
 }
 
 impl DbConnection {
+    /// Rolls back what a panic cut in the middle. False when that cannot be done, and the connection can only be closed.
+    pub fn roll_back(&mut self) -> bool {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(sqlite) => roll_back(sqlite),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(postgres) => roll_back(postgres),
+        }
+    }
+
     /// How far a commit must have got before it counts.
     ///
     /// # Errors

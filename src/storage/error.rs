@@ -58,6 +58,17 @@ pub enum StorageError {
         /// What stands in the way, and what to do.
         why: String,
     },
+    /// A server was killed while it put the file back, before it had all of it.
+    #[error(
+        "the database {place} is missing, and {part} holds but a part of it, since a server was killed while it put it back; run \
+         `waygate-mcp backup restore latest --yes`, or move that file away to start with an empty database"
+    )]
+    HalfPut {
+        /// Where it should be.
+        place: String,
+        /// What there is.
+        part: PathBuf,
+    },
     /// Folder or file cannot be made or opened.
     #[error("{path} cannot be used: {cause}; give the user that runs Waygate read and write access to it")]
     Folder {

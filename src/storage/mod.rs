@@ -39,8 +39,8 @@ pub use diesel::QueryResult;
 pub use error::StorageError;
 pub use folder::{DataFolder, Nook, Owned, Sole};
 pub use instances::Instance;
-pub use place::Mended;
 use place::Site;
+pub use place::{Left, Mended, Untold};
 
 use crate::config;
 
@@ -91,9 +91,16 @@ struct Inner {
 pub fn open(database: &config::Database, default_path: &Path) -> Result<Storage, StorageError> {
     let target = Target::of(database, default_path)?;
     if let Target::Sqlite { path, .. } = &target {
+        place::settle_left(path)?;
         make_file(path)?;
     }
     Storage::on(target, database)
+}
+
+/// What a server left of the database that was killed while it put it back; the next one that opens it, or `waygate-mcp db migrate`,
+/// finishes that. Nothing with PostgreSQL.
+pub fn left(database: &config::Database, default_path: &Path) -> Option<Left> {
+    place::left_at(&file_of(database, default_path).ok()??)
 }
 
 /// Opens a database, making it if it is not there, unless the server that owns this data folder works on it: that one puts back what
@@ -107,6 +114,9 @@ pub fn open_beside(
     folder: &Path,
 ) -> Result<Storage, StorageError> {
     let give_up = Instant::now() + MADE_WITHIN;
+    if let Some(path) = file_of(database, default_path)? {
+        place::settle_left(&path)?;
+    }
     loop {
         match open_existing(database, default_path) {
             // One that has just begun makes it in a moment.

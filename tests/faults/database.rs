@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -175,14 +175,37 @@ fn a_database_that_cannot_be_written_any_more_degrades_the_health_and_is_told_at
 }
 
 /// A small file system of its own; none where this user may not mount one.
-struct SmallDisk(tempfile::TempDir);
+pub struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
-    fn mount() -> Option<Self> {
+    /// What is skipped says why.
+    pub fn mount() -> Option<Self> {
+        if skips_on_postgres("the disk of the data folder is filled") {
+            return None;
+        }
         let folder = tempfile::tempdir().expect("a folder");
         let mounted =
             Command::new("mount").args(["-t", "tmpfs", "-o", "size=16m", "none"]).arg(folder.path()).status();
-        mounted.is_ok_and(|status| status.success()).then(|| Self(folder))
+        let mounted = mounted.is_ok_and(|status| status.success()).then(|| Self(folder));
+        if mounted.is_none() {
+            eprintln!("skipped: this user may not mount a small disk");
+        }
+        mounted
+    }
+
+    /// A server on it that is well, and writes as long as there is room.
+    pub fn server(&self, example: &str, settings: &[(&str, &str)]) -> Server {
+        let settings = [settings, &[FULL, ("WAYGATE_HEALTH_DISK_MIN_BYTES", "0")]].concat();
+        let server = Server::on(example, self.0.path(), &settings);
+        database_becomes(&server, "ok");
+        server
+    }
+
+    /// Takes all the room that there is, until what this gives is removed.
+    pub fn fill(&self) -> PathBuf {
+        let ballast = self.0.path().join("ballast");
+        assert!(fs::write(&ballast, vec![0; 32 << 20]).is_err(), "the disk is full now");
+        ballast
     }
 }
 
@@ -194,20 +217,9 @@ impl Drop for SmallDisk {
 
 #[test]
 fn on_a_full_disk_calls_go_on_and_rows_arrive_once_there_is_room() {
-    if skips_on_postgres("the disk of the data folder is filled") {
-        return;
-    }
-    let Some(disk) = SmallDisk::mount() else {
-        eprintln!("skipped: this user may not mount a small disk");
-        return;
-    };
-    let folder = disk.0.path();
-    let settings = [FULL, ROOMY, ("WAYGATE_HEALTH_DISK_MIN_BYTES", "0")];
-    let mut server = Server::on("echo", folder, &settings);
-    becomes(&server, "healthy");
-    let ballast = folder.join("ballast");
-    let filled = fs::write(&ballast, vec![0; 32 << 20]);
-    assert!(filled.is_err(), "the disk is full now");
+    let Some(disk) = SmallDisk::mount() else { return };
+    let mut server = disk.server("echo", &[ROOMY]);
+    let ballast = disk.fill();
     let load = Load::begin(server.address, "full", 3);
     load.wait_for(300);
     let tally = load.finish();
@@ -219,26 +231,16 @@ fn on_a_full_disk_calls_go_on_and_rows_arrive_once_there_is_room() {
     assert!(tally.refused.is_empty() && tally.broken.is_empty(), "{tally:?}");
     server.signal("-TERM");
     assert_eq!(server.wait(), Some(0));
-    let known = ledger::messages(folder, &["success"]);
+    let known = ledger::messages(&server.folder, &["success"]);
     assert!(tally.answered.iter().all(|message| known.contains(message)));
-    assert_eq!(ledger::integrity(folder), "ok");
+    assert_eq!(ledger::integrity(&server.folder), "ok");
 }
 
 #[test]
 fn on_a_full_disk_a_strict_call_is_refused_before_its_tool_runs_and_taken_again_once_there_is_room() {
-    if skips_on_postgres("the disk of the data folder is filled") {
-        return;
-    }
-    let Some(disk) = SmallDisk::mount() else {
-        eprintln!("skipped: this user may not mount a small disk");
-        return;
-    };
-    let folder = disk.0.path();
-    let settings = [FULL, STRICT, ("WAYGATE_HEALTH_DISK_MIN_BYTES", "0")];
-    let mut server = Server::on("faulty_server", folder, &settings);
-    database_becomes(&server, "ok");
-    let ballast = folder.join("ballast");
-    assert!(fs::write(&ballast, vec![0; 32 << 20]).is_err(), "the disk is full now");
+    let Some(disk) = SmallDisk::mount() else { return };
+    let mut server = disk.server("faulty_server", &[STRICT]);
+    let ballast = disk.fill();
     // What SQLite has of the disk already takes a few yet.
     let mut ran = 0;
     let refused = eventually("a call finds no room", || {
@@ -262,8 +264,8 @@ fn on_a_full_disk_a_strict_call_is_refused_before_its_tool_runs_and_taken_again_
     server.tool("touch", json!({}));
     server.signal("-TERM");
     assert_eq!(server.wait(), Some(0));
-    assert_eq!(ledger::integrity(folder), "ok");
-    let rows = ledger::rows(folder);
+    assert_eq!(ledger::integrity(&server.folder), "ok");
+    let rows = ledger::rows(&server.folder);
     let ended = |call: &str| rows.iter().any(|row| row.kind == "outcome" && row.call_id == call);
     assert!(rows.iter().filter(|row| row.kind == "intent").all(|row| ended(&row.call_id)));
 }

@@ -3,13 +3,15 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use diesel::{RunQueryDsl as _, sql_types};
 use serde_json::json;
+use tempfile::TempDir;
 use waygate_mcp::storage;
 
-use crate::database::becomes;
+use crate::database::{SmallDisk, becomes, refused};
 use crate::keys::{becomes as becomes_for, keys};
 use crate::ledger;
 use crate::load::echo;
@@ -85,6 +87,37 @@ fn fresh(path: &Path) {
         .expect("alone");
 }
 
+/// A server that has recorded a call, and its folder; none where the database is no file.
+fn running() -> Option<(TempDir, Server)> {
+    if skips_on_postgres("its file is deleted, moved away or replaced") {
+        return None;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::on("echo", folder.path(), &SETTINGS);
+    recorded(&server, "before");
+    Some((folder, server))
+}
+
+fn all_known(folder: &Path, messages: &[&str]) {
+    let known = known(folder);
+    assert!(messages.iter().all(|message| known.contains(*message)), "{messages:?} of {known:?}");
+}
+
+/// A real file with a link to it where the database should be, and a server that has recorded a call there.
+fn linked() -> Option<(TempDir, PathBuf, Server)> {
+    if skips_on_postgres("a link to its file is deleted") {
+        return None;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let (file, real) = (ledger::file(folder.path()), folder.path().join("real.db"));
+    fs::create_dir_all(file.parent().expect("a folder")).expect("made");
+    fresh(&real);
+    std::os::unix::fs::symlink(&real, &file).expect("linked");
+    let server = Server::on("echo", folder.path(), &SETTINGS);
+    recorded(&server, "before");
+    Some((folder, real, server))
+}
+
 fn deleted(ends: &[&str]) {
     if skips_on_postgres("a file is deleted") {
         return;
@@ -123,27 +156,17 @@ fn so_is_one_that_is_deleted_with_the_files_beside_it() {
 
 #[test]
 fn a_server_that_stops_while_its_database_is_gone_puts_it_back_first() {
-    if skips_on_postgres("a file is deleted") {
-        return;
-    }
-    let folder = tempfile::tempdir().expect("a folder");
-    let mut server = Server::on("echo", folder.path(), &SETTINGS);
-    recorded(&server, "before");
+    let Some((folder, mut server)) = running() else { return };
     fs::remove_file(ledger::file(folder.path())).expect("there is one");
     call(&server, "last");
     stop(&mut server);
-    assert!(known(folder.path()).is_superset(&["before".to_owned(), "last".to_owned()].into()));
+    all_known(folder.path(), &["before", "last"]);
     is_sound(folder.path(), 0);
 }
 
 #[test]
 fn a_database_that_is_replaced_by_a_fresh_one_is_gone_on_with_there_and_a_gap_tells_what_is_missing() {
-    if skips_on_postgres("a file is replaced") {
-        return;
-    }
-    let folder = tempfile::tempdir().expect("a folder");
-    let mut server = Server::on("echo", folder.path(), &SETTINGS);
-    recorded(&server, "before");
+    let Some((folder, mut server)) = running() else { return };
     let (file, other) = (ledger::file(folder.path()), folder.path().join("other.db"));
     fresh(&other);
     fs::rename(&other, &file).expect("it is put there");
@@ -162,12 +185,7 @@ fn a_database_that_is_replaced_by_a_fresh_one_is_gone_on_with_there_and_a_gap_te
 
 #[test]
 fn a_database_that_was_moved_away_and_comes_back_is_gone_on_with_as_it_was() {
-    if skips_on_postgres("a file is moved") {
-        return;
-    }
-    let folder = tempfile::tempdir().expect("a folder");
-    let mut server = Server::on("echo", folder.path(), &SETTINGS);
-    recorded(&server, "before");
+    let Some((folder, mut server)) = running() else { return };
     let (file, away) = (ledger::file(folder.path()), folder.path().join("away.db"));
     fs::rename(&file, &away).expect("it is moved");
     mended(&server, "saved");
@@ -183,12 +201,7 @@ fn a_database_that_was_moved_away_and_comes_back_is_gone_on_with_as_it_was() {
 
 #[test]
 fn a_file_that_is_no_database_of_ours_is_left_alone_and_once_it_is_gone_the_servers_own_comes_back() {
-    if skips_on_postgres("a file is replaced") {
-        return;
-    }
-    let folder = tempfile::tempdir().expect("a folder");
-    let mut server = Server::on("echo", folder.path(), &SETTINGS);
-    recorded(&server, "before");
+    let Some((folder, mut server)) = running() else { return };
     let (file, other) = (ledger::file(folder.path()), folder.path().join("other.db"));
     let strange = b"no database at all\n".repeat(1000);
     fs::write(&other, &strange).expect("written");
@@ -201,18 +214,13 @@ fn a_file_that_is_no_database_of_ours_is_left_alone_and_once_it_is_gone_the_serv
     mended(&server, "saved");
     becomes(&server, "healthy");
     stop(&mut server);
-    assert!(known(folder.path()).is_superset(&["before".to_owned(), "meanwhile".to_owned()].into()));
+    all_known(folder.path(), &["before", "meanwhile"]);
     is_sound(folder.path(), 0);
 }
 
 #[test]
 fn a_database_that_comes_back_in_place_of_a_strange_file_is_one_database_for_everybody() {
-    if skips_on_postgres("a file is moved") {
-        return;
-    }
-    let folder = tempfile::tempdir().expect("a folder");
-    let mut server = Server::on("echo", folder.path(), &SETTINGS);
-    recorded(&server, "before");
+    let Some((folder, mut server)) = running() else { return };
     let (file, away) = (ledger::file(folder.path()), folder.path().join("away.db"));
     let wrong = folder.path().join("wrong.db");
     fs::write(&wrong, b"no database at all\n".repeat(1000)).expect("written");
@@ -263,16 +271,8 @@ fn a_database_that_two_processes_have_open_and_that_is_deleted_is_one_whole_data
 
 #[test]
 fn a_database_of_which_the_link_alone_is_deleted_is_left_as_it_is() {
-    if skips_on_postgres("a link is deleted") {
-        return;
-    }
-    let folder = tempfile::tempdir().expect("a folder");
-    let (file, real) = (ledger::file(folder.path()), folder.path().join("real.db"));
-    fs::create_dir_all(file.parent().expect("a folder")).expect("made");
-    fresh(&real);
-    std::os::unix::fs::symlink(&real, &file).expect("linked");
-    let mut server = Server::on("echo", folder.path(), &SETTINGS);
-    recorded(&server, "before");
+    let Some((folder, real, mut server)) = linked() else { return };
+    let file = ledger::file(folder.path());
     fs::remove_file(&file).expect("the link is deleted");
     eventually("it says so", || says(&server).contains("the link to it is gone").then_some(()));
     call(&server, "meanwhile");
@@ -280,18 +280,13 @@ fn a_database_of_which_the_link_alone_is_deleted_is_left_as_it_is() {
     std::os::unix::fs::symlink(&real, &file).expect("linked again");
     becomes(&server, "healthy");
     stop(&mut server);
-    assert!(known(folder.path()).is_superset(&["before".to_owned(), "meanwhile".to_owned()].into()));
+    all_known(folder.path(), &["before", "meanwhile"]);
     is_sound(folder.path(), 0);
 }
 
 #[test]
 fn a_database_that_lacks_tables_of_this_version_is_not_used_before_it_is_brought_up_to_date() {
-    if skips_on_postgres("a file is replaced") {
-        return;
-    }
-    let folder = tempfile::tempdir().expect("a folder");
-    let mut server = Server::on("echo", folder.path(), &SETTINGS);
-    recorded(&server, "before");
+    let Some((folder, mut server)) = running() else { return };
     let (file, other) = (ledger::file(folder.path()), folder.path().join("other.db"));
     fresh(&other);
     let storage = storage::at_file(&other).expect("a file");
@@ -323,4 +318,114 @@ fn a_key_that_is_not_in_the_database_that_took_the_place_is_taken_no_more() {
     fresh(&other);
     fs::rename(&other, &file).expect("it is put there");
     becomes_for("it is taken no more", &server, key, 401);
+}
+
+#[test]
+fn a_database_that_is_deleted_on_a_full_disk_is_put_back_once_there_is_room() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let mut server = disk.server("echo", &SETTINGS);
+    recorded(&server, "before");
+    let (file, ballast) = (ledger::file(&server.folder), disk.fill());
+    fs::remove_file(&file).expect("there is one");
+    call(&server, "meanwhile");
+    eventually("it finds no room", || server.log().contains("no room left").then_some(()));
+    assert!(!file.exists() && server.get("/health").0 == 200, "calls go on");
+    fs::remove_file(&ballast).expect("room is made");
+    mended(&server, "saved");
+    becomes(&server, "healthy");
+    stop(&mut server);
+    all_known(&server.folder, &["before", "meanwhile"]);
+    is_sound(&server.folder, 0);
+    let left = [".putback", ".putback-part"].map(|end| beside(&file, end).exists());
+    assert_eq!(left, [false, false], "nothing half made is left");
+}
+
+#[test]
+fn a_database_that_is_deleted_and_damaged_is_made_anew_and_what_is_left_of_it_is_kept() {
+    let Some((folder, mut server)) = running() else { return };
+    let file = ledger::file(folder.path());
+    let open = fs::OpenOptions::new().write(true).open(&file).expect("it is there");
+    let bytes = open.metadata().expect("it is there").len();
+    fs::remove_file(&file).expect("there is one");
+    open.write_all_at(&vec![0xa5; usize::try_from(bytes).expect("a size") - 4096], 4096).expect("written");
+    call(&server, "meanwhile");
+    mended(&server, "anew");
+    recorded(&server, "after");
+    stop(&mut server);
+    assert!(!known(folder.path()).contains("before"));
+    is_sound(folder.path(), 1);
+    let told = acts(folder.path()).remove(0);
+    let kept = told.rsplit_once(" as ").map(|(_, path)| PathBuf::from(path)).expect("a path");
+    assert!(
+        told.contains("is damaged") && fs::metadata(&kept).is_ok_and(|kept| kept.len() >= bytes),
+        "{told}"
+    );
+}
+
+#[test]
+fn what_a_server_put_back_but_for_its_name_when_it_was_killed_is_there_after_the_next_start() {
+    let Some((folder, mut server)) = running() else { return };
+    stop(&mut server);
+    let file = ledger::file(folder.path());
+    fs::rename(&file, beside(&file, ".putback")).expect("it is as that server leaves it");
+    let mut server = Server::on("echo", folder.path(), &SETTINGS);
+    recorded(&server, "after");
+    assert!(server.log().contains("as a server had it that was killed while it put it back"));
+    stop(&mut server);
+    all_known(folder.path(), &["before", "after"]);
+    is_sound(folder.path(), 0);
+}
+
+#[test]
+fn where_a_server_was_killed_before_it_had_put_back_all_no_empty_database_is_made_unasked() {
+    let Some((folder, mut server)) = running() else { return };
+    stop(&mut server);
+    let file = ledger::file(folder.path());
+    let part = beside(&file, ".putback-part");
+    fs::rename(&file, &part).expect("it is as that server leaves it");
+    let (code, says) = refused(Server::command("echo", folder.path(), &SETTINGS));
+    assert_eq!(code, Some(74), "{says}");
+    assert!(says.contains(part.to_str().expect("text")) && says.contains("backup restore latest"), "{says}");
+    assert!(part.exists() && !file.exists());
+    // As it says.
+    fs::rename(&part, folder.path().join("aside")).expect("it is moved away");
+    stop(&mut Server::on("echo", folder.path(), &SETTINGS));
+}
+
+#[test]
+fn a_server_that_stops_while_the_link_to_its_database_is_gone_writes_what_waits_into_the_file() {
+    let Some((folder, real, mut server)) = linked() else { return };
+    let file = ledger::file(folder.path());
+    fs::remove_file(&file).expect("the link is deleted");
+    eventually("it says so", || says(&server).contains("the link to it is gone").then_some(()));
+    call(&server, "meanwhile");
+    stop(&mut server);
+    std::os::unix::fs::symlink(&real, &file).expect("linked again");
+    all_known(folder.path(), &["before", "meanwhile"]);
+    stop(&mut Server::on("echo", folder.path(), &SETTINGS));
+    is_sound(folder.path(), 0);
+}
+
+#[test]
+fn what_a_server_could_not_write_when_it_stopped_is_told_by_the_next_start() {
+    let Some((folder, mut server)) = running() else { return };
+    let (file, away) = (ledger::file(folder.path()), folder.path().join("away.db"));
+    // Somebody else is at work on it: whatever is done might cost one of the two its rows.
+    let mut other = open(folder.path());
+    storage::ask(&mut other).expect("it reads");
+    fs::rename(&file, &away).expect("it is moved");
+    eventually("it says so", || says(&server).contains("another process still works on it").then_some(()));
+    call(&server, "meanwhile");
+    server.signal("-TERM");
+    assert_ne!(server.wait(), Some(0), "rows are missing");
+    drop(other);
+    fs::rename(&away, &file).expect("it comes back");
+    let mut next = Server::on("echo", folder.path(), &SETTINGS);
+    eventually("it is told", || (gaps(folder.path()) == 1).then_some(()));
+    assert!(next.log().contains("could not write"), "the log tells, too");
+    stop(&mut next);
+    assert!(known(folder.path()).contains("before") && !known(folder.path()).contains("meanwhile"));
+    // Once.
+    stop(&mut Server::on("echo", folder.path(), &SETTINGS));
+    is_sound(folder.path(), 1);
 }

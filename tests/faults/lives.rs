@@ -247,3 +247,41 @@ fn a_plugin_that_holds_up_its_thread_degrades_until_it_is_reloaded_and_ends_nobo
     server.signal("-TERM");
     assert!(matches!(server.wait(), Some(0 | 70)), "it ends, though a thread never does");
 }
+
+/// No tool of that name is offered, soon.
+fn is_denied(server: &Server, tool: &str) {
+    eventually("it is denied", || (call(server, tool).code() == -32602).then_some(()));
+}
+
+#[test]
+fn what_is_denied_while_a_reload_waits_for_a_slow_server_is_offered_no_more_at_once() {
+    let root = tempfile::tempdir().expect("a folder");
+    describe(root.path(), "one", &["says=well"], "");
+    let server = start(&root);
+    is_ready(&server, "one");
+    assert_eq!(says(&server, "one__say"), "well");
+    let since = plugin(&server, "one")["since"].clone();
+    describe(root.path(), "idle", &["waits=1"], "start_timeout_seconds = 600");
+    let still_starts = || plugin(&server, "idle")["state"] == "starting";
+    eventually("it starts", || still_starts().then_some(()));
+    describe(root.path(), "one", &["says=well"], "deny = [\"say\"]");
+    is_denied(&server, "one__say");
+    assert!(still_starts(), "that one is still waited for");
+    assert_eq!(says(&server, "one__slow"), "well", "the others are offered as before");
+    assert_eq!(plugin(&server, "one")["since"], since, "it lives on");
+    // What is taken back before the plugin was started anew is as it was.
+    describe(root.path(), "one", &["says=well"], "");
+    eventually("it is offered again", || (call(&server, "one__say").status == 200).then_some(()));
+    assert!(still_starts());
+}
+
+#[test]
+fn what_is_denied_is_offered_no_more_though_the_plugin_itself_is_slow_to_begin_anew_or_never_does() {
+    let root = tempfile::tempdir().expect("a folder");
+    describe(root.path(), "one", &["says=well"], "");
+    let server = start(&root);
+    is_ready(&server, "one");
+    describe(root.path(), "one", &["waits=1"], "deny = [\"say\"]\nstart_timeout_seconds = 600");
+    is_denied(&server, "one__say");
+    assert_eq!(says(&server, "one__slow"), "well", "what ran before goes on");
+}

@@ -215,6 +215,22 @@ const FAULTS: &[(&str, &str, Plant)] = &[
         said(folder, &["db", "migrate", "down", "--yes", "--no-backup"]);
         none()
     }),
+    ("database.putback", "db migrate up", |folder| {
+        let path = folder.join("data/waygate.db");
+        fs::rename(&path, path.with_extension("db.putback")).unwrap();
+        none()
+    }),
+    ("database.putback", "db migrate up", |folder| {
+        let path = folder.join("data/waygate.db");
+        fs::copy(&path, path.with_extension("db.putback")).unwrap();
+        chmod(&path.with_extension("db.putback"), 0o600);
+        none()
+    }),
+    ("database.putback", "backup restore latest", |folder| {
+        let path = folder.join("data/waygate.db");
+        fs::rename(&path, path.with_extension("db.putback-part")).unwrap();
+        none()
+    }),
     ("clock.behind", "timedatectl", |folder| {
         sql(
             folder,

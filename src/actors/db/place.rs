@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::writer::{Link, Writer};
 use super::{Act, ITSELF};
 use crate::storage::acts::DB_MOVED;
-use crate::storage::{Mended, StorageError};
+use crate::storage::{DbConnection, Mended, StorageError, Untold, history};
 use crate::telemetry::metrics::METRICS;
 
 /// Who moves files may not have come to the end of it yet.
@@ -45,6 +45,10 @@ impl Writer {
         let Link { connection, astray, .. } = link;
         let astray =
             astray.get_or_insert(Astray { since: now, next: now + SETTLE, is_tried: false, told: None });
+        // What waits is safe in a file that stands where it stood, and there is no more time to wait for the link to it.
+        if astray.is_tried && self.shared.is_closing() && self.is_safe_unlinked(connection.is_some()) {
+            return Ok(());
+        }
         let is_due = now >= astray.next && (!self.storage.is_in_use() || now >= astray.since + WORK_ENDS);
         // Who stops does not wait for the first attempt, but no more than others between two.
         if !is_due && (astray.is_tried || !self.shared.is_closing()) {
@@ -64,6 +68,56 @@ impl Writer {
         // The connection to the file before is closed here.
         *link = Link::default();
         self.tell_mended(&mended);
+        Ok(())
+    }
+
+    fn is_safe_unlinked(&self, is_open: bool) -> bool {
+        is_open && self.storage.stands_unlinked()
+    }
+
+    /// Whether what was written is where the next start finds it, or can be led to.
+    pub(super) fn is_settled(&self, link: &Link) -> bool {
+        self.storage.look().is_ok() || self.is_safe_unlinked(link.connection.is_some())
+    }
+
+    /// After a panic: the transaction was cut in the middle, and closing its connection rolls it back. Where the file is not at its path,
+    /// that connection may be the last hold on all that is in it, and is kept.
+    pub(super) fn after_cut(&self, link: &mut Link) {
+        let is_kept =
+            self.storage.look().is_err() && link.connection.as_mut().is_some_and(DbConnection::roll_back);
+        if !is_kept {
+            *link = Link::default();
+        }
+    }
+
+    /// Notes for the next start what no row will tell of: records that were `lost`, and those up to `seq` that are not where the
+    /// database should be.
+    pub(super) fn leave_word(&self, lost: u64, seq: i64) {
+        if lost == 0 && seq == 0 {
+            return;
+        }
+        let untold = Untold { instance: self.instance.clone(), seq, lost };
+        if let Err(error) = self.storage.leave_untold(&untold) {
+            log::error!("the next start will not know that history rows are missing: {error}");
+        }
+    }
+
+    /// What servers before could not write is told by a gap row, but for what has come back since.
+    pub(super) fn hear_untold(&self, connection: &mut DbConnection) -> Result<(), StorageError> {
+        for Untold { instance, seq, lost } in self.storage.take_untold() {
+            let there = match seq {
+                0 => None,
+                _ => self.tell(history::last_seq(connection, &instance.id, instance.started_at))?,
+            };
+            let away = u64::try_from(seq - there.unwrap_or_default()).unwrap_or_default();
+            if lost + away > 0 {
+                log::error!(
+                    "the server before could not write {lost} history rows, and {away} that it wrote are not in this database; a gap \
+                     row tells of them"
+                );
+                self.shared.lose(lost + away);
+            }
+        }
         Ok(())
     }
 

@@ -408,6 +408,12 @@ impl Shared {
         lock(&self.queue).closing.is_some_and(|until| until <= Instant::now())
     }
 
+    /// Records that no row tells of yet, not even a gap.
+    pub(super) fn untold(&self) -> u64 {
+        let queue = lock(&self.queue);
+        queue.missing + (queue.rows.len() + queue.late.len()) as u64
+    }
+
     pub(super) fn has_ended(&self) -> bool {
         lock(&self.queue).ended
     }

@@ -82,8 +82,7 @@ impl Writer {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(payload) => {
-                    // The transaction was cut in the middle: closing its connection rolls it back.
-                    link = Link::default();
+                    self.after_cut(&mut link);
                     self.after_panic(&message_of(payload.as_ref()));
                 }
             }
@@ -102,7 +101,7 @@ impl Writer {
         }
         if hand.is_empty() && !self.shared.gather(&mut hand, self.linger, instances::BEAT) {
             // The last words, and all before them, must not stay in a file that is nobody's any more.
-            if self.storage.look().is_ok() || self.shared.is_out_of_time() {
+            if self.is_settled(link) || self.shared.is_out_of_time() {
                 return false;
             }
         }
@@ -251,6 +250,7 @@ impl Writer {
                 let mut connection = self.storage.connect()?;
                 self.tell(connection.set_durability(self.durability))?;
                 self.tell(instances::register(&mut connection, &self.instance))?;
+                self.hear_untold(&mut connection)?;
                 link.beaten = Some(Instant::now());
                 connection
             }
@@ -365,6 +365,7 @@ impl Writer {
         if link.connection.is_none() {
             hand.head = None;
         }
+        let (lost, mut away) = (self.shared.untold(), 0);
         if let Err(error) = self.storage.look() {
             // It may have a name elsewhere, and is ended there; here it is missing.
             log::error!("what this server recorded is not where the database should be: {error}");
@@ -373,8 +374,12 @@ impl Writer {
                 Some(Err(error)) => log::error!("it is lost: {error}"),
                 Some(Ok(None)) | None => {}
             }
-            self.shared.lose(hand.kept.map_or(0, |(seq, _)| u64::try_from(seq).unwrap_or_default()));
+            if !self.is_settled(&link) {
+                away = hand.kept.map_or(0, |(seq, _)| seq);
+                self.shared.lose(u64::try_from(away).unwrap_or_default());
+            }
         }
+        self.leave_word(lost, away);
         let finished = self.connect(&mut link).and_then(|connection| {
             let head = self.head(connection, &hand)?;
             if head.seq > 0 {
@@ -451,6 +456,38 @@ mod tests {
             history::list(&mut writer.storage.connect().unwrap(), &history::Filter::default()).unwrap();
         let kinds: Vec<&str> = page.calls.iter().map(|call| call.kind.as_str()).collect();
         assert_eq!(kinds, ["gap"]);
+    }
+
+    fn counter(writer: &Writer) -> i64 {
+        crate::storage::keys::counter(&mut writer.storage.connect().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_panic_in_a_transaction_of_a_file_that_is_gone_rolls_it_back_and_keeps_the_hold_on_all_before_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let writer = writer(folder.path());
+        let mut link = Link::default();
+        crate::storage::keys::raise(writer.connect(&mut link).unwrap(), 7).unwrap();
+        let connection = link.connection.as_mut().unwrap();
+        let cut = catch_unwind(AssertUnwindSafe(|| {
+            diesel::Connection::transaction(connection, |connection| -> QueryResult<()> {
+                crate::storage::keys::raise(connection, 99)?;
+                std::fs::remove_file(folder.path().join("waygate.db")).unwrap();
+                crate::actors::supervision::Crash.now();
+                Ok(())
+            })
+        }));
+        assert!(cut.is_err());
+        writer.after_cut(&mut link);
+        assert!(link.connection.is_some(), "nobody else has it");
+        let mended = writer.storage.mend(&mut link.connection, 0).unwrap();
+        assert_eq!(mended, crate::storage::Mended::Saved);
+        assert_eq!(counter(&writer), 7);
+        // Where the file is at its path, a connection is cheap, and a new one is sure.
+        let mut link = Link::default();
+        writer.connect(&mut link).unwrap();
+        writer.after_cut(&mut link);
+        assert!(link.connection.is_none());
     }
 
     #[test]

@@ -8,9 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{BUILTIN, Nursery};
-use crate::actors::ask::ask;
 use crate::actors::plugin::Member;
-use crate::actors::plugin::messages::Reseat;
 use crate::app::builder::Guest;
 use crate::catalog::{Seat, SeatLimits};
 use crate::config::plugin::{Curation, PluginFile, PluginKind, Tuning, path_of, read_file, render};
@@ -110,22 +108,7 @@ impl Builtins {
         let own = self.own.get(name).ok_or_else(missing)?;
         let mut seat = Seat::anew(&old.seat, own.curation_with(tuning), own.limits(nursery.limits, tuning));
         seat.definition = definition(name, tuning).into();
-        seat.show(false);
-        let seat = Arc::new(seat);
-        if let Err(error) = ask(&old.address, Reseat(Arc::clone(&seat)), within).await {
-            // It may yet hear of the new seat.
-            old.address.do_send(Reseat(Arc::clone(&old.seat)));
-            return Err(format!("it goes on as before, since nothing is heard of it: {error}"));
-        }
-        Ok(Arc::new(Member {
-            seat,
-            address: old.address.clone(),
-            part: Arc::clone(&old.part),
-            watchers: old.watchers.clone(),
-            kind: old.kind,
-            origin: tuning.map(|_| path_of(folder, name)),
-            exclusive: old.exclusive,
-        }))
+        nursery.reseat(&old, seat, tuning.map(|_| path_of(folder, name)), within).await
     }
 }
 

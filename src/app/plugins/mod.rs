@@ -20,7 +20,7 @@ use std::time::Duration;
 use super::StartError;
 use super::builder::Guest;
 use crate::actors::ask::ask;
-use crate::actors::plugin::messages::Publish;
+use crate::actors::plugin::messages::{Publish, Reseat};
 use crate::actors::plugin::{self, Member, PluginActor, Roll};
 use crate::actors::session::Streams;
 use crate::actors::supervision::Roster;
@@ -115,6 +115,32 @@ impl Nursery {
             own: *own,
             ..self.limits
         }
+    }
+
+    /// Has the plugin of a member sit on another seat, which is not shown yet; its life goes on.
+    pub(super) async fn reseat(
+        &self,
+        old: &Member,
+        seat: Seat,
+        origin: Option<PathBuf>,
+        within: Duration,
+    ) -> Result<Arc<Member>, String> {
+        seat.show(false);
+        let seat = Arc::new(seat);
+        if let Err(error) = ask(&old.address, Reseat(Arc::clone(&seat)), within).await {
+            // It may yet hear of the new seat.
+            old.address.do_send(Reseat(Arc::clone(&old.seat)));
+            return Err(format!("it goes on as before, since nothing is heard of it: {error}"));
+        }
+        Ok(Arc::new(Member {
+            seat,
+            address: old.address.clone(),
+            part: Arc::clone(&old.part),
+            watchers: old.watchers.clone(),
+            kind: old.kind,
+            origin,
+            exclusive: old.exclusive,
+        }))
     }
 
     /// Gives a plugin its seat and its actor; it does not live yet.

@@ -1,7 +1,10 @@
 //! Carries out reloads, one at a time: what files describe now is built beside what runs, waited for, and swapped in whole;
-//! what is said of built-in plugins holds before that is waited for.
+//! what is said of built-in plugins, and what is denied of others, holds before that is waited for.
 //!
 //! A bad file, or a plugin that does not become ready, costs nothing that runs. Must not know who asked.
+
+mod deny;
+mod wait;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
@@ -10,7 +13,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
-use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot};
 
 use super::builtins::{Builtins, OF_ANOTHER_KIND};
@@ -22,17 +24,16 @@ use crate::actors::plugin::Member;
 use crate::actors::plugin::messages::{Publish, Reseat};
 use crate::actors::plugin::reload::{Asked, Failed, Reloaded};
 use crate::actors::supervision::message_of;
-use crate::catalog::{Arrangement, PluginState, Seat};
+use crate::catalog::{Arrangement, PluginState};
 use crate::config::Faults;
 use crate::config::plugin::{
     BundleFile, Folder, McpServer, PluginFile, PluginKind, Tuning, path_of, read_folder, render,
 };
 use crate::plugins::upstream::credentials::{self, Fingerprint};
+use wait::failed_since;
 
 /// How long an actor may take to begin a life, which it does not wait for.
 const BEGIN_WITHIN: Duration = Duration::from_secs(5);
-/// A plugin is given so much beyond its own start deadline before it counts as failed.
-const START_GRACE: Duration = Duration::from_secs(1);
 /// How long the folder may take to be read.
 const READ_WITHIN: Duration = Duration::from_secs(30);
 
@@ -49,6 +50,10 @@ pub(in crate::app) struct Reloader {
     /// Bundles of the program itself, which no file takes away.
     own_bundles: Vec<(String, BundleFile)>,
     teller: Teller,
+    /// Who asked while a reload waited, which read for them only what is denied.
+    waiting: Vec<Asked>,
+    /// Built-in plugins that changed meanwhile, for the next reload to tell of.
+    early: Vec<String>,
 }
 
 /// What the folder wants, held against what runs.
@@ -98,22 +103,27 @@ impl Reloader {
         teller: Teller,
     ) -> Self {
         let (servers, bundles) = (BTreeMap::new(), BTreeMap::new());
-        Self { nursery, builtins, maker, folder, servers, bundles, own_bundles, teller }
+        let (waiting, early) = (Vec::new(), Vec::new());
+        Self { nursery, builtins, maker, folder, servers, bundles, own_bundles, teller, waiting, early }
     }
 
     /// Starts all that the folder describes, lets go of `starts`, and then answers `asks` until nobody can ask any more.
     pub(in crate::app) async fn run(mut self, starts: oneshot::Sender<()>, mut asks: mpsc::Receiver<Asked>) {
-        match self.reload_at_any_rate(true).await {
+        match self.reload_at_any_rate(true, &mut asks).await {
             Ok(first) => self.teller.started(&first),
             Err(why) => log::error!("no plugin was started: {why}"),
         }
         drop(starts);
-        while let Some(first) = asks.recv().await {
-            let mut askers = vec![first];
+        loop {
+            let mut askers = std::mem::take(&mut self.waiting);
+            if askers.is_empty() {
+                let Some(first) = asks.recv().await else { return };
+                askers.push(first);
+            }
             while let Ok(further) = asks.try_recv() {
                 askers.push(further);
             }
-            let outcome = self.reload_at_any_rate(false).await;
+            let outcome = self.reload_at_any_rate(false, &mut asks).await;
             self.teller.reloaded(&askers, &outcome);
             for asker in askers {
                 // Whoever went away does not care.
@@ -123,15 +133,18 @@ impl Reloader {
     }
 
     /// Reloads, and comes back even from a panic: there is only this one who reloads.
-    async fn reload_at_any_rate(&mut self, at_start: bool) -> Result<Reloaded, String> {
-        let reloaded = AssertUnwindSafe(self.reload(at_start)).catch_unwind().await;
+    async fn reload_at_any_rate(
+        &mut self,
+        at_start: bool,
+        asks: &mut mpsc::Receiver<Asked>,
+    ) -> Result<Reloaded, String> {
+        let reloaded = AssertUnwindSafe(self.reload(at_start, asks)).catch_unwind().await;
         reloaded
             .unwrap_or_else(|payload| Err(format!("the reload panicked: {}", message_of(payload.as_ref()))))
     }
 
-    /// Reads the folder and makes what runs what it describes. At the start nothing is waited for.
-    async fn reload(&mut self, at_start: bool) -> Result<Reloaded, String> {
-        let began = Instant::now();
+    /// What the files say now, and what the credentials in them come to.
+    async fn read(&self) -> Result<(Folder, BTreeMap<String, Fingerprint>), String> {
         let folder = self.folder.clone();
         let reading = tokio::task::spawn_blocking(move || {
             let found = read_folder(&folder)?;
@@ -145,16 +158,23 @@ impl Reloader {
                 self.folder.display()
             )
         })?;
-        let (found, fingerprints) =
-            found.map_err(|error| format!("the folder could not be read: {error}"))??;
+        found.map_err(|error| format!("the folder could not be read: {error}"))?
+    }
+
+    /// Reads the folder and makes what runs what it describes. At the start nothing is waited for.
+    async fn reload(&mut self, at_start: bool, asks: &mut mpsc::Receiver<Asked>) -> Result<Reloaded, String> {
+        let began = Instant::now();
+        let (found, fingerprints) = self.read().await?;
         for note in &found.notes {
             log::warn!("{note}");
         }
-        let mut plan = self.plan(found, &fingerprints);
         // Before anything is waited for: what is denied now must not be offered until a slow server is ready.
+        self.deny(&found).await;
+        let mut plan = self.plan(found, &fingerprints);
         self.tune(&mut plan).await;
+        self.tell_early(&mut plan.report);
         let candidates = self.make(&mut plan, at_start).await;
-        let ready = if at_start { Vec::new() } else { join_all(candidates.iter().map(is_ready)).await };
+        let ready = if at_start { Vec::new() } else { self.wait_for(&candidates, asks).await };
         let mut put = Vec::new();
         for (candidate, trouble) in
             candidates.into_iter().zip(ready.into_iter().chain(std::iter::repeat(None)))
@@ -446,20 +466,4 @@ fn fingerprints(found: &Folder) -> BTreeMap<String, Fingerprint> {
         _ => None,
     };
     found.files.iter().filter_map(of).collect()
-}
-
-fn failed_since(seat: &Seat) -> String {
-    seat.why().unwrap_or_else(|| format!("it was ready, and is {} again", seat.state_name()))
-}
-
-/// Waits until a new plugin is ready; else says why it is not.
-async fn is_ready(candidate: &Candidate) -> Option<String> {
-    let seat = &candidate.member.seat;
-    let limit = candidate.made.server.start_timeout + START_GRACE;
-    match tokio::time::timeout(limit, seat.settled()).await {
-        Ok(settled) => settled.err(),
-        Err(_) => {
-            Some(seat.why().unwrap_or_else(|| format!("nothing was heard of it for {} s", limit.as_secs())))
-        }
-    }
 }

@@ -33,12 +33,18 @@ pub(super) fn alone_in(folder: &Path) -> Result<Option<File>, StorageError> {
 
 /// Whether another process has a connection to that file, as far as the kernel tells: each has a lock on it.
 pub(super) fn is_open_elsewhere(id: FileId) -> bool {
-    let own = i32::try_from(std::process::id()).ok();
-    let is_theirs = |lock: &procfs::Lock| {
-        lock.lock_type != procfs::LockType::FLock && lock.inode == id.1 && lock.pid != own
-    };
     // In doubt, it is theirs.
-    procfs::locks().map_or(true, |locks| locks.iter().any(is_theirs))
+    procfs::locks().map_or(true, |locks| is_anothers(&locks, id.1, std::process::id()))
+}
+
+/// Whether one of these locks is another process's on the file of that inode. The numbers of devices here are not those of `stat` on
+/// every file system; where this process has a lock on the file, too, that one tells which device it is, and else any may be.
+fn is_anothers(locks: &[procfs::Lock], inode: u64, own: u32) -> bool {
+    let own = i32::try_from(own).ok();
+    let is_of_it = |lock: &&procfs::Lock| lock.lock_type != procfs::LockType::FLock && lock.inode == inode;
+    let (ours, theirs): (Vec<_>, Vec<_>) = locks.iter().filter(is_of_it).partition(|lock| lock.pid == own);
+    let device = |lock: &procfs::Lock| (lock.devmaj, lock.devmin);
+    theirs.iter().any(|lock| ours.is_empty() || ours.iter().any(|own| device(own) == device(lock)))
 }
 
 /// Gives a file its name if nobody has it yet.
@@ -144,4 +150,27 @@ pub(super) fn remove_with_beside(path: &Path) -> Result<(), StorageError> {
 
 pub(super) fn sync(path: &Path) -> Result<(), StorageError> {
     File::open(path).and_then(|file| file.sync_all()).map_err(|error| StorageError::of_folder(path, &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the kernel tells of locks: the process, the device and the inode of each.
+    fn locks(all: &[(u32, &str, u64)]) -> Vec<procfs::Lock> {
+        let lines = all.iter().enumerate().map(|(number, (pid, device, inode))| {
+            format!("{number}: POSIX  ADVISORY  READ {pid} {device}:{inode} 1073741826 1073742335\n")
+        });
+        let text: String = lines.collect();
+        <procfs::Locks as procfs::FromBufRead>::from_buf_read(text.as_bytes()).unwrap().0
+    }
+
+    #[test]
+    fn a_lock_of_another_process_is_on_this_file_unless_it_is_on_another_device_for_sure() {
+        let is_anothers = |all: &[(u32, &str, u64)]| is_anothers(&locks(all), 7, 1);
+        assert!(!is_anothers(&[(1, "fd:00", 7), (2, "fd:00", 8)]));
+        assert!(is_anothers(&[(1, "fd:00", 7), (2, "fd:00", 7)]));
+        assert!(!is_anothers(&[(1, "fd:00", 7), (2, "fd:01", 7)]), "the same number on another device");
+        assert!(is_anothers(&[(2, "fd:01", 7)]), "which device it is cannot be told");
+    }
 }

@@ -6,6 +6,8 @@
 
 mod file;
 mod judge;
+mod left;
+mod untold;
 
 use std::fs;
 use std::io;
@@ -18,13 +20,20 @@ use diesel::{RunQueryDsl as _, sql_types};
 use super::connection::Connector;
 use super::{DbConnection, Storage, StorageError, keys, pool_of};
 use file::{
-    BESIDE, FileId, alone_in, id_of, is_open_elsewhere, is_there, keep_bytes, name_of_kept, open_here,
-    put_where_none_is, real, remove_with_beside, sync, with_end,
+    BESIDE, FileId, alone_in, id_of, is_file, is_open_elsewhere, is_there, keep_bytes, name_of_kept,
+    open_here, put_where_none_is, real, remove_with_beside, sync, with_end,
 };
 use judge::{doubt, judge, make_anew, make_whole};
 
-/// What is being made ends so.
-const PART: &str = ".putback";
+pub use left::Left;
+pub(super) use left::{left_at, settle_left};
+pub use untold::Untold;
+
+/// What is being made ends so …
+const PART: &str = ".putback-part";
+/// … and so what is whole: nothing but its name is missing then, whatever becomes of this process.
+const WHOLE: &str = ".putback";
+
 /// The file of a database.
 #[derive(Debug)]
 pub(super) struct Site {
@@ -163,6 +172,15 @@ impl Storage {
         }
     }
 
+    /// Whether the file that is open stands where it always stood, and only the link at the path does not lead there any more. It is
+    /// whole there, for everybody.
+    pub fn stands_unlinked(&self) -> bool {
+        self.inner.site.as_ref().is_some_and(|site| {
+            let known = site.known();
+            known.file != site.path && is_file(&known.file, known.id) && !is_file(&site.path, known.id)
+        })
+    }
+
     /// Whether somebody is at work on a connection of the pool.
     pub fn is_in_use(&self) -> bool {
         let state = self.pool_state();
@@ -263,10 +281,11 @@ impl Storage {
                 ));
             }
         }
-        let part = with_end(&file, PART);
+        let (part, whole) = (with_end(&file, PART), with_end(&file, WHOLE));
         let put = self.make_part(&part, &mut before, seen).and_then(|mended| {
             sync(&part)?;
-            let id = id_of(&part)?;
+            fs::rename(&part, &whole).map_err(|error| StorageError::of_folder(&whole, &error))?;
+            let id = id_of(&whole)?;
             if before.is_named() {
                 self.let_go(site, &mut before, None)?;
             }
@@ -274,7 +293,7 @@ impl Storage {
                 return Err(self.replaced());
             }
             self.clear_beside(&file, true)?;
-            if !put_where_none_is(&part, &file)? {
+            if !put_where_none_is(&whole, &file)? {
                 return Err(self.replaced());
             }
             self.renew_pool();
@@ -286,7 +305,8 @@ impl Storage {
             Ok(mended)
         });
         if put.is_err() {
-            drop(remove_with_beside(&part));
+            // It is a copy of what is still open.
+            drop((remove_with_beside(&part), remove_with_beside(&whole)));
         }
         put
     }

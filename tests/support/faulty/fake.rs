@@ -29,6 +29,7 @@ impl Maker for Fakes {
         Ok(Arc::new(Fake {
             fails: number("fails"),
             panics: number("panics"),
+            waits: number("waits") > 0,
             says: says.to_owned(),
             lives: AtomicU32::new(0),
             dies: Mutex::default(),
@@ -43,6 +44,8 @@ struct Fake {
     fails: u32,
     /// So many lives panic.
     panics: u32,
+    /// Whether it never becomes ready.
+    waits: bool,
     says: String,
     lives: AtomicU32,
     dies: Mutex<CancellationToken>,
@@ -94,6 +97,10 @@ impl Plugin for Fake {
             assert!(life >= self.panics, "told to panic");
             if life < self.panics + self.fails {
                 return Err(LifeError::Failed("told to fail".to_owned()));
+            }
+            if self.waits {
+                pulse.stop().cancelled().await;
+                return Ok(());
             }
             let dies = CancellationToken::new();
             *self.dies.lock().unwrap_or_else(PoisonError::into_inner) = dies.clone();

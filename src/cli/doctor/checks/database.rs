@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::backup::Places;
 use crate::cli::doctor::finding::{Finding, quoted};
 use crate::cli::doctor::patient::Patient;
-use crate::storage::{Storage, StorageError, migrations, upkeep};
+use crate::storage::{self, DataFolder, Left, Storage, StorageError, migrations, upkeep};
 
 /// What the database says tells what to do; this tells when it is done.
 const NEXT: &str = "do what it says; `waygate-mcp db check` ends with 0 when that was enough";
@@ -18,6 +18,9 @@ pub fn look(patient: &Patient) -> Vec<Finding> {
     let file = patient.config().and_then(|config| Places::of(config).database_file().ok().flatten());
     if let Some(moved) = file.as_deref().and_then(|file| moved(patient, file)) {
         return vec![moved];
+    }
+    if let Some(left) = left(patient) {
+        return vec![left];
     }
     let found = match patient.storage() {
         // None is made before the first start.
@@ -57,6 +60,42 @@ fn moved(patient: &Patient, file: &Path) -> Option<Finding> {
         }
         _ => None,
     }
+}
+
+/// What a server left that was killed while it put the database back; of one that runs it is work in hand.
+fn left(patient: &Patient) -> Option<Finding> {
+    let places = Places::of(patient.config()?);
+    if patient.is_running() || DataFolder::is_owned(&places.data_folder) {
+        return None;
+    }
+    let finishes = "waygate-mcp db migrate up";
+    Some(match storage::left(&patient.config()?.database, &places.data_folder.join("waygate.db"))? {
+        Left::Whole(whole) => {
+            let what = format!(
+                "{} is the whole database, and nothing stands at its path: a server was killed while it put it back",
+                whole.display()
+            );
+            let why = "only a start of the server, or this command, puts it in its place";
+            Finding::error("database.putback", what, why, finishes)
+        }
+        Left::Half(part) => {
+            let what = format!(
+                "{} is a part of the database, and nothing stands at its path: a server was killed while it put it back",
+                part.display()
+            );
+            let why =
+                "no server starts: an empty database would hide that history, keys and sessions are missing";
+            Finding::error("database.putback", what, why, "waygate-mcp backup restore latest --yes")
+        }
+        Left::Beside(whole) => {
+            let what = format!(
+                "{} is a database that a server was killed over while it put it back, and another one stands in its place",
+                whole.display()
+            );
+            let why = "what is only in there is not seen; this command, or a start of the server, keeps it as .lost-…";
+            Finding::warning("database.putback", what, why, finishes)
+        }
+    })
 }
 
 /// Whether a process has that file open; none where it may not be looked at.
