@@ -329,7 +329,7 @@ fn a_key_that_can_be_guessed_is_warned_of_where_other_machines_reach_it() {
         let machine = Machine::new().flag("--host", host).variable("WAYGATE_API_KEY", key);
         weak_key(&machine.load().config)
     };
-    for key in ["short", "changeme-changeme-changeme-changeme-"] {
+    for key in ["guess-me", "changeme-changeme-changeme-changeme-"] {
         assert!(
             weak("0.0.0.0", key).is_some_and(|why| why.contains("0.0.0.0") && !why.contains(key)),
             "{key}"

@@ -68,6 +68,9 @@ fn what_makes_no_sense_is_refused_with_what_would() {
         (json!({"name": "a", "limits": {"burst": 1}}), "set one"),
         (json!({}), "name"),
         (json!([1]), "not what is taken"),
+        (json!(["n"]), "expected a JSON object"),
+        (json!(["n", null, null, ["admin"]]), "expected a JSON object"),
+        (json!({"name": "n", "limits": [60, 2, 1]}), "expected a JSON object"),
     ] {
         let reply = admin(&server, OWN, "POST /admin/api/keys", Some(body));
         assert!(reply.status == 400 && reply.text().contains(says), "{says}: {}", reply.text());

@@ -66,7 +66,9 @@ pub fn is_marked(text: &str) -> bool {
 pub fn is_within(text: &[u8]) -> bool {
     text.windows(MARK.len() + ID_LETTERS + 1).any(|part| {
         let after = part.strip_prefix(MARK.as_bytes()).and_then(<[u8]>::split_last);
-        after.is_some_and(|(end, id)| *end == b'_' && id.iter().all(|letter| LETTERS.contains(letter)))
+        after.is_some_and(|(end, id)| {
+            *end == b'_' && id.iter().all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit())
+        })
     })
 }
 

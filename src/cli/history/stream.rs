@@ -140,7 +140,7 @@ impl Courier<'_> {
                     pause = (pause * 2).min(PAUSE_MAX);
                     if once && (tries >= TRIES_ONCE || failing_since.elapsed() + wait > PATIENCE) {
                         output::say(&format!(
-                            "waygate-mcp: given up after {tries} tries: {why}; mend it and run this again, which goes on where it was"
+                            "waygate-mcp: given up after {tries} of {TRIES_ONCE} tries: {why}; mend it and run this again, which goes on where it was"
                         ));
                         return Ok(exit.into());
                     }
