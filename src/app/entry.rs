@@ -29,6 +29,8 @@ pub(super) struct Entered {
     pub(super) word: Option<Word>,
     /// Whether others listen at the address when this server does not.
     pub(super) is_shared: bool,
+    /// Whether the server that it was had from asks for keys.
+    pub(super) was_guarded: bool,
 }
 
 /// Gets it.
@@ -45,11 +47,11 @@ pub(super) async fn enter(config: &Config, entry: Entry) -> Result<Entered, Star
         }
         Entry::Fresh | Entry::Given(_) => None,
     };
-    if let Some(Handed { listener, folder, word }) = handed {
+    if let Some(Handed { listener, folder, asks_for_keys: was_guarded, word }) = handed {
         // One that shall listen elsewhere from now on does so; the old one ends all the same.
         let is_the_same = listener::is_at(&listener, &server.host, server.port);
         let listener = if is_the_same { listener } else { listener::bind(&server.host, server.port)? };
-        return Ok(Entered { listener, folder, word: Some(word), is_shared: false });
+        return Ok(Entered { listener, folder, word: Some(word), is_shared: false, was_guarded });
     }
     let (listener, is_shared) = match entry {
         Entry::Given(listener) => (listener::adopt(listener)?, true),
@@ -60,5 +62,5 @@ pub(super) async fn enter(config: &Config, entry: Entry) -> Result<Entered, Star
     if let Some(recovered) = restore::recover(&Places::of(config), &folder)? {
         log::warn!("{}", recovered.sentence());
     }
-    Ok(Entered { listener, folder, word: None, is_shared })
+    Ok(Entered { listener, folder, word: None, is_shared, was_guarded: false })
 }

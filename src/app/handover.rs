@@ -2,8 +2,9 @@
 //! runs, and says when it serves; from then on the other one serves only who is connected, each once more.
 //!
 //! The kernel's queue of connections is the same for both, so that nobody is refused in between. What is said on the
-//! socket: the old one `waygate-handover 1` with the two files; the new one a single byte once it serves. Whoever falls
-//! silent before that is not waited for, and all stays as it was. Must not know how either serves.
+//! socket: the old one `waygate-handover 1` with the two files, and `k` where it asks for keys or `o` where it does not, which
+//! servers of older versions neither say nor read; the new one a single byte once it serves. Whoever falls silent before
+//! that is not waited for, and all stays as it was. Must not know how either serves.
 
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut, Write as _};
@@ -27,6 +28,10 @@ use crate::storage::{DataFolder, Owned, StorageError};
 
 /// Comes with the files.
 const GREETING: &[u8] = b"waygate-handover 1";
+/// Behind it, from one that asks for keys.
+const ASKS_FOR_KEYS: u8 = b'k';
+/// Behind it, from one that lets everybody in.
+const IS_OPEN: u8 = b'o';
 /// Said by the one that takes over.
 const SERVING: &[u8] = b"s";
 /// The listening socket and the lock.
@@ -44,6 +49,8 @@ pub struct Handed {
     pub listener: TcpListener,
     /// The data folder, which is both servers' until the old one has ended.
     pub folder: Owned,
+    /// Whether the old one asks for keys; one of an older version does not say so.
+    pub asks_for_keys: bool,
     /// Where the old one waits for the word.
     pub word: Word,
 }
@@ -77,15 +84,15 @@ pub fn take(folder: &Path) -> Result<Option<Handed>, StorageError> {
         Err(_) if !DataFolder::is_owned(folder) => return Ok(None),
         Err(error) => return Err(refused(error)),
     };
-    let (listener, lock) = receive(&stream).map_err(refused)?;
-    let folder = DataFolder::inherit(folder, File::from(lock))?;
-    Ok(Some(Handed { listener: TcpListener::from(listener), folder, word: Word(stream) }))
+    let (listener, lock, asks_for_keys) = receive(&stream).map_err(refused)?;
+    let (listener, folder) = (TcpListener::from(listener), DataFolder::inherit(folder, File::from(lock))?);
+    Ok(Some(Handed { listener, folder, asks_for_keys, word: Word(stream) }))
 }
 
-fn receive(stream: &UnixStream) -> io::Result<(OwnedFd, OwnedFd)> {
+fn receive(stream: &UnixStream) -> io::Result<(OwnedFd, OwnedFd, bool)> {
     stream.set_nonblocking(false)?;
     stream.set_read_timeout(Some(HANDED_WITHIN))?;
-    let mut text = [0; GREETING.len()];
+    let mut text = [0; GREETING.len() + 1];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FILES))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let said = recvmsg(stream, &mut [IoSliceMut::new(&mut text)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
@@ -96,11 +103,13 @@ fn receive(stream: &UnixStream) -> io::Result<(OwnedFd, OwnedFd)> {
         }
     }
     let strange = || io::Error::new(io::ErrorKind::InvalidData, "it says something else");
-    if said.bytes != GREETING.len() || text != *GREETING {
-        return Err(strange());
-    }
+    let asks_for_keys = match text.get(..said.bytes).and_then(|text| text.strip_prefix(GREETING)) {
+        Some([ASKS_FOR_KEYS]) => true,
+        Some([] | [IS_OPEN]) => false,
+        _ => return Err(strange()),
+    };
     let [listener, lock]: [OwnedFd; FILES] = files.try_into().map_err(|_| strange())?;
-    Ok((listener, lock))
+    Ok((listener, lock, asks_for_keys))
 }
 
 /// Stands ready to hand over for as long as it is kept.
@@ -110,11 +119,16 @@ pub struct Offer {
 }
 
 impl Offer {
-    /// Offers `listener` and the lock of `folder` to whoever starts on that folder next.
+    /// Offers `listener` and the lock of `folder` to whoever starts on that folder next, and says whether keys are asked for
+    /// at that moment.
     ///
     /// # Errors
     /// When there can be no socket there.
-    pub fn make(listener: &TcpListener, folder: &Owned) -> Result<Self, StorageError> {
+    pub fn make(
+        listener: &TcpListener,
+        folder: &Owned,
+        asks_for_keys: impl Fn() -> bool + 'static,
+    ) -> Result<Self, StorageError> {
         let unusable = |error: io::Error| StorageError::Folder {
             path: folder.path().to_owned(),
             cause: error.to_string(),
@@ -125,7 +139,7 @@ impl Offer {
         let entrance = tokio::net::UnixListener::from_std(entrance).map_err(unusable)?;
         actix_rt::spawn(async move {
             tokio::select! {
-                () = attend(&entrance, &given) => drop(says.send(true)),
+                () = attend(&entrance, &given, asks_for_keys) => drop(says.send(true)),
                 () = says.closed() => {}
             }
         });
@@ -149,10 +163,14 @@ impl Offer {
 }
 
 /// Hands over to one after the other until one says that it serves.
-async fn attend(entrance: &tokio::net::UnixListener, given: &(TcpListener, File)) {
+async fn attend(
+    entrance: &tokio::net::UnixListener,
+    given: &(TcpListener, File),
+    asks_for_keys: impl Fn() -> bool,
+) {
     loop {
         match entrance.accept().await {
-            Ok((caller, _)) => match hand(caller, given).await {
+            Ok((caller, _)) => match hand(caller, given, asks_for_keys()).await {
                 Ok(()) => return,
                 Err(error) => log::warn!("another server wanted to take over and did not: {error}"),
             },
@@ -164,7 +182,11 @@ async fn attend(entrance: &tokio::net::UnixListener, given: &(TcpListener, File)
     }
 }
 
-async fn hand(mut caller: tokio::net::UnixStream, (listener, lock): &(TcpListener, File)) -> io::Result<()> {
+async fn hand(
+    mut caller: tokio::net::UnixStream,
+    (listener, lock): &(TcpListener, File),
+    asks_for_keys: bool,
+) -> io::Result<()> {
     let user = caller.peer_cred()?.uid();
     if user != rustix::process::geteuid().as_raw() && user != 0 {
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("user {user} is not this one")));
@@ -174,7 +196,9 @@ async fn hand(mut caller: tokio::net::UnixStream, (listener, lock): &(TcpListene
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FILES))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     control.push(SendAncillaryMessage::ScmRights(&files));
-    sendmsg(&caller, &[IoSlice::new(GREETING)], &mut control, SendFlags::empty())?;
+    let standing = [if asks_for_keys { ASKS_FOR_KEYS } else { IS_OPEN }];
+    let said = [IoSlice::new(GREETING), IoSlice::new(&standing)];
+    sendmsg(&caller, &said, &mut control, SendFlags::empty())?;
     let mut word = [0; SERVING.len()];
     tokio::time::timeout(SERVING_WITHIN, caller.read_exact(&mut word)).await??;
     if word == *SERVING {
@@ -186,6 +210,9 @@ async fn hand(mut caller: tokio::net::UnixStream, (listener, lock): &(TcpListene
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+    use std::rc::Rc;
+
     use super::*;
 
     #[actix_rt::test]
@@ -195,16 +222,20 @@ mod tests {
         let folder = DataFolder::own(place.path()).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let offer = Offer::make(&listener, &folder).unwrap();
+        // As at a server whose first key is made in between.
+        let asks = Rc::new(Cell::new(false));
+        let asking = Rc::clone(&asks);
+        let offer = Offer::make(&listener, &folder, move || asking.get()).unwrap();
         let path = place.path().to_owned();
         let first = actix_web::web::block({
             let path = path.clone();
             move || take(&path)
         });
         // It gives up before it serves: everything stays as it was.
-        drop(first.await.unwrap().unwrap().unwrap());
+        assert!(!first.await.unwrap().unwrap().unwrap().asks_for_keys);
+        asks.set(true);
         let handed = actix_web::web::block(move || take(&path)).await.unwrap().unwrap().unwrap();
-        assert!(!offer.is_taken());
+        assert!(!offer.is_taken() && handed.asks_for_keys);
         assert_eq!(handed.listener.local_addr().unwrap(), address);
         handed.word.serving().unwrap();
         offer.taken().await;
@@ -213,6 +244,18 @@ mod tests {
         assert!(matches!(DataFolder::own(place.path()), Err(StorageError::Taken { .. })));
         drop(handed.folder);
         assert!(DataFolder::own(place.path()).is_ok());
+    }
+
+    #[test]
+    fn a_server_of_an_older_version_hands_over_without_a_word_on_keys() {
+        let (old, new) = UnixStream::pair().unwrap();
+        let (file, other) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+        let files = [file.as_fd(), other.as_fd()];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FILES))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        control.push(SendAncillaryMessage::ScmRights(&files));
+        sendmsg(&old, &[IoSlice::new(GREETING)], &mut control, SendFlags::empty()).unwrap();
+        assert!(!receive(&new).unwrap().2);
     }
 
     #[test]

@@ -96,11 +96,18 @@ impl KeyBook {
     }
 }
 
-/// Refuses to serve real users, or an address that other machines reach, without any key.
-pub(super) fn guarded(config: &Config, keys: &Keys) -> Result<(), StartError> {
+/// Refuses to serve real users, or an address that other machines reach, without any key; and anybody, where the server that
+/// hands over asks for keys.
+pub(super) fn guarded(config: &Config, keys: &Keys, was_guarded: bool) -> Result<(), StartError> {
     let server = &config.server;
+    if server.insecure_no_auth || !keys.ring().is_open() {
+        return Ok(());
+    }
+    if was_guarded {
+        return Err(StartError::Open(opens_what_was_guarded(config)));
+    }
     let alone = crate::config::is_loopback(&server.host) && server.env != Environment::Production;
-    if alone || server.insecure_no_auth || !keys.ring().is_open() {
+    if alone {
         return Ok(());
     }
     let why = if server.env == Environment::Production {
@@ -112,4 +119,18 @@ pub(super) fn guarded(config: &Config, keys: &Keys) -> Result<(), StartError> {
         "{why}, and there is no key to keep strangers out; set WAYGATE_API_KEY (openssl rand -hex 32 makes one), make a key by \
          `waygate-mcp keys create NAME --scope admin`, or, where something else guards it, give --insecure-no-auth"
     )))
+}
+
+/// Most often somebody restarts in another folder than the one in which the server was started.
+fn opens_what_was_guarded(config: &Config) -> String {
+    let file = match &config.env_file {
+        Some(path) if config.read_from.contains(path) => format!("it read {}", path.display()),
+        Some(path) => format!("there is no {} for it to read", path.display()),
+        None => "it read no .env".to_owned(),
+    };
+    format!(
+        "the server that runs asks for keys and this one has none, so it would let everybody in, and the other one goes on \
+         serving: {file}; start it in the folder whose .env has WAYGATE_API_KEY, make a key by `waygate-mcp keys create NAME`, or \
+         say by --insecure-no-auth that nobody is to be asked for one"
+    )
 }

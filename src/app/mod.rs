@@ -149,12 +149,12 @@ impl App {
         let began = Instant::now();
         // First of all: a server that runs has not been asked for anything yet.
         let certificate = read_certificate(config).await?;
-        let Entered { listener, folder, word, is_shared } = enter(config, entry).await?;
+        let Entered { listener, folder, word, is_shared, was_guarded } = enter(config, entry).await?;
         // Another server answers meanwhile, if one hands over.
         let tls = certificate.as_ref().map(|shown| shown.config());
         let doorstep = word.is_none().then_some(Doorstep { listener: &listener, is_kept: is_shared, tls });
         let (storage, keys) = open_storage(config, doorstep, storage::open).await?;
-        self::keys::guarded(config, &keys)?;
+        self::keys::guarded(config, &keys, was_guarded)?;
         let ground = Ground::Owned(folder);
         let is_relieving = word.is_some();
         let site = Site { ground, network: Some(listener), certificate, storage, keys, began, is_relieving };
@@ -227,7 +227,7 @@ impl App {
         let frame = frame(config, &house, address, socket.as_ref(), eras);
         owners::count_together(&frame);
         let connections = Arc::clone(&frame.connections);
-        let offer = offer(network.as_ref(), &ground);
+        let offer = offer(network.as_ref(), &ground, Arc::clone(&house.keys));
         let collecting = Collecting::begin(&config.telemetry, &instance.id).map_err(StartError::Part)?;
         // One client needs no more than one worker, and a second one beside a call that computes.
         let most = if network.is_some() { usize::MAX } else { 2 };
@@ -438,9 +438,9 @@ fn entrance(ground: &Ground) -> Result<Option<(UnixListener, Socket)>, StorageEr
 }
 
 /// A server of the network can be taken over. One that cannot, as on a file system without sockets, serves all the same.
-fn offer(network: Option<&TcpListener>, ground: &Ground) -> Option<Offer> {
+fn offer(network: Option<&TcpListener>, ground: &Ground, keys: Arc<Keys>) -> Option<Offer> {
     let (Some(listener), Ground::Owned(folder)) = (network, ground) else { return None };
-    let offer = Offer::make(listener, folder);
+    let offer = Offer::make(listener, folder, move || !keys.ring().is_open());
     offer.inspect_err(|error| log::warn!("no other server can take over from this one: {error}")).ok()
 }
 

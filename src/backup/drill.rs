@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use jiff::Timestamp;
+
 use super::files::{self, Passing};
 use super::manifest::FILE_MAX_BYTES;
 use super::places::keys_in;
@@ -31,7 +33,7 @@ pub struct Drilled {
 /// # Errors
 /// Whatever would stand in a restore's way; a ledger that does not hold.
 pub fn drill(places: &Places, passphrase: Option<&Secret>, told: Told<'_>) -> Result<Drilled, BackupError> {
-    let path = shelf::find(&places.backups, "latest")?;
+    let path = shelf::find(&places.backups, "latest", Timestamp::now())?;
     let folder = scratch(places, "drill")?;
     let into = Passing::new(folder.path().join("restored"));
     let request = Request { archive: &path, only: None, passphrase, foreign: true, revive_keys: true };

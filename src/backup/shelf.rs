@@ -19,6 +19,8 @@ const CHANCE_BYTES: usize = 3;
 const LOCK: &str = ".lock";
 /// How the names of scratch folders end.
 pub const SCRATCH_END: &str = ".scratch";
+/// A name that lies no further in the future is another machine's, whose clock is not quite this one's.
+const AHEAD_SECONDS_MAX: i64 = 600;
 /// One that is younger may still be in use.
 const SCRATCH_SETTLED: Duration = Duration::from_secs(86_400);
 
@@ -37,6 +39,11 @@ impl Listed {
     /// Its name.
     pub fn name(&self) -> String {
         super::places::name_of(&self.path)
+    }
+
+    /// Whether its name lies in the future: the clock was ahead when it was made, and when that was, nobody knows.
+    pub fn is_ahead(&self, now: Timestamp) -> bool {
+        self.made_at.as_second().saturating_sub(now.as_second()) > AHEAD_SECONDS_MAX
     }
 
     /// What it says of itself.
@@ -135,13 +142,21 @@ fn made_at(name: &str) -> Option<Timestamp> {
     at.to_zoned(TimeZone::UTC).ok().map(|at| at.timestamp())
 }
 
+/// The newest of those that [`list`] gave. One whose name lies in the future is none: it would stay the newest for as long,
+/// and hide that no other is made.
+pub fn newest(all: &[Listed], now: Timestamp) -> Option<&Listed> {
+    all.iter().rev().find(|listed| !listed.is_ahead(now))
+}
+
 /// The path that somebody means: `latest`, a name in the folder, or a path.
 ///
 /// # Errors
 /// When there is none.
-pub fn find(folder: &Path, said: &str) -> Result<PathBuf, BackupError> {
+pub fn find(folder: &Path, said: &str, now: Timestamp) -> Result<PathBuf, BackupError> {
     if said == "latest" {
-        let newest = list(folder)?.pop().map(|listed| listed.path);
+        let all = list(folder)?;
+        // Where all are of the future, as at a machine whose clock is behind, there is no better one.
+        let newest = newest(&all, now).or(all.last()).map(|listed| listed.path.clone());
         return newest.ok_or_else(|| BackupError::Empty(folder.to_owned()));
     }
     let named = folder.join(said);
@@ -150,28 +165,49 @@ pub fn find(folder: &Path, said: &str) -> Result<PathBuf, BackupError> {
     if path.exists() { Ok(path) } else { Err(BackupError::Missing(said.to_owned())) }
 }
 
-/// Removes backups that are older than so many days; the newest `keep_min` stay however old they are. Gives those removed.
+/// What came of removing old ones.
+#[derive(Debug, Default)]
+pub struct Pruned {
+    /// Those removed.
+    pub gone: Vec<Listed>,
+    /// Why each of them did not count that is newer than those that had to stay.
+    pub unusable: Vec<BackupError>,
+}
+
+/// Removes backups that are older than so many days; the newest `keep_min` stay however old they are. One that is not whole,
+/// or whose name lies in the future, is not counted among these; where none is left to be counted, all stay.
 ///
 /// # Errors
 /// When the folder is another's now, or one cannot be removed.
-pub fn prune(
-    held: &Held,
-    keep_days: u64,
-    keep_min: usize,
-    now: Timestamp,
-) -> Result<Vec<Listed>, BackupError> {
+pub fn prune(held: &Held, keep_days: u64, keep_min: usize, now: Timestamp) -> Result<Pruned, BackupError> {
     let mut all = list(held.folder())?;
-    all.truncate(all.len().saturating_sub(keep_min.max(1)));
+    let (mut kept, mut unusable) = (Vec::new(), Vec::new());
+    // From the newest on, and no further than need be: each look reads a little of a file.
+    for listed in all.iter().rev().filter(|listed| !listed.is_ahead(now)) {
+        if kept.len() >= keep_min.max(1) {
+            break;
+        }
+        match archive::look_through(&listed.path) {
+            Ok(()) => kept.push(listed.path.clone()),
+            Err(error) => unusable.push(error),
+        }
+    }
+    if kept.is_empty() {
+        return Ok(Pruned { gone: Vec::new(), unusable });
+    }
     let days = i64::try_from(keep_days).unwrap_or(i64::MAX);
     let seconds = days.saturating_mul(86_400);
-    all.retain(|listed| now.as_second().saturating_sub(listed.made_at.as_second()) > seconds);
+    all.retain(|listed| {
+        let age = now.as_second().saturating_sub(listed.made_at.as_second());
+        age > seconds && !kept.contains(&listed.path)
+    });
     for old in &all {
         files::remove(&old.path)?;
     }
     if !all.is_empty() {
         files::sync_folder(held.folder())?;
     }
-    Ok(all)
+    Ok(Pruned { gone: all, unusable })
 }
 
 #[cfg(test)]
@@ -184,6 +220,19 @@ mod tests {
 
     fn lay(folder: &Path, name: &str) {
         fs::write(folder.join(name), "x").unwrap();
+    }
+
+    /// Of midnight on this day.
+    fn name(day: &str) -> String {
+        format!("waygate-{day}T000000Z-aaaaaa.tar.zst")
+    }
+
+    fn lay_whole(folder: &Path, day: &str) {
+        archive::lay(&folder.join(name(day)), 100);
+    }
+
+    fn names(all: &[Listed]) -> Vec<String> {
+        all.iter().map(Listed::name).collect()
     }
 
     #[test]
@@ -205,24 +254,68 @@ mod tests {
         let all = list(folder.path()).unwrap();
         assert_eq!(all.len(), 2);
         assert_eq!(all[1].made_at, at("2026-11-28T04:45:25Z"));
-        assert_eq!(find(folder.path(), "latest").unwrap(), path);
-        assert_eq!(find(folder.path(), name).unwrap(), path);
-        assert!(matches!(find(folder.path(), "waygate-1"), Err(BackupError::Missing(_))));
-        assert!(matches!(find(&folder.path().join("none"), "latest"), Err(BackupError::Empty(_))));
+        let now = at("2026-11-28T05:00:00Z");
+        assert_eq!(find(folder.path(), "latest", now).unwrap(), path);
+        assert_eq!(find(folder.path(), name, now).unwrap(), path);
+        assert!(matches!(find(folder.path(), "waygate-1", now), Err(BackupError::Missing(_))));
+        assert!(matches!(find(&folder.path().join("none"), "latest", now), Err(BackupError::Empty(_))));
+    }
+
+    #[test]
+    fn one_of_the_future_is_neither_the_newest_nor_counted_and_goes_when_it_is_old() {
+        let folder = tempfile::tempdir().unwrap();
+        for day in ["20261101", "20261120", "20990101"] {
+            lay_whole(folder.path(), day);
+        }
+        let now = at("2026-11-19T23:59:00Z");
+        let all = list(folder.path()).unwrap();
+        assert_eq!(newest(&all, now).map(Listed::name), Some(name("20261120")), "clocks of machines differ");
+        assert_eq!(find(folder.path(), "latest", now).unwrap(), folder.path().join(name("20261120")));
+        let behind = at("2026-10-01T00:00:00Z");
+        assert!(newest(&all, behind).is_none());
+        let latest = find(folder.path(), "latest", behind).unwrap();
+        assert_eq!(latest, folder.path().join(name("20990101")), "a clock that is behind hides no backup");
+        let held = hold(folder.path()).unwrap();
+        let gone = |now| names(&prune(&held, 7, 1, at(now)).unwrap().gone);
+        assert_eq!(gone("2026-12-20T00:00:00Z"), [name("20261101")]);
+        assert_eq!(gone("2099-02-01T00:00:00Z"), [name("20261120")]);
+    }
+
+    #[test]
+    fn one_that_is_not_whole_pushes_none_out_and_goes_when_it_is_old() {
+        let folder = tempfile::tempdir().unwrap();
+        let cut = |day: &str| {
+            lay_whole(folder.path(), day);
+            let path = folder.path().join(name(day));
+            let bytes = fs::read(&path).unwrap();
+            fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+        };
+        cut("20261103");
+        cut("20261120");
+        let held = hold(folder.path()).unwrap();
+        let now = at("2027-11-21T00:00:00Z");
+        let pruned = prune(&held, 7, 1, now).unwrap();
+        assert_eq!((pruned.gone.len(), pruned.unusable.len()), (0, 2), "nothing better is there");
+        lay_whole(folder.path(), "20261101");
+        lay_whole(folder.path(), "20261102");
+        let pruned = prune(&held, 7, 1, now).unwrap();
+        assert_eq!(names(&pruned.gone), ["20261101", "20261103", "20261120"].map(name));
+        assert!(pruned.unusable.iter().all(|error| error.to_string().contains("ends too early")));
+        assert_eq!(names(&list(folder.path()).unwrap()), [name("20261102")]);
     }
 
     #[test]
     fn old_ones_go_and_the_newest_stays_however_old_it_is() {
         let folder = tempfile::tempdir().unwrap();
         for day in ["01", "10", "20"] {
-            lay(folder.path(), &format!("waygate-202611{day}T000000Z-aaaaaa.tar.zst"));
+            lay_whole(folder.path(), &format!("202611{day}"));
         }
         lay(folder.path(), "mine.txt");
         let held = hold(folder.path()).unwrap();
-        let gone = prune(&held, 7, 2, at("2026-11-21T00:00:00Z")).unwrap();
-        assert_eq!(gone.len(), 1);
-        assert!(prune(&held, 7, 1, at("2027-11-21T00:00:00Z")).unwrap().len() == 1);
-        assert!(prune(&held, 7, 0, at("2027-11-21T00:00:00Z")).unwrap().is_empty(), "one always stays");
+        let gone = |keep_min, now| prune(&held, 7, keep_min, at(now)).unwrap().gone.len();
+        assert_eq!(gone(2, "2026-11-21T00:00:00Z"), 1);
+        assert_eq!(gone(1, "2027-11-21T00:00:00Z"), 1);
+        assert_eq!(gone(0, "2027-11-21T00:00:00Z"), 0, "one always stays");
         assert_eq!(list(folder.path()).unwrap().len(), 1);
         assert!(folder.path().join("mine.txt").exists());
     }

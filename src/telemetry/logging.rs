@@ -9,15 +9,15 @@ mod outlet;
 
 use std::io::{IsTerminal, Write as _};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
 
 use env_logger::{Builder, Target, WriteStyle};
 use log::{Log, Metadata, Record};
 
 use crate::config::{self, LogFormat};
-use file::LogFile;
+use file::{LogFile, Trouble};
 use outlet::{Outlet, Writer};
 
 /// The log's name in its folder.
@@ -25,6 +25,14 @@ pub const FILE_NAME: &str = "waygate.log";
 
 /// How long the last lines may take at the end of the process.
 const FLUSH_SECONDS: u64 = 2;
+
+/// That of this process's file, since there is one log in a process.
+static TROUBLE: OnceLock<Trouble> = OnceLock::new();
+
+/// How the log's file stands: none where none is written; within, why lines do not come to it.
+pub fn file_trouble() -> Option<Option<String>> {
+    TROUBLE.get().map(|trouble| trouble.lock().unwrap_or_else(PoisonError::into_inner).clone())
+}
 
 /// Why there is no log.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +58,7 @@ pub enum LogError {
 pub struct LogHandle {
     outlets: Vec<Outlet>,
     reopen: Arc<AtomicBool>,
+    trouble: Option<Trouble>,
 }
 
 impl LogHandle {
@@ -94,6 +103,10 @@ pub fn start(
     let (logger, handle) =
         build(settings, logs_folder.filter(|_| settings.file), Console::of_process(container))?;
     log::set_boxed_logger(Box::new(logger)).map_err(|_taken| LogError::Taken)?;
+    if let Some(trouble) = &handle.trouble {
+        // There is no second log that could be in its place.
+        TROUBLE.get_or_init(|| Arc::clone(trouble));
+    }
     log::set_max_level(settings.level);
     log_panics();
     Ok(handle)
@@ -127,16 +140,17 @@ fn build(
     let to_console = Outlet::start("log-console", settings.format, Box::new(Plain(console.write)))
         .map_err(LogError::Thread)?;
     let mut loggers = vec![logger(settings, to_console.writer(), style)];
-    let mut outlets = vec![to_console];
+    let (mut outlets, mut trouble) = (vec![to_console], None);
     if let Some(folder) = folder {
         let path = folder.join(FILE_NAME);
         let file = LogFile::open(&path, Arc::clone(&reopen))
             .map_err(|source| LogError::File { path: path.display().to_string(), source })?;
+        trouble = Some(file.trouble());
         let to_file = Outlet::start("log-file", settings.format, Box::new(file)).map_err(LogError::Thread)?;
         loggers.push(logger(settings, to_file.writer(), WriteStyle::Never));
         outlets.push(to_file);
     }
-    Ok((Both(loggers), LogHandle { outlets, reopen }))
+    Ok((Both(loggers), LogHandle { outlets, reopen, trouble }))
 }
 
 fn logger(settings: &config::Log, writer: Writer, style: WriteStyle) -> env_logger::Logger {

@@ -69,6 +69,23 @@ fn the_newest_is_drilled_and_the_old_are_removed() {
 }
 
 #[test]
+fn what_is_damaged_pushes_no_whole_one_out_and_what_is_of_the_future_is_not_the_latest() {
+    let home = Home::filled("a");
+    let (one, two) = (home.backup(), home.backup());
+    let [whole, cut, ahead] = ["20200101", "20210101", "20990101"]
+        .map(|day| home.backups().join(format!("waygate-{day}T000000Z-aaaaaa.tar.zst")));
+    fs::rename(&one, &whole).unwrap();
+    fs::copy(&whole, &ahead).unwrap();
+    let bytes = fs::read(&two).unwrap();
+    fs::write(&cut, &bytes[..1500]).unwrap();
+    fs::remove_file(&two).unwrap();
+    let pruned = home.json(&["backup", "prune", "--keep-days", "1"]);
+    assert_eq!(pruned["removed"], json!(["waygate-20210101T000000Z-aaaaaa.tar.zst"]));
+    assert!(whole.exists() && ahead.exists());
+    assert_eq!(home.json(&["backup", "verify", "latest"])["path"], whole.to_str().unwrap());
+}
+
+#[test]
 fn a_drill_walks_along_the_ledger_and_names_where_it_does_not_hold() {
     let home = Home::new();
     // Each of these leaves a row of a chain of its own, which ends with a checkpoint.

@@ -48,6 +48,28 @@ fn a_backup_that_cannot_be_made_degrades_the_health_and_nothing_else() {
 }
 
 #[test]
+fn one_of_the_future_does_not_end_the_schedule_and_is_told_of() {
+    let own = tempfile::tempdir().unwrap();
+    let backups = own.path().join("elsewhere");
+    fs::create_dir_all(&backups).unwrap();
+    let ahead = "waygate-20990101T000000Z-cccccc.tar.zst";
+    fs::write(backups.join(ahead), "later").unwrap();
+    let settings = [("WAYGATE_BACKUP_EVERY_HOURS", "1"), ("WAYGATE_BACKUP_DIR", backups.to_str().unwrap())];
+    let server = Server::on("echo", own.path(), &settings);
+    eventually("one is made all the same, and the metrics tell of it", || {
+        let last = server.metric("waygate_backup_last_success_timestamp_seconds").unwrap();
+        (last > 1.7e9 && last < 4.0e9).then_some(())
+    });
+    let health = eventually("the health tells of the other", || {
+        let health = server.get("/health").1;
+        (health["checks"]["backup"] == "degraded").then_some(health)
+    });
+    let why = health["problems"]["backup"].as_str().unwrap();
+    assert!(why.contains(ahead) && why.contains("future"), "{why}");
+    fs::remove_file(backups.join(ahead)).unwrap();
+}
+
+#[test]
 fn without_a_schedule_nothing_is_made() {
     let server = Server::start("echo");
     assert_eq!(server.get("/health").1["checks"]["backup"], "disabled");

@@ -202,6 +202,46 @@ fn a_server_that_fails_to_take_over_leaves_the_other_one_as_it_was() {
     drop(successor("echo", folder.path()));
 }
 
+#[test]
+fn what_is_served_with_keys_is_not_opened_by_a_restart_in_another_folder() {
+    const KEY: &str = "0f1e2d3c4b5a69788796a5b4c3d2e1f0";
+    let (folder, other) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    fs::write(folder.path().join(".env"), format!("WAYGATE_API_KEY={KEY}\n")).expect("a file");
+    let elsewhere = |more: &[&str]| {
+        let mut command = Server::command("echo", folder.path(), &[]);
+        command.args(["serve", "--take-over"]).args(more).current_dir(other.path());
+        command
+    };
+    let asked = |server: &Server, key: &str| {
+        let request = Http::modern("tools/list", json!({})).header("X-API-Key", key);
+        request.send(server.address).status
+    };
+    let mut server = Server::on("echo", folder.path(), &[]);
+    let place = other.path().canonicalize().expect("it is there");
+    for (text, says) in [(None, "there is no "), (Some("WAYGATE_LOG_LEVEL=info\n"), "it read ")] {
+        if let Some(text) = text {
+            fs::write(other.path().join(".env"), text).expect("a file");
+        }
+        let refused = elsewhere(&[]).output().expect("it ends");
+        let why = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(78), "{why}");
+        let named = format!("{says}{}", place.join(".env").display());
+        for part in [&*named, "asks for keys", "--insecure-no-auth"] {
+            assert!(why.contains(part), "{why}");
+        }
+        assert_eq!((asked(&server, ""), asked(&server, KEY)), (401, 200));
+    }
+    // From the folder with the key, and by a word that nobody says by mistake, it is done.
+    let mut same = successor("echo", folder.path());
+    assert_eq!(server.wait(), Some(0));
+    assert_eq!((asked(&same, ""), asked(&same, KEY)), (401, 200));
+    let open = Server::by(elsewhere(&["--insecure-no-auth"]), folder.path());
+    assert_eq!(same.wait(), Some(0));
+    assert_eq!(asked(&open, ""), 200);
+    // And what was open may be taken over by what is, too.
+    drop(Server::by(elsewhere(&[]), folder.path()));
+}
+
 /// Starts a server as systemd does one with a socket of its own.
 fn activated(listener: &TcpListener, folder: &Path, notices: Option<&Path>) -> Server {
     let plain = Server::command("echo", folder, &[]);

@@ -43,6 +43,32 @@ fn by_logrotate(logs: &Path) -> bool {
 }
 
 #[test]
+fn a_folder_of_logs_that_is_gone_degrades_the_health_until_the_log_is_written_again() {
+    let server = Server::start("echo");
+    let (logs, gone) = (server.folder.join("logs"), server.folder.join("logs.gone"));
+    let check = |wanted: &str| {
+        let wait = format!("the check of the log is {wanted}");
+        eventually(&wait, || {
+            let health = server.get("/health").1;
+            (health["checks"]["log"] == wanted).then_some(health)
+        })
+    };
+    check("ok");
+    fs::rename(&logs, &gone).expect("it is there");
+    fs::write(&logs, "in the way").expect("a file");
+    let health = check("degraded");
+    assert_eq!(health["status"], "degraded", "{health}");
+    assert!(
+        health["problems"]["log"].as_str().is_some_and(|why| why.contains("logs/waygate.log")),
+        "{health}"
+    );
+    assert_eq!(server.metric("waygate_health{check=\"log\"}"), Some(0.0));
+    fs::remove_file(&logs).expect("it is there");
+    check("ok");
+    assert!(logs.join("waygate.log").exists());
+}
+
+#[test]
 fn rotation_under_load_loses_no_line() {
     let mut server = Server::with("faulty_server", &[("WAYGATE_API_KEY", KEY)]);
     let logs = server.folder.join("logs");

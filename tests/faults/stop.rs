@@ -34,6 +34,41 @@ fn is_whole(server: &Server) {
     assert_eq!(ledger::integrity(&server.folder), "ok");
 }
 
+#[test]
+fn a_clean_stop_warns_of_nothing() {
+    let mut server = Server::start("echo");
+    server.tool("echo", json!({"message": "hej"}));
+    server.signal("-TERM");
+    assert_eq!(server.wait(), Some(0));
+    let log = server.log();
+    let stop = log.find("stopping: ").expect("it says that it stops");
+    let bad: Vec<&str> =
+        log[stop..].lines().filter(|line| line.contains(" WARN ") || line.contains(" ERROR ")).collect();
+    assert_eq!(bad, [""; 0], "{log}");
+}
+
+#[test]
+fn a_server_that_was_stopped_for_longer_than_its_parts_may_be_silent_goes_on() {
+    let settings = [("WAYGATE_HEALTH_BEAT_SECONDS", "1"), ("WAYGATE_HEALTH_STUCK_SECONDS", "4")];
+    let mut server = Server::with("echo", &settings);
+    let looked = |server: &Server| server.get("/health").1["checkedAt"].as_str().map(str::to_owned);
+    let first = looked(&server);
+    eventually("it watches", || (looked(&server) != first).then_some(()));
+    server.signal("-STOP");
+    // As long as a machine may be suspended, or somebody looks into a process: the watch itself stands still, too.
+    std::thread::park_timeout(Duration::from_secs(6));
+    server.signal("-CONT");
+    for _ in 0..2 {
+        let before = looked(&server);
+        eventually("it watches again", || (looked(&server) != before).then_some(()));
+    }
+    assert_eq!(server.tool("echo", json!({"message": "hej"}))["content"][0]["text"], "hej");
+    assert!(server.log().contains("stood still"), "{}", server.log());
+    server.signal("-TERM");
+    assert_eq!(server.wait(), Some(0), "{}", server.log());
+    assert!(!server.log().contains("not live any more"), "{}", server.log());
+}
+
 /// A stop lets the call in flight finish, refuses others meanwhile, ends the streams, and leaves all on disk.
 fn an_orderly_stop(signal: &str) {
     let mut server = Server::start("faulty_server");

@@ -49,7 +49,7 @@ fn health_names_each_check_and_ready_tries_the_real_path() {
     let server = Server::start("echo");
     let (status, health) = server.get("/health");
     assert_eq!((status, &health["status"]), (200, &json!("healthy")));
-    for check in ["backup", "cache", "certificate", "database", "filesystem", "limits", "plugins"] {
+    for check in ["backup", "cache", "certificate", "database", "filesystem", "limits", "log", "plugins"] {
         assert!(matches!(health["checks"][check].as_str(), Some("ok" | "disabled")), "{health}");
     }
     assert!(

@@ -293,6 +293,13 @@ const FAULTS: &[(&str, &str, Plant)] = &[
         chmod(&folder.join("backups/waygate-20200101T000000Z-aaaaaa.tar.zst"), 0o600);
         none()
     }),
+    ("backups.ahead", "zst.ahead", |folder| {
+        said(folder, &["backup", "create"]);
+        let ahead = folder.join("backups/waygate-20990101T000000Z-aaaaaa.tar.zst");
+        fs::write(&ahead, "x").unwrap();
+        chmod(&ahead, 0o600);
+        none()
+    }),
 ];
 
 /// How a command begins that looks and mends nothing.
@@ -312,7 +319,7 @@ const LOOKS: [&str; 12] = [
 ];
 
 /// Those whose command can be typed as it stands, by this user, and leaves nothing to be done.
-const TYPED: [&str; 8] = [
+const TYPED: [&str; 9] = [
     "config.unread",
     "permissions.open",
     "database.old",
@@ -321,6 +328,7 @@ const TYPED: [&str; 8] = [
     "keys.old",
     "keys.expired",
     "backups.old",
+    "backups.ahead",
 ];
 
 /// Types it, as somebody does who read it.

@@ -43,6 +43,7 @@ fn calls_are_found_while_the_server_runs_and_after_it() {
         let stats: Value =
             serde_json::from_str(&said(folder, &["history", "stats", "--since", "1h", "--json"])).unwrap();
         assert_eq!((&stats["calls"], &stats["errors"]), (&json!(3), &json!(1)), "{what}: {stats}");
+        assert_eq!(stats["error_rate"], json!(1.0 / 3.0), "{what}: {stats}");
         let tail = lines(&said(folder, &["history", "tail", "-n", "2", "--kind", "outcome", "--json"]));
         assert_eq!(tail.len(), 2);
         assert!(tail[0]["id"].as_i64() < tail[1]["id"].as_i64(), "the newest last");

@@ -15,7 +15,8 @@ use super::clock::Clock;
 use super::db::{Act, ITSELF, Recorder};
 use super::health::Check;
 use super::supervision::Terms;
-use crate::backup::{self, BackupError, Places, shelf};
+use crate::backup::shelf::{self, Pruned};
+use crate::backup::{self, BackupError, Places};
 use crate::config::{Config, Secret};
 use crate::storage::acts;
 use crate::telemetry::metrics::METRICS;
@@ -50,6 +51,8 @@ pub struct Keeping {
 #[derive(Default)]
 struct State {
     newest: Option<SystemTime>,
+    /// The name of one that lies in the future.
+    ahead: Option<String>,
     failure: Option<(Instant, String)>,
 }
 
@@ -74,7 +77,8 @@ impl Keeping {
     pub fn check(&self) -> Check {
         let state = self.state();
         let failure = state.failure.as_ref().map(|(_, why)| why.as_str());
-        judge(self.every, state.newest.unwrap_or(self.began), failure, SystemTime::now())
+        let newest = state.newest.unwrap_or(self.began);
+        judge(self.every, newest, failure, state.ahead.as_deref(), SystemTime::now())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -107,13 +111,14 @@ impl Keeping {
             self.recorder.act(Act::done(acts::BACKUP_CREATE, ITSELF, detail));
             METRICS.backup_time.set(began.elapsed().as_secs_f64());
             let held = shelf::hold(&self.places.backups)?;
-            let gone = match self.clock.read() {
+            let Pruned { gone, unusable } = match self.clock.read() {
                 Ok(_) => shelf::prune(&held, self.keep_days, 1, Timestamp::now())?,
                 Err(why) => {
                     log::warn!("old backups are not removed: {why}");
-                    Vec::new()
+                    Pruned::default()
                 }
             };
+            unusable.iter().for_each(|why| log::warn!("it does not count among those that are kept: {why}"));
             if !gone.is_empty() {
                 let detail = format!("{} removed, older than {} days", gone.len(), self.keep_days);
                 self.recorder.act(Act::done(acts::BACKUP_PRUNE, ITSELF, detail));
@@ -136,18 +141,30 @@ impl Keeping {
 
     /// What is in the folder, into the metrics.
     fn measure(&self) {
-        let newest = shelf::list(&self.places.backups).ok().and_then(|mut all| all.pop());
-        let at = newest.as_ref().map(|newest| SystemTime::from(newest.made_at));
+        let (all, now) = (shelf::list(&self.places.backups).unwrap_or_default(), Timestamp::now());
+        let newest = shelf::newest(&all, now);
+        let at = newest.map(|newest| SystemTime::from(newest.made_at));
         let since = at.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok()).unwrap_or_default();
         METRICS.backup_last.set(since.as_secs_f64());
         let bytes = newest.map_or(0, |newest| newest.bytes);
         METRICS.backup_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
-        self.state().newest = at;
+        let ahead = all.iter().find(|listed| listed.is_ahead(now)).map(shelf::Listed::name);
+        let mut state = self.state();
+        if ahead.is_some() && ahead != state.ahead {
+            log::warn!("{}", of_the_future(ahead.as_deref().unwrap_or_default()));
+        }
+        (state.newest, state.ahead) = (at, ahead);
     }
 }
 
 /// `newest` is when the last was made, or the server began if there is none.
-fn judge(every: Option<Duration>, newest: SystemTime, failure: Option<&str>, now: SystemTime) -> Check {
+fn judge(
+    every: Option<Duration>,
+    newest: SystemTime,
+    failure: Option<&str>,
+    ahead: Option<&str>,
+    now: SystemTime,
+) -> Check {
     let Some(every) = every else { return Check::Disabled };
     if let Some(why) = failure {
         return Check::Degraded(format!("the last scheduled backup was not made: {why}"));
@@ -159,7 +176,14 @@ fn judge(every: Option<Duration>, newest: SystemTime, failure: Option<&str>, now
             "the newest backup is {hours} hours old, and there should be one every {wanted}; see the log for why"
         ));
     }
-    Check::Ok
+    ahead.map_or(Check::Ok, |name| Check::Degraded(of_the_future(name)))
+}
+
+/// Since nobody knows when it was made, it is not taken for the newest.
+fn of_the_future(name: &str) -> String {
+    format!(
+        "the name of the backup {name} lies in the future, so it does not count; set the clock right, or move that file elsewhere"
+    )
 }
 
 /// Keeps to the schedule.
@@ -216,17 +240,21 @@ mod tests {
         let now = SystemTime::now();
         let old = |hours: u32| now - HOUR * hours;
         let daily = Some(HOUR * 24);
-        assert_eq!(judge(None, old(1_000), None, now), Check::Disabled);
-        assert_eq!(judge(daily, old(24), None, now), Check::Ok, "it may well be in the making");
-        assert!(matches!(judge(daily, old(31), None, now), Check::Degraded(why) if why.contains("31 hours")));
+        assert_eq!(judge(None, old(1_000), None, None, now), Check::Disabled);
+        assert_eq!(judge(daily, old(24), None, None, now), Check::Ok, "it may well be in the making");
         assert!(
-            matches!(judge(daily, old(1), Some("no room"), now), Check::Degraded(why) if why.contains("no room"))
+            matches!(judge(daily, old(31), None, None, now), Check::Degraded(why) if why.contains("31 hours"))
         );
-        assert_eq!(judge(Some(HOUR), now - HOUR - LATE_MIN, None, now), Check::Ok);
+        assert!(
+            matches!(judge(daily, old(1), Some("no room"), None, now), Check::Degraded(why) if why.contains("no room"))
+        );
+        assert_eq!(judge(Some(HOUR), now - HOUR - LATE_MIN, None, None, now), Check::Ok);
         assert_eq!(
-            judge(daily, now + HOUR, None, now),
+            judge(daily, now + HOUR, None, None, now),
             Check::Ok,
             "a clock that was set back is no fault of ours"
         );
+        let future = judge(daily, old(1), None, Some("waygate-2099"), now);
+        assert!(matches!(future, Check::Degraded(why) if why.contains("waygate-2099")));
     }
 }

@@ -301,11 +301,18 @@ impl DbActor {
             notary: self.writer.notary.clone(),
         };
         actix_rt::spawn(async move {
-            if let Err(error) = reaper.run().await {
+            if let Err(error) = reaper.run().await.or_else(unless_stopping) {
                 log::warn!("calls of dead instances could not be closed yet, they are tried again: {error}");
             }
         });
     }
+}
+
+/// What could not be closed since the server stops is closed by the next one: nothing is amiss.
+fn unless_stopping(error: anyhow::Error) -> anyhow::Result<()> {
+    let is_closed = matches!(error.downcast_ref(), Some(StorageError::Closed(_)))
+        || matches!(error.downcast_ref(), Some(RecordError::Closed));
+    if is_closed { Ok(()) } else { Err(error) }
 }
 
 /// Runs `work` on a reader's thread, within the deadline. Past it, the thread keeps its place until it ends.

@@ -23,6 +23,7 @@ use super::supervision::{Crash, Part, Ping, Roster, Terms};
 use crate::cache::Cache;
 use crate::catalog::PluginState;
 use crate::replicas::Replicas;
+use crate::telemetry::logging;
 use crate::telemetry::metrics::METRICS;
 use messages::Judge;
 
@@ -98,13 +99,41 @@ impl Judgement {
     }
 }
 
+/// The signs of life of all parts.
+struct Signs {
+    /// When each part last gave one.
+    seen: HashMap<String, Instant>,
+    /// When they were last looked at.
+    looked_at: Instant,
+}
+
+impl Default for Signs {
+    fn default() -> Self {
+        Self { seen: HashMap::new(), looked_at: Instant::now() }
+    }
+}
+
+impl Signs {
+    /// Where this look is itself late, the whole process stood still, as one that was stopped or whose machine was
+    /// suspended: nobody could give a sign of life meanwhile, so that each part has its time from now on.
+    fn look(&mut self, now: Instant, beat: Duration, stuck: Duration) {
+        let since = now.duration_since(std::mem::replace(&mut self.looked_at, now));
+        if since > beat + stuck.saturating_sub(beat) / 2 {
+            log::warn!(
+                "the watch over all parts stood still for {} s, so each of them has its time anew",
+                since.as_secs()
+            );
+            self.seen.clear();
+        }
+    }
+}
+
 /// Judges at every beat.
 pub struct HealthMonitor {
     watch: Arc<Watchlist>,
     /// None before the first beat has come to its end.
     last: Arc<Mutex<Option<Arc<Judgement>>>>,
-    /// When each part last gave a sign of life.
-    alive: Arc<Mutex<HashMap<String, Instant>>>,
+    alive: Arc<Mutex<Signs>>,
     /// Told at every beat at which no part is stuck that the process needs.
     tell: fn(),
 }
@@ -196,13 +225,14 @@ async fn judge(watch: &Watchlist) -> Judgement {
     let checks = BTreeMap::from([
         ("database", database),
         ("backup", watch.backups.check()),
-        ("cache", check_redis(watch.cache.as_ref().map(|cache| cache.trouble()))),
-        ("limits", check_redis(watch.replicas.as_ref().map(|replicas| replicas.trouble()))),
+        ("cache", check_used(watch.cache.as_ref().map(|cache| cache.trouble()))),
+        ("limits", check_used(watch.replicas.as_ref().map(|replicas| replicas.trouble()))),
         ("certificate", watch.certificate.as_ref().map_or(Check::Disabled, |shown| shown.check())),
         (
             "filesystem",
             filesystem.unwrap_or_else(|| Check::Failed("the data folder did not answer".to_owned())),
         ),
+        ("log", check_used(logging::file_trouble())),
         ("plugins", check_plugins(&watch.plugins)),
     ]);
     Judgement { at: SystemTime::now(), checks, db_latency: latency.ok() }
@@ -222,9 +252,8 @@ fn check_folder(folder: &std::path::Path, least: u64) -> Check {
     }
 }
 
-/// Calls go on without it.
-/// What may lie in Redis works without it, too: by itself.
-fn check_redis(trouble: Option<Option<String>>) -> Check {
+/// What calls go on without, if it is in use: the log's file, and what may lie in Redis, which works by itself then.
+fn check_used(trouble: Option<Option<String>>) -> Check {
     match trouble {
         None => Check::Disabled,
         Some(None) => Check::Ok,
@@ -256,14 +285,16 @@ fn publish(judgement: &Judgement) {
 
 /// Asks every part for a sign of life, and calls the process doomed when one has given none for too long. A plugin's is
 /// no such part: whatever holds up the thread that it lives on costs the plugins there, and nobody else.
-fn find_stuck(watch: &Watchlist, alive: &Arc<Mutex<HashMap<String, Instant>>>) -> bool {
+fn find_stuck(watch: &Watchlist, alive: &Arc<Mutex<Signs>>) -> bool {
     let parts: Vec<Arc<Part>> = watch
         .roster
         .parts()
         .into_iter()
         .filter(|part| part.kind() != "session" && !part.is_given_up())
         .collect();
-    let mut seen = alive.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut signs = alive.lock().unwrap_or_else(PoisonError::into_inner);
+    signs.look(Instant::now(), watch.beat, watch.stuck);
+    let seen = &mut signs.seen;
     seen.retain(|name, _| parts.iter().any(|part| part.name() == name));
     for part in parts {
         let last = *seen.entry(part.name().to_owned()).or_insert_with(Instant::now);
@@ -284,6 +315,7 @@ fn find_stuck(watch: &Watchlist, alive: &Arc<Mutex<HashMap<String, Instant>>>) -
                 alive
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
+                    .seen
                     .insert(part.name().to_owned(), Instant::now());
             }
         });
@@ -295,5 +327,29 @@ fn find_stuck(watch: &Watchlist, alive: &Arc<Mutex<HashMap<String, Instant>>>) -
 fn note_stuck(plugins: &Roll) {
     for member in plugins.all() {
         member.seat.note_stuck(member.part.is_stuck());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watch_that_stood_still_itself_gives_all_parts_their_time_anew() {
+        let (beat, stuck) = (Duration::from_secs(1), Duration::from_secs(30));
+        let began = Instant::now();
+        let mut signs = Signs { seen: HashMap::from([("db".to_owned(), began)]), looked_at: began };
+        for second in 1..=40 {
+            // As late as a database that does not answer makes it.
+            signs.look(began + Duration::from_secs(second * 5), beat, stuck);
+        }
+        assert_eq!(signs.seen.get("db"), Some(&began), "who gives no sign while the watch goes on is found");
+        signs.look(began + Duration::from_secs(200 + 31), beat, stuck);
+        assert!(signs.seen.is_empty());
+        // And where the limit is as low as can be, any pause that would look like a part's end is the watch's own.
+        let stuck = Duration::from_secs(2);
+        signs = Signs { seen: HashMap::from([("db".to_owned(), began)]), looked_at: began };
+        signs.look(began + stuck, beat, stuck);
+        assert!(signs.seen.is_empty());
     }
 }

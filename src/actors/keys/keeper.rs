@@ -8,13 +8,14 @@ use std::time::{Duration, SystemTime};
 
 use actix::Addr;
 
-use super::super::ask::ask;
+use super::super::ask::{AskError, ask};
 use super::super::db::DbActor;
 use super::super::db::messages::{LookAtKeys, SaveKeyUses};
 use super::super::session::Sessions;
 use super::super::supervision::message_of;
 use super::Keys;
 use crate::access::keys::Key;
+use crate::storage::StorageError;
 use crate::storage::definitions::written;
 
 /// Between two looks: a key that was revoked anywhere is not taken within a second.
@@ -89,11 +90,12 @@ impl Watch {
 
     /// Reads the keys anew if they changed; whether they did.
     async fn look(&mut self) -> bool {
-        let looked = ask(&self.db, LookAtKeys, LOOK_WITHIN).await.map_err(|error| error.to_string());
-        let seen = match looked {
+        let seen = match ask(&self.db, LookAtKeys, LOOK_WITHIN).await {
             Ok(counter) if counter == self.keys.read_at() => Ok(false),
             Ok(_) => self.keys.refresh(&self.db).await.map(|()| true),
-            Err(why) => Err(why),
+            // The server stops, and nobody can come with a key any more.
+            Err(AskError::Reply(StorageError::Closed(_))) => return false,
+            Err(error) => Err(error.to_string()),
         };
         match &seen {
             Ok(_) if std::mem::take(&mut self.is_blind) => log::info!("the database tells of keys again"),

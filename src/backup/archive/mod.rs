@@ -4,7 +4,11 @@
 //! the hash of each entry behind it, and the whole against zstd's own checksum. Must not know what entries mean.
 
 mod read;
+mod whole;
 mod write;
 
 pub use read::{Head, Place, head, take};
+pub use whole::look_through;
+#[cfg(test)]
+pub(in crate::backup) use whole::tests::lay;
 pub use write::{Source, hidden, write};

@@ -16,7 +16,8 @@ use super::progress::Line;
 use super::{Exit, history, output, serve};
 use crate::app;
 use crate::backup::restore::{Keys, Part, Request, foresee_keys, restore, unpack};
-use crate::backup::{self, BackupError, Places, shelf};
+use crate::backup::shelf::{self, Pruned};
+use crate::backup::{self, BackupError, Places};
 use crate::config::{Config, Environment, Secret};
 use crate::storage::acts::{self, Act};
 use crate::storage::{self, Storage, migrations};
@@ -60,12 +61,12 @@ pub enum BackupCommand {
     },
     /// Restore a backup in place of what is there, which is kept; no server may run
     Restore(RestoreArgs),
-    /// Remove old backups; the newest stays
+    /// Remove old backups; the newest that is whole stays
     Prune {
         /// Older ones are removed; by default as backup.keep_days says
         #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u64).range(1..=36_600))]
         keep_days: Option<u64>,
-        /// The newest that stay however old they are
+        /// The newest whole ones that stay however old they are
         #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
         keep_min: u32,
     },
@@ -147,7 +148,7 @@ pub fn run(command: BackupCommand, config: &Config, json: bool) -> anyhow::Resul
         }
         BackupCommand::List => show::list(&places.backups, &shelf::list(&places.backups)?, json),
         BackupCommand::Verify { file, secret } => {
-            let path = shelf::find(&places.backups, &file)?;
+            let path = shelf::find(&places.backups, &file, Timestamp::now())?;
             let line = Line::new();
             let verified =
                 backup::verify(&places, &path, said(&secret)?.as_ref(), &|progress| line.tell(progress));
@@ -158,11 +159,12 @@ pub fn run(command: BackupCommand, config: &Config, json: bool) -> anyhow::Resul
         BackupCommand::Prune { keep_days, keep_min } => {
             let held = shelf::hold(&places.backups)?;
             let days = keep_days.unwrap_or(config.backup.keep_days);
-            let gone = shelf::prune(&held, days, keep_min as usize, Timestamp::now())?;
+            let Pruned { gone, unusable } = shelf::prune(&held, days, keep_min as usize, Timestamp::now())?;
             if !gone.is_empty() {
                 let detail = format!("{} removed, older than {days} days", gone.len());
                 note(config, acts::BACKUP_PRUNE, &detail);
             }
+            unusable.iter().for_each(|why| output::say(&format!("waygate-mcp: not counted: {why}")));
             show::pruned(&gone, &shelf::list(&places.backups)?, json)
         }
         BackupCommand::Drill { secret } => {
@@ -215,7 +217,7 @@ pub fn create(places: &Places, passphrase: Option<&Secret>) -> Result<backup::Ma
 }
 
 fn run_restore(args: &RestoreArgs, places: &Places, config: &Config, json: bool) -> anyhow::Result<ExitCode> {
-    let archive = shelf::find(&places.backups, &args.file)?;
+    let archive = shelf::find(&places.backups, &args.file, Timestamp::now())?;
     let passphrase = passphrase(&args.secret, config)?;
     let request = Request {
         archive: &archive,

@@ -215,6 +215,7 @@ impl Stats {
             _ => {}
         }
         self.tally.add(&told.status);
+        self.error_rate = self.tally.error_rate();
         self.first = self.first.or(Some(told.created_at));
         self.last = Some(told.created_at);
         self.hours.entry(hour_of(told.created_at)).or_default().add(&told.status);
@@ -312,6 +313,7 @@ mod tests {
         }
         assert_eq!(stats.tally, Tally { calls: 7, ended: 5, errors: 3 });
         assert_eq!(stats.tally.error_rate(), Some(0.6));
+        assert_eq!(stats.error_rate, Some(0.6), "what `--json` shows");
         assert_eq!(Tally::default().error_rate(), None);
         stats.add(Told { kind: "gap".to_owned(), ..told(11, "", Status::Gap, 0) });
         stats.add(Told { kind: "admin".to_owned(), ..told(12, "", Status::Success, 0) });

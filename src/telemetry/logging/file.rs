@@ -4,14 +4,17 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::outlet::Sink;
 
 /// How often the file is looked at, at most.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Why lines do not come to the path that they should come to; none while they do.
+pub type Trouble = Arc<Mutex<Option<String>>>;
 
 /// A file that lines are added to.
 pub struct LogFile {
@@ -21,6 +24,7 @@ pub struct LogFile {
     identity: (u64, u64),
     looked_at: Instant,
     reopen: Arc<AtomicBool>,
+    trouble: Trouble,
 }
 
 impl LogFile {
@@ -32,7 +36,13 @@ impl LogFile {
     pub fn open(path: &Path, reopen: Arc<AtomicBool>) -> io::Result<Self> {
         let file = open(path)?;
         let identity = identity(&file.metadata()?);
-        Ok(Self { path: path.to_owned(), file, identity, looked_at: Instant::now(), reopen })
+        let path = path.to_owned();
+        Ok(Self { path, file, identity, looked_at: Instant::now(), reopen, trouble: Trouble::default() })
+    }
+
+    /// Where it says what is amiss.
+    pub fn trouble(&self) -> Trouble {
+        Arc::clone(&self.trouble)
     }
 
     /// Follows the path to a new file when the old one is no longer there. Until that works, lines go to the old one.
@@ -43,14 +53,19 @@ impl LogFile {
         }
         self.looked_at = Instant::now();
         let there = std::fs::metadata(&self.path).map(|about| identity(&about)).ok();
-        if !asked && there == Some(self.identity) {
-            return;
-        }
-        let opened = open(&self.path).and_then(|file| Ok((identity(&file.metadata()?), file)));
-        if let Ok((identity, file)) = opened {
-            self.file = file;
-            self.identity = identity;
-        }
+        let opened = if !asked && there == Some(self.identity) { Ok(()) } else { self.open_anew() };
+        let trouble = opened.err().map(|error| {
+            let path = self.path.display();
+            format!("the log {path} cannot be written: {error}; move what is in its place, or let this user write there")
+        });
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    }
+
+    fn open_anew(&mut self) -> io::Result<()> {
+        let file = open(&self.path)?;
+        self.identity = identity(&file.metadata()?);
+        self.file = file;
+        Ok(())
     }
 }
 
@@ -105,5 +120,27 @@ mod tests {
         log.tick();
         log.write(b"four\n").unwrap();
         assert_eq!(read(&path), "four\n");
+    }
+
+    #[test]
+    fn a_file_in_the_place_of_the_folder_is_told_of_until_the_log_is_written_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let logs = folder.path().join("logs");
+        let mut log = LogFile::open(&logs.join("waygate.log"), Arc::default()).unwrap();
+        let trouble = log.trouble();
+        let mut look = || {
+            log.looked_at = Instant::now().checked_sub(LOOK_EVERY).unwrap();
+            log.tick();
+            log.write(b"line\n").unwrap();
+            trouble.lock().unwrap().clone()
+        };
+        assert_eq!(look(), None);
+        fs::rename(&logs, folder.path().join("old")).unwrap();
+        fs::write(&logs, "in the way").unwrap();
+        let why = look().unwrap();
+        assert!(why.contains("logs/waygate.log") && why.contains("cannot be written"), "{why}");
+        fs::remove_file(&logs).unwrap();
+        assert_eq!(look(), None);
+        assert_eq!(fs::read_to_string(logs.join("waygate.log")).unwrap(), "line\n");
     }
 }

@@ -2,7 +2,10 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::backup::{Places, shelf};
+use jiff::Timestamp;
+
+use crate::backup::Places;
+use crate::backup::shelf::{self, Listed};
 use crate::cli::doctor::finding::{Finding, quoted};
 use crate::cli::doctor::patient::Patient;
 use crate::cli::output;
@@ -35,10 +38,15 @@ pub fn look(patient: &Patient) -> Vec<Finding> {
             )];
         }
     };
-    let Some(newest) = all.last() else { return none(patient, config, why).into_iter().collect() };
+    let now = Timestamp::try_from(patient.now).unwrap_or_else(|_far| Timestamp::now());
+    let mut found: Vec<Finding> =
+        all.iter().filter(|listed| listed.is_ahead(now)).map(of_the_future).collect();
+    let Some(newest) = shelf::newest(&all, now) else {
+        found.extend(none(patient, config, why));
+        return found;
+    };
     let age = patient.since(SystemTime::from(newest.made_at));
     let most = schedule(config).map_or(OLD, |every| every + every / 4 + HOUR / 4);
-    let mut found = Vec::new();
     if age > most {
         let what = format!("the newest backup is {} old", output::duration(age.as_secs_f64()));
         found.push(Finding::warning("backups.old", what, why, COMMAND));
@@ -48,6 +56,20 @@ pub fn look(patient: &Patient) -> Vec<Finding> {
         found.push(Finding::error("backups.empty", what, why, COMMAND));
     }
     found
+}
+
+/// Its time is not known, so that it is not taken for the newest; under another name it is none of ours.
+fn of_the_future(listed: &Listed) -> Finding {
+    let path = listed.path.display();
+    let what =
+        format!("the name of {path} lies in the future, as of one that was made while the clock was ahead");
+    let command = format!("mv {0} {0}.ahead", quoted(&listed.path));
+    Finding::warning(
+        "backups.ahead",
+        what,
+        "it does not count as the newest, and age does not remove it",
+        command,
+    )
 }
 
 fn schedule(config: &Config) -> Option<Duration> {

@@ -10,7 +10,7 @@ use crate::cli::doctor::patient::{Patient, Server};
 use crate::telemetry::logging::FILE_NAME;
 
 /// Checks of the health that checks here look at more closely.
-const ELSEWHERE: [&str; 4] = ["backup", "database", "filesystem", "plugins"];
+const ELSEWHERE: [&str; 5] = ["backup", "database", "filesystem", "log", "plugins"];
 
 /// Looks.
 pub fn look(patient: &Patient) -> Vec<Finding> {
