@@ -122,7 +122,16 @@ impl Status {
 
     /// Whether rows have it; else it is only seen.
     pub const fn is_written(self) -> bool {
-        !matches!(self, Self::Pending | Self::Gap)
+        self.seen_of().is_none()
+    }
+
+    /// Of which rows alone it is seen; none where it is written.
+    pub const fn seen_of(self) -> Option<Kind> {
+        match self {
+            Self::Pending => Some(Kind::Intent),
+            Self::Gap => Some(Kind::Gap),
+            _ => None,
+        }
     }
 }
 
@@ -299,6 +308,9 @@ impl Entry {
     ];
 }
 
+/// So many of the newest rows are what was written lately.
+const LATELY: i64 = 10_000;
+
 /// When the newest row was written, by the clock of its writer; none when there is no row.
 ///
 /// # Errors
@@ -402,19 +414,26 @@ pub fn last_seq(
         .first(connection)
 }
 
-/// Where an instance's chain stands on disk; none while it has no row there, or rows without hashes. It looks from the newest row of all backwards: ask it
-/// of an instance that has written lately.
+/// Where an instance's chain stands on disk; none while it has no row there, or rows without hashes. It looks among the newest rows of all first: ask it
+/// of an instance that has written lately. PostgreSQL would read the whole table for one that has written little.
 ///
 /// # Errors
 /// What the database says.
 pub fn head_of(connection: &mut DbConnection, instance_id: &str) -> QueryResult<Option<Head>> {
-    let found: Option<(i64, Option<Vec<u8>>)> = command_history::table
-        .filter(command_history::instance_id.eq(instance_id))
-        .order(command_history::id.desc())
-        .select((command_history::seq, command_history::hash))
-        .first(connection)
-        .optional()?;
-    Ok(found.and_then(|(seq, hash)| Some(Head { seq, hash: hash?.try_into().ok()? })))
+    let newest = last_id(connection)?;
+    for back in [LATELY, i64::MAX] {
+        let found: Option<(i64, Option<Vec<u8>>)> = command_history::table
+            .filter(command_history::instance_id.eq(instance_id))
+            .filter(command_history::id.gt(newest.saturating_sub(back)))
+            .order(command_history::id.desc())
+            .select((command_history::seq, command_history::hash))
+            .first(connection)
+            .optional()?;
+        if let Some((seq, hash)) = found {
+            return Ok(hash.and_then(|hash| Some(Head { seq, hash: hash.try_into().ok()? })));
+        }
+    }
+    Ok(None)
 }
 
 /// Every row of one call, in the order it was lived.

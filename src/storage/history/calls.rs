@@ -297,8 +297,8 @@ macro_rules! wanted {
         }
         if let Some(status) = filter.status {
             query = query.filter($table::status.eq(status.name()));
-            if !status.is_written() {
-                query = query.filter(said!("kind <> 'outcome'"));
+            if let Some(kind) = status.seen_of() {
+                query = query.filter(said!("kind <> 'outcome'")).filter($table::kind.eq(kind.name()));
             } else if status != Status::Success {
                 query = query.filter(said!(concat!($written, " <> 'success'")));
                 query = query.filter(spelled!($written, status.name(), dialect));
