@@ -482,7 +482,7 @@ mod tests {
         assert!(link.connection.is_some(), "nobody else has it");
         let mended = writer.storage.mend(&mut link.connection, 0).unwrap();
         assert_eq!(mended, crate::storage::Mended::Saved);
-        assert_eq!(counter(&writer), 7);
+        assert_eq!(counter(&writer), 8);
         // Where the file is at its path, a connection is cheap, and a new one is sure.
         let mut link = Link::default();
         writer.connect(&mut link).unwrap();

@@ -125,7 +125,7 @@ mod tests {
         storage::open(&Database { url: None, pool_size: 1, busy_timeout_ms: 1_000, wait_seconds: 0 }, path)
     }
 
-    /// A database with that counter of changes, closed.
+    /// A database whose counter of changes is one more than that, closed.
     fn made(path: &Path, counter: i64) {
         let storage = storage::at_file(path).unwrap();
         storage.migrate().unwrap();
@@ -153,7 +153,7 @@ mod tests {
         made(&with_end(&file, WHOLE), 41);
         fs::write(with_end(&file, "-wal"), "of the one before").unwrap();
         assert_eq!(left_at(&link), Some(Left::Whole(with_end(&file, WHOLE))));
-        assert_eq!(counter(&open(&link).unwrap()), 41);
+        assert_eq!(counter(&open(&link).unwrap()), 42);
         assert_eq!(left_at(&link), None);
         let kept = names(folder.path()).into_iter().find(|name| name.contains(".lost-")).unwrap();
         assert_eq!(fs::read_to_string(folder.path().join(kept)).unwrap(), "of the one before");
@@ -174,7 +174,7 @@ mod tests {
             "nothing was made, and nothing touched"
         );
         made(&file, 7);
-        assert_eq!(counter(&open(&file).unwrap()), 7);
+        assert_eq!(counter(&open(&file).unwrap()), 8);
         assert!(!part.exists());
     }
 
@@ -185,12 +185,12 @@ mod tests {
         made(&with_end(&file, WHOLE), 41);
         made(&file, 7);
         assert_eq!(left_at(&file), Some(Left::Beside(with_end(&file, WHOLE))));
-        assert_eq!(counter(&open(&file).unwrap()), 7);
+        assert_eq!(counter(&open(&file).unwrap()), 8);
         let kept = names(folder.path()).into_iter().find(|name| name.contains(".lost-")).unwrap();
-        assert_eq!(counter(&open(&folder.path().join(kept)).unwrap()), 41);
+        assert_eq!(counter(&open(&folder.path().join(kept)).unwrap()), 42);
         // Both names of one file are no two databases.
         fs::hard_link(&file, with_end(&file, WHOLE)).unwrap();
-        assert_eq!(counter(&open(&file).unwrap()), 7);
+        assert_eq!(counter(&open(&file).unwrap()), 8);
         assert_eq!(left_at(&file), None);
     }
 }
