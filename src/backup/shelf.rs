@@ -300,7 +300,7 @@ mod tests {
         lay_whole(folder.path(), "20261102");
         let pruned = prune(&held, 7, 1, now).unwrap();
         assert_eq!(names(&pruned.gone), ["20261101", "20261103", "20261120"].map(name));
-        assert!(pruned.unusable.iter().all(|error| error.to_string().contains("ends too early")));
+        assert!(pruned.unusable.iter().all(|error| error.to_string().contains("is damaged")));
         assert_eq!(names(&list(folder.path()).unwrap()), [name("20261102")]);
     }
 

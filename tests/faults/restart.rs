@@ -218,7 +218,7 @@ fn what_is_served_with_keys_is_not_opened_by_a_restart_in_another_folder() {
     };
     let mut server = Server::on("echo", folder.path(), &[]);
     let place = other.path().canonicalize().expect("it is there");
-    for (text, says) in [(None, "there is no "), (Some("WAYGATE_LOG_LEVEL=info\n"), "it read ")] {
+    for (text, says) in [(None, "there is no "), (Some("WAYGATE_LOG_LEVEL=INFO\n"), "it read ")] {
         if let Some(text) = text {
             fs::write(other.path().join(".env"), text).expect("a file");
         }

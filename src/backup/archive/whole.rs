@@ -114,17 +114,13 @@ pub(in crate::backup) mod tests {
             lay(&path, bytes);
             look_through(&path).unwrap();
             let whole = fs::read(&path).unwrap();
-            for (left, what) in [
-                (0, "cannot be read on"),
-                (40, "damaged"),
-                (whole.len() / 2, "damaged"),
-                (whole.len() - 5, "it ends too early"),
-                (whole.len() - 1, "it ends too early"),
-            ] {
+            for left in [0, 40, whole.len() / 2, whole.len() - 5, whole.len() - 1] {
                 fs::write(&path, &whole[..left]).unwrap();
-                let error = look_through(&path).unwrap_err().to_string();
-                assert!(error.contains(what), "{left} of {}: {error}", whole.len());
+                let looked = look_through(&path);
+                assert!(matches!(looked, Err(BackupError::Damaged { .. })), "{left} of {}", whole.len());
             }
+            fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+            assert_eq!(head(&path).is_ok(), bytes > 1_000, "the head alone tells nothing of a long one");
             fs::write(&path, [&*whole, b"x"].concat()).unwrap();
             let error = look_through(&path).unwrap_err().to_string();
             assert!(error.contains("behind its end"), "{error}");
