@@ -50,6 +50,7 @@ pub use crate::actors::certificate::validity::of as validity_of;
 pub use crate::plugins::child::confine::enter as enter_confinement;
 pub use crate::plugins::child::guard::keep as keep_guard;
 pub use crate::plugins::child::strays::{Stray, strays};
+pub use crate::protocol::spoken as revisions;
 pub use builder::Builder;
 use ending::{CLOSE_WITHIN, PLUGINS_WITHIN, SESSIONS_WITHIN, SIGHTINGS_WITHIN, watch_for_doom};
 pub use entry::Entry;

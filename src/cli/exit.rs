@@ -53,6 +53,11 @@ impl From<Exit> for ExitCode {
     }
 }
 
+/// What was typed and makes no sense, where that shows only once all of it is known.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Misuse(pub &'static str);
+
 /// The table: each number and what it says.
 pub fn codes() -> impl Iterator<Item = (u8, &'static str)> {
     TABLE.iter().map(|(_, code, meaning)| (*code, *meaning))

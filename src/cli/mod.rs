@@ -41,6 +41,7 @@ use crate::backup::Places;
 use crate::backup::restore::{self, Recovered};
 use crate::config::{Flags, Loaded, Sources, find_data_root, load};
 pub use doctor::checks as doctor_checks;
+use exit::Misuse;
 pub use exit::{Exit, codes as exit_codes};
 pub use generated::cli_md;
 use remote::ClientError;
@@ -288,6 +289,12 @@ fn run(mut line: Line, builder: Builder) -> ExitCode {
 }
 
 fn exit_of(error: &anyhow::Error) -> Exit {
+    if error.is::<Misuse>() {
+        return Exit::Usage;
+    }
+    if let Some(error) = error.downcast_ref() {
+        return serve::exit_of(error);
+    }
     let of_storage = || error.downcast_ref().map(serve::exit_of_storage);
     let of_server = || error.downcast_ref().map(ClientError::exit);
     error.downcast_ref().map(backup::exit_of).or_else(of_storage).or_else(of_server).unwrap_or(Exit::Failure)

@@ -195,6 +195,7 @@ pub(super) fn exit_of_storage(error: &StorageError) -> Exit {
         | StorageError::Slow(_)
         | StorageError::Closed(_) => Exit::Temporary,
         error if error.is_absence() => Exit::Temporary,
+        StorageError::Forbidden(_) => Exit::NotPermitted,
         _ => Exit::Storage,
     }
 }
@@ -230,6 +231,7 @@ mod tests {
         ] {
             assert_eq!(exit_of_storage(&passing), Exit::Temporary, "{passing}");
         }
+        assert_eq!(exit_of_storage(&StorageError::Forbidden("/here".into())), Exit::NotPermitted);
         for lasting in [
             StorageError::Missing(place.clone()),
             StorageError::ReadOnly(place.clone()),

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::remote::REVISION;
 use super::{Exit, output};
+use crate::app;
 
 /// Tells version, protocol revisions and features.
 ///
@@ -19,11 +19,11 @@ pub fn run(json: bool) -> anyhow::Result<ExitCode> {
     if json {
         let name = env!("CARGO_PKG_NAME");
         output::print_json(&json!({
-            "name": name, "version": version, "protocolVersions": [REVISION], "features": features,
+            "name": name, "version": version, "protocolVersions": app::revisions(), "features": features,
         }))?;
     } else {
-        let features = features.join(", ");
-        output::print(&format!("waygate-mcp {version}\nprotocol   {REVISION}\nfeatures   {features}"))?;
+        let (revisions, features) = (app::revisions().join(", "), features.join(", "));
+        output::print(&format!("waygate-mcp {version}\nprotocol   {revisions}\nfeatures   {features}"))?;
     }
     Ok(Exit::Ok.into())
 }

@@ -27,7 +27,7 @@ use crate::actors::plugin::reload::Reloaded;
 use crate::actors::supervision::{Crash, Ping};
 use crate::catalog::ViewName;
 use crate::error::{ErrorCode, Fault};
-use crate::protocol::{MODERN, Revision, SERVED};
+use crate::protocol::{MODERN, spoken};
 use crate::telemetry::metrics::METRICS;
 
 /// `GET /`
@@ -36,7 +36,7 @@ pub async fn index(request: HttpRequest, door: Data<Door>) -> HttpResponse {
         Ok(json!({
             "service": "waygate-mcp",
             "version": env!("CARGO_PKG_VERSION"),
-            "protocolVersions": SERVED.iter().copied().chain(Revision::with_sessions()).collect::<Vec<_>>(),
+            "protocolVersions": spoken(),
             "links": {
                 "mcp": "/mcp", "health": "/health", "ready": "/ready", "metrics": "/metrics", "plugins": "/plugins", "bundles": "/bundles",
                 "openapi": openapi::PATH,

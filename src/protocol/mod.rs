@@ -30,3 +30,8 @@ pub use object::{Object, from_object};
 pub use raw::{Raw, RawError};
 pub use revision::{LEGACY_COUNT, Revision};
 pub use scan::DEPTH_MAX;
+
+/// The names of all revisions that a server speaks, newest first.
+pub fn spoken() -> Vec<&'static str> {
+    SERVED.iter().copied().chain(Revision::with_sessions()).collect()
+}

@@ -4,6 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use diesel::result::{ConnectionError, DatabaseErrorKind, Error as QueryError};
+use rustix::fs::{Access, access};
+use rustix::io::Errno;
 
 /// Why the database failed. Each text stands alone: what happened, where, what to do next.
 #[derive(Debug, thiserror::Error)]
@@ -108,6 +110,13 @@ pub enum StorageError {
          and its folder, or, with PostgreSQL, name the server that takes writes"
     )]
     ReadOnly(String),
+    /// This user may not open it.
+    #[error(
+        "the database file {file} may not be read and written by this user; run `chmod u+rw {file}`, or do this as the user that it \
+         belongs to",
+        file = .0.display()
+    )]
+    Forbidden(PathBuf),
     /// No room.
     #[error("no room left at {0}; free disk space, what waits is then written by itself")]
     Full(String),
@@ -225,6 +234,7 @@ impl StorageError {
             || matches!(
                 self,
                 Self::Locked(_)
+                    | Self::Forbidden(_)
                     | Self::Full(_)
                     | Self::Busy(_)
                     | Self::Slow(_)
@@ -317,6 +327,10 @@ impl StorageError {
             || (says(&["unable to open database file"]) && lacks_files(&place))
         {
             Self::Full(place)
+        } else if let Some(file) =
+            says(&["unable to open database file"]).then(|| closed_file(&place)).flatten()
+        {
+            Self::Forbidden(file)
         } else if says(&["not a database", "malformed", "invalid page"]) {
             Self::Corrupt { place, cause }
         } else if says(ABSENCES) {
@@ -343,6 +357,16 @@ fn lacks_files(place: &str) -> bool {
     let folder = Path::new(place).parent().map(rustix::fs::statvfs);
     // Some file systems do not count them.
     folder.is_some_and(|disk| disk.is_ok_and(|disk| disk.f_files > 0 && disk.f_favail < FILES_OF_ONE))
+}
+
+/// The file of SQLite's database at `place` that is there and that this user may not open: SQLite does not say why it could not.
+fn closed_file(place: &str) -> Option<PathBuf> {
+    let files = ["", "-wal", "-shm"].map(|end| PathBuf::from(format!("{place}{end}")));
+    files.into_iter().find(|file| {
+        // Where it cannot even be looked at, it is the folder that keeps us out.
+        file.symlink_metadata().is_ok()
+            && access(file, Access::READ_OK | Access::WRITE_OK) == Err(Errno::ACCESS)
+    })
 }
 
 /// What the databases say when they are not there, or not any more.

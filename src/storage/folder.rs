@@ -69,6 +69,11 @@ impl Sole {
 }
 
 impl DataFolder {
+    /// The file whose lock tells that a server runs on this folder.
+    pub fn lock_in(path: &Path) -> PathBuf {
+        path.join(LOCK_NAME)
+    }
+
     /// Takes the folder for what no other process may be there for, not even one for a client of its own.
     ///
     /// # Errors

@@ -228,6 +228,11 @@ fn runs(pid: i64) -> bool {
     pid.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
 }
 
+/// Whether it is one of this machine or container.
+pub fn is_here(known: &Known) -> bool {
+    known.host == host()
+}
+
 fn host() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }

@@ -278,6 +278,16 @@ fn what_is_left_by_prune_is_proved_and_what_is_older_than_the_chain_is_counted()
 }
 
 #[test]
+fn a_key_that_cannot_be_used_is_not_told_as_a_broken_row() {
+    let home = tempfile::tempdir().unwrap();
+    drop(ledger(home.path()));
+    let key = home.path().join("data/sealing.key");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    let (code, why) = refused(home.path(), &["history", "verify"]);
+    assert!(code == 73 && why.contains("chmod 600"), "{code}: {why}");
+}
+
+#[test]
 fn without_a_key_nothing_is_pruned_and_verify_says_what_it_could_not_prove() {
     let home = tempfile::tempdir().unwrap();
     drop(ledger(home.path()));

@@ -606,18 +606,72 @@ fn a_server_that_does_not_answer_and_a_part_that_crashed_are_told() {
     });
     assert!(seen.find("crashes.part")["what"].as_str().unwrap().contains("metrics"), "{:#}", seen.told);
     server.signal("-STOP");
+    if !skips_on_postgres("a verb looks at the file in the data folder") {
+        sql(home.path(), "UPDATE instances SET seen_at = '2026-01-01 00:00:00'");
+    }
     let seen = look(home.path(), &[], &[]);
-    server.signal("-CONT");
+    assert!(!seen.ids().contains(&"crashes.server"), "it is there, and hangs: {:#}", seen.told);
     let finding = seen.find("server.silent");
-    let (what, command) = (finding["what"].as_str().unwrap(), finding["command"].as_str().unwrap());
-    assert!(
-        command.contains("status") && command.contains("waygate.log"),
-        "it is looked at first: {finding}"
-    );
-    assert!(
-        what.contains(&format!("kill -9 {}", server.child.id())) && !command.contains("kill"),
-        "{finding}"
-    );
+    let (pid, root) = (server.child.id(), home.path().display());
+    let mends = format!("kill -9 {pid} && waygate-mcp serve --data-dir {root}");
+    assert_eq!(finding["command"], mends, "{finding}");
+    // What comes after it stays in front of whoever types it.
+    let (ends, _serves) = mends.split_once(" && ").unwrap();
+    typed(home.path(), ends);
+    drop(server);
+    let _next = Server::on("waygate-mcp", home.path(), &[]);
+    assert!(!look(home.path(), &[], &[]).ids().contains(&"server.silent"));
+}
+
+#[test]
+fn who_names_a_file_does_not_command_the_terminal_of_who_looks() {
+    let home = used();
+    plugin(home.path(), "a\u{1b}[31mEVIL\u{202e}", "command = \"x\"\n");
+    chmod(&home.path().join("plugins/a\u{1b}[31mEVIL\u{202e}.toml"), 0o666);
+    // `script` has a terminal for what it runs.
+    let waygate = program("waygate-mcp").display().to_string();
+    let line = format!("{waygate} doctor --port 0 --data-dir {}", home.path().display());
+    let mut script = Command::new("script");
+    script.args(["-qec", &line, "/dev/null"]).env_clear().env("HOME", home.path()).env("NO_COLOR", "1");
+    script.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("SHELL", "/bin/sh");
+    let Ok(output) = script.current_dir(home.path()).stdin(Stdio::null()).output() else {
+        eprintln!("skipped: there is no `script` here");
+        return;
+    };
+    let seen = String::from_utf8_lossy(&output.stdout);
+    assert!(seen.contains("EVIL") && !seen.contains(['\u{1b}', '\u{202e}']), "{seen:?}");
+}
+
+#[test]
+fn a_database_that_its_user_may_not_open_is_no_database_that_is_away() {
+    if skips_on_postgres("a verb looks at the file in the data folder") || !is_root() {
+        return;
+    }
+    let home = used();
+    give(home.path());
+    let file = home.path().join("data/waygate.db");
+    chmod(&file, 0);
+    let mends = format!("chmod u+rw {}", file.display());
+    let by_nobody = |words: &[&str]| as_nobody(&mut command(home.path(), words)).output().unwrap();
+    let output = by_nobody(&["doctor", "--json", "--port", "0"]);
+    let told = serde_json::from_slice(&output.stdout).unwrap();
+    let seen = Seen { code: output.status.code(), told };
+    assert_eq!(seen.find("database.unusable")["command"], mends, "{:#}", seen.told);
+    for words in [&["history", "list"][..], &["keys", "list"], &["db", "check"]] {
+        let output = by_nobody(words);
+        let why = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(77) && why.contains("chmod u+rw"), "{words:?}: {why}");
+    }
+    assert!(Command::new("sh").args(["-c", &mends]).status().unwrap().success());
+    assert!(by_nobody(&["history", "list"]).status.success());
+}
+
+#[test]
+fn a_bundle_that_cannot_be_written_is_told_as_any_file_that_cannot_be() {
+    let home = tempfile::tempdir().unwrap();
+    let output = command(home.path(), &["doctor", "--port", "0", "--bundle", "/nowhere/x"]).output().unwrap();
+    let why = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(73) && why.contains("/nowhere/x"), "{why}");
 }
 
 /// Runs as this user, who owns nothing.

@@ -205,9 +205,11 @@ fn what_cannot_be_asked_is_said_with_what_can() {
     }
     fill(&open(folder), 1);
     for (words, code, what) in [
-        (&["list", "--since", "soon"][..], 1, "--since soon: this is no time"),
-        (&["export", "--slower-than", "5"], 1, "--slower-than 5: this is no duration"),
-        (&["stats", "--since", "1h", "--until", "2h"], 1, "swap them"),
+        (&["list", "--since", "soon"][..], 2, "this is no time"),
+        (&["export", "--slower-than", "5"], 2, "this is no duration"),
+        (&["list", "--since", "banana"], 2, "--since"),
+        (&["stats", "--slower-than", "1x"], 2, "--slower-than"),
+        (&["stats", "--since", "1h", "--until", "2h"], 2, "swap them"),
         (&["list", "--kind", "row"], 2, "intent, outcome, admin, gap"),
         (&["tail", "--format", "xml"], 2, "csv"),
         (&["list", "--json", "--format", "csv"], 2, "cannot be used with"),

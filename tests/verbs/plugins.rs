@@ -219,6 +219,8 @@ fn a_clients_file_is_imported_as_far_as_it_can_be() {
     said(folder, &[&import[..], &["--only", "web,every-thing"]].concat());
     assert!(file(folder, "every-thing").contains("command = \"npx\""));
     assert!(file(folder, "web").contains("headers = { A = \"${B}\" }"));
+    let (code, why) = refused(folder, &["plugins", "import", "/nowhere/x.json"]);
+    assert!(code == 73 && why.contains("/nowhere/x.json was not read"), "{code}: {why}");
     let (code, why) = refused(folder, &[&import[..], &["--only", "wep"]].concat());
     assert!(code == 1 && why.contains("did you mean web?"), "{why}");
     let (code, why) = refused(folder, &[&import[..], &["--only", "web"]].concat());

@@ -6,7 +6,7 @@ use std::process::Output;
 use serde_json::Value;
 
 use super::support::Server;
-use super::{command, refused};
+use super::{command, refused, said};
 
 const KEY: &str = "0123456789abcdef0123456789abcdef";
 
@@ -45,6 +45,19 @@ fn a_server_is_found_by_its_data_folder_whatever_port_is_configured() {
     let load = ["loadtest", "-c", "1", "-d", "1s", "--warm-up", "0s", "--json"];
     let (code, told, why) = asked(&server, &load, None);
     assert!(code == Some(0) && told.contains(&address), "{code:?}: {told}{why}");
+}
+
+#[test]
+fn version_names_every_revision_that_a_server_speaks() {
+    let server = Server::start("echo");
+    let spoken = server.get("/").1["protocolVersions"].clone();
+    let told: Value = serde_json::from_str(&said(&server.folder, &["version", "--json"])).unwrap();
+    assert!(
+        told["protocolVersions"] == spoken && spoken.as_array().unwrap().len() > 1,
+        "{told} and {spoken}"
+    );
+    let text = said(&server.folder, &["version"]);
+    assert!(spoken.as_array().unwrap().iter().all(|one| text.contains(one.as_str().unwrap())), "{text}");
 }
 
 #[test]

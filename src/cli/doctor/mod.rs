@@ -35,7 +35,8 @@ Examples:
   waygate-mcp doctor --bundle report.tar.zst            all of it in a file for whoever helps, without secrets
   waygate-mcp doctor --json
 
-It works whether or not a server runs. The exit code is 0 when nothing is amiss, or all of it was mended, and 1 when something is.
+It works whether or not a server runs. The exit code is 0 when nothing is amiss, or all of it was mended, 1 when something is,
+and 73 when the bundle cannot be written.
 ";
 
 /// What the doctor is to do.
@@ -60,7 +61,7 @@ pub fn checks() -> impl Iterator<Item = (&'static str, &'static str, &'static st
 /// Looks at everything.
 ///
 /// # Errors
-/// When stdout or the bundle cannot be written.
+/// When stdout cannot be written.
 pub fn run(args: DoctorArgs, builder: &Builder, flags: Flags, json: bool) -> anyhow::Result<ExitCode> {
     let patient = Arc::new(Patient::gather(builder, flags, args.url));
     let mut report = examine(&patient);
@@ -69,11 +70,16 @@ pub fn run(args: DoctorArgs, builder: &Builder, flags: Flags, json: bool) -> any
         note(&patient, &report);
     }
     if let Some(path) = &args.bundle {
-        let written = bundle::write(path, &patient, &report)?;
-        output::say(&format!(
-            "wrote {} with {written} entries; its manifest.json lists them",
-            path.display()
-        ));
+        match bundle::write(path, &patient, &report) {
+            Ok(written) => output::say(&format!(
+                "wrote {} with {written} entries; its manifest.json lists them",
+                path.display()
+            )),
+            Err(error) => {
+                output::say(&format!("waygate-mcp: {error:#}"));
+                return Ok(Exit::CannotCreate.into());
+            }
+        }
     }
     if json {
         output::print_json(&report.to_json(&patient))?;

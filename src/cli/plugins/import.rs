@@ -3,7 +3,7 @@
 use std::io::Read as _;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -21,7 +21,8 @@ Examples:
 
 The file is JSON with mcpServers, as Claude, Cursor and others have it, with servers, as VS Code has it, or a map of
 servers alone; - is stdin. Names are made to fit, ${env:NAME} becomes ${NAME}, and what has no counterpart is told.
-What cannot be imported is told, too, and the rest is imported all the same; then the exit code is 1.
+What cannot be imported is told, too, and the rest is imported all the same; then the exit code is 1, and 73 when the file
+cannot be read.
 ";
 
 const FILE_MAX_BYTES: u64 = 16 << 20;
@@ -52,7 +53,13 @@ pub fn import(
     folder: &PluginsFolder,
     json: bool,
 ) -> anyhow::Result<Exit> {
-    let text = text_of(args).with_context(|| format!("{} was not read", args.file.display()))?;
+    let text = match text_of(args) {
+        Ok(text) => text,
+        Err(error) => {
+            output::say(&format!("waygate-mcp: {} was not read: {error}", args.file.display()));
+            return Ok(Exit::CannotCreate);
+        }
+    };
     let imports = read(&text).map_err(|why| anyhow::anyhow!("{}: {why}", args.file.display()))?;
     let is_wanted = |server: &&Imported| {
         args.only.is_empty() || args.only.iter().any(|name| *name == server.was || *name == server.name)

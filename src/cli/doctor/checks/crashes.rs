@@ -34,7 +34,10 @@ pub fn look(patient: &Patient) -> Vec<Finding> {
             let cut_off = instances::cut_off(connection, since)?;
             instances::not_by_restore(connection, cut_off)
         });
-        found.extend(dead.unwrap_or_default().iter().map(|known| {
+        // Who owns the data folder is there, however long it was silent: that it does not answer is told elsewhere.
+        let is_owner = |known: &&Known| instances::is_here(known) && patient.pid() == Some(known.pid);
+        let dead = dead.unwrap_or_default();
+        found.extend(dead.iter().filter(|known| !is_owner(known)).map(|known| {
             let why = "calls that ran then are open in the history until the next server closes them as interrupted";
             Finding::warning("crashes.server", told(patient, known), why, "waygate-mcp serve")
         }));

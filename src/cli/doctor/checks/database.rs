@@ -152,6 +152,10 @@ fn unusable(error: &StorageError, file: Option<&Path>) -> Finding {
                 "start the database, or mend database.url; a server that runs comes back to it by itself";
             Finding::error("database.unusable", error.to_string(), why, command)
         }
+        StorageError::Forbidden(file) => {
+            let command = format!("chmod u+rw {}", quoted(file));
+            Finding::error("database.unusable", error.to_string(), why, command)
+        }
         StorageError::ReadOnly(_) | StorageError::Folder { .. } => {
             let command = file.map_or_else(|| NEXT.to_owned(), writes);
             Finding::error("database.unusable", error.to_string(), why, command)
