@@ -167,18 +167,19 @@ fn log(folder: &Path, connection: &mut DbConnection) -> PathBuf {
 
 #[test]
 fn who_has_the_key_or_takes_the_checkpoints_along_is_found_by_what_the_log_tells() {
-    let anew = |connection: &mut DbConnection| {
+    let all = |connection: &mut DbConnection| {
         run(connection, &["DELETE FROM command_history", "DELETE FROM ledger_checkpoints"]);
+    };
+    let anew = |connection: &mut DbConnection| {
+        all(connection);
         write(connection, &Notary::new([KEY.as_bytes()]), |seq| if seq == 900 { "other" } else { "echo" });
     };
     let cut = |connection: &mut DbConnection| {
         let taken = "DELETE FROM ledger_checkpoints WHERE kind = 'head'";
         run(connection, &["DELETE FROM command_history WHERE seq > 1000", taken]);
     };
-    let all = |connection: &mut DbConnection| {
-        run(connection, &["DELETE FROM command_history", "DELETE FROM ledger_checkpoints"]);
-    };
-    let ways: [(&dyn Fn(&mut DbConnection), i64, &str); 3] = [
+    type Way<'a> = &'a dyn Fn(&mut DbConnection);
+    let ways: [(Way<'_>, i64, &str); 3] = [
         (&anew, 1_000, "another than that which the log tells"),
         (&cut, 1_001, "the rows 1001 to 2500 are gone from its end, as the log tells"),
         (&all, 1, "the rows 1 to 2500 are gone from its end, as the log tells"),
