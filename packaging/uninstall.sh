@@ -45,11 +45,11 @@ fi
 # Where they may have been put; other backups than those in the data folder are nobody's to remove but the operator's.
 backups=$(sed -n 's/^ *\(export  *\)\{0,1\}WAYGATE_BACKUP_DIR=["'\'']\{0,1\}\([^"'\'']*\).*/\2/p' "$root/etc/waygate/waygate.env" 2>/dev/null | tail -n 1) || true
 units=$root/etc/systemd/system
-rm -f "$root"/usr/local/lib/systemd/system/waygate.{service,socket} "$root/usr/local/bin/waygate-mcp"
+rm -f "$root"/usr/local/lib/systemd/system/waygate-mcp.{service,socket} "$root/usr/local/bin/waygate-mcp"
 if cmp -s "$here/logrotate" "$root/etc/logrotate.d/waygate"; then rm -f "$root/etc/logrotate.d/waygate"; fi
 
 if $purge; then
-    rm -rf "$units"/waygate.{service,socket} "$units"/waygate.{service,socket}.d "$root/etc/logrotate.d/waygate"
+    rm -rf "$units"/waygate-mcp.{service,socket} "$units"/waygate-mcp.{service,socket}.d "$root/etc/logrotate.d/waygate"
     rm -rf "$root/var/lib/waygate" "$root/etc/waygate"
 fi
 [[ -n $root ]] || ! command -v systemctl >/dev/null || systemctl daemon-reload
@@ -59,7 +59,7 @@ if $purge; then
     fi
     say "it is gone, with $root/var/lib/waygate and $root/etc/waygate; a database elsewhere and backups elsewhere${backups:+, as in $backups,} stay"
 else
-    for kept in "$units"/waygate.{service,socket} "$units"/waygate.{service,socket}.d "$root/etc/logrotate.d/waygate"; do
+    for kept in "$units"/waygate-mcp.{service,socket} "$units"/waygate-mcp.{service,socket}.d "$root/etc/logrotate.d/waygate"; do
         [[ ! -e $kept ]] || say "$kept stays, until --purge"
     done
     say "it is gone; $root/var/lib/waygate and $root/etc/waygate stay, until --purge"
