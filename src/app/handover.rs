@@ -7,7 +7,7 @@
 //! that is not waited for, and all stays as it was. Must not know how either serves.
 
 use std::fs::File;
-use std::io::{self, IoSlice, IoSliceMut, Write as _};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Write as _};
 use std::mem::MaybeUninit;
 use std::net::TcpListener;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -71,13 +71,20 @@ impl Word {
 /// Asks the server that runs on `folder` to hand over; none when none runs. Blocks.
 ///
 /// # Errors
-/// `Folder` when it does not, as one of another version may.
+/// `Taken` when another one takes over just now; `Folder` when it does not hand over, as one of another version may.
 pub fn take(folder: &Path) -> Result<Option<Handed>, StorageError> {
-    let refused = |error: io::Error| StorageError::Folder {
-        path: folder.to_owned(),
-        cause: format!(
-            "the server that runs there does not hand over: {error}; stop it, then start this one"
-        ),
+    let refused = |error: io::Error| match error.kind() {
+        // It hands over to one after the other, and ends once one of them serves.
+        ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof | ErrorKind::WouldBlock | ErrorKind::TimedOut => {
+            let owner = "another one takes over from it at this moment: wait for that".to_owned();
+            StorageError::Taken { folder: folder.to_owned(), owner }
+        }
+        _ => StorageError::Folder {
+            path: folder.to_owned(),
+            cause: format!(
+                "the server that runs there does not hand over: {error}; stop it, then start this one"
+            ),
+        },
     };
     let stream = match socket::connect(folder, HANDOVER) {
         Ok(stream) => stream,
@@ -96,13 +103,16 @@ fn receive(stream: &UnixStream) -> io::Result<(OwnedFd, OwnedFd, bool)> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FILES))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let said = recvmsg(stream, &mut [IoSliceMut::new(&mut text)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    if said.bytes == 0 {
+        return Err(ErrorKind::UnexpectedEof.into());
+    }
     let mut files = Vec::new();
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(received) = message {
             files.extend(received);
         }
     }
-    let strange = || io::Error::new(io::ErrorKind::InvalidData, "it says something else");
+    let strange = || io::Error::new(ErrorKind::InvalidData, "it says something else");
     let asks_for_keys = match text.get(..said.bytes).and_then(|text| text.strip_prefix(GREETING)) {
         Some([ASKS_FOR_KEYS]) => true,
         Some([] | [IS_OPEN]) => false,
@@ -189,7 +199,7 @@ async fn hand(
 ) -> io::Result<()> {
     let user = caller.peer_cred()?.uid();
     if user != rustix::process::geteuid().as_raw() && user != 0 {
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("user {user} is not this one")));
+        return Err(io::Error::new(ErrorKind::PermissionDenied, format!("user {user} is not this one")));
     }
     caller.writable().await?;
     let files = [listener.as_fd(), lock.as_fd()];
@@ -204,7 +214,7 @@ async fn hand(
     if word == *SERVING {
         Ok(())
     } else {
-        Err(io::Error::new(io::ErrorKind::InvalidData, "it says something else"))
+        Err(io::Error::new(ErrorKind::InvalidData, "it says something else"))
     }
 }
 
@@ -264,9 +274,15 @@ mod tests {
         let _folder = DataFolder::own(place.path()).unwrap();
         let (entrance, _socket) = socket::bind(place.path(), HANDOVER).unwrap();
         entrance.set_nonblocking(false).unwrap();
-        let other = std::thread::spawn(move || entrance.accept().unwrap().0.write_all(b"hello"));
+        // The second time it ends, as one does that another server has taken over from.
+        let other = std::thread::spawn(move || {
+            entrance.accept().unwrap().0.write_all(b"hello").unwrap();
+            drop(entrance.accept().unwrap());
+        });
         let error = take(place.path()).err().unwrap().to_string();
         assert!(error.contains("does not hand over") && error.contains("something else"), "{error}");
-        other.join().unwrap().unwrap();
+        let error = take(place.path()).err().unwrap();
+        assert!(matches!(error, StorageError::Taken { .. }), "{error}");
+        other.join().unwrap();
     }
 }
