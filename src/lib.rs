@@ -68,7 +68,8 @@
 //!
 //! `app::entry` gets what there can be only one of, the listening socket and the data folder: by itself, from the service
 //! manager (`app::service`), or from the server that runs (`app::handover`), which then serves only who is connected, each
-//! once more. The new one takes over when its plugins serve. Sessions of the older revisions go on from the database
+//! once more. The new one takes over when its plugins serve, but for programs that bear no twin: those it starts when the old
+//! one has ended its own (`app::plugins::turns`). Sessions of the older revisions go on from the database
 //! (`actors::session::keeping`), after a `kill -9`, too.
 //!
 //! ## What must always be true

@@ -75,7 +75,10 @@ impl Word {
 pub fn take(folder: &Path) -> Result<Option<Handed>, StorageError> {
     let refused = |error: io::Error| match error.kind() {
         // It hands over to one after the other, and ends once one of them serves.
-        ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof | ErrorKind::WouldBlock | ErrorKind::TimedOut => {
+        ErrorKind::ConnectionReset
+        | ErrorKind::UnexpectedEof
+        | ErrorKind::WouldBlock
+        | ErrorKind::TimedOut => {
             let owner = "another one takes over from it at this moment: wait for that".to_owned();
             StorageError::Taken { folder: folder.to_owned(), owner }
         }

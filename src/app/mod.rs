@@ -341,9 +341,7 @@ impl App {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         self.server.stop(cut.is_empty()).await;
-        if let Some(reload) = &self.house.reload {
-            reload.end();
-        }
+        self.house.reload.iter().for_each(|reload| reload.end());
         // Now that nobody calls them any more, so that no process of theirs is left behind.
         let left = deadline.saturating_duration_since(Instant::now());
         let late = self.house.plugins.stop_all(left.clamp(PLUGINS_WITHIN, END_WITHIN)).await;
@@ -377,6 +375,8 @@ impl App {
     async fn send_away(&self, deadline: Instant, is_relieved: bool) {
         self.house.phase.retire();
         if is_relieved {
+            // What left would be missed by a reload, and made anew.
+            self.house.reload.iter().for_each(|reload| reload.end());
             // The other server waits for each of them, and whoever calls one here is sent there.
             let house = Arc::clone(&self.house);
             actix_rt::spawn(async move { house.plugins.leave_exclusive(deadline).await });

@@ -175,13 +175,14 @@ pub struct Pruned {
 }
 
 /// Removes backups that are older than so many days; the newest `keep_min` stay however old they are. One that is not whole,
-/// or whose name lies in the future, is not counted among these; where none is left to be counted, all stay.
+/// or whose name lies in the future, is not counted among these; one that cannot be read is not, and stays; where none is left to
+/// be counted, all stay.
 ///
 /// # Errors
 /// When the folder is another's now, or one cannot be removed.
 pub fn prune(held: &Held, keep_days: u64, keep_min: usize, now: Timestamp) -> Result<Pruned, BackupError> {
     let mut all = list(held.folder())?;
-    let (mut kept, mut unusable) = (Vec::new(), Vec::new());
+    let (mut kept, mut unread, mut unusable) = (Vec::new(), Vec::new(), Vec::new());
     // From the newest on, and no further than need be: each look reads a little of a file.
     for listed in all.iter().rev().filter(|listed| !listed.is_ahead(now)) {
         if kept.len() >= keep_min.max(1) {
@@ -189,6 +190,11 @@ pub fn prune(held: &Held, keep_days: u64, keep_min: usize, now: Timestamp) -> Re
         }
         match archive::look_through(&listed.path) {
             Ok(()) => kept.push(listed.path.clone()),
+            // Of one that this user cannot read, or another version made, nobody knows that it is not whole.
+            Err(error) if !matches!(error, BackupError::Damaged { .. }) => {
+                unread.push(listed.path.clone());
+                unusable.push(error);
+            }
             Err(error) => unusable.push(error),
         }
     }
@@ -199,7 +205,7 @@ pub fn prune(held: &Held, keep_days: u64, keep_min: usize, now: Timestamp) -> Re
     let seconds = days.saturating_mul(86_400);
     all.retain(|listed| {
         let age = now.as_second().saturating_sub(listed.made_at.as_second());
-        age > seconds && !kept.contains(&listed.path)
+        age > seconds && !kept.contains(&listed.path) && !unread.contains(&listed.path)
     });
     for old in &all {
         files::remove(&old.path)?;

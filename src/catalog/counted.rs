@@ -9,7 +9,7 @@ pub struct Counted<'a>(&'a AtomicUsize);
 impl<'a> Counted<'a> {
     /// Counts one more.
     pub(super) fn begin(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
+        count.fetch_add(1, Ordering::SeqCst);
         Self(count)
     }
 

@@ -104,7 +104,7 @@ pub struct Seat {
     /// Whether calls are taken already, while what it offers is being published.
     early: AtomicBool,
     /// How it stands with other processes of it, where there may be only one.
-    alone: Alone,
+    alone: Arc<Alone>,
     /// Told of each change of its state.
     turned: Notify,
     failed: Failures,
@@ -159,7 +159,7 @@ impl Seat {
             breaker,
             opened: Mutex::new(None),
             early: AtomicBool::new(false),
-            alone: Alone::default(),
+            alone: Arc::default(),
             turned: Notify::new(),
             failed: Failures::default(),
         }
@@ -180,6 +180,7 @@ impl Seat {
             permits,
             // Who waits for them to end waits for all of them.
             calls: Arc::clone(&old.calls),
+            alone: Arc::clone(&old.alone),
             failed: old.failed.clone(),
             ..seat
         }
@@ -327,7 +328,8 @@ impl Seat {
 
     /// Calls that are not answered yet.
     pub fn calls(&self) -> usize {
-        self.calls.load(Ordering::Relaxed)
+        // Of one that leaves, each call is either counted here or sees that it leaves.
+        self.calls.load(Ordering::SeqCst)
     }
 
     /// How long any call of it may take.

@@ -1,12 +1,13 @@
 //! `config show | check | schema`: what holds, where it comes from, and what is wrong. Reads what `serve` would read.
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use serde_json::{Value as Json, json};
 
 use super::{Exit, output};
-use crate::config::{Faults, Flags, Loaded, Shown, Sources, generated, load};
+use crate::config::{Faults, Flags, Loaded, Shown, Sources, find_data_root, generated, load};
 
 /// What can be done with the configuration.
 #[derive(Debug, Clone, Copy, clap::Subcommand)]
@@ -28,9 +29,10 @@ pub fn run(command: Command, flags: Flags, json: bool) -> anyhow::Result<ExitCod
         output::print_json(&generated::schema())?;
         return Ok(Exit::Ok.into());
     }
-    let loaded = match load(&Sources::of_process(flags, true)) {
+    let sources = Sources::of_process(flags, true);
+    let loaded = match load(&sources) {
         Ok(loaded) => loaded,
-        Err(faults) => return refuse(&faults, json),
+        Err(faults) => return refuse(&faults, find_data_root(&sources).as_deref(), json),
     };
     let files: Vec<String> = loaded.files.iter().map(|file| file.display().to_string()).collect();
     match (command, json) {
@@ -52,10 +54,12 @@ pub fn run(command: Command, flags: Flags, json: bool) -> anyhow::Result<ExitCod
     Ok(Exit::Ok.into())
 }
 
-fn refuse(faults: &Faults, json: bool) -> anyhow::Result<ExitCode> {
+/// Where the data are is told all the same: a server may run there.
+fn refuse(faults: &Faults, data_root: Option<&Path>, json: bool) -> anyhow::Result<ExitCode> {
     if json {
         let list = faults.iter().map(|fault| json!({"place": fault.place, "message": fault.sentence}));
-        output::print_json(&json!({"valid": false, "faults": list.collect::<Vec<_>>()}))?;
+        let faults: Vec<Json> = list.collect();
+        output::print_json(&json!({"valid": false, "faults": faults, "dataRoot": data_root}))?;
     } else {
         output::say(&format!("waygate-mcp: {faults}"));
     }

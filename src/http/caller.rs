@@ -350,22 +350,22 @@ mod tests {
     #[test]
     fn a_key_of_ours_is_seen_by_its_mark_wherever_it_stands_in_a_url() {
         for (path, query) in [
-            ("/health", "authorization=Bearer%20wg_abcdefgh_x"),
-            ("/health", "foo=wg_abcdefgh_x"),
-            ("/health", "wg_abcdefgh_x"),
-            ("/health", "foo=%77g%5fabcd%65fgh_x"),
-            ("/mcp", "bearer=wg_abcdefgh_x"),
-            ("/mcp/wg_abcdefgh_x", ""),
-            ("/mcp/%77g_abcdefgh%5Fx", ""),
-            ("/nope/a-wg_wg_abcde234_", ""),
-            (crate::http::explain::PATH, "tool=a&key=wg_abcdefgh_x"),
+            ("/health", "authorization=Bearer%20wg_abcdefgh_0123456789abcdef"),
+            ("/health", "foo=wg_abcdefgh_0123456789abcdef"),
+            ("/health", "wg_abcdefgh_0123456789abcdef"),
+            ("/health", "foo=%77g%5fabcd%65fgh_0123456789abcdef"),
+            ("/mcp", "bearer=wg_abcdefgh_0123456789abcdef"),
+            ("/mcp/wg_abcdefgh_0123456789abcdef", ""),
+            ("/mcp/%77g_abcdefgh%5F0123456789abcdef", ""),
+            ("/nope/a-wg_wg_abcde234_0123456789-_ABCD", ""),
+            (crate::http::explain::PATH, "tool=a&key=wg_abcdefgh_0123456789abcdef"),
         ] {
             assert!(key_in_url(path, query).is_some(), "{path}?{query}");
         }
         for (path, query) in [
             ("/mcp/wg", ""),
             ("/mcp/wg_abcdefgh", "a=wg_abcdefgh"),
-            ("/mcp/wg_toolboxes_all", "tool=wg__do_this"),
+            ("/mcp/wg_database_tools", "tool=wg__do_this"),
             ("/%", "%w=%7"),
             ("/admin/api/keys/abcdefgh", "a=b_wg_"),
         ] {

@@ -63,7 +63,8 @@ pub enum StorageError {
     /// A server was killed while it put the file back, before it had all of it.
     #[error(
         "the database {place} is missing, and {part} holds but a part of it, since a server was killed while it put it back; run \
-         `waygate-mcp backup restore latest --yes`, or move that file away to start with an empty database"
+         `waygate-mcp backup restore latest --yes --revive-keys` and look through `waygate-mcp keys list`, or move that file away to start \
+         with an empty database"
     )]
     HalfPut {
         /// Where it should be.
@@ -341,6 +342,9 @@ impl StorageError {
             "out of range",
             "too long for type",
             "string or blob too big",
+            // A text that is too long for an index.
+            "index row size",
+            "index row requires",
         ]) {
             Self::Refused { place, cause }
         } else {

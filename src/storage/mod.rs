@@ -103,6 +103,14 @@ pub fn left(database: &config::Database, default_path: &Path) -> Option<Left> {
     place::left_at(&file_of(database, default_path).ok()??)
 }
 
+/// Finishes what [`left`] tells of. Nothing with PostgreSQL.
+///
+/// # Errors
+/// `HalfPut` when there is but a part of it, and nothing at its path.
+pub fn settle_left(database: &config::Database, default_path: &Path) -> Result<(), StorageError> {
+    file_of(database, default_path)?.map_or(Ok(()), |path| place::settle_left(&path))
+}
+
 /// Opens a database, making it if it is not there, unless the server that owns this data folder works on it: that one puts back what
 /// it has open, and an empty one would be in the way.
 ///

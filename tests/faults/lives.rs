@@ -276,6 +276,26 @@ fn what_is_denied_while_a_reload_waits_for_a_slow_server_is_offered_no_more_at_o
 }
 
 #[test]
+fn what_is_denied_while_the_plugin_begins_anew_stays_denied_when_it_has_though_its_file_is_broken_by_then() {
+    let root = tempfile::tempdir().expect("a folder");
+    describe(root.path(), "one", &["says=well"], "");
+    let server = start(&root);
+    is_ready(&server, "one");
+    let gate = root.path().join("gate");
+    let anew = ["says=better", &format!("begins={}", gate.display())];
+    describe(root.path(), "one", &anew, "start_timeout_seconds = 600");
+    eventually("a reload waits for it", || gate.with_extension("begun").exists().then_some(()));
+    describe(root.path(), "one", &anew, "start_timeout_seconds = 600\ndeny = [\"say\"]");
+    is_denied(&server, "one__say");
+    fs::write(root.path().join("plugins/one.toml"), "command = ").expect("a file");
+    fs::write(&gate, "").expect("a file");
+    eventually("it has begun anew", || (says(&server, "one__slow") == "better").then_some(()));
+    assert_eq!(call(&server, "one__say").code(), -32602, "it was denied");
+    eventually("what is broken is told", || server.log().contains("one.toml").then_some(()));
+    assert_eq!(call(&server, "one__say").code(), -32602, "it was denied, and nobody said otherwise");
+}
+
+#[test]
 fn what_is_denied_is_offered_no_more_though_the_plugin_itself_is_slow_to_begin_anew_or_never_does() {
     let root = tempfile::tempdir().expect("a folder");
     describe(root.path(), "one", &["says=well"], "");

@@ -462,30 +462,33 @@ fn waygate_ctl_ends_the_server_alone_and_only_when_it_is_told_to() {
 fn waygate_ctl_finds_the_data_folder_where_the_program_does_and_a_server_whose_settings_are_broken_since() {
     let folder = tempfile::tempdir().expect("a folder");
     fs::write(folder.path().join(".env"), "WAYGATE_DATA_DIR=there\nWAYGATE_PORT=0\n").expect("a file");
-    let ctl = |words: &[&str], more: &[(&str, &Path)]| {
+    let ctl = |words: &[&str]| {
         let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/waygate-ctl"));
         command
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
             .env("HOME", folder.path())
             .current_dir(folder.path());
-        command.env("WAYGATE_BIN", program("waygate-mcp")).envs(more.iter().copied()).args(words);
+        command.env("WAYGATE_BIN", program("waygate-mcp")).args(words);
         let done = command.stdin(Stdio::null()).output().expect("it runs");
         (done.status.code(), String::from_utf8_lossy(&done.stderr).into_owned())
     };
-    let (code, said) = ctl(&["start"], &[]);
+    let (code, said) = ctl(&["start"]);
     assert_eq!(code, Some(0), "{said}");
     assert!(
         folder.path().join("there/data/waygate.lock").exists() && !folder.path().join(".waygate").exists()
     );
+    // What says where it is is gone, too: it is looked for where it would be now.
     fs::write(folder.path().join(".env"), "WAYGATE_PORTS=0\n").expect("a file");
-    let (code, said) = ctl(&["stop"], &[]);
-    assert!(
-        code == Some(78) && said.contains("did you mean WAYGATE_PORT?") && said.contains("WAYGATE_DATA_DIR"),
-        "{said}"
-    );
-    let (code, said) = ctl(&["stop"], &[("WAYGATE_DATA_DIR", &folder.path().join("there"))]);
+    assert_eq!(ctl(&["kill"]).0, Some(69));
+    fs::write(folder.path().join(".env"), "WAYGATE_DATA_DIR=there\nWAYGATE_PORTS=0\n").expect("a file");
+    assert_eq!(ctl(&["health"]).0, Some(0));
+    let (code, said) = ctl(&["start"]);
+    assert!(code == Some(0) && said.contains("serves already"), "{said}");
+    let (code, said) = ctl(&["stop"]);
     assert!(code == Some(0) && said.contains("has stopped"), "{said}");
+    let (code, said) = ctl(&["start"]);
+    assert!(code == Some(78) && said.contains("did you mean WAYGATE_PORT?"), "{said}");
 }
 
 #[test]

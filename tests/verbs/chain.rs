@@ -157,8 +157,11 @@ fn log(folder: &Path, connection: &mut DbConnection) -> PathBuf {
     let until = checkpoints::last_id(connection).unwrap();
     for told in checkpoints::some_of(connection, "01", (-1, 0), until, 10).unwrap() {
         let head = Head { seq: told.seq, hash: told.hash.as_slice().try_into().unwrap() };
-        lines +=
-            &format!("2026-11-29 01:28:28 INFO  a::b {} instance=01 seq={}\n", history::say(head), told.seq);
+        lines += &format!(
+            "2026-11-29 01:28:28 INFO  waygate_mcp::actors::db::writer {} instance=01 seq={}\n",
+            history::say(head),
+            told.seq
+        );
     }
     let file = folder.join("shipped.log");
     fs::write(&file, lines).unwrap();

@@ -15,6 +15,8 @@ const MARK: &str = "wg_";
 /// Random bytes of an id: eight letters.
 const ID_BYTES: usize = 5;
 const ID_LETTERS: usize = 8;
+/// So few of a secret leave so much unknown that nobody guesses it.
+const TELLING_LETTERS: usize = 16;
 const SECRET_BYTES: usize = 32;
 const SUM_BYTES: usize = 4;
 /// Letters of an id: none that is taken for another.
@@ -62,12 +64,16 @@ pub fn is_marked(text: &str) -> bool {
     text.strip_prefix(MARK).is_some_and(|rest| rest.len() > ID_LETTERS + 1)
 }
 
-/// Whether what a key of ours begins with stands anywhere in it: its mark, its id, and the line after that.
+/// Whether a key of ours stands anywhere in it, or so much of one that it might be guessed: its mark, its id, a line, and letters of its
+/// secret. A name that begins as one does is none.
 pub fn is_within(text: &[u8]) -> bool {
-    text.windows(MARK.len() + ID_LETTERS + 1).any(|part| {
-        let after = part.strip_prefix(MARK.as_bytes()).and_then(<[u8]>::split_last);
-        after.is_some_and(|(end, id)| {
-            *end == b'_' && id.iter().all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit())
+    let is_secret = |letter: &u8| letter.is_ascii_alphanumeric() || matches!(letter, b'-' | b'_');
+    text.windows(MARK.len() + ID_LETTERS + 1 + TELLING_LETTERS).any(|part| {
+        let after = part.strip_prefix(MARK.as_bytes()).and_then(|rest| rest.split_at_checked(ID_LETTERS));
+        after.is_some_and(|(id, rest)| {
+            id.iter().all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit())
+                && rest.first() == Some(&b'_')
+                && rest.iter().all(is_secret)
         })
     })
 }

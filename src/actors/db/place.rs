@@ -103,11 +103,12 @@ impl Writer {
     }
 
     /// What servers before could not write is told by a gap row, but for what has come back since.
-    pub(super) fn hear_untold(&self, connection: &mut DbConnection) -> Result<(), StorageError> {
+    pub(super) fn hear_untold(&self, connection: &mut DbConnection) {
         for Untold { instance, seq, lost } in self.storage.take_untold() {
             let there = match seq {
                 0 => None,
-                _ => self.tell(history::last_seq(connection, &instance.id, instance.started_at))?,
+                // Where that cannot be told, too much is said to be missing rather than nothing: the note is gone.
+                _ => history::last_seq(connection, &instance.id, instance.started_at).unwrap_or_default(),
             };
             let away = u64::try_from(seq - there.unwrap_or_default()).unwrap_or_default();
             if lost + away > 0 {
@@ -118,7 +119,6 @@ impl Writer {
                 self.shared.lose(lost + away);
             }
         }
-        Ok(())
     }
 
     fn tell_mended(&self, mended: &Mended) {

@@ -84,9 +84,12 @@ impl Retention {
             surplus.up_to = self.read(move |connection| prune::beyond(connection, most)).await?;
         }
         if self.max_bytes > 0 {
-            let most = self.max_bytes;
-            let up_to = self.read(move |connection| size::beyond(connection, most)).await?;
-            surplus.up_to = surplus.up_to.max(up_to);
+            match self.too_much().await {
+                Ok(up_to) => surplus.up_to = surplus.up_to.max(up_to),
+                Err(error) => {
+                    log::warn!("what is beyond history.max_bytes is looked for again in an hour: {error}")
+                }
+            }
         }
         let mut deleted = 0;
         loop {
@@ -97,6 +100,20 @@ impl Retention {
             }
             deleted += gone;
             tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// The newest row of those that are too many for `max_bytes`. Many rows take many reads, each with its own deadline.
+    async fn too_much(&self) -> Result<Option<i64>, StorageError> {
+        let mut walk = size::Walk::of(self.max_bytes);
+        loop {
+            let weighed = self.read(move |connection| walk.step(connection).map(|step| (walk, step))).await?;
+            walk = weighed.0;
+            match weighed.1 {
+                size::Step::Further => {}
+                size::Step::Beyond(id) => return Ok(Some(id)),
+                size::Step::End => return Ok(None),
+            }
         }
     }
 

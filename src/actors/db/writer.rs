@@ -250,7 +250,7 @@ impl Writer {
                 let mut connection = self.storage.connect()?;
                 self.tell(connection.set_durability(self.durability))?;
                 self.tell(instances::register(&mut connection, &self.instance))?;
-                self.hear_untold(&mut connection)?;
+                self.hear_untold(&mut connection);
                 link.beaten = Some(Instant::now());
                 connection
             }

@@ -132,9 +132,11 @@ impl Roll {
         self.aside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has each leave that bears no twin, as soon as its calls have ended, and at `deadline` at the latest.
+    /// Has each leave that bears no twin, as soon as its calls have ended, and at `deadline` at the latest; also those that take another's
+    /// place, or lost their own.
     pub async fn leave_exclusive(&self, deadline: Instant) {
-        let members = self.all();
+        let aside = self.aside().clone();
+        let members: Vec<_> = self.all().into_iter().chain(aside).collect();
         let leaving = members.iter().filter(|member| member.exclusive).map(|member| member.leave(deadline));
         join_all(leaving).await;
     }

@@ -54,6 +54,8 @@ pub(in crate::app) struct Reloader {
     waiting: Vec<Asked>,
     /// Built-in plugins that changed meanwhile, for the next reload to tell of.
     early: Vec<String>,
+    /// What each server's file denied when it could be read last.
+    denied: BTreeMap<String, Vec<String>>,
 }
 
 /// What the folder wants, held against what runs.
@@ -104,7 +106,20 @@ impl Reloader {
     ) -> Self {
         let (servers, bundles) = (BTreeMap::new(), BTreeMap::new());
         let (waiting, early) = (Vec::new(), Vec::new());
-        Self { nursery, builtins, maker, folder, servers, bundles, own_bundles, teller, waiting, early }
+        let denied = BTreeMap::new();
+        Self {
+            nursery,
+            builtins,
+            maker,
+            folder,
+            servers,
+            bundles,
+            own_bundles,
+            teller,
+            waiting,
+            early,
+            denied,
+        }
     }
 
     /// Starts all that the folder describes, lets go of `starts`, and then answers `asks` until nobody can ask any more.
@@ -179,6 +194,7 @@ impl Reloader {
         for (candidate, trouble) in
             candidates.into_iter().zip(ready.into_iter().chain(std::iter::repeat(None)))
         {
+            let candidate = if at_start { candidate } else { self.deny_late(candidate).await };
             self.settle(candidate, trouble, !at_start, &mut plan.report, &mut put);
         }
         let bundles = (plan.bundles != self.bundles).then_some(&plan.bundles);

@@ -181,7 +181,15 @@ impl Now {
     pub fn at(places: &Places, is_revived: bool) -> Result<Self, BackupError> {
         let file = places.database_file()?;
         if file.as_ref().is_some_and(|path| !path.exists()) {
-            return Ok(Self::Nothing);
+            return match storage::left(&places.database, &places.default_database()) {
+                // There was one, of which keys may have been revoked since.
+                Some(_) if !is_revived => Err(BackupError::Refused(
+                    "which keys were revoked since the backup cannot be told, because a server was killed while it put the database                      back, and not all of it is there; if that server's disk has it nowhere else, say --revive-keys, and look through                      `waygate-mcp keys list` afterwards: all keys of the backup are taken then. Nothing was changed"
+                        .to_owned(),
+                )),
+                Some(_) => Ok(Self::Unreadable),
+                None => Ok(Self::Nothing),
+            };
         }
         let opened = match storage::open_existing(&places.database, &places.default_database()) {
             // A server that is away is nothing to restore to either, and comes back.

@@ -43,7 +43,8 @@ impl Seat {
 
     /// Whether it has ended for that.
     pub fn has_left(&self) -> bool {
-        self.leaves() && self.state() == PluginState::Stopped
+        // One in quarantine had ended before.
+        self.leaves() && matches!(self.life(), PluginState::Stopped | PluginState::Quarantined)
     }
 
     /// What a call hears that came too late.

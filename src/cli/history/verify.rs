@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use clap::Args;
 use serde_json::json;
 
-use super::super::output;
+use super::super::{Exit, output};
 use super::CONNECTION_WAIT;
 use super::table::shown;
 use crate::storage::history::{Audit, Finding, Report, Testimony};
@@ -32,13 +32,20 @@ pub struct VerifyArgs {
     log: Vec<PathBuf>,
 }
 
-/// Proves. 0 means that all holds, 1 that something does not.
+/// Proves. 0 means that all holds, 1 that something does not, 73 that a log cannot be read or tells nothing.
 ///
 /// # Errors
-/// What the database says; a log that cannot be read or tells nothing.
+/// What the database says.
 pub fn run(storage: &Storage, args: &VerifyArgs, notary: &Notary, json: bool) -> anyhow::Result<ExitCode> {
     let only = args.instance.as_deref();
-    let testimony = hear(&args.log)?;
+    let testimony = match hear(&args.log) {
+        Ok(testimony) => testimony,
+        // Nothing was found amiss: nothing was looked at.
+        Err(why) => {
+            output::say(&format!("waygate-mcp: {why:#}"));
+            return Ok(Exit::CannotCreate.into());
+        }
+    };
     let mut audit = storage.run(CONNECTION_WAIT, |connection| {
         let mut audit = Audit::begin(connection, notary, only)?;
         audit.hear(connection, testimony.clone())?;

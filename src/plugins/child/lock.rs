@@ -45,9 +45,8 @@ impl Lock {
             Err(Errno::WOULDBLOCK) => return Ok(Taken::Others(holder(&mut file))),
             Err(error) => return Err(error.into()),
         }
-        // Only for those who wait to say whose end they wait for.
-        file.set_len(0)?;
-        writeln!(file, "{}", std::process::id())?;
+        // Only for those who wait to say whose end they wait for: a full disk keeps nobody from the lock.
+        drop(file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())));
         Ok(Taken::Ours(Self(file.into())))
     }
 

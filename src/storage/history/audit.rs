@@ -277,7 +277,7 @@ impl<'n> Audit<'n> {
     /// Compares a row that holds with what the log tells of it, and of rows before it.
     fn check_told(&mut self, row: &Entry) {
         let Some(thread) = self.threads.get_mut(&row.instance_id) else { return };
-        let later = thread.told.split_off(&(row.seq + 1, Hash::default()));
+        let later = thread.told.split_off(&(row.seq.saturating_add(1), Hash::default()));
         let told = std::mem::replace(&mut thread.told, later);
         let (pruned, hash) = (thread.pruned, thread.head.hash);
         for (seq, its) in told {

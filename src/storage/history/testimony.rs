@@ -6,6 +6,10 @@ use serde::Deserialize;
 
 use super::chain::{Hash, Head, hex};
 
+/// Who says it in the log. What plugins and servers behind them say is in it, too, behind other names.
+const WRITER: &str = "waygate_mcp::actors::db::writer";
+/// What all names of ours begin with; the first in a line is who says it.
+const OURS: &str = "waygate_mcp::";
 /// Begins what the writer of the history says whenever it makes a checkpoint.
 const SAYS: &str = "the history stands at row ";
 const WITH: &str = " with the hash ";
@@ -24,7 +28,8 @@ pub struct Testimony {
 impl Testimony {
     /// Takes what a line tells, in either format of the log, and behind whatever a collector put in front. Other lines tell nothing.
     pub fn hear(&mut self, line: &str) {
-        if let Some((instance, seq, hash)) = of_json(line).or_else(|| of_text(line)) {
+        let told = if line.contains("\"message\"") { of_json(line) } else { of_text(line) };
+        if let Some((instance, seq, hash)) = told {
             self.by_instance.entry(instance).or_default().insert((seq, hash));
         }
     }
@@ -43,6 +48,7 @@ impl Testimony {
 fn of_json(line: &str) -> Option<(String, i64, Hash)> {
     #[derive(Deserialize)]
     struct Line {
+        target: String,
         message: String,
         fields: Fields,
     }
@@ -52,19 +58,19 @@ fn of_json(line: &str) -> Option<(String, i64, Hash)> {
     }
     let line: Line = serde_json::from_str(line.get(line.find('{')?..)?).ok()?;
     let (seq, hash, _) = head_of(&line.message)?;
-    Some((line.fields.instance, seq, hash))
+    (line.target == WRITER).then_some((line.fields.instance, seq, hash))
 }
 
 fn of_text(line: &str) -> Option<(String, i64, Hash)> {
-    let (seq, hash, rest) = head_of(line)?;
+    let said = line.get(line.find(OURS)?..)?.strip_prefix(WRITER)?;
+    let (seq, hash, rest) = head_of(said.strip_prefix(' ')?)?;
     let instance = rest.split(' ').find_map(|field| field.strip_prefix("instance="))?;
     Some((instance.to_owned(), seq, hash))
 }
 
 /// The row and the hash of a message, and what stands behind.
 fn head_of(said: &str) -> Option<(i64, Hash, &str)> {
-    let (_, said) = said.split_once(SAYS)?;
-    let (seq, said) = said.split_once(WITH)?;
+    let (seq, said) = said.strip_prefix(SAYS)?.split_once(WITH)?;
     let (digits, rest) = said.split_at_checked(2 * size_of::<Hash>())?;
     let mut hash = Hash::default();
     for (byte, at) in hash.iter_mut().zip((0..digits.len()).step_by(2)) {
@@ -81,9 +87,9 @@ mod tests {
     fn a_line_tells_where_a_chain_stood_in_either_format_and_behind_what_a_collector_writes() {
         let head = Head { seq: 31, hash: [0xab; 32] };
         let said = say(head);
-        let text = format!("2026-11-29 01:28:28 INFO  a::b {said} instance=01a2 seq=31 hash=ab");
-        let json =
-            format!(r#"{{"level":"INFO","message":"{said}","fields":{{"instance":"01a2","seq":31}}}}"#);
+        let text = format!("2026-11-29 01:28:28 INFO  {WRITER} {said} instance=01a2 seq=31 hash=ab");
+        let fields = r#""fields":{"instance":"01a2","seq":31}"#;
+        let json = format!(r#"{{"level":"INFO","target":"{WRITER}","message":"{said}",{fields}}}"#);
         let wanted = BTreeMap::from([("01a2".to_owned(), BTreeSet::from([(31, [0xab; 32])]))]);
         for line in [&text, &json, &format!("Nov 29 host waygate[7]: {text}"), &format!("web-1 | {json}")] {
             let mut testimony = Testimony::default();
@@ -100,10 +106,15 @@ mod tests {
             String::new(),
             "{".to_owned(),
             said.clone(),
-            format!("{} instance=01", &said[..said.len() - 1]),
-            format!("{} instance=01", said.replace("31", "many")),
-            format!("{} instance=01", said.replace("0101", "01é1")),
+            format!("{WRITER} {} instance=01", &said[..said.len() - 1]),
+            format!("{WRITER} {} instance=01", said.replace("31", "many")),
+            format!("{WRITER} {} instance=01", said.replace("0101", "01é1")),
             format!(r#"{{"message":"{said}"}}"#),
+            // What a plugin writes to stderr, and what a server behind one answers.
+            format!("INFO  waygate_mcp::plugins::upstream a: {WRITER} {said} instance=01"),
+            format!("INFO  {WRITER} plugin says: {said} instance=01"),
+            format!(r#"{{"target":"waygate_mcp::plugins","message":"{said}","fields":{{"instance":"01"}}}}"#),
+            format!(r#"{{"target":"{WRITER}","message":"it says {said}","fields":{{"instance":"01"}}}}"#),
         ] {
             let mut testimony = Testimony::default();
             testimony.hear(&line);

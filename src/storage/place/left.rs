@@ -6,9 +6,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::file::{
-    BESIDE, alone_in, id_of, is_there, name_of_kept, put_where_none_is, remove_with_beside, sync, with_end,
-};
+use super::file::{BESIDE, alone_in, id_of, is_there, name_of_kept, put_where_none_is, sync, with_end};
 use super::{PART, WHOLE, folder_of};
 use crate::storage::StorageError;
 
@@ -88,9 +86,30 @@ pub(in crate::storage) fn settle_left(path: &Path) -> Result<(), StorageError> {
         if !is_there(&file) {
             return Err(StorageError::HalfPut { place: file.display().to_string(), part });
         }
-        remove_with_beside(&part)?;
+        // It may be all of it, but for its name.
+        let kept = name_of_kept(&file);
+        fs::rename(&part, &kept).map_err(|error| StorageError::of_folder(&part, &error))?;
+        log::warn!(
+            "what was copied of a database before the one that stands there now is kept as {}",
+            kept.display()
+        );
     }
     Ok(())
+}
+
+/// Another process was killed when it had put all of it beside. That is what comes to the path, unless whoever finds it `has_more`.
+pub(super) fn take_up(whole: &Path, file: &Path, has_more: bool) -> Result<(), StorageError> {
+    if has_more {
+        let kept = name_of_kept(file);
+        fs::rename(whole, &kept).map_err(|error| StorageError::of_folder(whole, &error))?;
+        log::warn!(
+            "what a process that was killed had put beside the database is kept as {}",
+            kept.display()
+        );
+        return Ok(());
+    }
+    set_aside_beside(file)?;
+    put_where_none_is(whole, file).map(drop)
 }
 
 /// A log that was another file's would be taken for one of the file that comes now. It is in that already, and is kept all the same.

@@ -26,6 +26,7 @@ use file::{
 use judge::{doubt, judge, make_anew, make_whole};
 
 pub use left::Left;
+use left::take_up;
 pub(super) use left::{left_at, settle_left};
 pub use untold::Untold;
 
@@ -282,9 +283,15 @@ impl Storage {
             }
         }
         let (part, whole) = (with_end(&file, PART), with_end(&file, WHOLE));
+        if is_there(&whole) {
+            take_up(&whole, &file, before.names.is_some())?;
+            return Err(self.replaced());
+        }
+        let mut is_ours = false;
         let put = self.make_part(&part, &mut before, seen).and_then(|mended| {
             sync(&part)?;
             fs::rename(&part, &whole).map_err(|error| StorageError::of_folder(&whole, &error))?;
+            is_ours = true;
             let id = id_of(&whole)?;
             if before.is_named() {
                 self.let_go(site, &mut before, None)?;
@@ -306,7 +313,10 @@ impl Storage {
         });
         if put.is_err() {
             // It is a copy of what is still open.
-            drop((remove_with_beside(&part), remove_with_beside(&whole)));
+            drop(remove_with_beside(&part));
+            if is_ours {
+                drop(remove_with_beside(&whole));
+            }
         }
         put
     }

@@ -65,13 +65,16 @@ impl Storage {
     /// What was noted, once: whoever takes it tells of it.
     pub fn take_untold(&self) -> Vec<Untold> {
         let Some(note) = self.note().filter(|note| is_there(note)) else { return Vec::new() };
+        if fs::metadata(&note).is_ok_and(|about| about.len() > NOTE_MAX_BYTES) {
+            log::warn!("{} is no note of ours, and is left alone", note.display());
+            return Vec::new();
+        }
         // Of several processes one has it.
         let own = with_end(&note, &format!("-{}", std::process::id()));
         if fs::rename(&note, &own).is_err() {
             return Vec::new();
         }
-        let is_short = fs::metadata(&own).is_ok_and(|about| about.len() <= NOTE_MAX_BYTES);
-        let text = if is_short { fs::read_to_string(&own).unwrap_or_default() } else { String::new() };
+        let text = fs::read_to_string(&own).unwrap_or_default();
         if let Err(error) = fs::remove_file(&own) {
             log::warn!("{} is done with, and cannot be removed: {error}", own.display());
         }

@@ -1,5 +1,6 @@
 //! A kind of plugin that files describe, without any server behind it: its lives go as the file's `args` say.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -30,6 +31,7 @@ impl Maker for Fakes {
             fails: number("fails"),
             panics: number("panics"),
             waits: number("waits") > 0,
+            begins: reach.args.iter().find_map(|arg| arg.strip_prefix("begins=")).map(PathBuf::from),
             says: says.to_owned(),
             lives: AtomicU32::new(0),
             dies: Mutex::default(),
@@ -46,6 +48,8 @@ struct Fake {
     panics: u32,
     /// Whether it never becomes ready.
     waits: bool,
+    /// The file that has to be there before it does; one beside it, with the end `.begun`, tells that it waits for that.
+    begins: Option<PathBuf>,
     says: String,
     lives: AtomicU32,
     dies: Mutex<CancellationToken>,
@@ -101,6 +105,15 @@ impl Plugin for Fake {
             if self.waits {
                 pulse.stop().cancelled().await;
                 return Ok(());
+            }
+            if let Some(file) = &self.begins {
+                std::fs::write(file.with_extension("begun"), "").expect("a file");
+            }
+            while self.begins.as_ref().is_some_and(|file| !file.exists()) {
+                tokio::select! {
+                    () = pulse.stop().cancelled() => return Ok(()),
+                    () = tokio::time::sleep(Duration::from_millis(5)) => {}
+                }
             }
             let dies = CancellationToken::new();
             *self.dies.lock().unwrap_or_else(PoisonError::into_inner) = dies.clone();

@@ -1,6 +1,8 @@
 //! What files deny holds at once, whatever a reload still waits for: what runs goes on without it until it is started anew. Must not know
 //! how a reload ends.
 
+use std::sync::Arc;
+
 use futures_util::future::join_all;
 use tokio::sync::mpsc;
 
@@ -63,10 +65,11 @@ impl Reloader {
     }
 
     /// Has each server that runs be offered without what its file denies, which can be read; it lives on.
-    pub(super) async fn deny(&self, found: &Folder) {
+    pub(super) async fn deny(&mut self, found: &Folder) {
         let mut put = Vec::new();
         for (name, file) in &found.files {
             let Ok(PluginFile { enabled: true, kind: PluginKind::Mcp(server), .. }) = file else { continue };
+            self.denied.insert(name.clone(), server.curation.deny.clone());
             let Some(curation) = self.denying(name, &server.curation.deny) else { continue };
             let Some(old) = self.nursery.roll.get(name) else { continue };
             let mut seat = Seat::anew(&old.seat, curation.into(), old.seat.limits);
@@ -83,6 +86,31 @@ impl Reloader {
             // That it was not published is in the log.
             drop(self.swap(&put, &[], None).await);
         }
+    }
+
+    /// Has one that was waited for be offered without what its file denied meanwhile, as far as that could be read.
+    pub(super) async fn deny_late(&self, mut candidate: Candidate) -> Candidate {
+        let (old, mut wanted) = (Arc::clone(&candidate.member), candidate.made.server.curation.clone());
+        let Some(deny) = self.denied.get(&*old.seat.name) else { return candidate };
+        let more: Vec<String> = deny.iter().filter(|glob| !wanted.deny.contains(glob)).cloned().collect();
+        if more.is_empty() {
+            return candidate;
+        }
+        wanted.deny.extend(more);
+        let mut seat = Seat::anew(&old.seat, wanted.into(), old.seat.limits);
+        seat.definition = old.seat.definition.clone();
+        match self.nursery.reseat(&old, seat, old.origin.clone(), BEGIN_WITHIN).await {
+            Ok(member) => {
+                self.nursery.roll.let_go(&old);
+                self.nursery.roll.keep_aside(&member);
+                candidate.member = member;
+            }
+            Err(why) => {
+                let name = &*old.seat.name;
+                log::warn!(plugin = name; "what the file of plugin {name} denies holds after the next reload: {why}");
+            }
+        }
+        candidate
     }
 
     /// How what runs is to be offered from now on, if that is news: as it was made, without what is denied. What is denied no more, before

@@ -85,7 +85,12 @@ fn left(patient: &Patient) -> Option<Finding> {
             );
             let why =
                 "no server starts: an empty database would hide that history, keys and sessions are missing";
-            Finding::error("database.putback", what, why, "waygate-mcp backup restore latest --yes")
+            Finding::error(
+                "database.putback",
+                what,
+                why,
+                "waygate-mcp backup restore latest --yes --revive-keys",
+            )
         }
         Left::Beside(whole) => {
             let what = format!(

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::tls;
 use crate::cli::doctor::finding::{Finding, quoted};
 use crate::cli::doctor::patient::{Patient, Server};
+use crate::config::Environment;
 use crate::storage::DataFolder;
 use crate::telemetry::logging::FILE_NAME;
 
@@ -93,7 +94,13 @@ fn silent(patient: &Patient, pid: Option<i32>, listens: bool, heard: &str) -> Fi
         || format!("fuser -k {}", quoted(&DataFolder::lock_in(&root.join("data")))),
         |pid| format!("kill -9 {pid}"),
     );
-    let command = format!("{ends} && waygate-mcp serve --data-dir {}", quoted(root));
+    let is_service = patient.config().is_some_and(|config| config.server.env == Environment::Production);
+    // Systemd starts what was killed again, with all that it needs.
+    let command = if is_service {
+        "systemctl kill --signal=KILL waygate-mcp.service".to_owned()
+    } else {
+        format!("{ends} && waygate-mcp serve --data-dir {}", quoted(root))
+    };
     Finding::error("server.silent", what, why, command)
 }
 
