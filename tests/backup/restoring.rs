@@ -341,6 +341,25 @@ fn nor_is_it_on_postgresql() {
 }
 
 #[test]
+fn keys_that_were_revoked_stay_so_where_a_server_was_killed_while_it_put_the_database_back() {
+    let home = Home::new();
+    home.said(&["db", "migrate"]);
+    home.said(&["keys", "create", "leaked"]);
+    home.backup();
+    home.said(&["keys", "revoke", "leaked"]);
+    let file = home.root().join("data/waygate.db");
+    let left = |end: &str| std::path::PathBuf::from(format!("{}{end}", file.display()));
+    std::fs::rename(&file, left(".putback")).unwrap();
+    home.said(&["backup", "restore", "latest", "--yes"]);
+    assert_eq!(standings(&home), pairs([("leaked", "revoked")]));
+    std::fs::rename(&file, left(".putback-part")).unwrap();
+    let (code, why) = home.refused(&["backup", "restore", "latest", "--yes"]);
+    assert!(code == 1 && why.contains("--revive-keys") && left(".putback-part").exists(), "{code} {why}");
+    home.said(&["backup", "restore", "latest", "--yes", "--revive-keys"]);
+    assert_eq!(standings(&home), pairs([("leaked", "active")]));
+}
+
+#[test]
 fn keys_that_were_revoked_stay_so_in_a_database_of_a_newer_version() {
     let home = Home::new();
     home.said(&["db", "migrate"]);

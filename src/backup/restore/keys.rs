@@ -19,7 +19,7 @@ use crate::backup::{BackupError, Places, Told};
 use crate::storage::acts::{self, OfKeys};
 use crate::storage::history::moment;
 use crate::storage::keys::{self, KeyRow};
-use crate::storage::{self, DbConnection, QueryResult, Storage, StorageError, instances, migrations};
+use crate::storage::{self, DbConnection, Left, QueryResult, Storage, StorageError, instances, migrations};
 
 /// What is known of the keys that are there now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -182,9 +182,18 @@ impl Now {
         let file = places.database_file()?;
         if file.as_ref().is_some_and(|path| !path.exists()) {
             return match storage::left(&places.database, &places.default_database()) {
+                // It is the database, but for its name.
+                Some(Left::Whole(whole)) => {
+                    let storage = storage::at_file(&whole)?;
+                    let now = Self::of(&storage);
+                    storage.close();
+                    Ok(now?)
+                }
                 // There was one, of which keys may have been revoked since.
                 Some(_) if !is_revived => Err(BackupError::Refused(
-                    "which keys were revoked since the backup cannot be told, because a server was killed while it put the database                      back, and not all of it is there; if that server's disk has it nowhere else, say --revive-keys, and look through                      `waygate-mcp keys list` afterwards: all keys of the backup are taken then. Nothing was changed"
+                    "which keys were revoked since the backup cannot be told, because a server was killed while it put the database \
+                     back, and not all of it is there; if that server's disk has it nowhere else, say --revive-keys, and look through \
+                     `waygate-mcp keys list` afterwards: all keys of the backup are taken then. Nothing was changed"
                         .to_owned(),
                 )),
                 Some(_) => Ok(Self::Unreadable),

@@ -29,7 +29,7 @@ use super::{BackupError, Places, Progress, Told, archive, shelf};
 use crate::config::Secret;
 use crate::storage::acts::{self, Act};
 use crate::storage::transfer::{is_replaced, replace};
-use crate::storage::{self, DataFolder, Notary, Owned, Storage, StorageError, instances};
+use crate::storage::{self, DataFolder, Left, Notary, Owned, Storage, instances};
 
 /// One part of a backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -213,12 +213,9 @@ impl Target {
     /// Refuses one that others use now.
     fn of(places: &Places) -> Result<Self, BackupError> {
         let file = places.database_file()?;
-        if file.is_some() {
-            // What a server that was killed had put beside, and is whole, is the database that is there.
-            match storage::settle_left(&places.database, &places.default_database()) {
-                Ok(()) | Err(StorageError::HalfPut { .. }) => {}
-                Err(error) => return Err(error.into()),
-            }
+        // What a server that was killed had put beside, and is whole, is the database that is there.
+        if let Some(Left::Whole(_)) = storage::left(&places.database, &places.default_database()) {
+            storage::settle_left(&places.database, &places.default_database())?;
         }
         let storage = match &file {
             None => Some(storage::open(&places.database, &places.default_database())?),
