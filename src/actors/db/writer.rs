@@ -250,7 +250,10 @@ impl Writer {
                 let mut connection = self.storage.connect()?;
                 self.tell(connection.set_durability(self.durability))?;
                 self.tell(instances::register(&mut connection, &self.instance))?;
-                self.hear_untold(&mut connection);
+                // One that stops writes no more rows: what was noted, by itself last of all, is the next one's to tell.
+                if !self.shared.is_closing() {
+                    self.hear_untold(&mut connection);
+                }
                 link.beaten = Some(Instant::now());
                 connection
             }
