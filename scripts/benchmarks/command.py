@@ -45,6 +45,8 @@ def parse_options(doc):
     return options
 
 
+# Exit codes.
+NOT_MEASURED, MISSED = 1, 3
 # What keeps one measure from its end, and no other.
 FAILURES = (CannotMeasure, KeyError, ValueError, OSError, asyncio.TimeoutError)
 # What lies on the shelf, by its kind.
@@ -90,19 +92,24 @@ def measure_for_page(options, commands):
                 print(f"could not measure {failed[-1]}", file=sys.stderr)
         # What is built once stays built.
         options.no_build = options.no_build or bench.built
-    document.write()
+    return write_page(failed)
+
+
+def write_page(failed):
+    unexplained = document.write()
     print(f"written: {document.PAGE.relative_to(ROOT)}", file=sys.stderr)
     for reason in failed:
         print(f"could not measure {reason}", file=sys.stderr)
-    return 1 if failed else 0
+    for what in unexplained:
+        print(f"missed, and the page does not say why: {what}", file=sys.stderr)
+    return NOT_MEASURED if failed else MISSED if unexplained else 0
 
 
 def main(doc):
     options = parse_options(doc)
     is_for_page = options.matrix or options.growth or options.soak or options.document
     if options.document and not (options.matrix or options.growth or options.soak):
-        document.write()
-        return 0
+        return write_page([])
     if not {SERVER_CPU, LOAD_CPU} <= os.sched_getaffinity(0):
         raise CannotMeasure("two processors are needed: one for the server, one for the load")
     commands = build(options.servers, options.no_build, options.plain)
@@ -123,10 +130,11 @@ def main(doc):
                 failed.append(f"{name}: {reason!r}" if isinstance(reason, KeyError) else f"{name}: {reason}")
     if options.json:
         print(json.dumps({"figures": found, "failed": failed}, indent=2))
-    else:
-        if "throughput" in found:
-            tell_throughput(found["throughput"])
-        tell_bars(found)
+    elif "throughput" in found:
+        tell_throughput(found["throughput"])
+    missed = tell_bars(found, sys.stderr if options.json else sys.stdout)
     for reason in failed:
         print(f"could not measure {reason}", file=sys.stderr)
-    return 1 if failed else 0
+    if failed:
+        return NOT_MEASURED
+    return MISSED if missed else 0

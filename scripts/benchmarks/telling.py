@@ -91,8 +91,10 @@ def is_met(value, bar, more):
     return value >= bar if more else value < bar
 
 
-def tell_bars(found):
-    print(f"\n{'figure':<36} {'server':<9} {'value':>10} {'unit':<4} bar")
+def tell_bars(found, to):
+    """Prints figures with their bars; gives what misses one."""
+    missed = []
+    print(f"\n{'figure':<36} {'server':<9} {'value':>10} {'unit':<4} bar", file=to)
     for measure, key, what, unit, bar, more in BARS:
         for name, row in found.get(measure, {}).items():
             if key in row and (name == "waygate" or measure == "start"):
@@ -100,5 +102,7 @@ def tell_bars(found):
                 verdict = ""
                 if bar is not None and name == "waygate":
                     met = is_met(value, bar, more)
+                    missed += [] if met else [what]
                     verdict = f"{'at least' if more else 'under'} {bar}: {'met' if met else 'MISSED'}"
-                print(f"{what:<36} {name:<9} {value:>10.2f} {unit:<4} {verdict}")
+                print(f"{what:<36} {name:<9} {value:>10.2f} {unit:<4} {verdict}", file=to)
+    return missed
