@@ -5,6 +5,7 @@
 use serde_json::{Map, Value, json};
 
 use super::raw::Raw;
+use super::scan::plain_bytes;
 
 /// A text block.
 pub fn text(text: impl Into<String>) -> Value {
@@ -97,7 +98,7 @@ pub fn text_result(says: &str) -> Raw {
     const AFTER: &str = "}]}";
     let mut json = String::with_capacity(BEFORE.len() + says.len() + AFTER.len() + 2);
     json.push_str(BEFORE);
-    if says.bytes().any(|byte| byte < b' ' || byte == b'"' || byte == b'\\') {
+    if plain_bytes(says.as_bytes()).is_some() {
         json.push_str(&Value::from(says).to_string());
     } else {
         json.push('"');

@@ -103,7 +103,7 @@ fn leave(open: &mut SmallVec<[Frame<'_>; 8]>, keys: &mut SmallVec<[Cow<'_, str>;
 
 /// How many bytes a string holds as they are, before its end, an escape or a control character; none when all of `rest` is
 /// so. Most of a body stands in strings: eight bytes are looked at in one.
-fn plain_bytes(rest: &[u8]) -> Option<usize> {
+pub(super) fn plain_bytes(rest: &[u8]) -> Option<usize> {
     const ONES: u64 = u64::MAX / 255;
     let (eights, last) = rest.as_chunks::<8>();
     for (number, eight) in eights.iter().enumerate() {

@@ -436,7 +436,10 @@ fn quoted(text: &str) -> String {
 /// A text as it may be seen: masked whole when there is a secret in it, cut when it is long.
 fn shown_text(text: &str) -> Cow<'_, str> {
     const SHOWN_MAX: usize = 1024;
-    if secret_in(text).is_some() {
+    // What begins where it is shown is known as a secret by its end, and none is as long as this.
+    const SECRET_MAX: usize = 16 << 10;
+    let looked_at = text.get(..text.floor_char_boundary(SHOWN_MAX + SECRET_MAX)).unwrap_or(text);
+    if secret_in(looked_at).is_some() {
         return Cow::Borrowed(MASK);
     }
     if text.len() <= SHOWN_MAX {

@@ -116,3 +116,17 @@ fn what_is_long_is_cut_and_stays_json() {
     assert!(redact(&many, &[]).ends_with(",\"…\":\"…\"}"));
     assert!(redact(&texts, &[]).contains("… (1400 bytes)"));
 }
+
+#[test]
+fn a_long_text_is_masked_for_a_secret_that_begins_where_it_is_shown_and_ends_far_behind() {
+    let jwt = format!("eyJ{}.eyJ{}.{}", "a".repeat(4_000), "b".repeat(9_000), "c".repeat(300));
+    for (before, after) in [(0, 0), (1_000, 0), (1_020, 100_000)] {
+        let text = format!("\"{} {jwt} {}\"", "w ".repeat(before / 2), "w ".repeat(after / 2));
+        assert_eq!(redact(&text, &[]), format!("\"{MASK}\""), "{before} {after}");
+    }
+    let pem = format!("\"-----BEGIN PRIVATE KEY-----{}\"", "a".repeat(100_000));
+    assert_eq!(redact(&pem, &[]), format!("\"{MASK}\""));
+    let far = format!("\"{}{jwt}\"", "w ".repeat(50_000));
+    let shown = redact(&far, &[]);
+    assert!(shown.starts_with("\"w w ") && !shown.contains("eyJ"), "{shown}");
+}
