@@ -22,6 +22,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use jiff::Zoned;
 
 use super::output;
+use super::running::Running;
 use crate::app;
 use crate::config::Config;
 use crate::storage::history::{self, Cursor};
@@ -36,6 +37,8 @@ use verify::VerifyArgs;
 
 /// How long a verb waits for a connection.
 const CONNECTION_WAIT: Duration = Duration::from_secs(10);
+/// What a server shows of itself is at hand.
+const SERVER_WITHIN: Duration = Duration::from_secs(10);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -133,7 +136,10 @@ pub fn run(command: HistoryCommand, config: &Config, json: bool) -> anyhow::Resu
         HistoryCommand::Export(args) => export::run(&storage, &args, &now),
         HistoryCommand::Stats { which } => stats::run(&storage, &which, &now, json),
         HistoryCommand::Stream(args) => stream::run(&storage, &args),
-        HistoryCommand::Verify(args) => verify::run(&storage, &args, &app::notary(config)?, json),
+        HistoryCommand::Verify(args) => {
+            let server = Running::of(config).within(SERVER_WITHIN);
+            verify::run(&storage, &args, (&app::notary(config)?, &server), json)
+        }
         HistoryCommand::Prune(args) => prune::run(&storage, &args, &app::notary(config)?, json),
     }
 }

@@ -40,7 +40,7 @@ pub async fn index(request: HttpRequest, door: Data<Door>) -> HttpResponse {
             "links": {
                 "mcp": "/mcp", "health": "/health", "ready": "/ready", "metrics": "/metrics", "plugins": "/plugins", "bundles": "/bundles",
                 "openapi": openapi::PATH,
-                "diagnostics": ["/diagnostics/connection", "/diagnostics/performance", "/diagnostics/errors", "/diagnostics/cache", "/diagnostics/actors", explain::PATH],
+                "diagnostics": ["/diagnostics/connection", "/diagnostics/performance", "/diagnostics/errors", "/diagnostics/cache", "/diagnostics/history", "/diagnostics/actors", explain::PATH],
             },
         }))
     };
@@ -211,6 +211,11 @@ fn read_since(text: &str) -> Option<SystemTime> {
 /// `GET /diagnostics/cache`
 pub async fn cache(request: HttpRequest, door: Data<Door>) -> HttpResponse {
     respond(&request, &door, admitted(&request, &door).map(|_| views::cache(&door.frame.house)))
+}
+
+/// `GET /diagnostics/history`
+pub async fn history(request: HttpRequest, door: Data<Door>) -> HttpResponse {
+    respond(&request, &door, admitted(&request, &door).map(|_| views::history(&door.frame.house)))
 }
 
 /// `GET /diagnostics/actors`

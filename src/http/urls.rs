@@ -60,6 +60,7 @@ pub static URLS: &[Url] = &[
     },
     Url { path: "/diagnostics/errors", wants: READ, methods: &[(Method::GET, || web::to(ops::errors))] },
     Url { path: "/diagnostics/cache", wants: READ, methods: &[(Method::GET, || web::to(ops::cache))] },
+    Url { path: "/diagnostics/history", wants: READ, methods: &[(Method::GET, || web::to(ops::history))] },
     Url { path: "/diagnostics/actors", wants: READ, methods: &[(Method::GET, || web::to(ops::actors))] },
     Url { path: explain::PATH, wants: READ, methods: &[(Method::GET, || web::to(explain::explain))] },
     Url {

@@ -209,6 +209,25 @@ pub fn cache(house: &House) -> Value {
     report
 }
 
+/// `/diagnostics/history`
+pub fn history(house: &House) -> Value {
+    let history = house.bench.recorder.state();
+    json!({
+        "waiting": history.depth,
+        "waitingMax": history.capacity,
+        "rows": history.rows,
+        "dropped": history.dropped,
+        "failedWrites": history.failed,
+        "lastError": history.last_error,
+        "stands": history.stands.map(|stands| json!({
+            "database": stands.database,
+            "instanceId": stands.instance_id,
+            "seq": stands.seq,
+            "hash": stands.hash,
+        })),
+    })
+}
+
 /// `/bundles`: the operator's bundles, and the plugins that are served alone.
 pub fn bundles(house: &House) -> Value {
     let shown: Vec<Value> = house.shelf.views().iter().map(view_summary).collect();

@@ -3,6 +3,7 @@
 mod audit;
 mod calls;
 pub mod chain;
+mod names;
 mod plan;
 pub mod prune;
 pub mod size;

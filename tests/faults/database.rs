@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::ledger::{self, Held};
 use crate::load::{Load, echo};
 use crate::support::database::skips_on_postgres;
-use crate::support::{PATIENCE, Server, eventually};
+use crate::support::{PATIENCE, Server, database_of, eventually, program};
 
 const FULL: (&str, &str) = ("WAYGATE_HISTORY_ARGUMENTS", "full");
 const STRICT: (&str, &str) = ("WAYGATE_HISTORY_DURABILITY", "strict");
@@ -370,4 +370,29 @@ fn a_database_that_stays_locked_at_start_is_worth_another_try() {
     assert!(says.contains("is locked by another process"), "{says}");
     drop(held);
     stop(Server::on("echo", folder.path(), &[IMPATIENT]));
+}
+
+#[test]
+fn rows_taken_from_under_a_running_server_are_missed_before_any_checkpoint_tells_of_them() {
+    let server = Server::with("echo", &[STRICT]);
+    for _ in 0..3 {
+        echo(server.address, "a").expect("an answer");
+    }
+    let verify = || {
+        let mut command = Command::new(program("waygate-mcp"));
+        command.env_clear().envs(database_of(&server.folder)).env("HOME", &server.folder);
+        command.args(["history", "verify", "--json", "--data-dir"]).arg(&server.folder);
+        let output = command.output().expect("the program runs");
+        let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        (output.status.code(), told["report"].clone())
+    };
+    let (code, report) = verify();
+    assert_eq!((code, &report["told"]), (Some(0), &json!(1)), "{report}");
+    let stands = server.get("/diagnostics/history").1["stands"].clone();
+    let last = stands["seq"].as_i64().expect("rows are on disk");
+    ledger::change(&server.folder, &format!("DELETE FROM command_history WHERE seq = {last}"));
+    let (code, report) = verify();
+    let (found, what) = (&report["broken"][0], format!("the rows {last} to {last} are gone from its end"));
+    assert_eq!((code, &found["instance_id"]), (Some(1), &stands["instanceId"]), "{report}");
+    assert!(found["what"].as_str().is_some_and(|said| said.starts_with(&what)), "{report}");
 }

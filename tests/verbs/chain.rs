@@ -183,9 +183,9 @@ fn who_has_the_key_or_takes_the_checkpoints_along_is_found_by_what_the_log_tells
     };
     type Way<'a> = &'a dyn Fn(&mut DbConnection);
     let ways: [(Way<'_>, i64, &str); 3] = [
-        (&anew, 1_000, "another than that which the log tells"),
-        (&cut, 1_001, "the rows 1001 to 2500 are gone from its end, as the log tells"),
-        (&all, 1, "the rows 1 to 2500 are gone from its end, as the log tells"),
+        (&anew, 1_000, "another than that which the server told"),
+        (&cut, 1_001, "the rows 1001 to 2500 are gone from its end, as the server told"),
+        (&all, 1, "the rows 1 to 2500 are gone from its end, as the server told"),
     ];
     for (change, seq, what) in ways {
         let home = tempfile::tempdir().unwrap();

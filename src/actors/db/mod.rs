@@ -24,7 +24,7 @@ use messages::{
     LoadSessions, LookAtKeys, Ping, SaveDefinitions, SaveKeyUses, SaveSessions, ShowCall,
 };
 pub use recorder::{
-    Act, Behind, COMMIT_DEADLINE, ITSELF, ROOM_WAIT, Record, RecordError, Recorder, RecorderState,
+    Act, Behind, COMMIT_DEADLINE, ITSELF, ROOM_WAIT, Record, RecordError, Recorder, RecorderState, Stands,
 };
 use retention::Retention;
 pub use writer::Render;

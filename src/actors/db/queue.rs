@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{Notify, oneshot};
 
 use super::batch::{Batch, Queued, Told, Waiter};
-use super::recorder::{Record, RecordError, RecorderState};
+use super::recorder::{Record, RecordError, RecorderState, Stands};
 use crate::protocol::Raw;
 use crate::storage::history::Kind;
 
@@ -152,6 +152,7 @@ pub(super) struct Shared {
     failed: AtomicU64,
     last_error: Mutex<Option<String>>,
     last_drop: Mutex<Option<Instant>>,
+    stands: Mutex<Option<Stands>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -189,6 +190,7 @@ impl Shared {
             failed: AtomicU64::new(0),
             last_error: Mutex::new(None),
             last_drop: Mutex::new(None),
+            stands: Mutex::new(None),
         }
     }
 
@@ -292,6 +294,7 @@ impl Shared {
             failed: self.failed.load(Ordering::Relaxed),
             degraded: last_error.is_some() || dropped_lately,
             last_error,
+            stands: lock(&self.stands).clone(),
         }
     }
 
@@ -379,6 +382,11 @@ impl Shared {
             self.rows.fetch_add(rows as u64, Ordering::Relaxed);
         }
         lock(&self.last_error).take();
+    }
+
+    /// Remembers where the chain stands on disk.
+    pub(super) fn stand(&self, stands: Stands) {
+        *lock(&self.stands) = Some(stands);
     }
 
     /// Remembers what failed; true when the attempt before had not failed.

@@ -171,6 +171,21 @@ pub struct RecorderState {
     pub last_error: Option<String>,
     /// Whether writing fails now, or records were dropped in the last minute.
     pub degraded: bool,
+    /// Where the chain stands on disk; none before the first row.
+    pub stands: Option<Stands>,
+}
+
+/// The last row that an instance has on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stands {
+    /// Where the database is, as [`Storage::place`](crate::storage::Storage::place) says it.
+    pub database: String,
+    /// Whose row.
+    pub instance_id: String,
+    /// Its number.
+    pub seq: i64,
+    /// Its hash, in hexadecimal digits.
+    pub hash: String,
 }
 
 /// Where executors leave what happened. Cheap to clone, outlives restarts of DbActor and of the writer.

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::batch::{Batch, Queued};
 use super::place::Astray;
 use super::queue::Shared;
-use super::recorder::{Behind, RecordError};
+use super::recorder::{Behind, RecordError, Stands};
 use crate::actors::supervision::message_of;
 use crate::config::Durability;
 use crate::protocol::Raw;
@@ -176,10 +176,16 @@ impl Writer {
         });
         self.tell(history::append(connection, &mut head, rows))?;
         self.shared.succeeded(hand.rows.len());
+        self.stand(head);
         hand.kept = hand.rows.last().map(|row| (row.seq, row.at));
         hand.head = Some(head);
         self.mark_if_due(connection, hand);
         Ok(())
+    }
+
+    fn stand(&self, head: Head) {
+        let (database, instance_id) = (self.storage.place().to_owned(), self.instance.id.clone());
+        self.shared.stand(Stands { database, instance_id, seq: head.seq, hash: hex(&head.hash) });
     }
 
     /// Where the chain goes on. What is remembered goes before what stands in the database, which others may have touched.

@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Args;
-use serde_json::json;
+use serde::Deserialize;
+use serde_json::{Value, json};
 
+use super::super::running::Running;
 use super::super::{Exit, output};
 use super::CONNECTION_WAIT;
 use super::table::shown;
@@ -36,10 +38,18 @@ pub struct VerifyArgs {
 ///
 /// # Errors
 /// What the database says.
-pub fn run(storage: &Storage, args: &VerifyArgs, notary: &Notary, json: bool) -> anyhow::Result<ExitCode> {
+pub fn run(
+    storage: &Storage,
+    args: &VerifyArgs,
+    (notary, server): (&Notary, &Running),
+    json: bool,
+) -> anyhow::Result<ExitCode> {
     let only = args.instance.as_deref();
     let testimony = match hear(&args.log) {
-        Ok(testimony) => testimony,
+        Ok(mut testimony) => {
+            ask(server, storage, &mut testimony);
+            testimony
+        }
         // Nothing was found amiss: nothing was looked at.
         Err(why) => {
             output::say(&format!("waygate-mcp: {why:#}"));
@@ -61,7 +71,7 @@ pub fn run(storage: &Storage, args: &VerifyArgs, notary: &Notary, json: bool) ->
         let status = if report.broken.is_empty() { "ok" } else { "broken" };
         format!("{:#}", json!({ "database": storage.place(), "status": status, "report": report }))
     } else {
-        sheet(&report, notary.has_key())
+        sheet(&report, notary.has_key(), !args.log.is_empty())
     };
     output::print(&text)?;
     Ok(if report.broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -86,13 +96,38 @@ fn hear(logs: &[PathBuf]) -> anyhow::Result<Testimony> {
     Ok(testimony)
 }
 
-fn sheet(report: &Report, has_key: bool) -> String {
+/// What the running server tells of its own last row, if one runs here and writes into this database. The rows are proved whether or
+/// not it answers.
+fn ask(server: &Running, storage: &Storage, testimony: &mut Testimony) {
+    let mut shown = match server.get("/diagnostics/history") {
+        Ok(shown) => shown.unwrap_or_default(),
+        Err(error) => return output::say(&format!("the running server was not heard: {error}")),
+    };
+    let stands = shown.get_mut("stands").map(Value::take).unwrap_or_default();
+    if let Ok(Stands { database, instance_id, seq, hash }) = serde_json::from_value(stands)
+        && database == storage.place()
+    {
+        testimony.take(&instance_id, seq, &hash);
+    }
+}
+
+/// Of `/diagnostics/history`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Stands {
+    database: String,
+    instance_id: String,
+    seq: i64,
+    hash: String,
+}
+
+fn sheet(report: &Report, has_key: bool, has_log: bool) -> String {
     let mut lines: Vec<String> = report.broken.iter().map(broken).collect();
     let Report { rows, unchained, skipped, instances, checkpoints, .. } = report;
     let verdict = if lines.is_empty() { "all as they were written" } else { "not all as they were written" };
     lines.push(format!("{rows} rows of {instances} instances, {checkpoints} checkpoints: {verdict}"));
-    if report.told > 0 {
-        lines.push(format!("the log tells of {} of them", report.told));
+    if has_log {
+        lines.push(format!("the server told of {} of them", report.told));
     }
     if *unchained > 0 {
         lines.push(format!(

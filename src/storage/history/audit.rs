@@ -50,7 +50,7 @@ pub struct Report {
     pub checkpoints: u64,
     /// Of these, those that could not be proved, for want of any key.
     pub unproved: u64,
-    /// Rows of which a log tells.
+    /// Rows of which the server told, in a log or now.
     pub told: u64,
     /// The first fault of each chain.
     pub broken: Vec<Finding>,
@@ -71,7 +71,7 @@ struct Thread {
     read_to: Option<(i64, i64)>,
     /// The newest row that a checkpoint tells of.
     marked: i64,
-    /// The rows that come next of which a log tells, with their hashes.
+    /// The rows that come next of which the server told, with their hashes.
     told: BTreeSet<(i64, Hash)>,
     /// The row with which it ended.
     ended: Option<i64>,
@@ -122,7 +122,7 @@ impl<'n> Audit<'n> {
         Ok(audit)
     }
 
-    /// Holds what a log tells against the rows, too.
+    /// Holds what the server told against the rows, too.
     ///
     /// # Errors
     /// What the database says.
@@ -274,7 +274,7 @@ impl<'n> Audit<'n> {
         self.check_marks(connection, row)
     }
 
-    /// Compares a row that holds with what the log tells of it, and of rows before it.
+    /// Compares a row that holds with what the server told of it, and of rows before it.
     fn check_told(&mut self, row: &Entry) {
         let Some(thread) = self.threads.get_mut(&row.instance_id) else { return };
         let later = thread.told.split_off(&(row.seq.saturating_add(1), Hash::default()));
@@ -284,11 +284,11 @@ impl<'n> Audit<'n> {
             if seq == row.seq && its != hash {
                 self.find_in(
                     row,
-                    "its hash is another than that which the log tells: this chain was written anew"
+                    "its hash is another than that which the server told: this chain was written anew"
                         .to_owned(),
                 );
             } else if seq < row.seq && seq > pruned {
-                self.find_in(row, format!("row {seq}, of which the log tells, is gone from before it"));
+                self.find_in(row, format!("row {seq}, of which the server told, is gone from before it"));
             }
         }
     }
@@ -408,7 +408,8 @@ impl<'n> Audit<'n> {
             } else if let Some(told) = told
                 && !self.is_pruned_to(connection, &id, told)?
             {
-                let what = format!("the rows {} to {told} are gone from its end, as the log tells", last + 1);
+                let what =
+                    format!("the rows {} to {told} are gone from its end, as the server told", last + 1);
                 self.find(&id, Some(last + 1), None, None, what);
             } else if thread.is_chained
                 && thread.marked < last

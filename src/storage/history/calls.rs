@@ -1,5 +1,6 @@
 //! Calls as they stand, and how they are asked for: by filter, in pages, from either end. Must not know who asks.
 
+use std::cmp::Reverse;
 use std::fmt;
 use std::str::FromStr;
 
@@ -14,6 +15,7 @@ use serde::{Serialize, Serializer};
 
 use super::super::DbConnection;
 use super::super::schema::{command_history, command_history_calls};
+use super::names::spell_out;
 use super::{Entry, Kind, Status, rfc3339};
 
 /// A call as it stands: its latest row, with the status that follows from all of them.
@@ -226,6 +228,20 @@ impl Dialect {
         }
     }
 
+    /// Where the first bound value of a query stands.
+    pub(super) const fn first_place(self) -> &'static str {
+        match self {
+            Self::Glob => "?1",
+            Self::Like => "$1",
+        }
+    }
+
+    /// What the index of clients has of this one, where there is such an index.
+    pub(super) fn indexed_client(self, client: &str) -> Option<String> {
+        let begin = client.split('/').next().filter(|begin| !begin.contains('*'))?;
+        matches!(self, Self::Like).then(|| begin.to_owned())
+    }
+
     pub(super) const fn operator(self) -> &'static str {
         match self {
             Self::Glob => "GLOB",
@@ -314,6 +330,10 @@ macro_rules! wanted {
             let versions = format!("{client}/*");
             query =
                 query.filter(spelled!("client", client, dialect).or(spelled!("client", &versions, dialect)));
+            if let Some(begin) = dialect.indexed_client(client) {
+                let words = sql::<Nullable<Bool>>("split_part(client, '/', 1) = ");
+                query = query.filter(words.bind::<Text, String>(begin));
+            }
         }
         if let Some(session) = &filter.session {
             query = query.filter(spelled!("session", session, dialect));
@@ -352,17 +372,34 @@ pub(super) use {said, spelled, wanted};
 /// # Errors
 /// What the database says.
 pub fn list(connection: &mut DbConnection, filter: &Filter) -> QueryResult<Page> {
-    use command_history_calls::{created_at, id};
     let limit = filter.limit();
-    let mut calls: Vec<Call> = wanted!(command_history_calls, filter, Dialect::of(connection))
-        .select(Call::as_select())
-        .order((created_at.desc(), id.desc()))
-        .limit(i64::from(limit) + 1)
-        .load(connection)?;
+    let mut calls = match spell_out(connection, filter)? {
+        None => newest(connection, filter)?,
+        Some(filters) => {
+            let mut calls = Vec::new();
+            for filter in filters {
+                calls.append(&mut newest(connection, &filter)?);
+            }
+            calls.sort_by_key(|call| Reverse(call.cursor()));
+            // A name that is a pattern itself means others, too.
+            calls.dedup_by_key(|call| call.id);
+            calls
+        }
+    };
     let more = calls.len() > limit as usize;
     calls.truncate(limit as usize);
     let next = calls.last().filter(|_| more).map(Call::cursor);
     Ok(Page { calls, next })
+}
+
+/// The newest of them, and one more than a page has if there is one.
+fn newest(connection: &mut DbConnection, filter: &Filter) -> QueryResult<Vec<Call>> {
+    use command_history_calls::{created_at, id};
+    wanted!(command_history_calls, filter, Dialect::of(connection))
+        .select(Call::as_select())
+        .order((created_at.desc(), id.desc()))
+        .limit(i64::from(filter.limit()) + 1)
+        .load(connection)
 }
 
 /// How the database finds what [`list`] gives, in its own words.

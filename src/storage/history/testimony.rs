@@ -1,4 +1,4 @@
-//! Where chains stood, as lines of a log tell. Must not know where the lines come from, nor what rows say.
+//! Where chains stood, as lines of a log tell, or a server that runs. Must not know where the lines come from, nor what rows say.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,6 +32,12 @@ impl Testimony {
         if let Some((instance, seq, hash)) = told {
             self.by_instance.entry(instance).or_default().insert((seq, hash));
         }
+    }
+
+    /// Takes what a running server says of its own chain; false where that is no hash.
+    pub fn take(&mut self, instance_id: &str, seq: i64, digits: &str) -> bool {
+        let Some(hash) = read(digits) else { return false };
+        self.by_instance.entry(instance_id.to_owned()).or_default().insert((seq, hash))
     }
 
     /// How many rows it tells of.
@@ -72,11 +78,16 @@ fn of_text(line: &str) -> Option<(String, i64, Hash)> {
 fn head_of(said: &str) -> Option<(i64, Hash, &str)> {
     let (seq, said) = said.strip_prefix(SAYS)?.split_once(WITH)?;
     let (digits, rest) = said.split_at_checked(2 * size_of::<Hash>())?;
+    Some((seq.parse().ok()?, read(digits)?, rest))
+}
+
+/// A hash as `hex` writes it.
+fn read(digits: &str) -> Option<Hash> {
     let mut hash = Hash::default();
     for (byte, at) in hash.iter_mut().zip((0..digits.len()).step_by(2)) {
         *byte = u8::from_str_radix(digits.get(at..at + 2)?, 16).ok()?;
     }
-    Some((seq.parse().ok()?, hash, rest))
+    (digits.len() == 2 * size_of::<Hash>()).then_some(hash)
 }
 
 #[cfg(test)]

@@ -1,0 +1,1 @@
+DROP INDEX idx_command_history_client;
