@@ -375,16 +375,7 @@ pub fn list(connection: &mut DbConnection, filter: &Filter) -> QueryResult<Page>
     let limit = filter.limit();
     let mut calls = match spell_out(connection, filter)? {
         None => newest(connection, filter)?,
-        Some(filters) => {
-            let mut calls = Vec::new();
-            for filter in filters {
-                calls.append(&mut newest(connection, &filter)?);
-            }
-            calls.sort_by_key(|call| Reverse(call.cursor()));
-            // A name that is a pattern itself means others, too.
-            calls.dedup_by_key(|call| call.id);
-            calls
-        }
+        Some(filters) => newest_of(connection, filters, limit as usize + 1)?,
     };
     let more = calls.len() > limit as usize;
     calls.truncate(limit as usize);
@@ -400,6 +391,22 @@ fn newest(connection: &mut DbConnection, filter: &Filter) -> QueryResult<Vec<Cal
         .order((created_at.desc(), id.desc()))
         .limit(i64::from(filter.limit()) + 1)
         .load(connection)
+}
+
+/// The newest `count` of all that any of `filters` wants; no more than twice so many are held at once.
+fn newest_of(connection: &mut DbConnection, filters: Vec<Filter>, count: usize) -> QueryResult<Vec<Call>> {
+    let mut calls: Vec<Call> = Vec::new();
+    for mut filter in filters {
+        // What is older than all of a full page is not on it.
+        let oldest = calls.get(count - 1).map(|call| call.created_at);
+        filter.since = filter.since.max(oldest);
+        calls.append(&mut newest(connection, &filter)?);
+        calls.sort_by_key(|call| Reverse(call.cursor()));
+        // A name that is a pattern itself means others, too.
+        calls.dedup_by_key(|call| call.id);
+        calls.truncate(count);
+    }
+    Ok(calls)
 }
 
 /// How the database finds what [`list`] gives, in its own words.
