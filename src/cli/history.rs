@@ -37,8 +37,6 @@ use verify::VerifyArgs;
 
 /// How long a verb waits for a connection.
 const CONNECTION_WAIT: Duration = Duration::from_secs(10);
-/// What a server shows of itself is at hand.
-const SERVER_WITHIN: Duration = Duration::from_secs(10);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -137,7 +135,7 @@ pub fn run(command: HistoryCommand, config: &Config, json: bool) -> anyhow::Resu
         HistoryCommand::Stats { which } => stats::run(&storage, &which, &now, json),
         HistoryCommand::Stream(args) => stream::run(&storage, &args),
         HistoryCommand::Verify(args) => {
-            let server = Running::of(config).within(SERVER_WITHIN);
+            let server = Running::of(config).at_hand();
             verify::run(&storage, &args, (&app::notary(config)?, &server), json)
         }
         HistoryCommand::Prune(args) => prune::run(&storage, &args, &app::notary(config)?, json),

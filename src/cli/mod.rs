@@ -340,7 +340,7 @@ fn with_server(
         output::say(&format!("waygate-mcp: {faults}"));
     }
     let Some(root) = find_data_root(&sources) else { return Ok(Exit::Configuration.into()) };
-    let code = verb(&Running::at(&root).within(status::ANSWER_WITHIN))?;
+    let code = verb(&Running::at(&root).at_hand())?;
     // Where none runs, they may be why.
     let is_why = faults.is_some() && code == ExitCode::from(Exit::Unreachable);
     Ok(if is_why { Exit::Configuration.into() } else { code })

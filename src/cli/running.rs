@@ -25,6 +25,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// A reload waits for servers to start, each within its own deadline; the server gives up after 120 s and says so, which must
 /// be heard.
 const ANSWER_WITHIN: Duration = Duration::from_secs(130);
+/// What a server shows of itself is at hand: who waits longer wants to know that it does not work.
+const SHOWN_WITHIN: Duration = Duration::from_secs(10);
 const ANSWER_MAX_BYTES: usize = 64 << 20;
 
 /// The way to it.
@@ -44,9 +46,9 @@ impl Running {
         Self { root: root.to_owned(), answer_within: ANSWER_WITHIN }
     }
 
-    /// The same for who asks only what is answered at once.
-    pub fn within(self, answer_within: Duration) -> Self {
-        Self { answer_within, ..self }
+    /// The same for who asks only for what a server shows of itself.
+    pub fn at_hand(self) -> Self {
+        Self { answer_within: SHOWN_WITHIN, ..self }
     }
 
     /// Reads what it shows at `path`; none when no server runs.

@@ -4,15 +4,11 @@
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
 use super::running::Running;
 use super::{Exit, output};
-
-/// A server that works answers at once: who waits longer wants to know that it does not.
-pub const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// THE TABLE of what `status` tells: its name, where the server shows it, and as what.
 const FACTS: [(&str, &str, &str); 17] = [

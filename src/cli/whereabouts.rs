@@ -2,16 +2,12 @@
 //! configuration names, else to that address. Must not know what is asked there.
 
 use std::path::Path;
-use std::time::Duration;
 
 use serde_json::Value;
 
 use super::remote::{ClientError, origin_of, reachable, url_of};
 use super::running::Running;
 use crate::config::{Config, Layer};
-
-/// What a server shows of itself is at hand.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// Where the server is.
 #[derive(Debug, PartialEq, Eq)]
@@ -37,7 +33,7 @@ impl Whereabouts {
         if has_port && is_typed(config) {
             return Ok(Self::Named(url_of(config)));
         }
-        match Running::of(config).within(ANSWER_WITHIN).get("/diagnostics/connection") {
+        match Running::of(config).at_hand().get("/diagnostics/connection") {
             Ok(Some(shown)) => Ok(Self::running(config, &shown)),
             // The folder is another user's: that server is reached as any other, by its address.
             Ok(None) | Err(ClientError::Refused { status: 403, .. }) => Ok(Self::configured(config)),

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::{Method, StatusCode};
 use actix_web::web::{Bytes, Data, Path, Query};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Deserialize;
@@ -13,10 +13,10 @@ use serde_json::{Value, json};
 use super::call::Call;
 use super::caller::{self, Wants};
 use super::door::{Door, ERAS};
-use super::explain;
 use super::mcp;
 use super::openapi;
 use super::reply;
+use super::urls::{URLS, Url};
 use super::views::{self, ANSWER_WITHIN};
 use crate::access::Caller;
 use crate::access::keys::Scope;
@@ -40,11 +40,17 @@ pub async fn index(request: HttpRequest, door: Data<Door>) -> HttpResponse {
             "links": {
                 "mcp": "/mcp", "health": "/health", "ready": "/ready", "metrics": "/metrics", "plugins": "/plugins", "bundles": "/bundles",
                 "openapi": openapi::PATH,
-                "diagnostics": ["/diagnostics/connection", "/diagnostics/performance", "/diagnostics/errors", "/diagnostics/cache", "/diagnostics/history", "/diagnostics/actors", explain::PATH],
+                "diagnostics": shown_under("/diagnostics/"),
             },
         }))
     };
     respond(&request, &door, admitted(&request, &door).and_then(|_| body()))
+}
+
+/// What can be read below this path.
+fn shown_under(begin: &str) -> Vec<&'static str> {
+    let is_read = |url: &&Url| url.methods.iter().any(|(method, _)| method == Method::GET);
+    URLS.iter().filter(is_read).map(|url| url.path).filter(|path| path.starts_with(begin)).collect()
 }
 
 /// `GET /health`: 200 while it works, even if somebody should look; 503 when a check fails.

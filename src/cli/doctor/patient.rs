@@ -34,9 +34,6 @@ const PAGES: [&str; 6] = [
     "/bundles",
 ];
 
-/// A server that is well answers these at once.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-
 /// How the server on the data folder is.
 pub enum Server {
     /// None runs.
@@ -211,7 +208,7 @@ fn silent(folder: &Path, why: &ClientError) -> Server {
 
 fn ask(root: &Path) -> Server {
     let folder = root.join("data");
-    let running = Running::at(root).within(ANSWER_WITHIN);
+    let running = Running::at(root).at_hand();
     let mut pages = Vec::new();
     for page in PAGES {
         match running.get(page) {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use clap::Args;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::super::running::Running;
 use super::super::{Exit, output};
@@ -99,19 +99,31 @@ fn hear(logs: &[PathBuf]) -> anyhow::Result<Testimony> {
 /// What the running server tells of its own last row, if one runs here and writes into this database. The rows are proved whether or
 /// not it answers.
 fn ask(server: &Running, storage: &Storage, testimony: &mut Testimony) {
-    let mut shown = match server.get("/diagnostics/history") {
-        Ok(shown) => shown.unwrap_or_default(),
-        Err(error) => return output::say(&format!("the running server was not heard: {error}")),
+    let shown = match server.get("/diagnostics/history") {
+        Ok(Some(shown)) => {
+            serde_json::from_value(shown).map_err(|error| format!("its answer is strange: {error}"))
+        }
+        Ok(None) => return,
+        Err(error) => Err(error.to_string()),
     };
-    let stands = shown.get_mut("stands").map(Value::take).unwrap_or_default();
-    if let Ok(Stands { database, instance_id, seq, hash }) = serde_json::from_value(stands)
-        && database == storage.place()
-    {
-        testimony.take(&instance_id, seq, &hash);
+    match shown {
+        Ok(Shown { stands: Some(Stands { database, instance_id, seq, hash }) })
+            if database == storage.place() =>
+        {
+            testimony.take(&instance_id, seq, &hash);
+        }
+        // It writes elsewhere, or has written nothing yet.
+        Ok(_) => {}
+        Err(why) => output::say(&format!("the running server was not heard: {why}")),
     }
 }
 
-/// Of `/diagnostics/history`.
+/// `/diagnostics/history`.
+#[derive(Deserialize)]
+struct Shown {
+    stands: Option<Stands>,
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Stands {

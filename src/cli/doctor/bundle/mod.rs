@@ -28,8 +28,6 @@ use redact::Redactor;
 const LOG_MAX_BYTES: u64 = 512 << 10;
 /// A plugin's file is never larger.
 const FILE_MAX_BYTES: u64 = 1 << 20;
-/// How long the server may take for one more page.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// How long a connection is waited for.
 const CONNECTION_WAIT: Duration = Duration::from_secs(5);
 /// As the backups do it.
@@ -208,7 +206,7 @@ fn pages(patient: &Patient) -> Vec<(String, Value)> {
     let name = |page: &str| format!("server/{}.json", page.trim_start_matches('/').replace('/', "-"));
     let mut all: Vec<(String, Value)> =
         pages.iter().map(|(page, shown)| (name(page), shown.clone())).collect();
-    let running = Running::at(root).within(ANSWER_WITHIN);
+    let running = Running::at(root).at_hand();
     let plugins = patient.page("/plugins").and_then(|page| page.get("plugins")).and_then(Value::as_array);
     let plugins = plugins.into_iter().flatten().filter_map(|plugin| plugin.get("name")?.as_str());
     let more = plugins.map(|plugin| format!("/plugins/{plugin}"));
