@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 use std::time::{Instant, SystemTime};
 
 use actix_web::HttpRequest;
-use actix_web::http::header::HeaderMap;
+use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderName};
 
 use super::door::{Connection, Frame};
 use super::reply::{REASON, SCOPE};
@@ -18,6 +18,9 @@ use crate::telemetry::metrics::METRICS;
 /// Headers that only somebody who forwards adds.
 const FORWARDING: [&str; 6] =
     ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via"];
+
+/// What takes a key as it is. A name made once need not be read for each request.
+static X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// What a URL asks of who calls it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -183,18 +186,18 @@ fn written_address(text: &str) -> Option<IpAddr> {
 /// # Errors
 /// 400 when it is not clear which it is.
 fn proof(headers: &HeaderMap) -> Result<Option<&[u8]>, Fault> {
-    let once = |name: &'static str| {
+    let once = |name: &HeaderName| {
         let mut values = headers.get_all(name);
         match (values.next(), values.next()) {
             (_, Some(_)) => Err(unclear(format!("the header {name} is there more than once"))),
             (value, None) => Ok(value),
         }
     };
-    let bearer = once("authorization")?.and_then(|value| {
+    let bearer = once(&AUTHORIZATION)?.and_then(|value| {
         let (scheme, key) = value.to_str().ok()?.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| key.trim().as_bytes())
     });
-    let plain = once("x-api-key")?.map(|value| value.as_bytes().trim_ascii());
+    let plain = once(&X_API_KEY)?.map(|value| value.as_bytes().trim_ascii());
     match (bearer, plain) {
         (Some(bearer), Some(plain)) if bearer != plain => {
             Err(unclear("the headers authorization and x-api-key show different keys".to_owned()))
@@ -275,7 +278,7 @@ fn unescaped(part: &str) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use actix_web::http::header::{HeaderName, HeaderValue};
+    use actix_web::http::header::HeaderValue;
 
     use super::*;
 
