@@ -19,13 +19,13 @@ def cargo(arguments):
 
 
 def build_peer(folder):
-    cargo(["--manifest-path", f"benches/{folder}/Cargo.toml", "--target-dir", "target/peers"])
+    cargo(["--locked", "--manifest-path", f"benches/{folder}/Cargo.toml", "--target-dir", "target/peers"])
 
 
 def build_waygate(plain):
     """The server and its echo, as they are shipped or as `cargo build --release` makes them, into one place."""
     if plain:
-        cargo(["--bin", "waygate-mcp", "--example", "echo"])
+        cargo(["--locked", "--bin", "waygate-mcp", "--example", "echo"])
         built = [ROOT / "target/release/waygate-mcp", ROOT / "target/release/examples/echo"]
     else:
         env = os.environ | {"CARGO_TARGET_DIR": str(ROOT / "target")}
@@ -99,6 +99,13 @@ def build_gateway(bench):
         build_peer("gateway-floor")
         bench.built = True
     return ROOT / "target/peers/release"
+
+
+def build_rmcp(bench):
+    """The echo on the Rust SDK."""
+    if not bench.built:
+        build_peer("rmcp-echo")
+    return ROOT / "target/peers/release/rmcp-echo"
 
 
 def find_mcp_proxy(bench):

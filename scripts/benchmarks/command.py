@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -48,7 +49,7 @@ def parse_options(doc):
 # Exit codes.
 NOT_MEASURED, MISSED = 1, 3
 # What keeps one measure from its end, and no other.
-FAILURES = (CannotMeasure, KeyError, ValueError, OSError, asyncio.TimeoutError)
+FAILURES = (CannotMeasure, KeyError, ValueError, OSError, asyncio.TimeoutError, subprocess.TimeoutExpired)
 # What lies on the shelf, by its kind.
 PARTS = {"row": ROWS, "measure": document.OWN, "growth": growth.CURVES, "soak": ("soak",)}
 

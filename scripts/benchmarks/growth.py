@@ -1,12 +1,17 @@
 """Growth: how what a call costs moves with connections, tools, plugins, sessions, history, payload and keys.
 
-Each point of a curve is the median of runs by turns, up the points and down again, with the least and the most of them.
+Each point of a curve is the median of runs by turns, up the points and down again, with the least and the most of them. Sessions only
+become more: their points come one after the other.
 Must not know how a page is made of it.
 """
 
+import base64
 import contextlib
+import hashlib
 import json
 import resource
+import secrets
+import sqlite3
 import statistics
 import subprocess
 import time
@@ -17,7 +22,7 @@ from benchmarks.building import build_gateway
 from benchmarks.history import fill_history
 from benchmarks.load import run_by_turns
 from benchmarks.place import CannotMeasure, LOAD_CPU, ROOT, WAIT_SECONDS
-from benchmarks.servers import Gateway, Guarded, Server, at_url
+from benchmarks.servers import Gateway, Server, at_url
 from benchmarks.wire import CALL, CALL_HEADERS, MESSAGE, ask, body_of, headers_of, legacy_call, open_session
 
 CONNECTIONS_AT = (1, 4, 16, 64, 256, 1_024, 4_096, 10_000)
@@ -27,6 +32,12 @@ SESSIONS_AT = (1, 100, 1_000, 3_000, 10_000)
 ROWS_AT = (0, 10_000, 100_000, 1_000_000, 5_000_000)
 BYTES_AT = (100, 1_024, 10_240, 102_400, 1 << 20, 4 << 20, 16 << 20)
 KEYS_AT = (1, 10, 100, 1_000, 10_000)
+# What a name finds by an index, and the two that take longest with five million rows: several filters, and a client nowhere.
+QUESTIONS = {
+    "by_tool": ["--tool", "p7__tool7"],
+    "by_tool_caller_and_status": ["--tool", "p7__tool7", "--caller", "key:7", "--status", "failed"],
+    "of_a_client_that_is_not_there": ["--client", "nobody"],
+}
 MIB = 1 << 20
 
 
@@ -82,7 +93,7 @@ def tools(bench):
             lists[count] = (server, listing)
         called, listed = run_by_turns(bench, calls), run_by_turns(bench, lists)
         memory = [point(count, [server.rss_kb() / 1024]) for count, (server, _) in calls.items()]
-    return [curve("Cost by tools on offer", "us of cpu", a_call=of_runs(called, "cpu_us"), a_page_of_100=of_runs(listed, "cpu_us")),
+    return [curve("Cost by tools on offer", "us of cpu", a_call=of_runs(called, "cpu_us"), a_page_of_up_to_100=of_runs(listed, "cpu_us")),
             curve("Memory by tools on offer", "MB", memory=memory)]
 
 
@@ -125,21 +136,29 @@ def history(bench):
             if count:
                 fill_history(Path(bench.folder) / folder / "data/waygate.db", count)
             servers[count] = (stack.enter_context(bench.server("waygate", data=folder)), {})
+        # Before the load, which adds rows.
+        asked = ask_histories(bench, folders)
         runs = run_by_turns(bench, servers)
-    asked = {count: [] for count in folders}
-    for _ in range(bench.rounds):
-        for count, folder in folders.items():
-            asked[count].append(ask_history(bench, Path(bench.folder) / folder))
     return [curve("Calls a second by rows of the history", "calls/s, all recorded", rate=of_runs(runs, "rps")),
-            curve("A question to the history, by its rows", "ms", by_tool=[point(at, own) for at, own in asked.items()])]
+            curve("A question to the history, by its rows", "ms", **asked)]
 
 
-def ask_history(bench, data):
-    """Milliseconds of one question by tool, start of the process and all."""
-    words = [*bench.commands["waygate"], "history", "list", "--tool", "p7__tool7", "--json", "--data-dir", str(data)]
+def ask_histories(bench, folders):
+    """A line of each question, over the histories by their rows."""
+    asked = {name: {count: [] for count in folders} for name in QUESTIONS}
+    for turn in range(bench.rounds):
+        for count in folders if turn % 2 == 0 else reversed(folders):
+            for name, words in QUESTIONS.items():
+                asked[name][count].append(ask_history(bench, Path(bench.folder) / folders[count], words))
+    return {name: [point(at, own) for at, own in own.items()] for name, own in asked.items()}
+
+
+def ask_history(bench, data, words):
+    """Milliseconds of one question, start of the process and all."""
+    command = [*bench.commands["waygate"], "history", "list", *words, "--json", "--data-dir", str(data)]
     began = time.monotonic()
-    done = subprocess.run(words, capture_output=True, text=True, timeout=WAIT_SECONDS, cwd=ROOT / "target")
-    if done.returncode not in (0, 1):
+    done = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_SECONDS, cwd=ROOT / "target")
+    if done.returncode != 0 or "calls" not in json.loads(done.stdout):
         raise CannotMeasure(f"history ends with {done.returncode}: {done.stderr[-300:]}")
     return (time.monotonic() - began) * 1e3
 
@@ -150,7 +169,7 @@ def payload(bench):
         for size in BYTES_AT:
             message = MESSAGE.ljust(size, "x")
             body = body_of("tools/call", {"name": "echo", "arguments": {"message": message}})
-            asked[size] = (server, {"body": body, "connections": 64 if size < MIB else 4})
+            asked[size] = (server, {"body": body, "connections": 4})
         runs = run_by_turns(bench, asked)
     moved = [[at, *(value * at * 2 / MIB for value in rest)] for at, *rest in of_runs(runs, "rps")]
     each = [[at, *(value * 1024 / at for value in rest)] for at, *rest in of_runs(runs, "cpu_us")]
@@ -159,26 +178,50 @@ def payload(bench):
 
 
 def keys(bench):
-    """Callers with a key that was made last, while there are others; the limits of all are counted."""
-    limits = {"WAYGATE_API_KEY": Guarded.OWN["X-API-Key"], "WAYGATE_LIMITS_REQUESTS_PER_MINUTE": "100000000"}
-    command = [*bench.commands["waygate"], "--data-dir", str(Path(bench.folder) / "keys")]
-    own = Guarded.OWN | {"Content-Type": "application/json"}
-    line, memory = [], []
-    with Guarded("keys", command, bench.folder, limits) as server:
-        made, asked = 1, server.asked
+    """Callers who show one key after another, of all there are; what each and all together do is counted."""
+    with contextlib.ExitStack() as stack:
+        servers = {}
         for count in KEYS_AT:
-            while made < count:
-                form = json.dumps({"name": f"k{made}", "allow": ["echo"], "limits": Guarded.LIMITS})
-                status, _, text = ask(server.port, "/admin/api/keys", form, own)
-                if status != 201:
-                    raise CannotMeasure(f"no key is made: {status} {text[:300]}")
-                asked = {"headers": CALL_HEADERS | {"Authorization": f"Bearer {json.loads(text)['secret']}"}}
-                made += 1
-            bench.load.warm_up(server, body=CALL, **asked)
-            runs = [bench.load.run(server, bench.seconds, **asked) for _ in range(bench.rounds)]
-            line.append(point(count, [run["cpu_us"] for run in runs]))
-            memory.append(point(count, [run["rss_mb"] for run in runs]))
-    return [curve("Cost of a call by keys", "us of cpu a call", cpu=line), curve("Memory by keys", "MB", memory=memory)]
+            folder = f"keys-{count}"
+            with bench.closed(folder):
+                pass  # It makes the database, and one key.
+            keys = fill_keys(Path(bench.folder) / folder / "data/waygate.db", count)
+            server = Server(f"keys-{count}", [*bench.commands["waygate"], "--data-dir", str(Path(bench.folder) / folder)], bench.folder,
+                            LIMITED)
+            server.answers = lambda server=server, key=keys[0]: is_open(server, key)
+            servers[count] = (stack.enter_context(server), {"keys": keys})
+        runs = run_by_turns(bench, servers)
+    return [*costs(runs, "Cost of a call by keys"), curve("Memory by keys", "MB", memory=of_runs(runs, "rss_mb"))]
+
+
+LIMITED = {"WAYGATE_LIMITS_REQUESTS_PER_MINUTE": "100000000"}
+
+
+def is_open(server, key):
+    status, _, text = ask(server.port, body=CALL, headers=CALL_HEADERS | {"Authorization": f"Bearer {key}"})
+    return status == 200 and MESSAGE in text
+
+
+def fill_keys(database, count):
+    """So many keys like the one that is there, which goes; written by SQLite itself, since to make them one by one takes long."""
+    with contextlib.closing(sqlite3.connect(database)) as store:
+        names = [row[1] for row in store.execute("PRAGMA table_info(api_keys)") if row[1] != "id"]
+        pattern = dict(zip(names, store.execute(f"SELECT {', '.join(names)} FROM api_keys").fetchone()))
+        store.execute("DELETE FROM api_keys")
+        made = [make_key() for _ in range(count)]
+        rows = [pattern | {"name": f"k{n}", "prefix": pattern["prefix"][:-8] + name, "hash": hashlib.sha256(key.encode()).hexdigest()}
+                for n, (name, key) in enumerate(made)]
+        store.executemany(f"INSERT INTO api_keys ({', '.join(names)}) VALUES ({', '.join(f':{name}' for name in names)})", rows)
+        store.commit()
+    return [key for _, key in made]
+
+
+def make_key():
+    """The letters that name a key, and the key, as Waygate makes them."""
+    secret = secrets.token_bytes(32)
+    name = "".join(secrets.choice("abcdefghijklmnopqrstuvwxyz234567") for _ in range(8))
+    total = hashlib.sha256(b"waygate key\0" + name.encode() + secret).digest()[:4]
+    return name, f"wg_{name}_{base64.urlsafe_b64encode(secret + total).rstrip(b'=').decode()}"
 
 
 # Name, heading, what runs across, how, and what is to be said of it.
@@ -201,6 +244,12 @@ CURVES = {
 }
 
 
+def said(point):
+    """A point in a table: its median, with the least and the most where there was more than one run."""
+    _, middle, least, most = point
+    return plots.short(middle) + (f" ({plots.short(least)}–{plots.short(most)})" if least < most else "")
+
+
 def tell(kept, picture, table):
     if not kept:
         return "## Growth\n\nNot measured on this machine: `scripts/bench --growth`.\n\n"
@@ -212,7 +261,7 @@ def tell(kept, picture, table):
             svg = plots.curves(shown["title"], across, shown["up"], shown["series"])
             text += picture(f"growth-{name}-{number}", svg, shown["title"])
             series = shown["series"]
-            points = [[f"{at[0]:,}", *(plots.short(own[n][1]) for own in series.values())] for n, at in
+            points = [[f"{at[0]:,}", *(said(own[n]) for own in series.values())] for n, at in
                       enumerate(next(iter(series.values())))]
             text += table([across, *(f"{own}, {shown['up']}" for own in series)], points)
         text += f"{row['rounds']} rounds of {row['seconds']} s, {row['taken']}, at {row['commit']}: "

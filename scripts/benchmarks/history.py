@@ -46,7 +46,7 @@ def measure_variants(bench, variants):
 
 def count_dropped(server):
     """History records that found no room."""
-    _, _, text = ask(server.port, "/metrics")
+    _, _, text = ask(server.port, "/metrics", headers=getattr(server, "OWN", None))
     return float(re.search(r"^waygate_history_dropped (\S+)", text, re.MULTILINE)[1])
 
 

@@ -12,10 +12,10 @@ from benchmarks.processes import pinned_child
 from benchmarks.wire import CALL, CALL_HEADERS, MESSAGE
 
 
-def lua_of(body, headers, check, numbered=False, pauses=()):
+def lua_of(body, headers, check, numbered=False, pauses=(), keys=()):
     """wrk's script: the request, and one line of JSON at the end. `check` looks for its words in every answer, at a price;
     `numbered` gives every request an id of its own, which some servers need within a session; before a request a connection
-    rests for one of `pauses`, in milliseconds, in turn."""
+    rests for one of `pauses`, in milliseconds, in turn; of `keys` each request shows the next one."""
     lines = ['wrk.method = "POST"', f"wrk.body = {json.dumps(body)}"]
     lines += [f"wrk.headers[{json.dumps(key)}] = {json.dumps(value)}" for key, value in headers.items()]
     if numbered:
@@ -25,6 +25,16 @@ def lua_of(body, headers, check, numbered=False, pauses=()):
             "function request()",
             f"  number = number + 1 return wrk.format(nil, nil, nil, {before} .. number .. {after})",
             "end",
+        ]
+    if keys:
+        lines += [
+            "requests, last = {}, 0",
+            "function init()",
+            f"  for key in ({json.dumps(' '.join(keys))}):gmatch('%S+') do",
+            "    wrk.headers['Authorization'] = 'Bearer ' .. key table.insert(requests, wrk.format())",
+            "  end",
+            "end",
+            "function request() last = last % #requests + 1 return requests[last] end",
         ]
     if pauses:
         lines += [
@@ -60,11 +70,12 @@ class Load:
         self.wrk, self.folder = find_wrk(), Path(folder)
 
     def run(
-        self, server, seconds, body=CALL, headers=CALL_HEADERS, connections=CONNECTIONS, check=None, numbered=False, pauses=()
+        self, server, seconds, body=CALL, headers=CALL_HEADERS, connections=CONNECTIONS, check=None, numbered=False, pauses=(),
+        keys=(),
     ):
         """One run: what wrk saw, and what it cost the server."""
         script = self.folder / "request.lua"
-        script.write_text(lua_of(body, headers, check, numbered, pauses))
+        script.write_text(lua_of(body, headers, check, numbered, pauses, keys))
         command = [self.wrk, "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-s", str(script)]
         command.append(f"http://127.0.0.1:{server.port}{server.path}")
         cpu_before = server.cpu_seconds()

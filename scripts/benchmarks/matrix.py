@@ -11,10 +11,11 @@ import time
 from pathlib import Path
 
 from benchmarks import peers
-from benchmarks.building import PROXY_CONNECTIONS, build_gateway, find_mcp_proxy
+from benchmarks.building import PROXY_CONNECTIONS, build_gateway, build_rmcp, find_mcp_proxy
+from benchmarks.history import count_dropped
 from benchmarks.load import medians, run_by_turns
-from benchmarks.place import CONNECTIONS, LOAD_CPU, PROGRAMS, SERVER_CPU
-from benchmarks.servers import Gateway, Interpreted, Proxy, Server, at_url, move_to_load, on_pipes
+from benchmarks.place import CONNECTIONS, CannotMeasure, LOAD_CPU, PROGRAMS, SERVER_CPU
+from benchmarks.servers import ClosedGateway, Interpreted, Proxy, Server, at_url, move_to_load, on_pipes
 from benchmarks.wire import (
     MESSAGE,
     STREAMED_CALL,
@@ -35,9 +36,11 @@ PAGE = {"WAYGATE_MCP_PAGE_SIZE": "10000"}
 
 
 def compare(bench, servers, **more):
-    """Medians of each server over rounds, their spread, and how much of it Waygate is, by round."""
+    """Medians of each server over rounds, their spread, how busy its core was, and how much of it Waygate is, by round."""
     runs = run_by_turns(bench, servers, **more)
     ours = next(iter(runs))
+    if dropped := count_dropped(servers[ours][0]):
+        raise CannotMeasure(f"{dropped:.0f} records found no room in the history: not all was done that is to be measured")
     rows = {}
     for name, own in runs.items():
         rates = [run["rps"] for run in own]
@@ -46,17 +49,13 @@ def compare(bench, servers, **more):
         rows[name] = medians(own) | {
             "rps_min": min(rates), "rps_max": max(rates), "ratio": statistics.median(ratios), "ratio_min": min(ratios),
             "ratio_max": max(ratios), "cpu_ratio": statistics.median(costs),
+            "busy": statistics.median(run["rps"] * run["cpu_us"] / 1e6 for run in own),
         }
     return rows
 
 
-def native_servers(bench, stack, names=NATIVE):
-    """Waygate and the others, each with one echo."""
-    return {name: stack.enter_context(native(bench, name)) for name in ("waygate", *names)}
-
-
 def native(bench, name):
-    """One of them, not started."""
+    """A server with an echo, not started."""
     if name in bench.commands:
         return bench.server(name)
     return Interpreted(name, {"fastmcp": peers.fastmcp, "typescript": peers.typescript}[name](), bench.folder)
@@ -66,19 +65,21 @@ def echo(bench, size):
     """A call whose message has `size` bytes."""
     body = body_of("tools/call", {"name": "echo", "arguments": {"message": MESSAGE.ljust(size, "x")}})
     with contextlib.ExitStack() as stack:
-        servers = native_servers(bench, stack)
-        return compare(bench, {name: (server, {"body": body}) for name, server in servers.items()})
+        waygate = stack.enter_context(bench.closed())
+        servers = {"waygate": waygate} | {name: stack.enter_context(native(bench, name)) for name in NATIVE}
+        return compare(bench, {name: (server, waygate.asked | {"body": body}) for name, server in servers.items()})
 
 
 def listing(bench, tools):
     """All tools on one page, against the floor that sends the very bytes."""
     behind = build_gateway(bench)
-    asked = {"body": body_of("tools/list", {}), "headers": headers_of("tools/list"), "sought": '"tools"'}
+    asked = {"body": body_of("tools/list", {}), "sought": '"tools"'}
     with contextlib.ExitStack() as stack:
         program = [str(behind / "upstream"), "--tools", str(tools)]
         upstream = stack.enter_context(Server("upstream", program, bench.folder, cpu=LOAD_CPU))
         plugins = {"up": at_url(f"http://127.0.0.1:{upstream.port}/mcp")}
-        waygate = stack.enter_context(Gateway("waygate", plugins, bench.folder, "/mcp/up", PAGE))
+        waygate = stack.enter_context(ClosedGateway("waygate", plugins, bench.folder, "/mcp/up", PAGE))
+        asked["headers"] = headers_of("tools/list") | waygate.key
         page = Path(bench.folder) / "page.json"
         page.write_text(ask(waygate.port, waygate.path, asked["body"], asked["headers"])[2])
         given = len(json.loads(page.read_text())["result"]["tools"])
@@ -93,15 +94,18 @@ def listing(bench, tools):
 
 def streamed(bench):
     """The same call with three notices of progress before its answer, and without."""
-    with bench.server("waygate") as server:
-        return compare(bench, {"streamed": (server, {"body": STREAMED_CALL}), "plain": (server, {})})
+    with bench.closed() as server:
+        answer = ask(server.port, body=STREAMED_CALL, headers=server.asked["headers"])[2]
+        if answer.count("notifications/progress") != 3:
+            raise CannotMeasure(f"a streamed call does not come with three notices of progress: {answer[:500]}")
+        return compare(bench, {"streamed": (server, server.asked | {"body": STREAMED_CALL}), "plain": (server, server.asked)})
 
 
 def sessions(bench):
     """The same call in a session of 2025-11-25, and without one."""
-    with bench.server("waygate") as server:
-        in_session = legacy_call("echo", open_session(server))
-        return compare(bench, {"session": (server, in_session), "modern": (server, {})})
+    with bench.closed() as server:
+        in_session = legacy_call("echo", open_session(server, server.key))
+        return compare(bench, {"session": (server, in_session), "modern": (server, server.asked)})
 
 
 def workers(bench):
@@ -109,9 +113,9 @@ def workers(bench):
     with contextlib.ExitStack() as stack:
         servers = {}
         for name, count in (("two", "2"), ("one", "1")):
-            server = bench.server("waygate", data=f"workers-{name}")
+            server = bench.closed(f"workers-{name}")
             server.name, server.cpu, server.command[-1] = name, {SERVER_CPU, LOAD_CPU}, count
-            servers[name] = (stack.enter_context(server), {})
+            servers[name] = (stack.enter_context(server), server.asked)
         return compare(bench, servers)
 
 
@@ -125,12 +129,31 @@ def gateway(bench):
     with contextlib.ExitStack() as stack:
         upstream = upstream_of(bench, stack)
         url = f"http://127.0.0.1:{upstream.port}/mcp"
+        waygate = ClosedGateway("waygate", {"up": at_url(url)}, bench.folder, "/mcp/up")
         found = {
-            "waygate": Gateway("waygate", {"up": at_url(url)}, bench.folder, "/mcp/up"),
+            "waygate": waygate,
             "hop": Server("hop", [str(behind / "gateway-floor"), "--upstream", url], bench.folder),
             "nginx": peers.Nginx("nginx", upstream.port, bench.folder),
         }
-        return compare(bench, {name: (stack.enter_context(server), {}) for name, server in found.items()})
+        servers = {name: stack.enter_context(server) for name, server in found.items()}
+        return compare(bench, {name: (server, waygate.asked) for name, server in servers.items()})
+
+
+def direct(bench):
+    """Through the gateway, and to the same server without it: all share all processors but the load, which stays on its own."""
+    with contextlib.ExitStack() as stack:
+        both = {SERVER_CPU, LOAD_CPU}
+        behind = stack.enter_context(with_two_workers(Server("direct", [str(build_rmcp(bench))], bench.folder, cpu=both)))
+        plugins = {"up": at_url(f"http://127.0.0.1:{behind.port}/mcp")}
+        waygate = with_two_workers(ClosedGateway("waygate", plugins, bench.folder, "/mcp/up"))
+        waygate.cpu = both
+        stack.enter_context(waygate)
+        return compare(bench, {"waygate": (waygate, waygate.asked), "direct": (behind, waygate.asked)})
+
+
+def with_two_workers(server):
+    server.command[-1] = "2"
+    return server
 
 
 def gateways(bench):
@@ -140,16 +163,21 @@ def gateways(bench):
         url = f"http://127.0.0.1:{upstream.port}/mcp"
         chained = [str(find_mcp_proxy(bench)), "--transport", "streamablehttp", "--log-level", "ERROR", url]
         found = [
-            Gateway("waygate", {"up": at_url(url)}, bench.folder, "/mcp/up"),
+            ClosedGateway("waygate", {"up": at_url(url)}, bench.folder, "/mcp/up"),
             Proxy("mcp-proxy", find_mcp_proxy(bench), chained, bench.folder),
             peers.ContextForge("contextforge", upstream.port, bench.folder),
         ]
         servers = {}
         for server in found:
             stack.enter_context(server)
-            asked = server.asked if server.name == "contextforge" else legacy_call("echo", open_session(server))
+            asked = server.asked if server.name == "contextforge" else in_a_session(server)
             servers[server.name] = (server, asked | {"connections": PROXY_CONNECTIONS, "numbered": True})
         return compare(bench, servers, seconds=SLOW_SECONDS)
+
+
+def in_a_session(server):
+    """A call in a session of its own, with a key where the server wants one."""
+    return legacy_call("echo", open_session(server, getattr(server, "key", None)))
 
 
 def pipes(bench):
@@ -157,29 +185,37 @@ def pipes(bench):
     program = build_gateway(bench) / "stdio"
     with contextlib.ExitStack() as stack:
         found = [
-            Gateway("waygate", {"up": on_pipes(program)}, bench.folder, "/mcp/up"),
+            ClosedGateway("waygate", {"up": on_pipes(program)}, bench.folder, "/mcp/up"),
             Proxy("mcp-proxy", find_mcp_proxy(bench), [str(program)], bench.folder),
         ]
         servers = {}
         for server in found:
             stack.enter_context(server)
             move_to_load(server, program)
-            asked = legacy_call("echo", open_session(server)) | {"connections": PROXY_CONNECTIONS, "numbered": True}
-            servers[server.name] = (server, asked)
+            servers[server.name] = (server, in_a_session(server) | {"connections": PROXY_CONNECTIONS, "numbered": True})
         return compare(bench, servers)
 
 
-def starts(bench, count=5, slow_count=3):
-    """From the start of the process to the first answered call, on a data folder that exists, and memory a second later."""
-    def start(server):
-        with server:
-            time.sleep(1)
-            return {"first_call_ms": server.first_call_seconds * 1e3, "idle_rss_mb": server.rss_kb() / KIB}
+def start(server):
+    """What one start takes, and memory a second later."""
+    with server:
+        time.sleep(1)
+        return {"first_call_ms": server.first_call_seconds * 1e3, "idle_rss_mb": server.rss_kb() / KIB}
 
-    rows = {}
-    for name in ("waygate", *NATIVE):
-        start(native(bench, name))
-        rows[name] = spread_of([start(native(bench, name)) for _ in range(count)])
+
+def starts_by_turns(makers, count):
+    """Starts of each in turn, on data folders that exist: the first of each is not counted."""
+    seen = {name: [] for name in makers}
+    for turn in range(count + 1):
+        for name in makers if turn % 2 == 0 else reversed(makers):
+            seen[name].append(start(makers[name]()))
+    return {name: spread_of(own[1:]) for name, own in seen.items()}
+
+
+def starts(bench, slow_count=3):
+    """From the start of the process to the first answered call, and memory at rest."""
+    makers = {name: lambda name=name: native(bench, name) for name in ("waygate", *NATIVE)}
+    rows = starts_by_turns(makers, bench.rounds)
     with contextlib.ExitStack() as stack:
         upstream = upstream_of(bench, stack)
         # The program was built with the server behind it, if it was not there.
@@ -190,10 +226,7 @@ def starts(bench, count=5, slow_count=3):
             "mcp-proxy": lambda: Proxy("mcp-proxy", find_mcp_proxy(bench), chained, bench.folder),
             "contextforge": lambda: peers.ContextForge("contextforge", upstream.port, bench.folder),
         }
-        for name, make in slow.items():
-            start(make())
-            rows[name] = spread_of([start(make()) for _ in range(slow_count)])
-    return rows
+        return rows | starts_by_turns(slow, slow_count)
 
 
 def spread_of(starts):
@@ -216,6 +249,8 @@ ROWS = {
     "workers": ("Two workers", f"one call, {CONNECTIONS} connections, two workers against one, on processors that the load shares",
                 workers),
     "gateway": ("Gateway, HTTP", f"a hop to one server on HTTP, {CONNECTIONS} connections", gateway),
+    "direct": ("Gateway and server", f"through the gateway to an rmcp server, and straight to that, {CONNECTIONS} connections; with two "
+               "workers each, on processors that the load shares", direct),
     "gateways": ("Gateways, HTTP", f"the same in the words of 2025-11-25, {PROXY_CONNECTIONS} connections", gateways),
     "pipes": ("Gateways, pipes", f"a hop to one server on pipes, in the words of 2025-11-25, {PROXY_CONNECTIONS} connections", pipes),
     "start": ("Cold start", "from the start of the process to the first answered call, and memory at rest", starts),

@@ -25,7 +25,7 @@ from benchmarks.native import (
     measure_stream,
     measure_throughput,
 )
-from benchmarks.servers import Server
+from benchmarks.servers import Guarded, Server
 
 MEASURES = {
     "throughput": (measure_throughput, "requests a second and cpu a request of all servers"),
@@ -63,3 +63,7 @@ class Bench:
             data = data or ("test-data" if env else "data")
             command = [*command, "--data-dir", str(Path(self.folder) / data)]
         return Server(name, command, self.folder, env)
+
+    def closed(self, data="closed-data"):
+        """Waygate with everything on: whoever calls has a key, whose calls are counted and limited."""
+        return Guarded("waygate", [*self.commands["waygate"], "--data-dir", str(Path(self.folder) / data)], self.folder)

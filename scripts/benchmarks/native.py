@@ -6,11 +6,9 @@ import json
 import resource
 import statistics
 import time
-from pathlib import Path
 
 from benchmarks.load import figures_of, medians, ratio_of, run_by_turns
 from benchmarks.place import CONNECTIONS, CannotMeasure, WAIT_SECONDS
-from benchmarks.servers import Guarded
 from benchmarks.wire import (
     CALL,
     CALL_HEADERS,
@@ -198,9 +196,7 @@ def measure_keys(bench):
     """The echo for a caller with a key, whose rate and calls at once are counted, as are those of all together; and the echo of
     a server without keys and limits."""
     with contextlib.ExitStack() as stack:
-        limits = {"WAYGATE_API_KEY": Guarded.OWN["X-API-Key"], "WAYGATE_LIMITS_REQUESTS_PER_MINUTE": "100000000"}
-        command = [*bench.commands["waygate"], "--data-dir", str(Path(bench.folder) / "guarded-data")]
-        guarded = stack.enter_context(Guarded("guarded", command, bench.folder, limits))
+        guarded = stack.enter_context(bench.closed())
         servers = {"open": (stack.enter_context(bench.server("waygate")), {}), "guarded": (guarded, guarded.asked)}
         runs = run_by_turns(bench, servers)
     ratios = {"guarded_to_open": ratio_of(runs, "guarded", "open", "rps"),

@@ -84,26 +84,6 @@ class Server:
         return sum(rss_kb_of(pid) for pid in tree_of(self.process.pid))
 
 
-class Guarded(Server):
-    """Waygate's echo, closed but for keys; `asked` is what a caller sends who has one, within limits that are never reached."""
-
-    OWN = {"X-API-Key": "a-key-of-the-measurement-0123456789"}
-    LIMITS = {"requestsPerMinute": 1_000_000, "burst": 1_000_000, "concurrent": 10_000}
-
-    def __enter__(self):
-        super().__enter__()
-        form = json.dumps({"name": "load", "allow": ["echo"], "limits": self.LIMITS})
-        status, _, text = ask(self.port, "/admin/api/keys", form, self.OWN | {"Content-Type": "application/json"})
-        if status != 201:
-            raise CannotMeasure(f"{self.name} makes no key: {status} {text[:300]}")
-        self.asked = {"headers": CALL_HEADERS | {"Authorization": f"Bearer {json.loads(text)['secret']}"}}
-        return self
-
-    def answers(self):
-        status, _, text = ask(self.port, self.path, CALL, CALL_HEADERS | self.OWN)
-        return status == 200 and MESSAGE in text
-
-
 class Gateway(Server):
     """Waygate with plugin files; its own costs are told without those of the servers behind it."""
 
@@ -139,6 +119,42 @@ class Gateway(Server):
 
     def rss_kb(self):
         return rss_kb_of(self.process.pid)
+
+
+class Closed:
+    """What makes a Waygate closed but for keys, and count what each caller and all together do. `key` is what a caller shows who
+    has one, within limits that are never reached; `asked` is a call of theirs."""
+
+    OWN = {"X-API-Key": "a-key-of-the-measurement-0123456789"}
+    LIMITS = {"requestsPerMinute": 1_000_000, "burst": 1_000_000, "concurrent": 10_000}
+    # The tools that the key is for.
+    ALLOW = "echo"
+
+    def __enter__(self):
+        self.env |= {"WAYGATE_API_KEY": self.OWN["X-API-Key"], "WAYGATE_LIMITS_REQUESTS_PER_MINUTE": "100000000"}
+        super().__enter__()
+        form = json.dumps({"name": "load", "allow": [self.ALLOW], "limits": self.LIMITS})
+        status, _, text = ask(self.port, "/admin/api/keys", form, self.OWN | {"Content-Type": "application/json"})
+        if status != 201:
+            self.__exit__()
+            raise CannotMeasure(f"{self.name} makes no key: {status} {text[:300]}")
+        self.key = {"Authorization": f"Bearer {json.loads(text)['secret']}"}
+        self.asked = {"headers": CALL_HEADERS | self.key}
+        return self
+
+    def answers(self):
+        status, _, text = ask(self.port, self.path, CALL, CALL_HEADERS | self.OWN)
+        return status == 200 and MESSAGE in text
+
+
+class Guarded(Closed, Server):
+    """Waygate's echo, closed."""
+
+
+class ClosedGateway(Closed, Gateway):
+    """Waygate with plugin files, closed."""
+
+    ALLOW = "up__*"
 
 
 class Hanging(Server):

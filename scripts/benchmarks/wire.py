@@ -56,11 +56,11 @@ def check_echo(name, port, body=CALL, kind="application/json"):
         raise CannotMeasure(f"{name} answers the call with {status} {given}: {text[:300]}")
 
 
-def open_session(server):
-    """The headers of a session of the newest revision that has them."""
+def open_session(server, key=None):
+    """The headers of a session of the newest revision that has them, with those of a key where one is needed."""
     params = {"protocolVersion": SESSION_VERSION, "capabilities": {}, "clientInfo": META["io.modelcontextprotocol/clientInfo"]}
     body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params})
-    headers = {key: CALL_HEADERS[key] for key in ("Content-Type", "Accept")}
+    headers = {name: CALL_HEADERS[name] for name in ("Content-Type", "Accept")} | (key or {})
     status, answered, text = ask(server.port, server.path, body, headers)
     if status != 200:
         raise CannotMeasure(f"{server.name} opens no session: {status} {text[:200]}")
