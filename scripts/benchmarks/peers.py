@@ -24,7 +24,7 @@ PYPI = {
     "fastmcp": ["fastmcp==4.1.2", "uvicorn==0.54.0", "uvloop==0.23.0", "httptools==0.9.0"],
     "contextforge": ["mcp-contextforge-gateway==1.0.7.post20260921"],
 }
-NPM = {"typescript": ["@modelcontextprotocol/server@2.4.0", "@modelcontextprotocol/node@2.1.2"]}
+NPM = {"typescript": ["@modelcontextprotocol/server@2.4.0", "@modelcontextprotocol/node@2.1.2", "zod@4.6.7"]}
 
 
 def is_installed(folder, wanted):
