@@ -44,6 +44,12 @@ pub struct Head {
     length: Length,
 }
 
+impl Head {
+    fn has_no_body(&self) -> bool {
+        matches!(self.status, 204 | 304)
+    }
+}
+
 /// Where a body ends.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum Length {
@@ -93,7 +99,7 @@ impl Wire {
     pub async fn rest(&mut self, head: &Head) -> io::Result<()> {
         self.body.clear();
         match head.length {
-            _ if matches!(head.status, 204 | 304) => {}
+            _ if head.has_no_body() => {}
             Length::Bytes(count) => self.take(count).await?,
             Length::Chunked => while self.chunk().await? {},
             Length::Unsaid => loop {
@@ -252,6 +258,7 @@ fn parse(bytes: &[u8]) -> Option<Head> {
             head.session = Some(value.to_owned());
         }
     }
+    head.closes |= head.length == Length::Unsaid && !head.has_no_body();
     Some(head)
 }
 
@@ -283,6 +290,19 @@ mod tests {
         let head = head.unwrap();
         assert_eq!((head.status, head.closes, body.as_str()), (503, true, "until the end"));
         assert_eq!(read("HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").await.1, "");
+    }
+
+    #[tokio::test]
+    async fn a_connection_ends_with_a_body_whose_length_nobody_said() {
+        for (head, closes) in [
+            ("HTTP/1.1 200 OK\r\n\r\nuntil the end", true),
+            ("HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n\r\nuntil the end", true),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", false),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", false),
+            ("HTTP/1.1 204 No Content\r\n\r\n", false),
+        ] {
+            assert_eq!(read(head).await.0.unwrap().closes, closes, "{head}");
+        }
     }
 
     #[tokio::test]
