@@ -18,6 +18,7 @@ mod keys;
 mod loadtest;
 mod local;
 mod output;
+mod pinned;
 mod plugins;
 mod progress;
 mod remote;

@@ -2,13 +2,14 @@
 
 use std::cell::Cell;
 use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use base64::Engine as _;
 use serde_json::{Map, Value, json};
 
 use super::whereabouts::Whereabouts;
-use super::{Exit, local};
+use super::{Exit, local, pinned};
 use crate::config::{Config, Secret};
 use crate::telemetry::trust;
 
@@ -133,6 +134,12 @@ impl Client {
     /// To the server at `url`, for who waits no longer than this.
     pub fn at(patience: Duration, config: &Config, url: &str) -> Self {
         let agent = manners(patience, url).new_agent();
+        Self::by(agent, config, url, url.to_owned())
+    }
+
+    /// The same for a name that was looked up before: no other address is connected to, whatever it stands for by now.
+    pub fn at_addresses(patience: Duration, config: &Config, url: &str, known: &[SocketAddr]) -> Self {
+        let agent = pinned::agent(manners(patience, url), known.to_vec());
         Self::by(agent, config, url, url.to_owned())
     }
 
@@ -416,12 +423,16 @@ mod tests {
     }
 
     fn client(url: &str) -> Client {
+        Client::of(&config(), Some(url)).unwrap()
+    }
+
+    fn config() -> Config {
         let environment = vec![("WAYGATE_API_KEY".to_owned(), "the-key".to_owned())];
         let folder = std::path::PathBuf::from("/nowhere");
         let (home, working_folder, system_folder) = (Some(folder.clone()), folder.clone(), folder);
         let sources =
             crate::config::Sources { environment, home, working_folder, system_folder, ..Default::default() };
-        Client::of(&crate::config::load(&sources).unwrap().config, Some(url)).unwrap()
+        crate::config::load(&sources).unwrap().config
     }
 
     #[test]
@@ -475,6 +486,17 @@ mod tests {
         assert!(requests[1].contains(
             r#""params":{"cursor":"","_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28""#
         ));
+    }
+
+    #[test]
+    fn where_addresses_are_known_no_name_is_looked_up() {
+        let (url, server) =
+            server(&[["200 OK", JSON, r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"a"}]}}"#]]);
+        let address: SocketAddr = url.trim_start_matches("http://").trim_end_matches("/mcp").parse().unwrap();
+        let named = format!("http://nowhere.invalid:{}/mcp", address.port());
+        let client = Client::at_addresses(Duration::from_secs(5), &config(), &named, &[address]);
+        assert_eq!(client.tools().unwrap(), [json!({"name": "a"})]);
+        assert!(server.join().unwrap()[0].contains("host: nowhere.invalid"));
     }
 
     #[test]
