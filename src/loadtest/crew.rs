@@ -5,26 +5,26 @@
 use std::cell::RefCell;
 use std::future::Future;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::{JoinSet, LocalSet};
 use tokio_util::sync::CancellationToken;
 
 use super::Plan;
+use super::client::Client;
+use super::farewell::Sessions;
 use super::fault::Fault;
 use super::link::Link;
 use super::mix::Turns;
 use super::pace::{Pacer, Schedule};
-use super::tally::Tally;
+use super::tally::{Ledger, Tally};
 
 /// Idle streams that one thread opens at once.
 const OPENED_AT_ONCE: usize = 64;
-/// After a connection that did not come about, until the next is tried: ever longer.
-const PAUSE_FIRST: Duration = Duration::from_millis(10);
-const PAUSE_MOST: Duration = Duration::from_secs(1);
 /// Beyond the deadline of what is in flight, until it is left behind.
 const SLACK: Duration = Duration::from_millis(500);
 /// What is in flight when somebody said stop is waited for so long.
@@ -50,6 +50,8 @@ pub struct Gauges {
     pub streams_settled: AtomicUsize,
     /// Idle streams that ended too early.
     pub streams_lost: AtomicU64,
+    /// Why idle streams were not opened.
+    pub stream_faults: Mutex<Ledger>,
     /// What was due and never sent.
     pub unsent: AtomicU64,
 }
@@ -70,6 +72,7 @@ pub struct Member {
 /// When the system gives no thread.
 pub fn start(
     plan: &Arc<Plan>,
+    bodies: &[Bytes],
     number: usize,
     go: watch::Receiver<Option<Span>>,
     ending: CancellationToken,
@@ -78,13 +81,16 @@ pub fn start(
     let gauges = Arc::new(Gauges::default());
     let (tell, ended) = oneshot::channel();
     let (own_plan, own_tally, own_gauges) = (Arc::clone(plan), Arc::clone(&tally), Arc::clone(&gauges));
+    let bodies = bodies.to_vec();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name(format!("load-{number}")).spawn(move || {
         let desk = Rc::new(Desk {
             turns: RefCell::new(Turns::new(own_plan.calls.iter().map(|call| call.weight))),
             plan: own_plan,
+            bodies,
             tally: own_tally,
             gauges: own_gauges,
+            sessions: Sessions::default(),
             ending,
         });
         LocalSet::new().block_on(&runtime, work(desk, number, go));
@@ -95,12 +101,31 @@ pub fn start(
 }
 
 /// What the tasks of a thread share.
-struct Desk {
-    plan: Arc<Plan>,
-    tally: Arc<Tally>,
-    gauges: Arc<Gauges>,
-    turns: RefCell<Turns>,
-    ending: CancellationToken,
+pub struct Desk {
+    /// What is to be done.
+    pub plan: Arc<Plan>,
+    /// The body of each kind of request.
+    pub bodies: Vec<Bytes>,
+    /// What is seen.
+    pub tally: Arc<Tally>,
+    /// How the thread is.
+    pub gauges: Arc<Gauges>,
+    /// Which kind of request is next.
+    pub turns: RefCell<Turns>,
+    /// What is left to be ended.
+    pub sessions: Sessions,
+    /// Told when all is to end.
+    pub ending: CancellationToken,
+}
+
+impl Desk {
+    /// Waits until then, or until all is to end.
+    pub async fn sleep_until(&self, time: Instant) {
+        tokio::select! {
+            () = self.ending.cancelled() => {}
+            () = tokio::time::sleep_until(time.into()) => {}
+        }
+    }
 }
 
 /// How many of `all` are of the thread of this number.
@@ -112,14 +137,23 @@ async fn work(desk: Rc<Desk>, number: usize, mut go: watch::Receiver<Option<Span
     let threads = desk.plan.threads;
     let mut idle = JoinSet::new();
     let gate = Rc::new(Semaphore::new(OPENED_AT_ONCE));
-    for _ in 0..share(desk.plan.idle_streams, number, threads) {
-        idle.spawn_local(idle_stream(Rc::clone(&desk), Rc::clone(&gate)));
+    for nth in 0..share(desk.plan.idle_streams, number, threads) {
+        idle.spawn_local(idle_stream(Rc::clone(&desk), Rc::clone(&gate), nth * threads + number));
     }
     let begun = tokio::select! {
-        () = desk.ending.cancelled() => return,
+        () = desk.ending.cancelled() => None,
         span = go.wait_for(Option::is_some) => span.ok().and_then(|span| *span),
     };
-    let Some(span) = begun else { return };
+    if let Some(span) = begun {
+        load(&desk, number, span).await;
+    }
+    // Before their sessions: a stream that ends with its session would be taken for lost.
+    idle.shutdown().await;
+    desk.sessions.end(&desk.plan).await;
+}
+
+async fn load(desk: &Rc<Desk>, number: usize, span: Span) {
+    let threads = desk.plan.threads;
     let schedule = desk.plan.rate.map(|rate| Schedule { rate, ramp: desk.plan.ramp });
     let turn = (number as u64, threads as u64);
     let pacer = schedule.map(|schedule| Pacer::new(schedule, (span.start, span.until), turn)).transpose();
@@ -128,16 +162,26 @@ async fn work(desk: Rc<Desk>, number: usize, mut go: watch::Receiver<Option<Span
         Err(error) => return desk.tally.failed(&Fault::unconnected(&error)),
     };
     let mut clients = JoinSet::new();
-    let own = share(desk.plan.connections, number, threads);
-    for nth in 0..own {
+    for nth in 0..share(desk.plan.connections, number, threads) {
         let place = nth * threads + number;
-        clients.spawn_local(client(Rc::clone(&desk), span, pacer.clone(), place));
+        clients.spawn_local(client(Rc::clone(desk), span, pacer.clone(), place));
     }
     let all = async { while clients.join_next().await.is_some() {} };
-    within(&desk, span, all).await;
+    within(desk, span, all).await;
     if let Some(pacer) = &pacer {
         desk.gauges.unsent.store(pacer.left_over(), Ordering::Relaxed);
     }
+    // Those that are left behind lay nothing down any more.
+    clients.shutdown().await;
+}
+
+/// One client's life. At a rate, it is the rate that grows; else the clients come one by one.
+async fn client(desk: Rc<Desk>, span: Span, pacer: Option<Rc<Pacer>>, place: usize) {
+    if pacer.is_none() {
+        let turn = desk.plan.ramp.mul_f64(place as f64 / desk.plan.connections.max(1) as f64);
+        desk.sleep_until(span.start + turn).await;
+    }
+    Client::new(desk, place).live(span, pacer).await;
 }
 
 /// Waits until all is done, or what is in flight is beyond its deadline, or somebody said stop.
@@ -154,89 +198,30 @@ async fn within(desk: &Desk, span: Span, all: impl Future<Output = ()>) {
     }
 }
 
-/// One connection's life.
-async fn client(desk: Rc<Desk>, span: Span, pacer: Option<Rc<Pacer>>, place: usize) {
-    let plan = &desk.plan;
-    let mut pause = PAUSE_FIRST;
-    let mut link = None;
-    // At a rate, it is the rate that grows; else the connections come one by one.
-    let turn = plan.ramp.mul_f64(place as f64 / plan.connections.max(1) as f64);
-    let first = if plan.rate.is_some() { span.start } else { span.start + turn };
-    sleep_until(&desk, first).await;
-    while Instant::now() < span.until && !desk.ending.is_cancelled() {
-        let Some(open) = &mut link else {
-            match Link::open(plan).await {
-                Ok(open) => (link, pause) = (Some(open), PAUSE_FIRST),
-                Err(fault) => {
-                    desk.tally.failed(&fault);
-                    sleep_until(&desk, span.until.min(Instant::now() + pause)).await;
-                    pause = (pause * 2).min(PAUSE_MOST);
-                }
-            }
-            continue;
-        };
-        let due = match &pacer {
-            None => Instant::now(),
-            Some(pacer) => match pacer.next(&desk.ending).await {
-                None => break,
-                Some(due) => {
-                    due.lag.iter().for_each(|lag| desk.tally.lagged(*lag));
-                    due.at
-                }
-            },
-        };
-        if !ask(&desk, open, due).await {
-            link = None;
-        }
-    }
-    if let Some(open) = link {
-        open.close(plan).await;
-    }
-}
-
-/// One request; false when the connection is of no use any more.
-async fn ask(desk: &Desk, link: &mut Link, due: Instant) -> bool {
-    let kind = desk.turns.borrow_mut().take();
-    desk.gauges.in_flight.fetch_add(1, Ordering::Relaxed);
-    let answered = link.call(kind, desk.plan.timeout).await;
-    desk.gauges.in_flight.fetch_sub(1, Ordering::Relaxed);
-    match answered {
-        Ok(answered) => {
-            desk.tally.answered(kind, due.elapsed(), answered.bytes, answered.judged.events);
-            !answered.is_last
-        }
-        Err(fault) => {
-            desk.tally.failed(&fault);
-            fault.keeps_connection
-        }
-    }
-}
-
 /// One stream that is opened and held.
-async fn idle_stream(desk: Rc<Desk>, gate: Rc<Semaphore>) {
+async fn idle_stream(desk: Rc<Desk>, gate: Rc<Semaphore>, place: usize) {
     let opened = async {
         let _place = gate.acquire().await;
-        let mut link = Link::open(&desk.plan).await?;
-        link.listen(&desk.plan).await?;
+        let until = Instant::now() + desk.plan.timeout;
+        // It asks for nothing else.
+        let mut link = Link::open(&desk.plan, place, &[], until).await?;
+        desk.sessions.opened(link.session(), place);
+        link.listen(&desk.plan, Instant::now() + desk.plan.timeout).await?;
         Ok::<_, Fault>(link)
     };
-    let opened = opened.await;
-    desk.gauges.streams_settled.fetch_add(1, Ordering::Relaxed);
-    match opened {
-        Err(fault) => desk.tally.failed(&Fault { what: format!("no idle stream: {}", fault.what), ..fault }),
+    match opened.await {
+        Err(fault) => {
+            let mut faults = desk.gauges.stream_faults.lock().unwrap_or_else(PoisonError::into_inner);
+            faults.add(&format!("no idle stream: {}", fault.what), &fault.example, 1);
+            desk.gauges.streams_settled.fetch_add(1, Ordering::Relaxed);
+        }
         Ok(mut link) => {
             desk.gauges.streams_open.fetch_add(1, Ordering::Relaxed);
+            desk.gauges.streams_settled.fetch_add(1, Ordering::Relaxed);
             link.hold().await;
             desk.gauges.streams_open.fetch_sub(1, Ordering::Relaxed);
             desk.gauges.streams_lost.fetch_add(1, Ordering::Relaxed);
         }
-    }
-}
-
-async fn sleep_until(desk: &Desk, time: Instant) {
-    tokio::select! {
-        () = desk.ending.cancelled() => {}
-        () = tokio::time::sleep_until(time.into()) => {}
     }
 }
 

@@ -1,8 +1,10 @@
 //! One client's connection: opened, with a session where the era has them, and asked again and again. Must not know when.
 
-use std::time::Duration;
+use std::io;
+use std::time::{Duration, Instant};
 
-use tokio::time::timeout;
+use bytes::Bytes;
+use tokio::time::{timeout, timeout_at};
 
 use super::Plan;
 use super::answer::{Judged, judge};
@@ -12,15 +14,20 @@ use super::wire::Wire;
 
 /// What ends a session is told in passing.
 const GOODBYE_WITHIN: Duration = Duration::from_secs(1);
+/// A server closes connections that rest, and may not say so. One that rested so long and is found closed is no fault of it.
+const RESTED: Duration = Duration::from_secs(1);
 
-/// A connection that is ready for calls.
+/// A client that is ready for calls. Its connection may end; its session lives on, over the next one.
 pub struct Link {
-    wire: Wire,
+    wire: Option<Wire>,
+    place: usize,
     session: Option<String>,
     calls: Vec<Rendered>,
     last_id: u64,
     id: String,
     buffer: Vec<u8>,
+    /// Since when nothing went over the connection.
+    rests_since: Instant,
 }
 
 /// A call that was answered.
@@ -29,106 +36,170 @@ pub struct Answered {
     pub judged: Judged,
     /// In so many bytes.
     pub bytes: u64,
-    /// Whether the connection ends with it.
-    pub is_last: bool,
 }
 
 impl Link {
-    /// Connects, and opens a session where there are any.
+    /// Connects, and opens a session where there are any. It will be able to ask what there are bodies for.
     ///
     /// # Errors
     /// What went wrong.
-    pub async fn open(plan: &Plan) -> Result<Self, Fault> {
-        let opened = timeout(plan.timeout, async {
+    pub async fn open(plan: &Plan, place: usize, bodies: &[Bytes], until: Instant) -> Result<Self, Fault> {
+        let renderer = plan.renderer(place);
+        let opened = timeout_at(until.into(), async {
             let mut wire = plan.target.connect().await.map_err(|error| Fault::unconnected(&error))?;
             let session = match plan.era {
-                Era::Legacy => Some(begin(&mut wire, &plan.renderer()).await?),
+                Era::Legacy => Some(begin(&mut wire, &renderer).await?),
                 Era::Modern | Era::Streamed => None,
             };
             Ok((wire, session))
         });
-        let (wire, session) = opened.await.map_err(|_elapsed| {
-            let late = Fault::late(plan.timeout);
-            Fault { what: "no connection".to_owned(), example: late.what.clone(), ..late }
-        })??;
-        let renderer = plan.renderer();
-        let calls = plan.calls.iter().map(|call| renderer.call(call, session.as_deref())).collect();
-        Ok(Self { wire, session, calls, last_id: 0, id: String::new(), buffer: Vec::new() })
+        let (wire, session) = opened.await.map_err(|_elapsed| unconnected_in_time(plan))??;
+        let calls = plan.calls.iter().zip(bodies);
+        let calls = calls.map(|(call, body)| renderer.call(call, body, session.as_deref())).collect();
+        let (id, buffer) = (String::new(), Vec::new());
+        let rests_since = Instant::now();
+        Ok(Self { wire: Some(wire), place, session, calls, last_id: 0, id, buffer, rests_since })
     }
 
-    /// Sends one request and waits for its answer.
+    /// The session, where the era has them.
+    pub fn session(&self) -> Option<&str> {
+        self.session.as_deref()
+    }
+
+    /// Connects again where the last connection has ended.
     ///
     /// # Errors
-    /// What went wrong; it says whether this link can go on.
-    pub async fn call(&mut self, kind: usize, within: Duration) -> Result<Answered, Fault> {
-        match timeout(within, self.exchange(kind)).await {
-            Ok(answered) => answered,
-            Err(_elapsed) => Err(Fault::late(within)),
+    /// What went wrong.
+    pub async fn connect(&mut self, plan: &Plan, until: Instant) -> Result<(), Fault> {
+        if self.wire.is_none() {
+            let connected = timeout_at(until.into(), plan.target.connect()).await;
+            let connected = connected.map_err(|_elapsed| unconnected_in_time(plan))?;
+            self.wire = Some(connected.map_err(|error| Fault::unconnected(&error))?);
+            self.rests_since = Instant::now();
         }
+        Ok(())
+    }
+
+    /// Sends one request and waits for its answer; once more, where the connection turns out to have been given up while it rested.
+    ///
+    /// # Errors
+    /// What went wrong.
+    pub async fn call(&mut self, kind: usize, plan: &Plan, until: Instant) -> Result<Answered, Fault> {
+        let rested = self.rests_since.elapsed() >= RESTED;
+        match self.call_once(kind, plan, until).await {
+            Err(fault) if rested && (fault.is_unheard || fault.is_of_patience()) => {
+                self.wire = None;
+                self.call_once(kind, plan, until).await
+            }
+            answered => answered,
+        }
+    }
+
+    async fn call_once(&mut self, kind: usize, plan: &Plan, until: Instant) -> Result<Answered, Fault> {
+        self.connect(plan, until).await?;
+        let answered = timeout_at(until.into(), self.exchange(kind)).await;
+        self.rests_since = Instant::now();
+        answered.map_err(|_elapsed| Fault::late(plan.timeout))?
     }
 
     async fn exchange(&mut self, kind: usize) -> Result<Answered, Fault> {
-        let broken = |error: std::io::Error| Fault::broken(&error);
         self.last_id += 1;
         write_id(self.last_id, &mut self.id);
-        let before = self.wire.received();
-        if let Some(call) = self.calls.get(kind) {
-            let rest = call.write(&self.id, &mut self.buffer);
-            self.wire.send(&self.buffer).await.map_err(broken)?;
-            if !rest.is_empty() {
-                self.wire.send(rest).await.map_err(broken)?;
-            }
-            self.wire.flush().await.map_err(broken)?;
+        // It is put back when it can go on: not when this is given up, nor when it broke.
+        let closed = || Fault::broken(&io::ErrorKind::NotConnected.into());
+        let mut wire = self.wire.take().ok_or_else(closed)?;
+        let before = wire.received();
+        let head = match self.calls.get(kind) {
+            Some(call) => ask(&mut wire, call, &self.id, &mut self.buffer).await,
+            None => wire.answer().await,
+        };
+        let head =
+            head.map_err(|error| Fault { is_unheard: wire.received() == before, ..Fault::broken(&error) })?;
+        let bytes = wire.received() - before;
+        let judged = judge(head.status, head.is_stream, wire.body(), &self.id);
+        if !head.closes {
+            self.wire = Some(wire);
         }
-        let head = self.wire.answer().await.map_err(broken)?;
-        let judged = judge(head.status, head.is_stream, self.wire.body(), &self.id);
-        // A session that is gone is opened anew with its connection.
-        let ends = head.closes || self.session.is_some() && head.status == 404;
-        match judged {
-            Ok(judged) => Ok(Answered { judged, bytes: self.wire.received() - before, is_last: ends }),
-            Err(fault) => Err(Fault { keeps_connection: fault.keeps_connection && !ends, ..fault }),
-        }
+        Ok(Answered { judged: judged?, bytes })
     }
 
     /// Opens the stream on which nothing need ever come.
     ///
     /// # Errors
     /// What went wrong.
-    pub async fn listen(&mut self, plan: &Plan) -> Result<(), Fault> {
-        let opened = timeout(plan.timeout, async {
-            let broken = |error: std::io::Error| Fault::broken(&error);
-            self.wire.send(&plan.renderer().listen(self.session.as_deref())).await.map_err(broken)?;
-            self.wire.flush().await.map_err(broken)?;
-            let head = self.wire.head().await.map_err(broken)?;
+    pub async fn listen(&mut self, plan: &Plan, until: Instant) -> Result<(), Fault> {
+        self.connect(plan, until).await?;
+        let Some(wire) = &mut self.wire else { return Ok(()) };
+        let bytes = plan.renderer(self.place).listen(self.session.as_deref());
+        let opened = timeout_at(until.into(), async {
+            let broken = |error: io::Error| Fault::broken(&error);
+            wire.send(&bytes).await.map_err(broken)?;
+            wire.flush().await.map_err(broken)?;
+            let head = wire.head().await.map_err(broken)?;
             if head.status == 200 && head.is_stream {
                 return Ok(());
             }
-            self.wire.rest(&head).await.map_err(broken)?;
-            let refused = judge(head.status, head.is_stream, self.wire.body(), "listen").err();
-            Err(refused.unwrap_or_else(|| Fault::strange("no stream", self.wire.body())))
+            wire.rest(&head).await.map_err(broken)?;
+            let refused = judge(head.status, head.is_stream, wire.body(), "listen").err();
+            Err(refused.unwrap_or_else(|| Fault::strange("no stream", wire.body())))
         });
         opened.await.map_err(|_elapsed| Fault::late(plan.timeout))?
     }
 
     /// Holds the stream until the server ends it.
     pub async fn hold(&mut self) {
-        // However it ends, it is not open any more.
-        drop(self.wire.drain().await);
-    }
-
-    /// Ends the session, where there is one.
-    pub async fn close(mut self, plan: &Plan) {
-        if let Some(session) = &self.session {
-            let bytes = plan.renderer().end(session);
-            let told = async {
-                self.wire.send(&bytes).await?;
-                self.wire.flush().await?;
-                self.wire.answer().await
-            };
-            // It would end by itself, too.
-            drop(timeout(GOODBYE_WITHIN, told).await);
+        if let Some(wire) = &mut self.wire {
+            // However it ends, it is not open any more.
+            drop(wire.drain().await);
         }
     }
+
+    /// Ends the session, where there is one; false when the server was not heard to have ended it.
+    pub async fn close(self, plan: &Plan) -> bool {
+        let (Some(session), Some(wire)) = (&self.session, self.wire) else { return self.session.is_none() };
+        let told = end_session(plan, Some(wire), session, self.place);
+        timeout(GOODBYE_WITHIN, told).await.is_ok_and(|told| told.is_ok())
+    }
+}
+
+/// Ends a session over this connection, or over a new one, which is handed back where it can go on.
+///
+/// # Errors
+/// What the network says.
+pub async fn end_session(
+    plan: &Plan,
+    wire: Option<Wire>,
+    session: &str,
+    place: usize,
+) -> io::Result<Option<Wire>> {
+    let mut wire = match wire {
+        Some(wire) => wire,
+        None => plan.target.connect().await?,
+    };
+    wire.send(&plan.renderer(place).end(session)).await?;
+    wire.flush().await?;
+    let head = wire.answer().await?;
+    Ok(Some(wire).filter(|_| !head.closes))
+}
+
+fn unconnected_in_time(plan: &Plan) -> Fault {
+    let late = Fault::late(plan.timeout);
+    Fault { what: "no connection".to_owned(), example: late.what.clone(), ..late }
+}
+
+async fn ask(
+    wire: &mut Wire,
+    call: &Rendered,
+    id: &str,
+    buffer: &mut Vec<u8>,
+) -> io::Result<super::wire::Head> {
+    let rest = call.write(id, buffer);
+    wire.send(buffer).await?;
+    if !rest.is_empty() {
+        wire.send(rest).await?;
+    }
+    wire.flush().await?;
+    wire.answer().await
 }
 
 /// Opens a session.

@@ -1,13 +1,17 @@
 //! The load generator: many clients of one server, what each of their requests took, and what they cost the server. Reading order:
-//! here, the plan and its errors; `run`, from the first question to the last answer; `crew`, the threads; `link`, one client;
-//! `wire`, `request` and `answer`, its bytes; `pace` and `mix`, what is due when; `tally`, what is seen; `results`, what came of it;
-//! `report`, the same as a page; `sweep`, one server after another with ever more workers.
+//! here, the plan and its errors; `run`, from the first question to the last answer; `crew`, the threads; `client`, what each of
+//! them does many times; `link`, its connection; `wire`, `request` and `answer`, the bytes; `pace` and `mix`, what is due when; `tally`,
+//! what is seen; `gather` and `results`, what came of it; `report`, the same as a page; `sweep`, one server after another with ever
+//! more workers.
 //!
 //! It speaks to a server as any client does. Must not know verbs, terminals, or how Waygate is built.
 
 mod answer;
+mod client;
 mod crew;
+mod farewell;
 mod fault;
+mod gather;
 mod link;
 mod mix;
 mod pace;
@@ -23,6 +27,8 @@ mod wire;
 pub mod words;
 
 use std::time::Duration;
+
+use bytes::Bytes;
 
 pub use mix::{Entry, PLACEHOLDER, read as read_mix};
 pub use request::{Call, Era};
@@ -78,6 +84,9 @@ pub enum LoadError {
         /// What it says.
         says: String,
     },
+    /// Somebody ended it too early.
+    #[error("{0}")]
+    Interrupted(String),
     /// This machine gives no more.
     #[error("{0}")]
     Machine(String),
@@ -88,8 +97,8 @@ pub enum LoadError {
 pub struct Plan {
     /// To whom.
     pub target: Target,
-    /// What opens it.
-    pub key: Option<Secret>,
+    /// What opens it: each connection uses one of them in turn, and what is not load the first. Where there are none, none is shown.
+    pub keys: Vec<Secret>,
     /// How it is spoken to.
     pub era: Era,
     /// What is asked; at least one.
@@ -113,7 +122,35 @@ pub struct Plan {
 }
 
 impl Plan {
-    fn renderer(&self) -> Renderer<'_> {
-        Renderer { target: &self.target, key: self.key.as_ref(), era: self.era }
+    /// For the connection at this place among all.
+    fn renderer(&self, place: usize) -> Renderer<'_> {
+        let key = self.keys.get(place.checked_rem(self.keys.len()).unwrap_or(0));
+        Renderer { target: &self.target, key, era: self.era }
+    }
+
+    /// The body of each kind of request.
+    fn bodies(&self) -> Vec<Bytes> {
+        self.calls.iter().map(|call| request::body(call, self.era)).collect()
+    }
+}
+
+#[cfg(test)]
+impl Plan {
+    /// The least there can be.
+    fn of(target: Target, calls: Vec<Call>) -> Self {
+        Self {
+            target,
+            keys: Vec::new(),
+            era: Era::Modern,
+            calls,
+            connections: 1,
+            rate: None,
+            threads: 1,
+            ramp: Duration::ZERO,
+            warm_up: Duration::ZERO,
+            duration: Duration::from_secs(1),
+            timeout: Duration::from_secs(5),
+            idle_streams: 0,
+        }
     }
 }

@@ -74,6 +74,16 @@ impl Rendered {
     }
 }
 
+/// The body of a request of this kind from behind its id on: the same for all connections, which share it.
+pub fn body(call: &Call, era: Era) -> Bytes {
+    let mut params = call.params.clone();
+    if era != Era::Legacy {
+        params.insert("_meta".to_owned(), meta(era == Era::Streamed));
+    }
+    let method = Value::from(call.method.as_str());
+    Bytes::from(format!("\",\"method\":{method},\"params\":{}}}", Value::Object(params)))
+}
+
 /// Writes an id.
 pub fn write_id(number: u64, id: &mut String) {
     use std::fmt::Write as _;
@@ -92,26 +102,19 @@ pub struct Renderer<'a> {
 }
 
 impl Renderer<'_> {
-    /// A request of this kind, within a session where the era has them.
-    pub fn call(&self, call: &Call, session: Option<&str>) -> Rendered {
-        let mut params = call.params.clone();
+    /// A request of this kind with this [`body`], within a session where the era has them.
+    pub fn call(&self, call: &Call, after: &Bytes, session: Option<&str>) -> Rendered {
         let mut headers = Vec::new();
         if self.era == Era::Legacy {
             headers.extend(session_headers(session));
         } else {
-            params.insert("_meta".to_owned(), meta(self.era == Era::Streamed));
             headers.push(("MCP-Protocol-Version".to_owned(), MODERN.to_owned()));
             headers.push(("Mcp-Method".to_owned(), call.method.clone()));
             headers.extend(call.headers.iter().cloned());
         }
-        let after = format!(
-            "\",\"method\":{},\"params\":{}}}",
-            Value::from(call.method.as_str()),
-            Value::Object(params)
-        );
         let before = "{\"jsonrpc\":\"2.0\",\"id\":\"";
         let head = self.head("POST", &headers, before.len() + ID_DIGITS + after.len());
-        Rendered { before: Bytes::from(head + before), after: Bytes::from(after) }
+        Rendered { before: Bytes::from(head + before), after: after.clone() }
     }
 
     /// What opens a session.
@@ -219,7 +222,7 @@ mod tests {
         let call = Call { label: "echo".to_owned(), method, params, headers, weight: 1 };
         let (mut id, mut bytes) = (String::new(), Vec::new());
         write_id(42, &mut id);
-        let rest = renderer.call(&call, session).write(&id, &mut bytes).to_vec();
+        let rest = renderer.call(&call, &body(&call, era), session).write(&id, &mut bytes).to_vec();
         bytes.extend(rest);
         let text = String::from_utf8(bytes).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();

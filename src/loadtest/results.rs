@@ -1,32 +1,14 @@
-//! What came of a run, in numbers that anybody can read: put together here, and written as JSON, CSV and a table. Must not know how
-//! it was measured.
+//! What came of a run, in numbers that anybody can read, written as JSON, CSV and a table. Must not know how it was measured.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use serde::Serialize;
 
-use super::Plan;
-use super::run::Ending;
-use super::server::Sample;
-use super::tally::{Faults, Latencies, Seen, no_latencies};
+use super::tally::Latencies;
 use super::words::many;
 
-/// One interval as it was seen.
-pub struct Slice {
-    /// Its end, from the beginning of what is measured.
-    pub at: Duration,
-    /// Its length.
-    pub took: Duration,
-    /// What was seen of the clients.
-    pub seen: Seen,
-    /// What the server told at its end.
-    pub sample: Option<Sample>,
-    /// What it had told last before.
-    pub last: Option<Sample>,
-    /// Processor time of the generator.
-    pub own_cpu_seconds: f64,
-}
+/// Of more failures than this part, it is told that they are in the server's cost.
+const FEW: f64 = 0.01;
 
 /// All of it.
 #[derive(Debug, Clone, Serialize)]
@@ -56,8 +38,8 @@ pub struct Results {
     pub interrupted: bool,
     /// Requests.
     pub requests: Requests,
-    /// Of all of them.
-    pub latency_ms: Spread,
+    /// Of all of them; none when nothing was answered.
+    pub latency_ms: Option<Spread>,
     /// Of each kind.
     pub calls: Vec<Kind>,
     /// What went wrong, most often first.
@@ -72,6 +54,9 @@ pub struct Results {
     pub generator: Generator,
     /// Interval by interval.
     pub intervals: Vec<Interval>,
+    /// Whether the server is on this machine.
+    #[serde(skip)]
+    pub is_near: bool,
     /// For the plot: how long requests took at each of many percentiles.
     #[serde(skip)]
     pub curve: Vec<(f64, f64)>,
@@ -123,8 +108,8 @@ pub struct Kind {
     pub weight: u32,
     /// Answered rightly.
     pub answered: u64,
-    /// How long it took.
-    pub latency_ms: Spread,
+    /// How long it took; none when nothing was answered.
+    pub latency_ms: Option<Spread>,
 }
 
 /// What went wrong in one way.
@@ -156,11 +141,11 @@ pub struct Idle {
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Cost {
-    /// Processor time of one answered request, in microseconds.
-    pub cpu_us_per_request: f64,
+    /// Processor time of one request that was answered rightly, in microseconds; what others took is in it, too.
+    pub cpu_us_per_request: Option<f64>,
     /// Processors that it kept busy.
     pub cores: f64,
-    /// Resident memory before, at its most, and after, in bytes.
+    /// Resident memory at first, at its most, and after, in bytes.
     pub rss_before_bytes: u64,
     pub rss_most_bytes: u64,
     pub rss_after_bytes: u64,
@@ -193,11 +178,11 @@ pub struct Interval {
     pub per_second: f64,
     /// What went wrong.
     pub failed: u64,
-    /// How long requests took.
-    pub p50_ms: f64,
-    pub p99_ms: f64,
-    pub max_ms: f64,
-    /// Processors that the server kept busy.
+    /// How long requests took; none when nothing was answered.
+    pub p50_ms: Option<f64>,
+    pub p99_ms: Option<f64>,
+    pub max_ms: Option<f64>,
+    /// Processors that the server kept busy since it told that last.
     pub server_cores: Option<f64>,
     /// Its resident memory.
     pub server_rss_bytes: Option<u64>,
@@ -205,95 +190,16 @@ pub struct Interval {
     pub generator_cores: f64,
 }
 
-/// Puts it together.
-pub fn gather(
-    plan: &Plan,
-    slices: Vec<Slice>,
-    rest: &Seen,
-    (before, after): (Option<Sample>, Option<Sample>),
-    idle: Option<Idle>,
-    ending: &Ending,
-) -> Results {
-    let mut in_time = Seen::none(plan.calls.len());
-    slices.iter().for_each(|slice| in_time.add(&slice.seen));
-    let seconds = slices.iter().map(|slice| slice.took.as_secs_f64()).sum::<f64>();
-    let rate = |count: u64| if seconds > 0.0 { count as f64 / seconds } else { 0.0 };
-    let (per_second, bytes_per_second) = (rate(in_time.answered()), rate(in_time.bytes));
-    let server = cost(&slices, before, after);
-    let own = slices.iter().map(|slice| slice.own_cpu_seconds).sum::<f64>();
-    let cores = if seconds > 0.0 { own / seconds } else { 0.0 };
-    let mut all = in_time;
-    // What was in flight at the end took as long as it took; it does not count for the rate.
-    all.add(rest);
-    let latencies = all.latencies();
-    let kinds = plan.calls.iter().zip(&all.calls);
-    let server_unknown = server
-        .is_none()
-        .then(|| ending.why_not.clone().unwrap_or_else(|| "the server did not tell in time".to_owned()));
-    Results {
-        version: env!("CARGO_PKG_VERSION"),
-        ended_at: jiff::Timestamp::now().round(jiff::Unit::Second).unwrap_or_default().to_string(),
-        url: plan.target.url().to_owned(),
-        era: plan.era.name(),
-        r#loop: if plan.rate.is_some() { "open" } else { "closed" },
-        connections: plan.connections,
-        rate: plan.rate,
-        threads: plan.threads,
-        processors: std::thread::available_parallelism().map_or(1, usize::from),
-        measured_seconds: seconds,
-        interrupted: ending.is_early,
-        requests: Requests {
-            answered: all.answered(),
-            failed: all.failed(),
-            unanswered: ending.unanswered,
-            unsent: ending.unsent,
-            per_second,
-            bytes_per_second,
-            events_per_stream: (all.streams > 0).then(|| all.events as f64 / all.streams as f64),
-        },
-        latency_ms: Spread::of(&latencies),
-        calls: kinds
-            .map(|(call, latencies)| Kind {
-                name: call.label.clone(),
-                weight: call.weight,
-                answered: latencies.len(),
-                latency_ms: Spread::of(latencies),
-            })
-            .collect(),
-        errors: errors(&all),
-        idle_streams: idle.map(|idle| Idle { lost: ending.streams_lost, ..idle }),
-        server,
-        server_unknown,
-        generator: Generator {
-            cores,
-            is_limit: cores > 0.9 * plan.threads as f64,
-            lag_p99_ms: (!all.lag.is_empty()).then(|| ms(all.lag.value_at_quantile(0.99))),
-        },
-        intervals: slices.iter().map(Interval::of).collect(),
-        curve: curve(&latencies),
-    }
-}
-
-/// What went wrong, most often first.
-fn errors(seen: &Seen) -> Vec<Errors> {
-    let error = |(what, faults): (&String, &Faults)| Errors {
-        what: what.clone(),
-        count: faults.count,
-        example: faults.example.clone(),
-    };
-    let mut errors: Vec<Errors> = seen.faults.iter().map(error).collect();
-    errors.sort_by_key(|errors| std::cmp::Reverse(errors.count));
-    errors
-}
-
-fn ms(nanoseconds: u64) -> f64 {
+/// Nanoseconds in milliseconds, to the microsecond.
+pub fn ms(nanoseconds: u64) -> f64 {
     (nanoseconds as f64 / 1e3).round() / 1e3
 }
 
 impl Spread {
-    fn of(latencies: &Latencies) -> Self {
+    /// Of these; none where there are none.
+    pub fn of(latencies: &Latencies) -> Option<Self> {
         let at = |quantile| ms(latencies.value_at_quantile(quantile));
-        Self {
+        (!latencies.is_empty()).then(|| Self {
             min: ms(latencies.min()),
             mean: (latencies.mean() / 1e3).round() / 1e3,
             p50: at(0.5),
@@ -304,90 +210,18 @@ impl Spread {
             p999: at(0.999),
             p9999: at(0.9999),
             max: ms(latencies.max()),
-        }
+        })
     }
 
-    /// The percentiles by name, for tables.
-    pub fn named(&self) -> [(&'static str, f64); 10] {
-        [
-            ("least", self.min),
-            ("mean", self.mean),
-            ("p50", self.p50),
-            ("p75", self.p75),
-            ("p90", self.p90),
-            ("p95", self.p95),
-            ("p99", self.p99),
-            ("p99.9", self.p999),
-            ("p99.99", self.p9999),
-            ("most", self.max),
-        ]
-    }
-}
+    /// The columns of a table.
+    pub const NAMES: [&'static str; 10] =
+        ["least", "mean", "p50", "p75", "p90", "p95", "p99", "p99.9", "p99.99", "most"];
 
-impl Interval {
-    fn of(slice: &Slice) -> Self {
-        let took = slice.took.as_secs_f64().max(f64::EPSILON);
-        let mut latencies = no_latencies();
-        for calls in &slice.seen.calls {
-            // Of the same bounds, it takes all that the other one holds.
-            let _infallible = latencies.add(calls);
-        }
-        let used = slice.sample.zip(slice.last).filter(|(now, before)| now.pid == before.pid);
-        Self {
-            at_seconds: (slice.at.as_secs_f64() * 1e3).round() / 1e3,
-            per_second: slice.seen.answered() as f64 / took,
-            failed: slice.seen.failed(),
-            p50_ms: ms(latencies.value_at_quantile(0.5)),
-            p99_ms: ms(latencies.value_at_quantile(0.99)),
-            max_ms: ms(latencies.max()),
-            server_cores: used.map(|(now, before)| (now.cpu_seconds - before.cpu_seconds).max(0.0) / took),
-            server_rss_bytes: slice.sample.map(|sample| sample.rss_bytes),
-            generator_cores: slice.own_cpu_seconds / took,
-        }
+    /// What stands in them; nothing where nothing was answered.
+    pub fn columns(spread: Option<Self>) -> [Option<f64>; 10] {
+        let Some(ms) = spread else { return [None; 10] };
+        [ms.min, ms.mean, ms.p50, ms.p75, ms.p90, ms.p95, ms.p99, ms.p999, ms.p9999, ms.max].map(Some)
     }
-}
-
-/// From what the server told at both ends; none where it did not, or was another process then.
-fn cost(slices: &[Slice], before: Option<Sample>, after: Option<Sample>) -> Option<Cost> {
-    let before = before?;
-    // The last that lies within what was measured: what came after it is not of it.
-    let (count, last) =
-        slices.iter().enumerate().rev().find_map(|(at, slice)| Some((at + 1, slice.sample?)))?;
-    if last.pid != before.pid {
-        return None;
-    }
-    let told = slices.iter().take(count);
-    let answered: u64 = told.clone().map(|slice| slice.seen.answered() + slice.seen.failed()).sum();
-    let seconds: f64 = told.map(|slice| slice.took.as_secs_f64()).sum();
-    let cpu = (last.cpu_seconds - before.cpu_seconds).max(0.0);
-    let samples = || slices.iter().filter_map(|slice| slice.sample).chain([before]);
-    let after = after.filter(|after| after.pid == before.pid).unwrap_or(last);
-    Some(Cost {
-        cpu_us_per_request: if answered > 0 { cpu * 1e6 / answered as f64 } else { 0.0 },
-        cores: if seconds > 0.0 { cpu / seconds } else { 0.0 },
-        rss_before_bytes: before.rss_bytes,
-        rss_most_bytes: samples().map(|sample| sample.rss_bytes).max().unwrap_or(before.rss_bytes),
-        rss_after_bytes: after.rss_bytes,
-        history_dropped: after.queues.history.dropped.saturating_sub(before.queues.history.dropped),
-        history_queue_most: samples().map(|sample| sample.queues.history.depth).max().unwrap_or(0),
-        history_queue_max: after.queues.history.max,
-    })
-}
-
-/// Percentiles ever closer to all of them, and how long requests took there.
-fn curve(latencies: &Latencies) -> Vec<(f64, f64)> {
-    const STEPS_EACH: u32 = 20;
-    let count = latencies.len();
-    let mut points = Vec::new();
-    for step in 0.. {
-        // 0, 90, 99 and 99.9 % are as far from each other.
-        let beyond = 10_f64.powf(-f64::from(step) / f64::from(STEPS_EACH));
-        if count == 0 || beyond * (count as f64) < 1.0 {
-            break;
-        }
-        points.push((1.0 - beyond, ms(latencies.value_at_quantile(1.0 - beyond))));
-    }
-    points
 }
 
 impl Results {
@@ -397,27 +231,18 @@ impl Results {
         self.requests.answered > 0 && self.requests.failed == 0 && !lost
     }
 
+    /// Whether no request was asked in any interval.
+    pub fn is_of_nothing(&self) -> bool {
+        self.intervals.is_empty() || self.requests.answered == 0 && self.requests.failed == 0
+    }
+
     /// What whoever reads the figures should know before.
     pub fn remarks(&self) -> Vec<String> {
         let mut remarks = Vec::new();
         if self.interrupted {
             remarks.push("It was ended early; this is what was measured by then.".to_owned());
         }
-        if self.generator.is_limit {
-            remarks.push(format!(
-                "The generator used {:.1} processors with {}, so the figures may be its own limit; give it more \
-                 --threads, or another machine.",
-                self.generator.cores,
-                many(self.threads, "thread")
-            ));
-        } else if let Some(server) = &self.server
-            && self.generator.cores + server.cores > 0.9 * self.processors as f64
-        {
-            remarks.push(format!(
-                "Server and generator shared {} processors and used them up ({:.1} and {:.1}); alone the server could do more.",
-                self.processors, server.cores, self.generator.cores
-            ));
-        }
+        remarks.extend(self.remark_on_limits());
         if self.requests.unsent > 0 {
             remarks.push(format!(
                 "{} requests were due and never sent, since {} waited for answers all the time: the rate was more than \
@@ -434,17 +259,51 @@ impl Results {
         if self.era == "streamed" && self.requests.events_per_stream.is_none() && self.requests.answered > 0 {
             remarks.push("No answer came as a stream: the tool tells nothing of its progress.".to_owned());
         }
-        if let Some(dropped) = self.server.map(|server| server.history_dropped).filter(|dropped| *dropped > 0)
-        {
-            remarks.push(format!(
-                "{dropped} records of the history found no room: raise WAYGATE_HISTORY_QUEUE_MAX."
+        remarks.extend(self.remarks_on_cost());
+        remarks
+    }
+
+    /// Whether it was the generator, or the machine, that could do no more.
+    fn remark_on_limits(&self) -> Option<String> {
+        let own = self.generator.cores;
+        if self.generator.is_limit {
+            return Some(format!(
+                "The generator used {own:.1} processors with {}, so the figures may be its own limit; give it more \
+                 --threads, or another machine.",
+                many(self.threads, "thread")
             ));
         }
-        remarks.extend(
-            self.server_unknown
-                .as_ref()
-                .map(|why| format!("Its processor time and memory are not known: {why}.")),
-        );
+        let all = self.processors;
+        let server = self.server.filter(|server| self.is_near && own + server.cores > 0.9 * all as f64)?;
+        Some(format!(
+            "Server and generator shared {all} processors and used them up ({:.1} and {own:.1}); alone the server could do more.",
+            server.cores
+        ))
+    }
+
+    fn remarks_on_cost(&self) -> Vec<String> {
+        let Some(server) = self.server else {
+            let why = self.server_unknown.iter();
+            return why.map(|why| format!("Its processor time and memory are not known: {why}.")).collect();
+        };
+        let mut remarks = Vec::new();
+        let idle = self.idle_streams;
+        let streams = idle.map_or(0, |idle| idle.asked.saturating_sub(idle.opened) as u64 + idle.lost);
+        let failed = self.requests.failed.saturating_sub(streams);
+        let failed = failed as f64 / (self.requests.answered + failed).max(1) as f64;
+        if failed > FEW {
+            remarks.push(format!(
+                "{:.0} % of the requests failed; what those cost the server is in its processor time a request, which \
+                 counts those alone that were answered rightly.",
+                failed * 100.0
+            ));
+        }
+        if server.history_dropped > 0 {
+            remarks.push(format!(
+                "{} records of the history found no room: raise WAYGATE_HISTORY_QUEUE_MAX.",
+                server.history_dropped
+            ));
+        }
         remarks
     }
 
@@ -456,12 +315,54 @@ impl Results {
         for at in &self.intervals {
             let cores = at.server_cores.map(|cores| format!("{cores:.3}")).unwrap_or_default();
             let rss = at.server_rss_bytes.map(|bytes| bytes.to_string()).unwrap_or_default();
+            let [p50, p99, max] = [at.p50_ms, at.p99_ms, at.max_ms]
+                .map(|ms| ms.map(|ms| format!("{ms:.3}")).unwrap_or_default());
             let _infallible = writeln!(
                 text,
-                "{:.3},{:.1},{},{:.3},{:.3},{:.3},{cores},{rss},{:.3}",
-                at.at_seconds, at.per_second, at.failed, at.p50_ms, at.p99_ms, at.max_ms, at.generator_cores
+                "{:.3},{:.1},{},{p50},{p99},{max},{cores},{rss},{:.3}",
+                at.at_seconds, at.per_second, at.failed, at.generator_cores
             );
         }
         text
+    }
+}
+
+/// A second in which ten were answered.
+#[cfg(test)]
+pub fn example() -> Results {
+    let mut latencies = super::tally::no_latencies();
+    latencies.saturating_record_n(2_000_000, 10);
+    let kind = Kind { name: "echo".to_owned(), weight: 1, answered: 10, latency_ms: Spread::of(&latencies) };
+    Results {
+        version: "0",
+        ended_at: "2026-01-01T00:00:00Z".to_owned(),
+        url: "http://127.0.0.1:9/mcp".to_owned(),
+        era: "modern",
+        r#loop: "closed",
+        connections: 1,
+        rate: None,
+        threads: 1,
+        processors: 2,
+        measured_seconds: 1.0,
+        interrupted: false,
+        requests: Requests {
+            answered: 10,
+            failed: 0,
+            unanswered: 0,
+            unsent: 0,
+            per_second: 10.0,
+            bytes_per_second: 100.0,
+            events_per_stream: None,
+        },
+        latency_ms: Spread::of(&latencies),
+        calls: vec![kind],
+        errors: Vec::new(),
+        idle_streams: None,
+        server: None,
+        server_unknown: None,
+        generator: Generator { cores: 0.1, is_limit: false, lag_p99_ms: None },
+        intervals: Vec::new(),
+        is_near: true,
+        curve: Vec::new(),
     }
 }

@@ -1,10 +1,11 @@
 //! One run: asks once whether there is anything to measure, opens the idle streams, lets the threads begin, looks at them and at
 //! the server each interval, and gathers what came of it. Must not know terminals or files.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::watch;
@@ -12,10 +13,11 @@ use tokio::time::{sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::crew::{self, Gauges, Member, Span};
+use super::gather::{Record, Slice, gather};
 use super::link::Link;
-use super::results::{Idle, Results, Slice, gather};
-use super::server::{Sample, Watcher};
-use super::tally::Seen;
+use super::results::{Idle, Results};
+use super::server::{Told, Watcher};
+use super::tally::{Ledger, Seen};
 use super::{LoadError, Plan};
 
 /// Between two looks, of a run that is long enough for many, and of a short one.
@@ -57,10 +59,10 @@ pub struct Moment {
     pub of: Duration,
     /// Answers a second, in the last interval.
     pub per_second: f64,
-    /// Half of them took no longer, in milliseconds.
-    pub p50_ms: f64,
+    /// Half of them took no longer, in milliseconds; none when nothing was answered.
+    pub p50_ms: Option<f64>,
     /// All but a hundredth of them did.
-    pub p99_ms: f64,
+    pub p99_ms: Option<f64>,
     /// What went wrong so far.
     pub failed: u64,
 }
@@ -74,33 +76,47 @@ pub async fn run(
     stop: &CancellationToken,
     watch: &mut dyn FnMut(&Moment),
 ) -> Result<Results, LoadError> {
-    let url = plan.target.url().to_owned();
-    let unreachable = |why: std::io::Error| LoadError::Unreachable { url: url.clone(), why: why.to_string() };
-    let settled = timeout(plan.timeout, plan.target.clone().settled()).await;
-    let in_time = settled.map_err(|_elapsed| unreachable(std::io::ErrorKind::TimedOut.into()))?;
-    plan.target = in_time.map_err(unreachable)?;
-    allow_files(&plan)?;
-    probe(&plan).await?;
+    let in_vain = || LoadError::Interrupted("it was ended before anything was measured".to_owned());
+    let bodies = plan.bodies();
+    tokio::select! {
+        () = stop.cancelled() => return Err(in_vain()),
+        begun = begin(&mut plan, &bodies) => begun?,
+    }
     let plan = Arc::new(plan);
     let mut watcher = Watcher::default();
     let first = watcher.look(&plan).await;
     let ending = CancellationToken::new();
     let (go, waits) = watch::channel(None);
-    let members = (0..plan.threads).map(|number| crew::start(&plan, number, waits.clone(), ending.clone()));
+    let members =
+        (0..plan.threads).map(|number| crew::start(&plan, &bodies, number, waits.clone(), ending.clone()));
     let members: std::io::Result<Vec<Member>> = members.collect();
     // However this ends, the threads do.
     let _ends = ending.clone().drop_guard();
     let members =
         members.map_err(|error| LoadError::Machine(format!("no thread can be started: {error}")))?;
-    let mut course = Course { plan: &plan, members, watcher, ending, stop, looked: Instant::now() };
+    let stream_faults = Ledger::default();
+    let mut course =
+        Course { plan: &plan, members, watcher, ending, stop, looked: Instant::now(), stream_faults };
     let idle = course.open_streams(first, watch).await;
     let start = Instant::now();
     let measured = start + plan.ramp + plan.warm_up;
     let until = measured + plan.duration;
     go.send_replace(Some(Span { start, until }));
-    let (slices, rest, before) = course.measure((start, measured, until), watch).await;
+    let (record, rest) = course.measure((start, measured, until), watch).await;
     let after = course.watcher.look(&plan).await;
-    Ok(gather(&plan, slices, &rest, (before, after), idle, &course.ending_of(stop)))
+    let results = gather(&plan, record, &rest, after, idle, &course.ending_of(stop));
+    if results.interrupted && results.is_of_nothing() { Err(in_vain()) } else { Ok(results) }
+}
+
+/// Finds out whether there is anything to measure, and whether this machine can.
+async fn begin(plan: &mut Plan, bodies: &[Bytes]) -> Result<(), LoadError> {
+    let url = plan.target.url().to_owned();
+    let unreachable = |why: std::io::Error| LoadError::Unreachable { url: url.clone(), why: why.to_string() };
+    let settled = timeout(plan.timeout, plan.target.clone().settled()).await;
+    let in_time = settled.map_err(|_elapsed| unreachable(std::io::ErrorKind::TimedOut.into()))?;
+    plan.target = in_time.map_err(unreachable)?;
+    allow_files(plan)?;
+    probe(plan, bodies).await
 }
 
 /// How it ended.
@@ -113,6 +129,8 @@ pub struct Ending {
     pub unsent: u64,
     /// Idle streams that ended too early.
     pub streams_lost: u64,
+    /// The same, and why others were not opened.
+    pub stream_faults: Ledger,
     /// Why the server's own figures are missing.
     pub why_not: Option<String>,
 }
@@ -124,13 +142,12 @@ struct Course<'a> {
     ending: CancellationToken,
     stop: &'a CancellationToken,
     looked: Instant,
+    stream_faults: Ledger,
 }
-
-type Measured = (Vec<Slice>, Seen, Option<Sample>);
 
 impl Course<'_> {
     /// Waits until each idle stream is open, or never will be, and says what they take of the server's memory.
-    async fn open_streams(&mut self, first: Option<Sample>, watch: &mut dyn FnMut(&Moment)) -> Option<Idle> {
+    async fn open_streams(&mut self, first: Option<Told>, watch: &mut dyn FnMut(&Moment)) -> Option<Idle> {
         let asked = self.plan.idle_streams;
         if asked == 0 {
             return None;
@@ -138,19 +155,33 @@ impl Course<'_> {
         let began = Instant::now();
         // Of some that do not come about, the others do not wait for ever; and what is not open by then is told.
         let within = self.plan.timeout * 2 + STREAM_WITHIN * u32::try_from(asked).unwrap_or(u32::MAX);
-        loop {
+        let settled = loop {
             let settled = self.sum(|gauges| &gauges.streams_settled);
-            watch(&self.moment(Phase::Streams(settled, asked), began.elapsed(), &Seen::none(1), 0));
+            watch(&self.moment(Phase::Streams(settled, asked), began.elapsed(), None));
             if settled >= asked || began.elapsed() >= within || self.stop.is_cancelled() {
-                break;
+                break settled;
             }
             sleep(STREAMS_LOOK_EVERY).await;
-        }
+        };
         let opened = self.sum(|gauges| &gauges.streams_open);
+        self.note_stream_faults(asked - settled.min(asked), within);
         let held = self.watcher.look(self.plan).await;
-        let grown = first.zip(held).map(|(first, held)| held.rss_bytes.saturating_sub(first.rss_bytes));
+        let grown =
+            first.zip(held).map(|(first, held)| held.sample.rss_bytes.saturating_sub(first.sample.rss_bytes));
         let bytes_each = grown.filter(|_| opened > 0).map(|bytes| bytes as f64 / opened as f64);
         Some(Idle { asked, opened, lost: 0, bytes_each })
+    }
+
+    /// Why those are missing that are not open: what is said of them later is of no matter to what is measured.
+    fn note_stream_faults(&mut self, late: usize, within: Duration) {
+        for member in &self.members {
+            let faults = member.gauges.stream_faults.lock().unwrap_or_else(PoisonError::into_inner);
+            self.stream_faults.merge(&faults);
+        }
+        if late > 0 && !self.stop.is_cancelled() {
+            let waited = format!("they were waited for {} s", within.as_secs());
+            self.stream_faults.add("no idle stream: not open in time", &waited, late as u64);
+        }
     }
 
     /// Looks at everything each interval, until time is up and what is in flight has ended.
@@ -158,41 +189,33 @@ impl Course<'_> {
         &mut self,
         (start, measured, until): (Instant, Instant, Instant),
         watch: &mut dyn FnMut(&Moment),
-    ) -> Measured {
+    ) -> (Record, Seen) {
         let step = if self.plan.duration < SHORT { LOOK_EVERY_OF_SHORT } else { LOOK_EVERY };
         let step = step.max(self.plan.duration / LOOKS_MAX);
         while Instant::now() < measured && !self.stop.is_cancelled() {
             self.wait(measured.min(Instant::now() + step)).await;
-            let seen = self.take();
-            let took = self.looked.elapsed();
-            let moment = self.moment(Phase::WarmUp, start.elapsed(), &seen, took.as_nanos());
-            watch(&moment);
-            self.looked = Instant::now();
+            let (seen, took) = self.take();
+            watch(&self.moment(Phase::WarmUp, start.elapsed(), Some((&seen, took))));
         }
         drop(self.take());
-        self.looked = Instant::now();
-        let before = self.watcher.look(self.plan).await;
-        let (mut slices, mut last, mut failed) = (Vec::new(), before, 0);
-        let (from, mut own) = (self.looked, cpu_seconds());
+        let (from, mut own, mut failed) = (self.looked, cpu_seconds(), 0);
+        let mut record = Record::new(self.plan.calls.len(), self.watcher.look(self.plan).await);
         while Instant::now() < until && !self.stop.is_cancelled() {
             self.wait(until.min(self.looked + step)).await;
-            let (seen, took) = (self.take(), self.looked.elapsed());
-            self.looked = Instant::now();
+            let ((seen, took), used) = (self.take(), cpu_seconds());
             failed += seen.failed();
-            watch(&Moment {
-                failed,
-                ..self.moment(Phase::Measured, start.elapsed(), &seen, took.as_nanos())
-            });
-            let (sample, now) = (self.watcher.look(self.plan).await, cpu_seconds());
-            let at = from.elapsed();
-            slices.push(Slice { at, took, seen, sample, last, own_cpu_seconds: now - own });
-            (last, own) = (sample.or(last), now);
+            let moment = self.moment(Phase::Measured, start.elapsed(), Some((&seen, took)));
+            watch(&Moment { failed, ..moment });
+            let at = self.looked.duration_since(from);
+            let told = self.watcher.look(self.plan).await;
+            record.add(&Slice { at, took, seen, told, own_cpu_seconds: used - own });
+            own = used;
         }
         if self.stop.is_cancelled() {
             self.ending.cancel();
         }
         self.wait_for_ends(start, failed, watch).await;
-        (slices, self.take(), before)
+        (record, self.take().0)
     }
 
     async fn wait(&self, until: Instant) {
@@ -208,7 +231,7 @@ impl Course<'_> {
         for at in 0..self.members.len() {
             loop {
                 let in_flight = self.sum(|gauges| &gauges.in_flight);
-                let moment = self.moment(Phase::Ending(in_flight), start.elapsed(), &Seen::none(1), 0);
+                let moment = self.moment(Phase::Ending(in_flight), start.elapsed(), None);
                 watch(&Moment { failed, ..moment });
                 let Some(member) = self.members.get_mut(at) else { break };
                 let ended = timeout(LOOK_EVERY, &mut member.ended).await;
@@ -224,37 +247,48 @@ impl Course<'_> {
 
     fn ending_of(&self, stop: &CancellationToken) -> Ending {
         let sum = |what: fn(&Gauges) -> u64| self.members.iter().map(|member| what(&member.gauges)).sum();
+        let streams_lost = sum(|gauges| gauges.streams_lost.load(Ordering::Relaxed));
+        let mut stream_faults = self.stream_faults.clone();
+        if streams_lost > 0 {
+            stream_faults.add("an idle stream ended early", "", streams_lost);
+        }
         Ending {
             is_early: stop.is_cancelled(),
             unanswered: self.sum(|gauges| &gauges.in_flight),
             unsent: sum(|gauges| gauges.unsent.load(Ordering::Relaxed)),
-            streams_lost: sum(|gauges| gauges.streams_lost.load(Ordering::Relaxed)),
+            streams_lost,
+            stream_faults,
             why_not: self.watcher.why_not().map(str::to_owned),
         }
     }
 
-    fn take(&self) -> Seen {
+    /// What was seen since the last time, and how long that is ago.
+    fn take(&mut self) -> (Seen, Duration) {
         let mut all = Seen::none(self.plan.calls.len());
         self.members.iter().for_each(|member| all.add(&member.tally.take()));
-        all
+        let now = Instant::now();
+        let took = now.duration_since(self.looked);
+        self.looked = now;
+        (all, took)
     }
 
     fn sum(&self, what: fn(&Gauges) -> &AtomicUsize) -> usize {
         self.members.iter().map(|member| what(&member.gauges).load(Ordering::Relaxed)).sum()
     }
 
-    fn moment(&self, phase: Phase, since: Duration, seen: &Seen, took_ns: u128) -> Moment {
-        let latencies = seen.latencies();
-        let ms = |quantile| latencies.value_at_quantile(quantile) as f64 / 1e6;
-        let seconds = took_ns as f64 / 1e9;
+    fn moment(&self, phase: Phase, since: Duration, seen: Option<(&Seen, Duration)>) -> Moment {
+        let latencies = seen.map(|(seen, _)| seen.latencies()).filter(|latencies| !latencies.is_empty());
+        let ms = |quantile| latencies.as_ref().map(|all| all.value_at_quantile(quantile) as f64 / 1e6);
+        let rate =
+            |(seen, took): (&Seen, Duration)| seen.answered() as f64 / took.as_secs_f64().max(f64::EPSILON);
         Moment {
             phase,
             since,
             of: self.plan.ramp + self.plan.warm_up + self.plan.duration,
-            per_second: if seconds > 0.0 { seen.answered() as f64 / seconds } else { 0.0 },
+            per_second: seen.map_or(0.0, rate),
             p50_ms: ms(0.5),
             p99_ms: ms(0.99),
-            failed: seen.failed(),
+            failed: seen.map_or(0, |(seen, _)| seen.failed()),
         }
     }
 }
@@ -282,8 +316,8 @@ fn allow_files(plan: &Plan) -> Result<(), LoadError> {
     }
 }
 
-/// Asks each kind of request once: where that fails, a million of them would.
-async fn probe(plan: &Plan) -> Result<(), LoadError> {
+/// Asks each kind of request once, and opens a connection with each key: where that fails, a million of them would.
+async fn probe(plan: &Plan, bodies: &[Bytes]) -> Result<(), LoadError> {
     let url = plan.target.url();
     let told = |what: &str, fault: super::fault::Fault| {
         let (url, what) = (url.to_owned(), what.to_owned());
@@ -296,10 +330,16 @@ async fn probe(plan: &Plan) -> Result<(), LoadError> {
             _ => LoadError::Refused { url, what, says },
         }
     };
-    let mut link = Link::open(plan).await.map_err(|fault| told("a connection", fault))?;
-    for (kind, call) in plan.calls.iter().enumerate() {
-        link.call(kind, plan.timeout).await.map_err(|fault| told(&call.label, fault))?;
+    for place in 0..plan.keys.len().clamp(1, plan.connections.max(1)) {
+        let open = Link::open(plan, place, bodies, Instant::now() + plan.timeout).await;
+        let mut link = open.map_err(|fault| told("a connection", fault))?;
+        // Another key may do other things; that it does anything is asked once.
+        let kinds = if place == 0 { plan.calls.len() } else { 1 };
+        for (kind, call) in plan.calls.iter().enumerate().take(kinds) {
+            let asked = link.call(kind, plan, Instant::now() + plan.timeout).await;
+            asked.map_err(|fault| told(&call.label, fault))?;
+        }
+        link.close(plan).await;
     }
-    link.close(plan).await;
     Ok(())
 }

@@ -34,13 +34,48 @@ pub struct Faults {
     pub example: String,
 }
 
+/// Faults by their kind.
+#[derive(Debug, Clone, Default)]
+pub struct Ledger(BTreeMap<String, Faults>);
+
+impl Ledger {
+    /// Writes so many of a kind down, with what was said.
+    pub fn add(&mut self, what: &str, example: &str, count: u64) {
+        let is_known = self.0.contains_key(what) || self.0.len() < KINDS_MAX;
+        let what = if is_known { what } else { OTHERS };
+        match self.0.get_mut(what) {
+            Some(faults) => faults.count += count,
+            None => {
+                self.0.insert(what.to_owned(), Faults { count, example: example.to_owned() });
+            }
+        }
+    }
+
+    /// Adds what is written elsewhere.
+    pub fn merge(&mut self, other: &Self) {
+        for (what, more) in &other.0 {
+            self.add(what, &more.example, more.count);
+        }
+    }
+
+    /// How many of all kinds.
+    pub fn count(&self) -> u64 {
+        self.0.values().map(|faults| faults.count).sum()
+    }
+
+    /// Kind by kind.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Faults)> {
+        self.0.iter().map(|(what, faults)| (what.as_str(), faults))
+    }
+}
+
 /// What was seen in one interval.
 #[derive(Debug, Clone)]
 pub struct Seen {
     /// Of each kind of request, how long it took.
     pub calls: Vec<Latencies>,
     /// What went wrong.
-    pub faults: BTreeMap<String, Faults>,
+    pub faults: Ledger,
     /// Bytes of answers.
     pub bytes: u64,
     /// Events of streams.
@@ -56,7 +91,7 @@ impl Seen {
     pub fn none(kinds: usize) -> Self {
         Self {
             calls: vec![no_latencies(); kinds],
-            faults: BTreeMap::new(),
+            faults: Ledger::default(),
             bytes: 0,
             events: 0,
             streams: 0,
@@ -69,9 +104,7 @@ impl Seen {
         for (own, more) in self.calls.iter_mut().zip(&other.calls) {
             merge(own, more);
         }
-        for (what, more) in &other.faults {
-            self.fault(what, &more.example, more.count);
-        }
+        self.faults.merge(&other.faults);
         self.bytes += other.bytes;
         self.events += other.events;
         self.streams += other.streams;
@@ -85,7 +118,7 @@ impl Seen {
 
     /// How many were not.
     pub fn failed(&self) -> u64 {
-        self.faults.values().map(|faults| faults.count).sum()
+        self.faults.count()
     }
 
     /// The latencies of all kinds.
@@ -93,17 +126,6 @@ impl Seen {
         let mut all = no_latencies();
         self.calls.iter().for_each(|calls| merge(&mut all, calls));
         all
-    }
-
-    fn fault(&mut self, what: &str, example: &str, count: u64) {
-        let is_known = self.faults.contains_key(what) || self.faults.len() < KINDS_MAX;
-        let what = if is_known { what } else { OTHERS };
-        match self.faults.get_mut(what) {
-            Some(faults) => faults.count += count,
-            None => {
-                self.faults.insert(what.to_owned(), Faults { count, example: example.to_owned() });
-            }
-        }
     }
 }
 
@@ -138,7 +160,7 @@ impl Tally {
     /// One was not.
     pub fn failed(&self, fault: &Fault) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.fault(&fault.what, &fault.example, 1);
+        seen.faults.add(&fault.what, &fault.example, 1);
     }
 
     /// This machine woke late.
@@ -173,7 +195,7 @@ mod tests {
         let mut all = Seen::none(2);
         tallies.iter().for_each(|tally| all.add(&tally.take()));
         assert_eq!((all.answered(), all.failed(), all.bytes, all.events, all.streams), (2, 2, 200, 4, 2));
-        assert_eq!(all.faults["status 503"], Faults { count: 2, example: "busy".to_owned() });
+        assert_eq!(all.faults.0["status 503"], Faults { count: 2, example: "busy".to_owned() });
         let latencies = all.latencies();
         assert!(latencies.min().abs_diff(1_000_000) < 1_000 && latencies.max().abs_diff(3_000_000) < 3_000);
         assert_eq!(tallies[0].take().answered(), 0);
@@ -187,6 +209,6 @@ mod tests {
         }
         tally.answered(0, Duration::MAX, 0, 0);
         let seen = tally.take();
-        assert_eq!((seen.faults.len(), seen.failed(), seen.answered()), (KINDS_MAX + 1, 100, 1));
+        assert_eq!((seen.faults.0.len(), seen.failed(), seen.answered()), (KINDS_MAX + 1, 100, 1));
     }
 }

@@ -83,6 +83,11 @@ impl Target {
         &self.path
     }
 
+    /// What its name stood for when it was looked at.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
     /// Whether it is on this machine.
     pub fn is_near(&self) -> bool {
         self.addresses.iter().all(is_loopback)

@@ -29,6 +29,11 @@ pub fn milliseconds(ms: f64) -> String {
     if ms >= 1000.0 { format!("{} s", short(ms / 1000.0)) } else { format!("{} ms", short(ms)) }
 }
 
+/// A figure that there may not be.
+pub fn perhaps(figure: Option<f64>, say: fn(f64) -> String) -> String {
+    figure.map_or_else(|| "–".to_owned(), say)
+}
+
 /// About three digits.
 pub fn short(number: f64) -> String {
     if number >= 1000.0 {

@@ -1,25 +1,31 @@
 //! Load on real servers: what is measured is told in every form, what fails is counted, and whatever the server does, it ends.
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::io::Read as _;
-use std::net::TcpListener;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::support::{Server, code_of, eventually};
-use super::{command, refused, waygate};
+use super::{command, refused, said, waygate};
 
 const KEY: &str = "0123456789abcdef0123456789abcdef";
 
 /// A short run, as JSON; with its exit code.
 fn load(server: &Server, words: &[&str]) -> (Option<i32>, Value) {
-    let url = server.url("/mcp");
+    load_at(&server.folder, &server.url("/mcp"), words)
+}
+
+fn load_at(folder: &Path, url: &str, words: &[&str]) -> (Option<i32>, Value) {
     let brief = [["--duration", "600ms"], ["--warm-up", "100ms"], ["--connections", "4"]];
     let brief = brief.iter().filter(|[flag, _]| !words.contains(flag)).flatten().copied();
-    let brief: Vec<&str> = ["loadtest", &url, "--json"].into_iter().chain(brief).collect();
-    told(&waygate(&server.folder, &[&brief, words].concat()))
+    let brief: Vec<&str> = ["loadtest", url, "--json"].into_iter().chain(brief).collect();
+    told(&waygate(folder, &[&brief, words].concat()))
 }
 
 fn told(output: &Output) -> (Option<i32>, Value) {
@@ -52,6 +58,183 @@ fn end(mut child: Child) -> (Option<i32>, Value) {
     let mut text = String::new();
     child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
     (code_of(status), serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}")))
+}
+
+fn interrupt(child: &Child) {
+    let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(sent.unwrap().success());
+}
+
+/// Its exit code, what it wrote to stdout, and what to stderr.
+fn last_words(mut child: Child) -> (Option<i32>, String, String) {
+    let status = eventually("the load ends", || child.try_wait().unwrap());
+    let (mut out, mut err) = (String::new(), String::new());
+    child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+    child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+    (code_of(status), out, err)
+}
+
+/// How a server behaves that is none of ours.
+#[derive(Clone, Copy)]
+struct Manners {
+    /// How long each answer takes.
+    takes: Duration,
+    /// A connection on which nothing comes for so long is closed: silently, or with a 408 when nothing ever came.
+    patience: Duration,
+}
+
+/// Starts one that answers every request but `never`, and tells the methods that it hears.
+fn plain_server(manners: Manners) -> (String, Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/mcp", listener.local_addr().unwrap());
+    let (tell, heard) = channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let tell = tell.clone();
+            std::thread::spawn(move || serve(&stream, manners, &tell));
+        }
+    });
+    (url, heard)
+}
+
+fn serve(mut stream: &TcpStream, manners: Manners, tell: &Sender<String>) {
+    stream.set_read_timeout(Some(manners.patience)).unwrap();
+    let mut reader = BufReader::new(stream);
+    let mut is_used = false;
+    while let Some(message) = heard(&mut reader) {
+        is_used = true;
+        let method = message["method"].as_str().unwrap_or_default().to_owned();
+        let is_answered = method != "never";
+        drop(tell.send(method));
+        std::thread::park_timeout(manners.takes);
+        let answer = json!({"jsonrpc": "2.0", "id": message["id"], "result": {"tools": []}}).to_string();
+        let status = if message.is_null() { "404 Not Found" } else { "200 OK" };
+        let length = answer.len();
+        if is_answered {
+            let head = "content-type: application/json\r\ncontent-length";
+            drop(write!(stream, "HTTP/1.1 {status}\r\n{head}: {length}\r\n\r\n{answer}"));
+        }
+    }
+    if !is_used {
+        drop(write!(
+            stream,
+            "HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+        ));
+    }
+}
+
+/// The message of the next request; nothing of one without.
+fn heard(reader: &mut BufReader<&TcpStream>) -> Option<Value> {
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).ok().filter(|bytes| *bytes > 0)?;
+        if line.trim().is_empty() {
+            break;
+        }
+        let line = line.to_ascii_lowercase();
+        length = line.strip_prefix("content-length:").map_or(length, |said| said.trim().parse().unwrap());
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    Some(serde_json::from_slice(&body).unwrap_or_default())
+}
+
+#[test]
+fn a_request_that_waited_for_a_connection_took_from_when_it_was_due() {
+    let folder = tempfile::tempdir().unwrap();
+    let manners = Manners { takes: Duration::from_millis(100), patience: Duration::from_secs(60) };
+    let (url, _heard) = plain_server(manners);
+    let words = ["--rate", "50", "--connections", "1", "--warm-up", "0s", "--duration", "1s"];
+    let (code, told) = load_at(folder.path(), &url, &words);
+    assert_eq!(code, Some(0), "{told:#}");
+    // From when it was sent, each took a little more than 100 ms.
+    assert!(number(&told, "/latencyMs/max") >= 300.0, "{told:#}");
+    assert!(number(&told, "/latencyMs/min") >= 100.0 && number(&told, "/requests/unsent") > 0.0, "{told:#}");
+}
+
+#[test]
+fn a_server_that_closes_connections_at_rest_is_not_blamed_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let manners = Manners { takes: Duration::ZERO, patience: Duration::from_millis(700) };
+    let (url, _heard) = plain_server(manners);
+    // One every 1.4 s: the second client's connection would have been closed unused, the first one's is when its turn comes again.
+    let words = ["--rate", "0.7", "--connections", "2", "--warm-up", "0s", "--duration", "4500ms"];
+    let (code, told) = load_at(folder.path(), &url, &words);
+    assert_eq!((code, &told["requests"]["failed"]), (Some(0), &json!(0)), "{told:#}");
+    assert!(number(&told, "/requests/answered") >= 3.0, "{told:#}");
+}
+
+#[test]
+fn idle_streams_that_the_server_refuses_are_failures_with_their_reason() {
+    let server = Server::with("echo", &[("WAYGATE_MCP_STREAMS_MAX", "2")]);
+    let (code, told) = load(&server, &["--idle-streams", "5"]);
+    assert_eq!((code, &told["requests"]["failed"]), (Some(1), &json!(3)), "{told:#}");
+    assert_eq!((&told["idleStreams"]["opened"], &told["errors"][0]["count"]), (&json!(2), &json!(3)));
+    assert!(told["errors"][0]["what"].as_str().unwrap().starts_with("no idle stream: "), "{told:#}");
+    assert!(told["errors"][0]["example"].as_str().unwrap().contains("streams"), "{told:#}");
+}
+
+#[test]
+fn the_sessions_of_idle_streams_end_with_the_load() {
+    let server = Server::start("echo");
+    let (code, told) = load(&server, &["--era", "legacy", "--idle-streams", "5"]);
+    assert_eq!((code, &told["idleStreams"]["opened"]), (Some(0), &json!(5)), "{told:#}");
+    assert_eq!(told["idleStreams"]["lost"], 0, "{told:#}");
+    let sessions = server.get("/diagnostics/connection").1;
+    assert_eq!(sessions["sessions"]["open"], 0, "{sessions:#}");
+}
+
+#[test]
+fn who_ends_it_before_anything_was_measured_is_told_so_and_keeps_the_files_of_before() {
+    let server = Server::start("echo");
+    let csv = server.folder.join("load.csv");
+    fs::write(&csv, "of before").unwrap();
+    let files = ["--csv", csv.to_str().unwrap()];
+    let warming = begin(&server, &[&files[..], &["--warm-up", "600s"]].concat());
+    // One whose first request is never answered.
+    let manners = Manners { takes: Duration::ZERO, patience: Duration::from_secs(60) };
+    let (url, heard) = plain_server(manners);
+    let mix = server.folder.join("mix.toml");
+    fs::write(&mix, "[[calls]]\nmethod = \"never\"\n").unwrap();
+    let words = ["loadtest", &url, "--timeout", "600s", "--mix", mix.to_str().unwrap()];
+    let mut asking = command(&server.folder, &[&words, &files[..]].concat());
+    let asking = asking.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    while heard.recv_timeout(Duration::from_secs(60)).unwrap() != "never" {}
+    for child in [warming, asking] {
+        interrupt(&child);
+        let (code, out, err) = last_words(child);
+        assert!(code == Some(1) && out.is_empty() && err.contains("before anything was measured"), "{err}");
+        assert_eq!(fs::read_to_string(&csv).unwrap(), "of before");
+    }
+}
+
+#[test]
+fn several_keys_in_a_file_are_used_in_turn_and_a_wrong_one_among_them_is_told() {
+    let server = Server::with("echo", &[("WAYGATE_API_KEY", KEY)]);
+    let another = said(&server.folder, &["keys", "create", "another"]);
+    let (file, url) = (server.folder.join("keys"), server.url("/mcp"));
+    fs::write(&file, format!("{KEY}\n\n{}\n", another.trim())).unwrap();
+    let words = ["--key-file", file.to_str().unwrap()];
+    // The server may take a moment to know it.
+    let told = eventually("both keys do", || {
+        let brief = ["loadtest", &url, "--json", "-d", "300ms", "--warm-up", "0s", "-c", "2"];
+        let output = waygate(&server.folder, &[&brief[..], &words].concat());
+        (output.status.code() != Some(77)).then(|| told(&output))
+    });
+    assert_eq!(told.0, Some(0), "{:#}", told.1);
+    assert!(number(&told.1, "/server/cpuUsPerRequest") > 0.0, "the first one opens the diagnostics");
+    let callers = eventually("both are in the history", || {
+        let rows = said(&server.folder, &["history", "export", "--kind", "outcome"]);
+        let rows = rows.lines().map(|row| serde_json::from_str::<Value>(row).unwrap());
+        let calls = rows.filter(|row| row["tool"] == "echo");
+        let callers: BTreeSet<String> = calls.map(|row| row["caller"].to_string()).collect();
+        (callers.len() > 1).then_some(callers)
+    });
+    assert_eq!(callers.len(), 2, "{callers:?}");
+    fs::write(&file, format!("{KEY}\nanother-key-of-thirty-two-letters\n")).unwrap();
+    let (code, why) = refused(&server.folder, &[&["loadtest", &url][..], &words].concat());
+    assert!(code == 77 && !why.contains("another-key"), "{code}: {why}");
 }
 
 #[test]
@@ -144,8 +327,7 @@ fn a_server_that_falls_silent_is_given_up_at_the_deadline() {
 fn who_ends_it_early_is_told_what_was_measured_by_then() {
     let server = Server::start("echo");
     let child = begin(&server, &["--duration", "600s", "--warm-up", "0s", "--connections", "2"]);
-    let sent = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();
-    assert!(sent.unwrap().success());
+    interrupt(&child);
     let (code, told) = end(child);
     assert_eq!((code, &told["interrupted"]), (Some(0), &json!(true)), "{told:#}");
     assert!(

@@ -8,7 +8,7 @@ use super::{LoadtestArgs, usage};
 use crate::cli::remote::{Client, encode};
 use crate::cli::tools::arguments;
 use crate::config::{Config, Secret, did_you_mean};
-use crate::loadtest::{Call, Entry, Era, PLACEHOLDER, read_mix};
+use crate::loadtest::{Call, Entry, Era, PLACEHOLDER, Target, read_mix};
 
 const MIX_MAX_BYTES: u64 = 16 << 20;
 /// What is echoed when nobody says how much.
@@ -22,11 +22,12 @@ pub fn of(
     args: &LoadtestArgs,
     config: &Config,
     key: Option<&Secret>,
-    url: &str,
+    target: &Target,
 ) -> anyhow::Result<Vec<Call>> {
     let mut shown = config.clone();
     shown.access.api_key = key.cloned();
-    let tools = match (Client::at(args.timeout, &shown, url).tools(), Era::from(args.era)) {
+    let client = Client::at_addresses(args.timeout, &shown, target.url(), target.addresses());
+    let tools = match (client.tools(), Era::from(args.era)) {
         (Ok(tools), _) => Some(tools),
         // One that speaks with sessions alone is loaded all the same; what it offers shows when it is called.
         (Err(_), Era::Legacy) => None,

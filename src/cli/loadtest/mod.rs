@@ -39,7 +39,7 @@ that of WAYGATE_API_KEY or of --key-file. Ctrl-C ends it, and what was measured 
 request was not answered rightly. --sweep-workers starts servers of its own, with a tool to be measured with, and ends them.
 ";
 
-const KEY_FILE_MAX_BYTES: u64 = 16 << 10;
+const KEY_FILE_MAX_BYTES: u64 = 1 << 20;
 const THREADS_MAX: usize = 8;
 
 /// How a server is spoken to.
@@ -101,7 +101,7 @@ pub struct LoadtestArgs {
     /// Threads that make the load; half of the processors if nothing is said
     #[arg(long, value_name = "COUNT", value_parser = count(256))]
     threads: Option<u32>,
-    /// A file with the key, in place of WAYGATE_API_KEY
+    /// A file with the key, in place of WAYGATE_API_KEY; with several, one a line, each connection uses one of them in turn
     #[arg(long, value_name = "FILE", conflicts_with = "sweep_workers")]
     key_file: Option<PathBuf>,
     /// Load a server on another machine
@@ -113,7 +113,7 @@ pub struct LoadtestArgs {
     /// How often each of them is loaded
     #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = count(1000), requires = "sweep_workers")]
     rounds: u32,
-    /// Write a line for each second into this file
+    /// Write a line for each second into this file, of less than 10 s for each quarter of one; of a sweep, for each number of workers
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
     /// Write a page with plots into this file
@@ -159,7 +159,7 @@ fn exit_of(error: &anyhow::Error) -> Option<Exit> {
         LoadError::Unreachable { .. } => Exit::Unreachable,
         LoadError::TooSlow { .. } => Exit::Temporary,
         LoadError::NotPermitted { .. } => Exit::NotPermitted,
-        LoadError::Refused { .. } => Exit::Failure,
+        LoadError::Refused { .. } | LoadError::Interrupted(_) => Exit::Failure,
         LoadError::Machine(_) => Exit::CannotCreate,
     });
     of_load.or_else(|| error.downcast_ref().map(ClientError::exit))
@@ -186,9 +186,9 @@ fn load(
     }
     let sheets = [sheet::Sheet::new(args.csv.as_deref())?, sheet::Sheet::new(args.report.as_deref())?];
     let target = runtime.block_on(Target::find(url, args.allow_remote))?;
-    let key = key_of(args, config, url, target.is_near())?;
-    let calls = calls::of(args, config, key.as_ref(), url)?;
-    let plan = plan_of(args, target, key, calls);
+    let keys = keys_of(args, config, url, target.is_near())?;
+    let calls = calls::of(args, config, keys.first(), &target)?;
+    let plan = plan_of(args, target, keys, calls);
     let line = progress::Line::new();
     let stop = stop_at_a_signal(runtime)?;
     let results = runtime.block_on(crate::loadtest::run(plan, &stop, &mut |moment| {
@@ -214,7 +214,7 @@ fn usage(why: &str) -> anyhow::Error {
 fn plan_of(
     args: &LoadtestArgs,
     target: Target,
-    key: Option<Secret>,
+    keys: Vec<Secret>,
     calls: Vec<crate::loadtest::Call>,
 ) -> Plan {
     let half = std::thread::available_parallelism().map_or(1, |all| all.get() / 2).clamp(1, THREADS_MAX);
@@ -222,7 +222,7 @@ fn plan_of(
     let threads = args.threads.map_or(half, |threads| threads as usize).min(connections);
     Plan {
         target,
-        key,
+        keys,
         era: args.era.into(),
         calls,
         connections,
@@ -246,23 +246,24 @@ impl From<EraName> for Era {
     }
 }
 
-/// The key of the file that is named; else that of the configuration, for servers of this machine and for its own.
-fn key_of(args: &LoadtestArgs, config: &Config, url: &str, is_near: bool) -> anyhow::Result<Option<Secret>> {
+/// The keys of the file that is named; else that of the configuration, for servers of this machine and for its own.
+fn keys_of(args: &LoadtestArgs, config: &Config, url: &str, is_near: bool) -> anyhow::Result<Vec<Secret>> {
     let Some(path) = &args.key_file else {
-        return Ok(config.access.api_key.clone().filter(|_| is_near || is_own(url, config, None)));
+        let key = config.access.api_key.clone().filter(|_| is_near || is_own(url, config, None));
+        return Ok(key.into_iter().collect());
     };
+    let wrong = |why: &str| usage(&format!("--key-file {}{why}", path.display()));
     let size = std::fs::metadata(path).map(|file| file.len());
     let text = size.and_then(|size| match size {
         0..=KEY_FILE_MAX_BYTES => std::fs::read_to_string(path),
-        _ => Err(std::io::Error::other("it is too large to be a key")),
+        _ => Err(std::io::Error::other("it is too large to be a file of keys")),
     });
-    let text =
-        text.map_err(|error| usage(&format!("--key-file {} cannot be used: {error}", path.display())))?;
-    let key = text.trim();
-    if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(usage(&format!("--key-file {} holds no key: it is one word of ASCII", path.display())));
+    let text = text.map_err(|error| wrong(&format!(" cannot be used: {error}")))?;
+    let keys: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    if keys.is_empty() || !keys.iter().all(|key| key.bytes().all(|byte| byte.is_ascii_graphic())) {
+        return Err(wrong(" holds no key: each is one word of ASCII, on a line of its own"));
     }
-    Ok(Some(Secret::new(key)))
+    Ok(keys.into_iter().map(Secret::new).collect())
 }
 
 /// Told when somebody wants it to end: what was measured by then is told, and a second signal ends it at once.

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::loadtest::results::{Results, Spread};
-use crate::loadtest::words::{bytes, count, many, milliseconds, rate, short};
+use crate::loadtest::words::{bytes, count, many, milliseconds, perhaps, rate, short};
 use crate::loadtest::{Moment, Phase};
 
 /// One line, while it runs.
@@ -12,8 +12,8 @@ pub fn moment(moment: &Moment) -> String {
     let seen = format!(
         "{}/s, p50 {}, p99 {}, failed {}",
         rate(moment.per_second),
-        milliseconds(moment.p50_ms),
-        milliseconds(moment.p99_ms),
+        perhaps(moment.p50_ms, milliseconds),
+        perhaps(moment.p99_ms, milliseconds),
         count(moment.failed)
     );
     match moment.phase {
@@ -43,7 +43,7 @@ pub fn table(results: &Results) -> String {
             count(requests.failed)
         ),
     );
-    line("latency", spread(&results.latency_ms));
+    line("latency", spread(results.latency_ms));
     if let Some(events) = requests.events_per_stream {
         line("streams", format!("{} events an answer", short(events)));
     }
@@ -52,7 +52,7 @@ pub fn table(results: &Results) -> String {
             "server",
             format!(
                 "{} us of processor a request, {} processors busy, {} (before {})",
-                short(server.cpu_us_per_request),
+                perhaps(server.cpu_us_per_request, short),
                 short(server.cores),
                 bytes(server.rss_most_bytes as f64),
                 bytes(server.rss_before_bytes as f64)
@@ -74,7 +74,7 @@ pub fn table(results: &Results) -> String {
         for kind in &results.calls {
             let name = &kind.name;
             let _infallible =
-                writeln!(text, "  {name}: {} answered; {}", count(kind.answered), spread(&kind.latency_ms));
+                writeln!(text, "  {name}: {} answered; {}", count(kind.answered), spread(kind.latency_ms));
         }
     }
     for errors in &results.errors {
@@ -100,7 +100,8 @@ fn heading(results: &Results) -> String {
     )
 }
 
-fn spread(latency: &Spread) -> String {
+fn spread(latency: Option<Spread>) -> String {
+    let Some(latency) = latency else { return "–".to_owned() };
     let parts = [
         ("p50", latency.p50),
         ("p90", latency.p90),

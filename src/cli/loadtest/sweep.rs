@@ -11,7 +11,7 @@ use super::{LoadtestArgs, calls, plan_of, show, stop_at_a_signal, usage};
 use crate::cli::{Exit, output, progress};
 use crate::config::Config;
 use crate::loadtest::sweep::{Contender, Middle, Sweep, sweep};
-use crate::loadtest::words::{bytes, count, many, milliseconds, rate, short};
+use crate::loadtest::words::{bytes, count, many, milliseconds, perhaps, rate, short};
 use crate::loadtest::{Target, report};
 
 /// The numbers of workers that are tried at once.
@@ -32,8 +32,8 @@ pub fn run(args: &LoadtestArgs, config: &Config, runtime: &Runtime, json: bool) 
     let mut contenders = Vec::new();
     for (workers, server) in workers.iter().zip(&servers) {
         let target = runtime.block_on(Target::find(&server.url, false))?;
-        let calls = calls::of(args, config, None, &server.url)?;
-        contenders.push(Contender { workers: *workers, plan: plan_of(args, target, None, calls) });
+        let calls = calls::of(args, config, None, &target)?;
+        contenders.push(Contender { workers: *workers, plan: plan_of(args, target, Vec::new(), calls) });
     }
     let line = progress::Line::new();
     let stop = stop_at_a_signal(runtime)?;
@@ -79,8 +79,7 @@ pub fn table(sweep: &Sweep) -> String {
         many(sweep.rounds, "round"),
         short(sweep.round_seconds)
     );
-    let figure =
-        |figure: Option<Middle>, say: fn(f64) -> String| figure.map_or("?".to_owned(), |of| say(of.median));
+    let figure = |figure: Option<Middle>, say: fn(f64) -> String| perhaps(figure.map(|of| of.median), say);
     let _infallible = writeln!(
         text,
         "  {:>7}  {:>10}  {:>11}  {:>9}  {:>9}  {:>11}  {:>9}",
@@ -94,8 +93,8 @@ pub fn table(sweep: &Sweep) -> String {
             row.workers,
             rate(row.per_second.median),
             format!("{} %", short(row.to_best * 100.0)),
-            milliseconds(row.p50_ms.median),
-            milliseconds(row.p99_ms.median),
+            figure(row.p50_ms, milliseconds),
+            figure(row.p99_ms, milliseconds),
             figure(row.cpu_us_per_request, |us| format!("{} us", short(us))),
             figure(row.rss_bytes, bytes),
         );

@@ -8,8 +8,8 @@ use std::fmt::Write as _;
 
 pub use sweep::page as sweep_page;
 
-use super::results::{Interval, Kind, Results};
-use super::words::{bytes, count, many, milliseconds, rate, short};
+use super::results::{Interval, Kind, Results, Spread};
+use super::words::{bytes, count, many, milliseconds, perhaps, rate, short};
 use plot::{Axis, Frame, Point, Series, figure, nines};
 
 const STYLE: &str = include_str!("style.css");
@@ -72,13 +72,13 @@ fn card(text: &mut String, value: &str, unit: &str, what: &str, is_bad: bool) {
 
 fn cards(results: &Results) -> String {
     let mut text = String::from("<section class=\"cards\">\n");
-    let (requests, latency) = (&results.requests, &results.latency_ms);
+    let (requests, latency) = (&results.requests, results.latency_ms);
     card(&mut text, &rate(requests.per_second), "/s", "answers", false);
-    card(&mut text, &short(latency.p50), "ms", "p50 latency", false);
-    card(&mut text, &short(latency.p99), "ms", "p99 latency", false);
+    card(&mut text, &perhaps(latency.map(|ms| ms.p50), short), "ms", "p50 latency", false);
+    card(&mut text, &perhaps(latency.map(|ms| ms.p99), short), "ms", "p99 latency", false);
     card(&mut text, &count(requests.failed), "", "failed", requests.failed > 0);
     if let Some(server) = &results.server {
-        card(&mut text, &short(server.cpu_us_per_request), "µs", "CPU a request", false);
+        card(&mut text, &perhaps(server.cpu_us_per_request, short), "µs", "CPU a request", false);
         card(&mut text, &short(server.rss_most_bytes as f64 / MIB), "MiB", "server memory", false);
     }
     if let Some(idle) = &results.idle_streams {
@@ -131,10 +131,8 @@ fn plots(results: &Results) -> String {
     }
     let mut text = drawn("Throughput over time", "requests a second", rate, true, &series);
     text += &percentiles(results);
-    let series = [
-        over_time(of, ("p99", 2, false), |at| Some(at.p99_ms)),
-        over_time(of, ("p50", 1, false), |at| Some(at.p50_ms)),
-    ];
+    let series =
+        [over_time(of, ("p99", 2, false), |at| at.p99_ms), over_time(of, ("p50", 1, false), |at| at.p50_ms)];
     text += &drawn("Latency over time", "milliseconds", short, false, &series);
     if results.server.is_some() {
         let series = [
@@ -159,22 +157,22 @@ fn percentiles(results: &Results) -> String {
 fn tables(results: &Results) -> String {
     let mut text =
         String::from("<h2>Latency</h2>\n<div class=\"scroll\"><table><thead><tr><th></th><th>answered</th>");
-    for (name, _) in results.latency_ms.named() {
+    for name in Spread::NAMES {
         let _infallible = write!(text, "<th>{name}</th>");
     }
     text += "</tr></thead><tbody>\n";
-    let row = |text: &mut String, name: &str, answered: u64, spread: &super::results::Spread| {
+    let row = |text: &mut String, name: &str, answered: u64, spread: Option<Spread>| {
         let _infallible = write!(text, "<tr><td>{}</td><td>{}</td>", escaped(name), count(answered));
-        for (_, ms) in spread.named() {
-            let _infallible = write!(text, "<td>{}</td>", milliseconds(ms));
+        for ms in Spread::columns(spread) {
+            let _infallible = write!(text, "<td>{}</td>", perhaps(ms, milliseconds));
         }
         *text += "</tr>\n";
     };
     for Kind { name, answered, latency_ms, .. } in &results.calls {
-        row(&mut text, name, *answered, latency_ms);
+        row(&mut text, name, *answered, *latency_ms);
     }
     if results.calls.len() > 1 {
-        row(&mut text, "all", results.requests.answered, &results.latency_ms);
+        row(&mut text, "all", results.requests.answered, results.latency_ms);
     }
     text += "</tbody></table></div>\n";
     if !results.errors.is_empty() {
@@ -263,4 +261,36 @@ fn escaped(text: &str) -> String {
         }
     }
     safe
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::results::{Errors, example};
+    use super::*;
+
+    #[test]
+    fn what_others_named_cannot_break_out_of_the_page() {
+        let nasty = "<script>\"&";
+        let mut results = example();
+        results.url = format!("http://127.0.0.1/{nasty}");
+        results.calls[0].name = nasty.to_owned();
+        results.requests.failed = 1;
+        let (what, example) = (nasty.to_owned(), nasty.to_owned());
+        results.errors.push(Errors { what, count: 1, example });
+        results.server_unknown = Some(nasty.to_owned());
+        let page = page(&results);
+        assert!(!page.contains("<script") && !page.contains("\"&\"") && !page.contains(nasty), "{page}");
+        // Title, heading, table of latencies, address twice, error twice, and the note.
+        assert!(page.matches("&lt;script&gt;&quot;&amp;").count() >= 8, "{page}");
+    }
+
+    #[test]
+    fn of_a_run_without_answers_no_time_is_told() {
+        let mut results = example();
+        (results.latency_ms, results.requests.answered) = (None, 0);
+        results.calls[0].latency_ms = None;
+        let page = page(&results);
+        assert!(page.contains("<b>– <small>ms</small></b><span>p50 latency"), "{page}");
+        assert!(page.contains("<td>–</td>") && !page.contains("0 ms"), "{page}");
+    }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::super::sweep::{Middle, Row, Sweep};
-use super::super::words::{bytes, count, many, milliseconds, rate, short};
+use super::super::words::{bytes, count, many, milliseconds, perhaps, rate, short};
 use super::plot::{Axis, Frame, Point, Series, figure};
 use super::{MIB, card, escaped, foot, head, most, notes};
 
@@ -24,7 +24,7 @@ pub fn page(sweep: &Sweep) -> String {
     card(&mut text, &sweep.knee.workers.to_string(), "workers", "are enough", false);
     if let Some(best) = sweep.best() {
         card(&mut text, &rate(best.per_second.median), "/s", "answers with them", false);
-        card(&mut text, &short(best.p99_ms.median), "ms", "p99 latency", false);
+        card(&mut text, &perhaps(best.p99_ms.map(|ms| ms.median), short), "ms", "p99 latency", false);
         if let (Some(cpu), Some(memory)) = (best.cpu_us_per_request, best.rss_bytes) {
             card(&mut text, &short(cpu.median), "µs", "CPU a request", false);
             card(&mut text, &short(memory.median / MIB), "MiB", "server memory", false);
@@ -76,7 +76,7 @@ fn plots(sweep: &Sweep) -> String {
         "Latency",
         "milliseconds",
         short,
-        &[line("p99", 2, &|row| Some(row.p99_ms), 1.0), line("p50", 1, &|row| Some(row.p50_ms), 1.0)],
+        &[line("p99", 2, &|row| row.p99_ms, 1.0), line("p50", 1, &|row| row.p50_ms, 1.0)],
     );
     if sweep.rows.iter().any(|row| row.cpu_us_per_request.is_some()) {
         let cost = [line("server", 1, &|row| row.cpu_us_per_request, 1.0)];
@@ -103,8 +103,7 @@ fn table(sweep: &Sweep) -> String {
     );
     for row in &sweep.rows {
         let class = if row.workers == sweep.knee.workers { " class=\"best\"" } else { "" };
-        let figure =
-            |of: Option<Middle>, say: fn(f64) -> String| of.map_or("?".to_owned(), |of| say(of.median));
+        let figure = |of: Option<Middle>, say: fn(f64) -> String| perhaps(of.map(|of| of.median), say);
         let _infallible = writeln!(
             text,
             "<tr{class}><td>{}</td><td>{}</td><td>{} %</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td>\
@@ -112,8 +111,8 @@ fn table(sweep: &Sweep) -> String {
             row.workers,
             rate(row.per_second.median),
             short(row.to_best * 100.0),
-            milliseconds(row.p50_ms.median),
-            milliseconds(row.p99_ms.median),
+            figure(row.p50_ms, milliseconds),
+            figure(row.p99_ms, milliseconds),
             figure(row.cpu_us_per_request, |us| format!("{} µs", short(us))),
             figure(row.cores, short),
             short(row.generator_cores.median),

@@ -66,11 +66,12 @@ fn workers(rows: &[Row], row: &Row, knee: &Knee, processors: usize) -> Advice {
                 )
             })
             .unwrap_or_default();
-        reason += &format!(
-            ", p99 {} in place of {}",
-            milliseconds(more.p99_ms.median),
-            milliseconds(row.p99_ms.median)
-        );
+        let waits = row.p99_ms.zip(more.p99_ms);
+        reason += &waits
+            .map(|(own, other)| {
+                format!(", p99 {} in place of {}", milliseconds(other.median), milliseconds(own.median))
+            })
+            .unwrap_or_default();
     }
     let most = u32::try_from(processors).unwrap_or(u32::MAX);
     if row.workers > most {
@@ -225,8 +226,8 @@ mod tests {
         Row {
             workers,
             per_second: middle(per_second),
-            p50_ms: middle(1.0),
-            p99_ms: middle(f64::from(workers)),
+            p50_ms: Some(middle(1.0)),
+            p99_ms: Some(middle(f64::from(workers))),
             cpu_us_per_request: Some(middle(20.0)),
             cores: Some(middle(1.0)),
             rss_bytes: Some(middle(20e6)),

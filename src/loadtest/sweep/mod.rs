@@ -58,6 +58,9 @@ pub struct Sweep {
     pub remarks: Vec<String>,
     /// What went wrong, of all rounds.
     pub errors: Vec<super::results::Errors>,
+    /// Whether each run was well.
+    #[serde(skip)]
+    are_well: bool,
 }
 
 /// A number of workers, and what came of it.
@@ -69,9 +72,9 @@ pub struct Row {
     /// Answers a second.
     pub per_second: Middle,
     /// Half of the requests took no longer.
-    pub p50_ms: Middle,
+    pub p50_ms: Option<Middle>,
     /// All but a hundredth of them did.
-    pub p99_ms: Middle,
+    pub p99_ms: Option<Middle>,
     /// Processor time of one request.
     pub cpu_us_per_request: Option<Middle>,
     /// Processors that the server kept busy.
@@ -131,39 +134,38 @@ pub async fn sweep(
         for at in order {
             let Some(contender) = contenders.get(at).filter(|_| !stop.is_cancelled()) else { continue };
             let mut told = |moment: &Moment| watch(round, contender.workers, moment);
-            let results = run(contender.plan.clone(), stop, &mut told).await?;
             // One that was cut off is no match for those that were not.
-            if !results.interrupted
-                && let Some(runs) = runs.get_mut(at)
-            {
-                runs.push(results);
+            let whole = match run(contender.plan.clone(), stop, &mut told).await {
+                Err(LoadError::Interrupted(_)) => None,
+                results => Some(results?).filter(|results| !results.interrupted),
+            };
+            if let Some(runs) = runs.get_mut(at) {
+                runs.extend(whole);
             }
         }
     }
-    gather(contenders, &runs, stop.is_cancelled())
+    let workers: Vec<u32> = contenders.iter().map(|contender| contender.workers).collect();
+    gather(&workers, &runs, stop.is_cancelled())
 }
 
-fn gather(contenders: &[Contender], runs: &[Vec<Results>], interrupted: bool) -> Result<Sweep, LoadError> {
+/// Of the rounds in which each of them was measured to the end.
+fn gather(workers: &[u32], runs: &[Vec<Results>], interrupted: bool) -> Result<Sweep, LoadError> {
     let whole = runs.iter().map(Vec::len).min().unwrap_or(0);
-    let (Some(first), 1..) = (runs.first().and_then(|runs| runs.first()), whole) else {
-        return Err(LoadError::Machine("no round was finished, so there is nothing to compare".to_owned()));
+    let runs: Vec<&[Results]> = runs.iter().filter_map(|runs| runs.get(..whole)).collect();
+    let Some(first) = runs.first().and_then(|runs| runs.first()) else {
+        let why = "it was ended before the first round was, so there is nothing to compare";
+        return Err(LoadError::Interrupted(why.to_owned()));
     };
-    let rates: Vec<(u32, Vec<f64>)> = contenders
-        .iter()
-        .zip(runs)
-        .map(|(one, runs)| {
-            (one.workers, runs.iter().take(whole).map(|run| run.requests.per_second).collect())
-        })
+    let rates = workers.iter().zip(&runs);
+    let rates: Vec<(u32, Vec<f64>)> = rates
+        .map(|(workers, runs)| (*workers, runs.iter().map(|run| run.requests.per_second).collect()))
         .collect();
     let knee = knee::find(&rates);
-    let rows: Vec<Row> = contenders
-        .iter()
-        .zip(runs)
-        .zip(&knee.to_best)
-        .filter_map(|((one, runs), to_best)| Row::of(one.workers, runs, *to_best))
-        .collect();
+    let rows = workers.iter().zip(&runs).zip(&knee.to_best);
+    let rows: Vec<Row> =
+        rows.filter_map(|((workers, runs), to_best)| Row::of(*workers, runs, *to_best)).collect();
     let mut errors: Vec<super::results::Errors> = Vec::new();
-    for error in runs.iter().flatten().flat_map(|run| &run.errors) {
+    for error in runs.iter().copied().flatten().flat_map(|run| &run.errors) {
         match errors.iter_mut().find(|known| known.what == error.what) {
             Some(known) => known.count += error.count,
             None => errors.push(error.clone()),
@@ -187,6 +189,7 @@ fn gather(contenders: &[Contender], runs: &[Vec<Results>], interrupted: bool) ->
         advice,
         remarks,
         errors,
+        are_well: runs.iter().copied().flatten().all(Results::is_well),
     })
 }
 
@@ -196,9 +199,9 @@ impl Row {
         Some(Self {
             workers,
             per_second: Middle::of(runs.iter().map(|run| run.requests.per_second))?,
-            p50_ms: Middle::of(runs.iter().map(|run| run.latency_ms.p50))?,
-            p99_ms: Middle::of(runs.iter().map(|run| run.latency_ms.p99))?,
-            cpu_us_per_request: Middle::of(server().map(|server| server.cpu_us_per_request)),
+            p50_ms: Middle::of(runs.iter().filter_map(|run| Some(run.latency_ms?.p50))),
+            p99_ms: Middle::of(runs.iter().filter_map(|run| Some(run.latency_ms?.p99))),
+            cpu_us_per_request: Middle::of(server().filter_map(|server| server.cpu_us_per_request)),
             cores: Middle::of(server().map(|server| server.cores)),
             rss_bytes: Middle::of(server().map(|server| server.rss_most_bytes as f64)),
             generator_cores: Middle::of(runs.iter().map(|run| run.generator.cores))?,
@@ -212,9 +215,9 @@ impl Row {
 }
 
 impl Sweep {
-    /// Whether every request was answered rightly.
+    /// Whether every request was answered rightly, and every idle stream was held, in each run that counts.
     pub fn is_well(&self) -> bool {
-        self.errors.is_empty()
+        self.are_well
     }
 
     /// The row of the knee.
@@ -233,14 +236,14 @@ impl Sweep {
                 |figure: Option<Middle>| figure.map(|of| format!("{:.3}", of.median)).unwrap_or_default();
             let _infallible = writeln!(
                 text,
-                "{},{:.1},{:.1},{:.1},{:.4},{:.3},{:.3},{},{},{},{:.3},{}",
+                "{},{:.1},{:.1},{:.1},{:.4},{},{},{},{},{},{:.3},{}",
                 row.workers,
                 row.per_second.median,
                 row.per_second.least,
                 row.per_second.most,
                 row.to_best,
-                row.p50_ms.median,
-                row.p99_ms.median,
+                figure(row.p50_ms),
+                figure(row.p99_ms),
                 figure(row.cpu_us_per_request),
                 figure(row.cores),
                 figure(row.rss_bytes),
@@ -263,5 +266,41 @@ mod tests {
         assert_eq!(of(&[3.0]), Some(3.0));
         assert_eq!(of(&[9.0, 1.0, 2.0]), Some(2.0));
         assert_eq!(of(&[4.0, 1.0, 3.0, 2.0]), Some(2.5));
+    }
+
+    fn failing(what: &str) -> Results {
+        let mut run = super::super::results::example();
+        run.requests.failed = 1;
+        run.errors.push(super::super::results::Errors {
+            what: what.to_owned(),
+            count: 1,
+            example: String::new(),
+        });
+        run
+    }
+
+    #[test]
+    fn what_was_not_measured_by_all_is_in_no_figure() {
+        let run = super::super::results::example;
+        let runs = [vec![run(), failing("of the second round")], vec![run()]];
+        let swept = gather(&[1, 2], &runs, true).unwrap();
+        assert_eq!((swept.rounds, swept.errors.len(), swept.rows[0].failed), (1, 0, 0));
+        assert!(swept.is_well());
+        let nothing = gather(&[1, 2], &[vec![run()], Vec::new()], true).unwrap_err();
+        assert!(matches!(nothing, LoadError::Interrupted(_)), "{nothing}");
+    }
+
+    #[test]
+    fn a_sweep_is_well_when_each_of_its_runs_was() {
+        let run = super::super::results::example;
+        assert!(!gather(&[1], &[vec![run(), failing("status 503")]], false).unwrap().is_well());
+        let mut lonely = run();
+        lonely.idle_streams =
+            Some(super::super::results::Idle { asked: 3, opened: 2, lost: 0, bytes_each: None });
+        assert!(!gather(&[1], &[vec![lonely]], false).unwrap().is_well());
+        let mut silent = run();
+        (silent.latency_ms, silent.requests.answered) = (None, 0);
+        let swept = gather(&[1, 2], &[vec![run()], vec![silent]], false).unwrap();
+        assert!(swept.rows.len() == 2 && swept.rows[1].p99_ms.is_none() && !swept.is_well());
     }
 }
