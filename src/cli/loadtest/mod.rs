@@ -113,7 +113,7 @@ pub struct LoadtestArgs {
     /// How often each of them is loaded
     #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = count(1000), requires = "sweep_workers")]
     rounds: u32,
-    /// Write a line for each second into this file, of less than 10 s for each quarter of one; of a sweep, for each number of workers
+    /// Write a line for each second, or each 250 ms of less than 10 s, into this file; of a sweep, for each number of workers
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
     /// Write a page with plots into this file
