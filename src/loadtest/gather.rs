@@ -40,6 +40,11 @@ impl Record {
         Self { seen: Seen::none(kinds), seconds: 0.0, own_cpu_seconds: 0.0, intervals: Vec::new(), bill }
     }
 
+    /// Whether there is no interval yet.
+    pub fn is_empty(&self) -> bool {
+        self.intervals.is_empty()
+    }
+
     /// Adds an interval.
     pub fn add(&mut self, slice: &Slice) {
         let took = slice.took.as_secs_f64();

@@ -197,10 +197,14 @@ impl Course<'_> {
             let (seen, took) = self.take();
             watch(&self.moment(Phase::WarmUp, start.elapsed(), Some((&seen, took))));
         }
+        let is_begun = Instant::now() >= measured;
         drop(self.take());
         let (from, mut own, mut failed) = (self.looked, cpu_seconds(), 0);
         let mut record = Record::new(self.plan.calls.len(), self.watcher.look(self.plan).await);
-        while Instant::now() < until && !self.stop.is_cancelled() {
+        // Whoever ends it while the server is first looked at is told what was measured meanwhile.
+        let stop = self.stop;
+        let is_due = |record: &Record| !stop.is_cancelled() || is_begun && record.is_empty();
+        while Instant::now() < until && is_due(&record) {
             self.wait(until.min(self.looked + step)).await;
             let ((seen, took), used) = (self.take(), cpu_seconds());
             failed += seen.failed();
