@@ -3,7 +3,7 @@
 //! Must not know any table.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[cfg(feature = "postgres")]
 use diesel::RunQueryDsl as _;
@@ -255,6 +255,8 @@ where
 /// A connection of the pool.
 pub(super) struct Pooled {
     pub(super) connection: DbConnection,
+    /// Since when it is open.
+    pub(super) opened: Instant,
     /// Whether it is of no more use, although it is not broken.
     pub(super) spent: bool,
 }
@@ -264,7 +266,7 @@ impl r2d2::ManageConnection for Connector {
     type Error = diesel::r2d2::Error;
 
     fn connect(&self) -> Result<Pooled, Self::Error> {
-        Ok(Pooled { connection: self.open()?, spent: false })
+        Ok(Pooled { opened: Instant::now(), connection: self.open()?, spent: false })
     }
 
     fn is_valid(&self, pooled: &mut Pooled) -> Result<(), Self::Error> {

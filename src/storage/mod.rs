@@ -27,10 +27,11 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use diesel::RunQueryDsl as _;
+use r2d2::PooledConnection;
 
 pub use checkpoints::Notary;
 pub use connection::DbConnection;
@@ -81,6 +82,8 @@ struct Inner {
     /// Which file it is, if it is one.
     site: Option<Site>,
     size: u32,
+    /// When it was last seen to be read-only.
+    read_only_at: Mutex<Option<Instant>>,
 }
 
 /// Opens the database of `[database]`, making folder and file if need be. Its schema may still be old: see
@@ -218,7 +221,9 @@ impl Storage {
         drop(first);
         let size = database.pool_size.max(1);
         let pool = RwLock::new(Some(pool_of(&connector, size)));
-        Ok(Self { inner: Arc::new(Inner { connector, pool, place, site, size }) })
+        Ok(Self {
+            inner: Arc::new(Inner { connector, pool, place, site, size, read_only_at: Mutex::default() }),
+        })
     }
 
     /// Where it is, for people: a path, or a URL without secrets.
@@ -268,11 +273,29 @@ impl Storage {
         // time that this is true again.
         self.look()?;
         let pool = self.pool().ok_or_else(|| StorageError::Closed(self.place().to_owned()))?;
-        let mut pooled = pool.get_timeout(wait).map_err(|error| self.no_connection(&error.to_string()))?;
+        let mut pooled = self.take_from(&pool, wait)?;
         let done = work(&mut pooled.connection).map_err(|error| self.failed(&error));
-        // A session of PostgreSQL keeps what it was told when it began, and stays read-only when its database no longer is.
-        pooled.spent = matches!(done, Err(StorageError::ReadOnly(_)));
+        if matches!(done, Err(StorageError::ReadOnly(_))) {
+            pooled.spent = true;
+            *self.inner.read_only_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        }
         done
+    }
+
+    /// A session of PostgreSQL keeps what it was told when it began, and stays read-only when its database no longer is: those that are
+    /// older than the last refusal are not used any more.
+    fn take_from(&self, pool: &Pool, wait: Duration) -> Result<PooledConnection<Connector>, StorageError> {
+        let until = Instant::now() + wait;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let pooled = pool.get_timeout(left).map_err(|error| self.no_connection(&error.to_string()));
+            let mut pooled = pooled?;
+            let refused = *self.inner.read_only_at.lock().unwrap_or_else(PoisonError::into_inner);
+            if refused.is_none_or(|at| pooled.opened > at) {
+                return Ok(pooled);
+            }
+            pooled.spent = true;
+        }
     }
 
     /// Brings the schema to this version; gives the versions of the migrations that were run.
