@@ -227,20 +227,26 @@ def make_key():
 # Name, heading, what runs across, how, and what is to be said of it.
 CURVES = {
     "connections": ("Connections", "connections", connections,
-                    "One worker polls all of them, and takes more of those that are ready at once the more there are; then what "
-                    "belongs to each falls out of the processor's cache."),
+                    "One worker polls all of them. Up to 16, calls that are ready at once share its waking up, and a group of the history; "
+                    "beyond, what belongs to each connection falls out of the processor's cache."),
     "tools": ("Tools", "tools on offer", tools,
-              "A tool is found by its name in a table, and a page lies ready: neither asks how many there are."),
+              "A tool is found by its name in a table, and a page lies ready: neither asks how many there are. Of ten, a page has ten. A "
+              "tool takes 17 KB of memory: its description, its schema, and what that is compiled to."),
     "plugins": ("Plugins", "plugins", plugins, "Each has an actor and a pool of its own; a call meets one of them."),
     "sessions": ("Sessions", "sessions of 2025-11-25", sessions, "A session without a stream is an entry of a table."),
     "history": ("History", "rows", history,
-                "Rows are appended, and the indices that questions need grow by the logarithm of their number."),
+                "Rows are appended, and the indices that questions need grow by the logarithm of their number. Filters that each fit many "
+                "rows, and a client, of which SQLite has no index, are looked for among the rows: "
+                "[operations.md](operations.md) says which do."),
     "payload": ("Payload", "bytes of the message", payload,
-                "A small call costs what HTTP costs; a large one what its bytes cost, which are read once and copied out once, and are looked "
-                "through for secrets before the history has the first of them."),
+                "A small call costs what HTTP costs; a large one what its bytes cost, which are read once and copied out once. What "
+                "the history keeps of them, a kilobyte, is looked through for secrets, with 16 KB behind it: from there on a KiB more "
+                "is cheap. Beyond a MiB a message does not fit the processor's cache. An answer is one JSON text, so nothing of it can be "
+                "streamed. Four connections, at each size."),
     "keys": ("Keys", "keys", keys,
-             "A key is found by its hash in a table; with 10,000 that table no longer fits beside all else in the processor's cache. "
-             "Whoever makes or revokes one has all of them read again, beside the calls: with 9,000 keys a tenth of a second of processor time."),
+             "Each call shows the next one of all. A key is found by its hash in a table, whatever their number. But the rows of a group in "
+             "the history are of as many callers, then: those of one caller are bound to their statement with what they have in common, and "
+             "stand together in the index of callers. Whoever makes or revokes a key has all of them read again, beside the calls."),
 }
 
 
