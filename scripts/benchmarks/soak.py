@@ -56,8 +56,9 @@ def tell(kept, picture, table):
     figures = kept["figures"]
     slices, moved = figures["slices"], figures["moved"]
     share = statistics.median(seen["rps"] for seen in slices) / figures["most_rps"]
-    text = (f"## Soak\n\n{slices[-1]['at'] / 60:.0f} minutes at {share:.0%} of what the core is good for, "
-            f"{kept['taken']}, at {kept['commit']}: `scripts/bench --soak`\n\n")
+    busy = statistics.median(seen["rps"] * seen["cpu_us"] / 1e6 for seen in slices)
+    text = (f"## Soak\n\n{slices[-1]['at'] / 60:.0f} minutes of {CONNECTIONS} connections that rest between calls, at {share:.0%} of the rate "
+            f"of 64 that do not, which kept the core busy to {busy:.0%}, {kept['taken']}, at {kept['commit']}: `scripts/bench --soak`\n\n")
     for key, heading in (("rss_mb", "Memory, MB"), ("rps", "Calls a second")):
         line = [(seen["at"] / 60, seen[key], seen[key], seen[key]) for seen in slices]
         text += picture(f"soak-{key}", plots.times(heading, "minutes", line), heading)
