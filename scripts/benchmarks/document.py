@@ -70,8 +70,8 @@ HEAD = """# Benchmarks
 
 What Waygate does beside the bare floor and beside what people use instead. Everything of Waygate is switched on: each call
 shows a key, whose calls a minute and at once are counted against limits, as are those of all together; the history is written,
-schemas are checked, metrics are counted. The floors, rmcp and nginx do none of that. Starts, growth and soak are of a server
-that needs no key. A faster machine moves all of them alike: look at the ratios.
+schemas are checked, metrics are counted. The floors, rmcp and nginx do none of that. Starts, the soak, measures of Waygate alone and growth
+are of a server that needs no key, but where keys are what is measured. A faster machine moves all of them alike: look at the ratios.
 
 - Each server has one worker and one processor for itself, at its turn; the load, and the servers behind gateways, have the
   other one. `busy` is how much of its core a server used: where it is well below 1 the load could give no more, and

@@ -139,7 +139,7 @@ def history(bench):
         # Before the load, which adds rows.
         asked = ask_histories(bench, folders)
         runs = run_by_turns(bench, servers)
-    return [curve("Calls a second by rows of the history", "calls/s, all recorded", rate=of_runs(runs, "rps")),
+    return [curve("Calls a second by rows of the history", "calls/s", rate=of_runs(runs, "rps")),
             curve("A question to the history, by its rows", "ms", **asked)]
 
 
